@@ -1,0 +1,25 @@
+"""Structured configs, one file per station, stored in Hydra's ConfigStore under own names."""
+
+from __future__ import annotations
+
+
+def register_configs() -> None:
+    """Store the nodes of every station."""
+    register_environment_configs()
+    register_training_configs()
+
+
+def register_environment_configs() -> None:
+    """Store the nodes of simulator, task and sensors, which need Habitat-Lab alone."""
+    from memo_habitat.config import sensors, simulator, task
+
+    for station in (simulator, task, sensors):
+        station.register_configs()
+
+
+def register_training_configs() -> None:
+    """Store the nodes of the report and of the trainer, which need Habitat-Baselines."""
+    from memo_habitat.config import report, trainer
+
+    for station in (report, trainer):
+        station.register_configs()

@@ -1,0 +1,162 @@
+"""Composes a config by name as the `habitat-baselines` command does; errors are one line each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memo_habitat.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Configs that others are made from, not to be launched.
+_PARTS = ("base",)
+
+
+def known_configs() -> tuple[str, ...]:
+    """Return the names of the experiments that ship, for example "extobjnav/memo_studio"."""
+    import habitat_configs
+
+    root = Path(habitat_configs.__file__).parent
+    names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    return tuple(sorted(name for name in names if name.rpartition("/")[2] not in _PARTS))
+
+
+def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Return the config `name` with Hydra overrides ("key=value") applied.
+
+    Raises:
+        UserError: no such config, key or value; the nearest names are suggested.
+    """
+    import_habitat()
+    from hydra import compose, initialize
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    name = name.removesuffix(".yaml")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize(version_base=None, config_path=None):
+            return compose(config_name=name, overrides=list(overrides))
+    except MissingConfigException as error:
+        if error.missing_cfg_file is not None and error.missing_cfg_file.rstrip(".yaml") != name:
+            raise UserError(_one_line(error)) from error
+        raise UserError(_unknown_config(name)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, name, overrides)) from error
+
+
+def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Change keys of a config that was composed before, in place.
+
+    Raises:
+        UserError: no such key, or a value of another kind.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UserError(_one_line(error)) from error
+    for override in parsed:
+        key = override.key_or_group
+        if not override.is_add() and _missing(config, key):
+            raise UserError(f"unknown key {key!r}{_nearest(key, config_keys(config))}")
+        try:
+            with open_dict(config):
+                OmegaConf.update(config, key, override.value())
+        except OmegaConfBaseException as error:
+            raise UserError(f"{override.input_line}: {_one_line(error)}") from error
+
+
+def config_keys(config: DictConfig) -> list[str]:
+    """Return every dotted key of a config, inner nodes included."""
+    from omegaconf import DictConfig
+
+    keys: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        for key in node:
+            dotted = f"{prefix}{key}"
+            keys.append(dotted)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_missing() and not child._is_none():
+                if not child._is_interpolation():
+                    walk(child, dotted + ".")
+
+    walk(config, "")
+    return keys
+
+
+def import_habitat() -> None:
+    """Import what the `habitat-baselines` command imports, in the same order, without the noise."""
+    from memo_habitat.discovery import quiet, stand_ins
+
+    stand_ins.install()
+    quiet.silence_gym_notice()
+    import habitat_baselines.run  # noqa: F401  # so that the search path plugin sees Habitat
+    from hydra.core.plugins import Plugins
+
+    from memo_habitat.discovery.search_path import MemoHabitatSearchPath
+
+    quiet.log_to_files_only()
+    # Discovery finds the plugin of an installed package; this serves a checkout on PYTHONPATH.
+    Plugins.instance().register(MemoHabitatSearchPath)
+
+
+def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
+    """Return one line on why composing failed: the override at fault, and the nearest keys."""
+    text = _one_line(error)
+    key = _key_at_fault(text, overrides)
+    if key is None or not overrides:
+        return text
+    known = config_keys(compose_config(name))
+    if key in known:
+        return text
+    return f"unknown key {key!r} in config {name!r}{_nearest(key, known)}"
+
+
+def _key_at_fault(text: str, overrides: Sequence[str]) -> str | None:
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if f"'{key}'" in text or f"full_key: {key}" in text or key in text:
+            return key
+    return None
+
+
+def _missing(config: DictConfig, key: str) -> bool:
+    return key not in set(config_keys(config))
+
+
+def _unknown_config(name: str) -> str:
+    known = known_configs()
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"unknown config {name!r}; did you mean {', '.join(close)}?"
+    return f"unknown config {name!r}; there are {', '.join(known)}"
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    """Return "; did you mean ..." with the keys that look or end like `key`."""
+    last = key.rpartition(".")[2]
+    same_end = [other for other in known if other.rpartition(".")[2] == last]
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    # The last name may be misspelt in another branch of the tree.
+    ends = {other.rpartition(".")[2] for other in known}
+    for end in difflib.get_close_matches(last, ends, n=1, cutoff=0.75):
+        same_end += [other for other in known if other.rpartition(".")[2] == end]
+    nearest = list(dict.fromkeys([*close, *same_end]))[:3]
+    return f"; did you mean {', '.join(nearest)}?" if nearest else "; --cfg lists what there is"
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("object_type=", "reference_type="))]
+    return " ".join(kept) or type(error).__name__

@@ -1,0 +1,22 @@
+"""The settings of the policy in front of the memory: image encoder and state inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class EncoderConfig:
+    """What turns an image into features."""
+
+    # "cnn": three convolutions, for small images; "resnet18": Habitat-Baselines' own;
+    # "blind": no image.
+    kind: str = "cnn"
+    # The camera that is encoded (uuid).
+    camera: str = "head_rgb"
+    # Width of the visual features that join goal, pose and previous action in the step token.
+    features: int = 128
+    # Channels of the ResNet's first stage, or of the CNN's first layer.
+    base_channels: int = 32
+    # Vector observations that join the token as they are (uuids); those a task lacks are an error.
+    state_sensors: list[str] = field(default_factory=lambda: ["one_hot_target_sensor", "gps"])

@@ -1,0 +1,115 @@
+"""Structured configs of the policy, the PPO update and the trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict
+
+from habitat_baselines.config.default_structured_configs import (
+    AgentAccessMgrConfig,
+    HabitatBaselinesRLConfig,
+    PolicyConfig,
+    PPOConfig,
+    RLConfig,
+    VectorEnvFactoryConfig,
+)
+from hydra.core.config_store import ConfigStore
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.config.report import TrialEvaluatorConfig
+
+
+@dataclass
+class MemoPPOConfig(PPOConfig):
+    """PPO over trials: Habitat's own keys with the recipe's values, and what trials add."""
+
+    clip_param: float = 0.2
+    ppo_epoch: int = 4
+    num_mini_batch: int = 4
+    value_loss_coef: float = 0.5
+    entropy_coef: float = 0.01
+    lr: float = 2e-4
+    eps: float = 1e-5
+    max_grad_norm: float = 0.2
+    gamma: float = 0.99
+    tau: float = 0.95
+    use_normalized_advantage: bool = False
+    use_clipped_value_loss: bool = False
+    # One optimiser step per epoch, from all minibatches; False: one per minibatch.
+    accumulate_gradients: bool = True
+    # Updates in the course of one trial; the last one is the full update.
+    updates_per_trial: int = 16
+    # Learning rate: linear from lr * lr_warmup_start over lr_warmup_steps, then cosine to lr_final.
+    lr_warmup_steps: int = 100_000
+    lr_warmup_start: float = 1e-3
+    lr_final: float = 1e-5
+    # False: GAE stops at each episode's end. True: carried across the episodes of a trial.
+    returns_across_episodes: bool = False
+    # Recompute the value predictions with the new weights after every update.
+    refresh_values: bool = True
+    # Gradients of context steps (older than the last update) reach the image encoder too.
+    context_encoder_gradients: bool = False
+    # Steps encoded at once when caches are recomputed: bounds memory, not results.
+    refresh_chunk: int = 256
+
+
+@dataclass
+class MemoPolicyConfig(PolicyConfig):
+    """The memo policy by its registered name."""
+
+    name: str = "MemoPolicy"
+
+
+@dataclass
+class MemoAgentConfig(AgentAccessMgrConfig):
+    """The memo agent access manager by its registered name."""
+
+    type: str = "MemoAgentAccessMgr"
+
+
+@dataclass
+class MemoRLConfig(RLConfig):
+    """Habitat's reinforcement-learning node with the memory and the encoder."""
+
+    agent: AgentAccessMgrConfig = field(default_factory=MemoAgentConfig)
+
+    policy: Dict[str, PolicyConfig] = field(
+        default_factory=lambda: {"main_agent": MemoPolicyConfig()}
+    )
+    ppo: MemoPPOConfig = field(default_factory=MemoPPOConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+
+@dataclass
+class MemoVectorEnvFactoryConfig(VectorEnvFactoryConfig):
+    """Workers that register this package and say what kills them."""
+
+    _target_: str = "memo_habitat.trainer.envs.MemoVectorEnvFactory"
+
+
+@dataclass
+class MemoBaselinesConfig(HabitatBaselinesRLConfig):
+    """`habitat_baselines` for the `memo` trainer."""
+
+    trainer_name: str = "memo"
+    updater_name: str = "MemoPPO"
+    distrib_updater_name: str = "MemoPPO"
+    rollout_storage_name: str = "TrialStorage"
+    num_updates: int = -1
+    total_num_steps: float = 1e9
+    # Hidden by default in Habitat: the composed config is kept in the run folder instead.
+    verbose: bool = False
+    vector_env_factory: VectorEnvFactoryConfig = field(default_factory=MemoVectorEnvFactoryConfig)
+    evaluator: TrialEvaluatorConfig = field(default_factory=TrialEvaluatorConfig)
+    rl: MemoRLConfig = field(default_factory=MemoRLConfig)
+    # One JSON line of metrics per update; empty: none.
+    progress_file: str = ""
+
+
+def register_configs() -> None:
+    """Store this station's nodes under own names."""
+    store = ConfigStore.instance()
+    store.store(group="habitat_baselines", name="memo_rl_config_base", node=MemoBaselinesConfig)
+    store.store(group="habitat_baselines/rl/policy", name="memo_policy_base", node=MemoPolicyConfig)

@@ -1,0 +1,82 @@
+"""The buffers behind a cache: one slot per token, allocated ahead in blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memo_habitat.memory.attention import Sink
+
+_BLOCK = 256  # slots by which all rows grow together
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Sizes of a cache: L layers, N environments, H heads of dh features."""
+
+    layers: int
+    batch: int
+    heads: int
+    head_dim: int
+
+
+class Slots:
+    """Keys and values [N, H, slots, dh] per layer, and which slots each row may see.
+
+    Slot 0 is the attention sink's, slot 1 + p that of the token at position p.
+    bias: [N, slots], 0 where a row's slot is in use and -inf where not: an attention mask for
+    rows of different lengths that is kept up to date instead of being made in every step.
+    """
+
+    def __init__(self, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
+        self._shape = shape
+        self._count = 0
+        self._empty = torch.empty(0, device=device, dtype=dtype)
+        self.keys: list[Tensor] = [self._empty] * shape.layers
+        self.values: list[Tensor] = [self._empty] * shape.layers
+        self.bias: Tensor = self._empty
+        self.reserve(0)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Element type of keys and values."""
+        return self._empty.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the buffers live."""
+        return self._empty.device
+
+    def nbytes(self) -> int:
+        """Bytes allocated, over all rows and layers."""
+        return sum(part.nbytes for part in (*self.keys, *self.values, self.bias))
+
+    @torch.inference_mode(False)  # what is allocated while acting is written to outside of it too
+    def reserve(self, tokens: int) -> None:
+        """Grow, layer by layer, until every row has room for the sink and `tokens` tokens."""
+        if tokens < self._count:
+            return
+        self._count = (tokens // _BLOCK + 1) * _BLOCK
+        for parts in (self.keys, self.values):
+            for layer, part in enumerate(parts):
+                parts[layer] = self._grown(part)
+        bias = self._empty.new_full((self._shape.batch, self._count), -torch.inf)
+        bias[:, :1] = 0
+        if self.bias.numel():
+            bias[:, : self.bias.shape[1]] = self.bias
+        self.bias = bias
+
+    def _grown(self, part: Tensor) -> Tensor:
+        shape = self._shape
+        # Zeros, because an unused slot is multiplied by an attention weight of 0.
+        grown = self._empty.new_zeros(shape.batch, shape.heads, self._count, shape.head_dim)
+        if part.numel():
+            grown[:, :, : part.shape[2]] = part
+        return grown
+
+    def write_sink(self, layer: int, rows: slice, sink: Sink) -> None:
+        """Fill slot 0; done in every pass, because an update changes the sink's parameters."""
+        self.keys[layer][rows, :, :1] = sink.key
+        self.values[layer][rows, :, :1] = sink.value

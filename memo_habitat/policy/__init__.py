@@ -1,0 +1,1 @@
+"""From observations to actions: encoders, the step token, memory, and the heads."""

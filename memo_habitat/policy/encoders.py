@@ -1,0 +1,101 @@
+"""Image encoders: uint8 images [*, H, W, C] to features [*, F]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from gym import spaces
+from torch import Tensor, nn
+
+from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.errors import UserError
+
+
+class SmallCNN(nn.Module):
+    """Three strided convolutions and a linear layer; for images of 32 to 128 pixels a side."""
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], base_channels: int, features: int
+    ) -> None:
+        super().__init__()
+        height, width, channels = image_shape
+        c = base_channels
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, c, kernel_size=8, stride=4, padding=2),
+            nn.GELU(approximate="tanh"),
+            nn.Conv2d(c, 2 * c, kernel_size=4, stride=2, padding=1),
+            nn.GELU(approximate="tanh"),
+            nn.Conv2d(2 * c, 2 * c, kernel_size=3, stride=2, padding=1),
+            nn.GELU(approximate="tanh"),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            flat = self.convolutions(torch.zeros(1, channels, height, width)).shape[1]
+        self.head = nn.Sequential(
+            nn.Linear(flat, features), nn.LayerNorm(features), nn.GELU(approximate="tanh")
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images [*, H, W, C] uint8 to [*, F]."""
+        lead = images.shape[:-3]
+        x = images.reshape(-1, *images.shape[-3:]).permute(0, 3, 1, 2)
+        x = x.float() / 127.5 - 1.0
+        out: Tensor = self.head(self.convolutions(x))
+        return out.reshape(*lead, -1)
+
+
+class ResNet18(nn.Module):
+    """Habitat-Baselines' ResNet-18 encoder (group norm), followed by a linear layer."""
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], base_channels: int, features: int
+    ) -> None:
+        super().__init__()
+        from habitat_baselines.rl.ddppo.policy import resnet
+        from habitat_baselines.rl.ddppo.policy.resnet_policy import ResNetEncoder
+
+        space = spaces.Dict({"rgb": spaces.Box(0, 255, image_shape, dtype="uint8")})
+        self.backbone = ResNetEncoder(
+            space,
+            baseplanes=base_channels,
+            ngroups=base_channels // 2,
+            make_backbone=resnet.resnet18,
+            normalize_visual_inputs=False,
+        )
+        flat = int(torch.tensor(self.backbone.output_shape).prod())
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(flat, features), nn.LayerNorm(features), nn.GELU()
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images [*, H, W, C] uint8 to [*, F]."""
+        lead = images.shape[:-3]
+        x = {"rgb": images.reshape(-1, *images.shape[-3:])}
+        out: Tensor = self.head(self.backbone(x))
+        return out.reshape(*lead, -1)
+
+
+_KINDS: dict[str, Callable[..., nn.Module]] = {"cnn": SmallCNN, "resnet18": ResNet18}
+
+
+def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:
+    """The encoder that `EncoderConfig` names; None for "blind".
+
+    Raises:
+        UserError: unknown kind, or a camera that the observations lack.
+    """
+    if config.kind == "blind":
+        return None
+    if config.kind not in _KINDS:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of "
+            f"{', '.join(sorted(_KINDS))}, blind"
+        )
+    if config.camera not in observation_space.spaces:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.camera={config.camera!r} is not observed; "
+            f"there are: {', '.join(sorted(observation_space.spaces))}"
+        )
+    shape = observation_space.spaces[config.camera].shape
+    return _KINDS[config.kind](shape, config.base_channels, config.features)

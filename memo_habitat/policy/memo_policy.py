@@ -1,0 +1,183 @@
+"""The policy that Habitat-Baselines acts with: the network together with its acting memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gym import spaces
+from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.rl.ppo.policy import Policy, PolicyActionData
+from habitat_baselines.utils.common import get_num_actions
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.distributions import Categorical
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.errors import UserError
+from memo_habitat.memory.cache import Cache
+from memo_habitat.policy.context import ContextUse
+from memo_habitat.policy.network import MemoNetwork
+from memo_habitat.rollout.batch import TrialBatch
+from memo_habitat.rollout.storage import TrialStorage
+
+# The sensor that tells where a trial begins: its value is 0 there.
+TRIAL_STEP = "trial_step"
+
+
+@dataclass(frozen=True)
+class ActionEvaluation:
+    """What the losses need of the steps that enter them, each [B, t - loss_start]."""
+
+    log_probs: Tensor
+    values: Tensor
+    entropy: Tensor
+
+
+@baseline_registry.register_policy(name="MemoPolicy")
+class MemoPolicy(nn.Module, Policy):
+    """Acts N environments in lockstep; the memory of each is emptied where its trial begins."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Space,
+        encoder: EncoderConfig,
+        memory: MemoryConfig,
+    ) -> None:
+        nn.Module.__init__(self)
+        Policy.__init__(self, action_space)
+        if TRIAL_STEP not in observation_space.spaces:
+            raise UserError(
+                f"the memo policy needs the sensor {TRIAL_STEP!r}, which is not observed; "
+                f"there are: {', '.join(sorted(observation_space.spaces))}"
+            )
+        self.network = MemoNetwork(
+            observation_space, get_num_actions(action_space), encoder, memory
+        )
+        self._cache: Cache | None = None
+
+    @classmethod
+    def from_config(
+        cls, config: Any, observation_space: spaces.Dict, action_space: spaces.Space, **kwargs: Any
+    ) -> MemoPolicy:
+        """Build the policy from the composed config, as Habitat calls it."""
+        rl = config.habitat_baselines.rl
+        encoder = EncoderConfig(**dict(OmegaConf.create(rl.encoder)))
+        memory = MemoryConfig(**dict(OmegaConf.create(rl.memory)))
+        return cls(observation_space, action_space, encoder, memory)
+
+    # Acting -------------------------------------------------------------------------------------
+
+    def act(
+        self,
+        observations: dict[str, Tensor],
+        rnn_hidden_states: Any,
+        prev_actions: Tensor,
+        masks: Tensor,
+        deterministic: bool = False,
+    ) -> PolicyActionData:
+        """One step of N environments.
+
+        prev_actions long [N, 1]; masks bool [N, 1], False at an episode's first step.
+        """
+        logits, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
+        actions = logits.argmax(-1) if deterministic else Categorical(logits=logits).sample()
+        log_probs = logits.log_softmax(-1).gather(-1, actions[:, None])
+        return PolicyActionData(
+            actions=actions[:, None], values=values[:, None], action_log_probs=log_probs
+        )
+
+    def get_value(
+        self,
+        observations: dict[str, Tensor],
+        rnn_hidden_states: Any,
+        prev_actions: Tensor,
+        masks: Tensor,
+    ) -> Tensor:
+        """Value [N, 1] of a step, which enters the memory: refresh before acting on."""
+        _, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
+        return values[:, None]
+
+    def _step(
+        self, observations: dict[str, Tensor], prev_actions: Tensor, episode_starts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        trial_starts = observations[TRIAL_STEP].reshape(-1) == 0
+        cache = self._acting_cache(len(trial_starts))
+        if bool(trial_starts.any()):
+            cache.reset(trial_starts)
+        features = self.network.features(observations)
+        tokens = self.network.tokens(features, observations, prev_actions, episode_starts)
+        return self.network.heads(self.network.memory.step(tokens, cache))
+
+    def _acting_cache(self, num_envs: int) -> Cache:
+        if self._cache is None or len(self._cache.steps) != num_envs:
+            weight = self.network.critic.weight
+            self._cache = self.network.memory.new_cache(num_envs, weight.device, weight.dtype)
+        return self._cache
+
+    def forget(self) -> None:
+        """Drop the acting memory of all environments."""
+        self._cache = None
+
+    def context_use(self) -> ContextUse | None:
+        """Memory in use; None before the first step."""
+        if self._cache is None:
+            return None
+        config, element = self.network.memory.config, self.network.critic.weight.element_size()
+        return ContextUse(
+            tokens=self._cache.tokens_in_use(),
+            kv_bytes=self._cache.bytes_in_use(),
+            full_context_kv_bytes=self._cache.steps * (2 * config.layers * config.width * element),
+        )
+
+    # Learning -----------------------------------------------------------------------------------
+
+    def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
+        """Steps between two summaries for one training pass."""
+        return self.network.memory.draw_segment_length(generator)
+
+    def evaluate_trials(
+        self, batch: TrialBatch, segment_length: int | None, context_encoder_gradients: bool
+    ) -> ActionEvaluation:
+        """Log-probabilities, values and entropy of the steps in the losses, with gradients."""
+        start = 0 if context_encoder_gradients else batch.loss_start
+        recent = {k: v[:, start:] for k, v in batch.observations.items()}
+        features = torch.cat([batch.features[:, :start], self.network.features(recent)], dim=1)
+        tokens = self.network.tokens(
+            features, batch.observations, batch.prev_actions, batch.episode_starts
+        )
+        remembered = self.network.memory(tokens, segment_length)
+        logits, values = self.network.heads(batch.in_loss(remembered))
+        log_probs = logits.log_softmax(-1)
+        taken = log_probs.gather(-1, batch.in_loss(batch.actions)[..., None]).squeeze(-1)
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        return ActionEvaluation(taken, values, entropy)
+
+    @torch.inference_mode()
+    def refresh(self, storage: TrialStorage, chunk: int, values: bool) -> None:
+        """Make the acting memory anew from the stored steps, with the weights as they are now.
+
+        Also renews the stored visual features and, if `values`, the value predictions.
+        """
+        was_training = self.training
+        self.eval()
+        self.forget()
+        cache = self._acting_cache(storage.actions.shape[0])
+        for start in range(0, storage.steps, chunk):
+            window = slice(start, min(start + chunk, storage.steps))
+            observations = {k: v[:, window] for k, v in storage.observations.items()}
+            features = self.network.features(observations)
+            storage.features[:, window] = features
+            tokens = self.network.tokens(
+                features,
+                observations,
+                storage.prev_actions[:, window],
+                storage.episode_starts[:, window],
+            )
+            remembered = self.network.memory.extend(tokens, cache)
+            if values:
+                storage.values[:, window] = self.network.heads(remembered)[1]
+        self.train(was_training)

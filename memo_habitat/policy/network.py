@@ -1,0 +1,86 @@
+"""The network: one token per step, the memory over the tokens, linear actor and critic heads."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from gym import spaces
+from torch import Tensor, nn
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.errors import UserError
+from memo_habitat.memory.stack import build
+from memo_habitat.policy.encoders import build_encoder
+
+_ACTION_EMBEDDING = 32
+
+
+class MemoNetwork(nn.Module):
+    """Features, state, previous action and episode start -> token [*, D] -> memory -> heads."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        num_actions: int,
+        encoder: EncoderConfig,
+        memory: MemoryConfig,
+    ) -> None:
+        super().__init__()
+        self.camera = encoder.camera
+        self.state_sensors = tuple(encoder.state_sensors)
+        self.visual_encoder = build_encoder(encoder, observation_space)
+        self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
+        state_width = sum(_width(observation_space, uuid) for uuid in self.state_sensors)
+        self.action_embedding = nn.Embedding(num_actions, _ACTION_EMBEDDING)
+        token_inputs = self.feature_width + state_width + _ACTION_EMBEDDING + 1
+        self.token_projection = nn.Linear(token_inputs, memory.width)
+        self.memory = build(memory)
+        self.output_projection = nn.Sequential(
+            nn.Linear(memory.width, memory.width), nn.GELU(approximate="tanh")
+        )
+        self.actor = nn.Linear(memory.width, num_actions)
+        self.critic = nn.Linear(memory.width, 1)
+        # A nearly uniform first policy and a zero first value (as PPO implementations agree on).
+        nn.init.orthogonal_(self.actor.weight, gain=0.01)
+        nn.init.zeros_(self.actor.bias)
+        nn.init.orthogonal_(self.critic.weight, gain=0.01)
+        nn.init.zeros_(self.critic.bias)
+
+    def features(self, observations: dict[str, Tensor]) -> Tensor:
+        """Visual features [*, F] of the observations [*, ...]; F = 0 for the blind network."""
+        if self.visual_encoder is None:
+            lead = observations[self.state_sensors[0]].shape[:-1]
+            return torch.zeros((*lead, 0), device=self.critic.weight.device)
+        out: Tensor = self.visual_encoder(observations[self.camera])
+        return out
+
+    def tokens(
+        self,
+        features: Tensor,
+        observations: dict[str, Tensor],
+        prev_actions: Tensor,
+        episode_starts: Tensor,
+    ) -> Tensor:
+        """Input tokens [*, D] of the memory; prev_actions long [*], episode_starts bool [*]."""
+        starts = episode_starts.unsqueeze(-1)
+        previous = self.action_embedding(prev_actions).masked_fill(starts, 0.0)
+        state = [observations[uuid].to(previous.dtype) for uuid in self.state_sensors]
+        parts = [features, *state, previous, starts.to(previous.dtype)]
+        out: Tensor = self.token_projection(torch.cat(parts, dim=-1))
+        return out
+
+    def heads(self, remembered: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of the memory [*, D] to action logits [*, A] and values [*]."""
+        x = self.output_projection(remembered)
+        return self.actor(x), self.critic(x).squeeze(-1)
+
+
+def _width(observation_space: spaces.Dict, uuid: str) -> int:
+    if uuid not in observation_space.spaces:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.state_sensors names {uuid!r}, which is not observed; "
+            f"there are: {', '.join(sorted(observation_space.spaces))}"
+        )
+    return math.prod(observation_space.spaces[uuid].shape)

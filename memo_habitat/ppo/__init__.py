@@ -1,0 +1,1 @@
+"""Losses, learning-rate schedule and the updater."""

@@ -1,0 +1,147 @@
+"""The PPO updater: gradients accumulated over groups of environments, averaged over workers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.rl.ppo.updater import Updater
+from habitat_baselines.utils.timing import g_timer
+from torch import Tensor, distributed, nn
+
+from memo_habitat.policy.memo_policy import MemoPolicy
+from memo_habitat.ppo.losses import policy_loss, value_loss
+from memo_habitat.rollout.batch import TrialBatch
+from memo_habitat.rollout.storage import TrialStorage
+
+
+@baseline_registry.register_updater(name="MemoPPO")
+class MemoPPO(Updater):
+    """`ppo_epoch` passes over all environments; minibatches bound memory, not the step size.
+
+    With `accumulate_gradients` each epoch makes one optimiser step from the gradients of all its
+    minibatches; without it every minibatch makes a step of its own.
+    """
+
+    def __init__(self, policy: MemoPolicy, config: Any) -> None:
+        self.policy = policy
+        self.config = config
+        self.optimizer = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=config.eps)
+        self._distributed = False
+
+    @classmethod
+    def from_config(cls, actor_critic: MemoPolicy, config: Any) -> MemoPPO:
+        """Build the updater from `habitat_baselines.rl.ppo`, as Habitat calls it."""
+        return cls(actor_critic, config)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters of the policy."""
+        return self.policy.parameters()
+
+    def train(self) -> None:
+        """Put the policy into training mode."""
+        self.policy.train()
+
+    def init_distributed(self, find_unused_params: bool = False) -> None:
+        """Begin from rank 0's weights and average gradients from here on."""
+        self._distributed = True
+        for tensor in self.policy.state_dict().values():
+            distributed.broadcast(tensor, src=0)
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Learning rate of the optimiser steps that follow."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def update(self, rollouts: TrialStorage) -> dict[str, float]:
+        """One partial or full update from the steps in storage; returns means for the log."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        passes = 0
+        with g_timer.avg_time("trainer.ppo"):
+            for _ in range(self.config.ppo_epoch):
+                batches = list(rollouts.minibatches(self.config.num_mini_batch))
+                environments = sum(len(b.actions) for b in batches)
+                for i, batch in enumerate(batches):
+                    accumulate = self.config.accumulate_gradients
+                    share = len(batch.actions) / environments if accumulate else 1.0
+                    for name, value in self._backward(batch, share).items():
+                        sums[name] += value
+                    passes += 1
+                    if not accumulate or i + 1 == len(batches):
+                        sums["grad_norm"] += self._optimiser_step()
+        steps = passes / len(batches) if self.config.accumulate_gradients else passes
+        means = {k: v / (steps if k == "grad_norm" else passes) for k, v in sums.items()}
+        means["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        return means
+
+    def _backward(self, batch: TrialBatch, share: float) -> dict[str, float]:
+        """Add `share` of this minibatch's gradient."""
+        cfg = self.config
+        segment_length = self.policy.draw_segment_length()
+        out = self.policy.evaluate_trials(batch, segment_length, cfg.context_encoder_gradients)
+        advantages = batch.in_loss(batch.advantages)
+        if cfg.use_normalized_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-5)
+        surrogate = policy_loss(
+            out.log_probs, batch.in_loss(batch.log_probs), advantages, cfg.clip_param
+        )
+        returns = batch.in_loss(batch.returns)
+        value_error = value_loss(
+            out.values,
+            batch.in_loss(batch.values),
+            returns,
+            cfg.clip_param if cfg.use_clipped_value_loss else None,
+        )
+        entropy = out.entropy.mean()
+        loss = surrogate.loss + cfg.value_loss_coef * value_error - cfg.entropy_coef * entropy
+        (share * loss).backward()  # type: ignore[no-untyped-call]
+        return {
+            "value_loss": value_error.item(),
+            "action_loss": surrogate.loss.item(),
+            "dist_entropy": entropy.item(),
+            "clip_fraction": surrogate.clip_fraction.item(),
+            "approx_kl": surrogate.approx_kl.item(),
+            "explained_variance": _explained_variance(out.values.detach(), returns),
+            "segment_length": float(segment_length),
+        }
+
+    def _optimiser_step(self) -> float:
+        """Average over workers, clip, step; returns the gradient's norm before clipping."""
+        if self._distributed:
+            self._average_gradients()
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(norm)
+
+    def _average_gradients(self) -> None:
+        """One all-reduce of all gradients; a parameter unused on this worker counts as zero."""
+        parameters = list(self.policy.parameters())
+        for p in parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        grads: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        distributed.all_reduce(flat)
+        flat /= distributed.get_world_size()
+        for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(piece.view_as(grad))
+
+    def get_resume_state(self) -> dict[str, Any]:
+        """The optimiser's state."""
+        return {"optim_state": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the optimiser's state."""
+        self.optimizer.load_state_dict(state["optim_state"])
+
+
+def _explained_variance(values: Tensor, returns: Tensor) -> float:
+    """Share of the returns' variance that the values explain; 0 where the returns do not vary."""
+    variance = returns.var()
+    if float(variance) == 0.0:
+        return 0.0
+    return float(1.0 - (returns - values).var() / variance)

@@ -1,0 +1,1 @@
+"""The batch contract, returns, and the storage of a trial."""

@@ -1,0 +1,171 @@
+"""Holds one trial of every environment: it grows over the partial updates, then begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from gym import spaces
+from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.common.storage import Storage
+from torch import Tensor
+
+from memo_habitat.rollout.batch import TrialBatch
+from memo_habitat.rollout.returns import cuts, generalised_advantages
+
+
+@baseline_registry.register_storage(name="TrialStorage")
+class TrialStorage(Storage):
+    """Steps of one trial, environments first: `[N, T, ...]`, preallocated.
+
+    `steps` of T are filled; those from `loss_start` on have not been learned from. Index `steps` of
+    the observations, previous actions and episode starts is the step about to be acted on.
+    """
+
+    def __init__(
+        self, num_envs: int, trial_steps: int, observation_space: spaces.Dict, feature_width: int
+    ) -> None:
+        self.trial_steps = trial_steps
+        self.steps = 0
+        self.loss_start = 0
+        shape = (num_envs, trial_steps)
+        self.observations = {
+            uuid: torch.zeros(
+                (num_envs, trial_steps + 1, *space.shape), dtype=_torch_dtype(space.dtype)
+            )
+            for uuid, space in observation_space.spaces.items()
+        }
+        self.features = torch.zeros((*shape, feature_width))
+        self.prev_actions = torch.zeros((num_envs, trial_steps + 1), dtype=torch.long)
+        self.episode_starts = torch.ones((num_envs, trial_steps + 1), dtype=torch.bool)
+        self.actions = torch.zeros(shape, dtype=torch.long)
+        self.log_probs = torch.zeros(shape)
+        self.values = torch.zeros(shape)
+        self.rewards = torch.zeros(shape)
+        self.returns = torch.zeros(shape)
+        self.advantages = torch.zeros(shape)
+
+    # Collection ---------------------------------------------------------------------------------
+
+    @property
+    def trial_complete(self) -> bool:
+        """All T steps are there: the next update is the full one."""
+        return self.steps == self.trial_steps
+
+    def insert_first_observations(self, batch: dict[str, Tensor]) -> None:
+        """Begin the first trial with the observations [N, ...] of the environments' reset."""
+        self._write_observations(0, batch)
+        self.prev_actions[:, 0] = 0
+        self.episode_starts[:, 0] = True
+
+    def insert(
+        self,
+        next_observations: dict[str, Tensor] | None = None,
+        next_recurrent_hidden_states: Any = None,
+        actions: Tensor | None = None,
+        action_log_probs: Tensor | None = None,
+        value_preds: Tensor | None = None,
+        rewards: Tensor | None = None,
+        next_masks: Tensor | None = None,
+        buffer_index: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        """Fill in what has become known of the current step; tensors are [N, 1]."""
+        if actions is not None and action_log_probs is not None and value_preds is not None:
+            self.actions[:, self.steps] = actions.squeeze(-1)
+            self.log_probs[:, self.steps] = action_log_probs.squeeze(-1)
+            self.values[:, self.steps] = value_preds.squeeze(-1)
+        if next_observations is not None and rewards is not None and next_masks is not None:
+            self._write_observations(self.steps + 1, next_observations)
+            self.rewards[:, self.steps] = rewards.squeeze(-1)
+            starts = ~next_masks.squeeze(-1).to(self.episode_starts.device)
+            self.episode_starts[:, self.steps + 1] = starts
+            self.prev_actions[:, self.steps + 1] = self.actions[:, self.steps].masked_fill(
+                starts, 0
+            )
+
+    def advance_rollout(self, buffer_index: int = 0) -> None:
+        """Go on to the next step."""
+        self.steps += 1
+
+    def get_current_step(self, env_slice: slice, buffer_index: int) -> dict[str, Any]:
+        """What `policy.act` is called with: the step about to be acted on."""
+        return {
+            "observations": {k: v[env_slice, self.steps] for k, v in self.observations.items()},
+            "recurrent_hidden_states": None,
+            "prev_actions": self.prev_actions[env_slice, self.steps, None],
+            "masks": ~self.episode_starts[env_slice, self.steps, None],
+        }
+
+    def get_last_step(self) -> dict[str, Any]:
+        """The same for all environments."""
+        return self.get_current_step(slice(None), 0)
+
+    # Learning -----------------------------------------------------------------------------------
+
+    def compute_returns(
+        self,
+        next_value: Tensor,
+        use_gae: bool,
+        gamma: float,
+        tau: float,
+        across_episodes: bool = False,
+    ) -> None:
+        """Advantages and returns of all steps so far; `next_value` is [N] or [N, 1]."""
+        n = self.steps
+        cut = cuts(self.episode_starts[:, 1 : n + 1], self.trial_complete, across_episodes)
+        values = self.values[:, :n]
+        self.advantages[:, :n] = generalised_advantages(
+            self.rewards[:, :n], values, next_value.reshape(-1), cut, gamma, tau if use_gae else 1.0
+        )
+        self.returns[:, :n] = self.advantages[:, :n] + values
+
+    def minibatches(
+        self, count: int, generator: torch.Generator | None = None
+    ) -> Iterator[TrialBatch]:
+        """Split the environments, never time, into `count` random groups of about equal size."""
+        n = self.actions.shape[0]
+        order = torch.randperm(n, generator=generator)
+        loss_start = 0 if self.trial_complete else self.loss_start
+        for rows in order.tensor_split(min(count, n)):
+            yield TrialBatch(
+                observations={k: v[rows, : self.steps] for k, v in self.observations.items()},
+                features=self.features[rows, : self.steps],
+                prev_actions=self.prev_actions[rows, : self.steps],
+                episode_starts=self.episode_starts[rows, : self.steps],
+                actions=self.actions[rows, : self.steps],
+                log_probs=self.log_probs[rows, : self.steps],
+                values=self.values[rows, : self.steps],
+                returns=self.returns[rows, : self.steps],
+                advantages=self.advantages[rows, : self.steps],
+                loss_start=loss_start,
+            )
+
+    def after_update(self) -> None:
+        """Go on with the trial, or begin the next one where this one is complete."""
+        if not self.trial_complete:
+            self.loss_start = self.steps
+            return
+        for tensor in (*self.observations.values(), self.prev_actions, self.episode_starts):
+            tensor[:, 0] = tensor[:, self.steps]
+        self.prev_actions[:, 0] = 0
+        self.steps = self.loss_start = 0
+
+    # Housekeeping -------------------------------------------------------------------------------
+
+    def to(self, device: torch.device) -> None:
+        """Move every buffer to `device`."""
+        self.observations = {k: v.to(device) for k, v in self.observations.items()}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+
+    def _write_observations(self, index: int, batch: dict[str, Tensor]) -> None:
+        for uuid, buffer in self.observations.items():
+            buffer[:, index] = batch[uuid].to(buffer.dtype)
+
+
+def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.zeros(0, dtype=dtype)).dtype

@@ -1,0 +1,1 @@
+"""Factories and stand-ins shared by the tests."""

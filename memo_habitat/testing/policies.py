@@ -1,0 +1,86 @@
+"""Small policies and random trials for the tests, built from the batch contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gym import spaces
+from torch import Tensor
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.policy.memo_policy import TRIAL_STEP, MemoPolicy
+from memo_habitat.rollout.storage import TrialStorage
+
+NUM_ACTIONS = 4
+
+
+def observation_space(side: int = 16) -> spaces.Dict:
+    """A camera, a goal of three categories, a position and the step in the trial."""
+    return spaces.Dict(
+        {
+            "head_rgb": spaces.Box(0, 255, (side, side, 3), np.uint8),
+            "one_hot_target_sensor": spaces.Box(0.0, 1.0, (3,), np.float32),
+            "gps": spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            TRIAL_STEP: spaces.Box(0, 2**31 - 1, (1,), np.int64),
+        }
+    )
+
+
+def small_policy(kind: str = "memo", encoder: str = "cnn", **memory: object) -> MemoPolicy:
+    """A policy of a few thousand weights; `memory` overrides its sizes."""
+    sizes: dict[str, object] = {
+        "width": 16,
+        "layers": 2,
+        "heads": 2,
+        "hidden": 32,
+        "segment_length": 4,
+        "summary_length": 2,
+        **memory,
+    }
+    return MemoPolicy(
+        observation_space(),
+        spaces.Discrete(NUM_ACTIONS),
+        EncoderConfig(kind=encoder, features=8, base_channels=4),
+        MemoryConfig(kind=kind, **sizes),  # type: ignore[arg-type]
+    )
+
+
+def random_observation(
+    num_envs: int, trial_step: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Observations of one step, all environments at the same step of their trials."""
+    return {
+        "head_rgb": torch.randint(
+            0, 256, (num_envs, 16, 16, 3), generator=generator, dtype=torch.uint8
+        ),
+        "one_hot_target_sensor": torch.eye(3)[torch.randint(3, (num_envs,), generator=generator)],
+        "gps": torch.randn(num_envs, 2, generator=generator),
+        TRIAL_STEP: torch.full((num_envs, 1), trial_step),
+    }
+
+
+@torch.inference_mode()
+def act_trial(policy: MemoPolicy, storage: TrialStorage, steps: int, seed: int = 0) -> None:
+    """Let the policy act on random observations and store the steps, as collection does."""
+    generator = torch.Generator().manual_seed(seed + storage.steps)
+    num_envs = len(storage.actions)
+    if storage.steps == 0:
+        storage.insert_first_observations(random_observation(num_envs, 0, generator))
+    for _ in range(steps):
+        now = storage.get_last_step()
+        data = policy.act(now["observations"], None, now["prev_actions"], now["masks"])
+        storage.insert(
+            actions=data.actions, action_log_probs=data.action_log_probs, value_preds=data.values
+        )
+        storage.insert(
+            next_observations=random_observation(num_envs, storage.steps + 1, generator),
+            rewards=torch.randn(num_envs, 1, generator=generator),
+            next_masks=torch.rand(num_envs, 1, generator=generator) > 0.2,
+        )
+        storage.advance_rollout()
+
+
+def new_storage(policy: MemoPolicy, num_envs: int, trial_steps: int) -> TrialStorage:
+    """Storage for `policy` on `observation_space()`."""
+    return TrialStorage(num_envs, trial_steps, observation_space(), policy.network.feature_width)

@@ -1,0 +1,99 @@
+"""Makes the vector of environments: houses dealt out, deaths of workers explained."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from habitat import ThreadedVectorEnv, VectorEnv, make_dataset
+from habitat.config import read_write
+from habitat_baselines.common.env_factory import VectorEnvFactory
+from omegaconf import DictConfig
+
+from memo_habitat.discovery import workers
+from memo_habitat.errors import UserError
+from memo_habitat.trainer.worker import make_env
+
+
+class MemoVectorEnvFactory(VectorEnvFactory):
+    """One worker process an environment; `HABITAT_ENV_DEBUG=1` runs them as threads instead."""
+
+    def construct_envs(
+        self,
+        config: DictConfig,
+        workers_ignore_signals: bool = False,
+        enforce_scenes_greater_eq_environments: bool = False,
+        is_first_rank: bool = True,
+    ) -> VectorEnv:
+        """Environments with their houses; more environments than houses share them in training.
+
+        Args:
+            enforce_scenes_greater_eq_environments: evaluation: every house in exactly one
+                environment, all environments with one seed, so that a trial does not depend on
+                where it runs.
+        """
+        is_eval = enforce_scenes_greater_eq_environments
+        houses = _houses(config)
+        count = config.habitat_baselines.num_environments
+        if count < 1:
+            raise UserError(f"habitat_baselines.num_environments={count}: at least 1 is needed")
+        if is_eval:
+            count = min(count, len(houses))
+        workers.prepare()
+        deaths = Path(tempfile.mkdtemp(prefix="memo-habitat-workers-"))
+        arguments = []
+        for index in range(count):
+            own = houses[index::count] if len(houses) >= count else houses
+            worker_config = config.copy()
+            with read_write(worker_config):
+                worker_config.habitat.dataset.content_scenes = own
+                if not is_eval:
+                    worker_config.habitat.seed += index
+                _keep_measures(worker_config, first=is_first_rank and index == 0)
+            arguments.append((worker_config, str(deaths / f"{index}.txt")))
+        threads = os.environ.get("HABITAT_ENV_DEBUG", "0") not in ("", "0")
+        try:
+            # Signals are the trainer's business alone: Ctrl-C must not kill a worker in mid-step.
+            envs = (ThreadedVectorEnv if threads else VectorEnv)(
+                make_env_fn=make_env,
+                env_fn_args=tuple(arguments),
+                workers_ignore_signals=not threads,
+            )
+        except (EOFError, ConnectionError) as error:
+            raise worker_death(deaths) from error
+        envs.deaths = deaths
+        return envs
+
+
+def worker_death(deaths: Path) -> UserError:
+    """What the first worker that died left behind, as one line."""
+    for note in sorted(deaths.glob("*.txt")):
+        return UserError(f"environment {note.stem}: {note.read_text().strip()}")
+    return UserError(
+        "an environment worker died without a word, most often for lack of memory: lower "
+        "habitat_baselines.num_environments, or set HABITAT_ENV_DEBUG=1 to run them as threads"
+    )
+
+
+def _houses(config: DictConfig) -> list[str]:
+    houses = list(config.habitat.dataset.content_scenes)
+    if "*" in houses:
+        houses = make_dataset(config.habitat.dataset.type).get_scenes_to_load(
+            config.habitat.dataset
+        )
+    if not houses:
+        raise UserError(
+            f"no houses in split {config.habitat.dataset.split!r} of "
+            f"habitat.dataset.data_path={config.habitat.dataset.data_path}"
+        )
+    return sorted(houses)
+
+
+def _keep_measures(config: DictConfig, first: bool) -> None:
+    """As Habitat does: measures for rank 0's first environment are dropped everywhere else."""
+    if first:
+        return
+    task = config.habitat.task
+    dropped = {*task.rank0_env0_measure_names, *task.rank0_measure_names}
+    task.measurements = {k: v for k, v in task.measurements.items() if k not in dropped}

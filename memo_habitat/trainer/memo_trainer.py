@@ -1,0 +1,318 @@
+"""The trainer `memo`: Habitat's DD-PPO trainer with trials as rollouts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from habitat import logger
+from habitat.config import read_write
+from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.common.tensorboard_utils import get_writer
+from habitat_baselines.rl.ddppo.ddp_utils import rank0_only, requeue_job
+from habitat_baselines.rl.ppo.ppo_trainer import PPOTrainer, get_device
+from habitat_baselines.utils.common import inference_mode
+from habitat_baselines.utils.timing import g_timer
+from omegaconf import DictConfig
+
+from memo_habitat.errors import UserError
+from memo_habitat.policy.memo_policy import TRIAL_STEP
+from memo_habitat.trainer.checkpoints import (
+    LATEST,
+    newest_checkpoint,
+    read_checkpoint,
+    read_resume_state,
+    restore_random_state,
+    write_checkpoint,
+    write_resume_state,
+)
+from memo_habitat.trainer.checks import check_model_config, check_training_config
+from memo_habitat.trainer.envs import worker_death
+from memo_habitat.trainer.evaluation import evaluation_config
+from memo_habitat.trainer.interrupt import StopRequest, stop_on_interrupt
+from memo_habitat.trainer.progress import ProgressFile, steps_bar
+
+
+@baseline_registry.register_trainer(name="memo")
+class MemoTrainer(PPOTrainer):
+    """A rollout is one trial of every environment; its last update is the full one.
+
+    Habitat's own stepping, statistics and TensorBoard tags are inherited. Training can be left at
+    any step and goes on from the last update; steps collected after it are neither counted nor
+    learned.
+    """
+
+    supported_tasks = ["ExtObjNavTask-v0"]
+    config: DictConfig
+    envs: Any
+    num_steps_done: int
+    num_updates_done: int
+    _agent: Any
+
+    # Training -----------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train until the configured number of steps or updates, or until asked to stop."""
+        check_training_config(self.config)
+        resume = read_resume_state(Path(self.config.habitat_baselines.checkpoint_folder))
+        self._resumed_at = 0 if resume is None else resume["counts"]["num_steps_done"]
+        try:
+            self._init_train(resume)
+            self._count_checkpoints, self._earlier_seconds = 0, 0.0
+            if resume is not None:
+                self._resume(resume)
+            with (
+                self._writer() as writer,
+                stop_on_interrupt() as stop,
+                steps_bar(self.num_steps_done, self._total_steps()) as bar,
+            ):
+                progress = self._progress_file()
+                while not self.is_done() and self._train_update(stop):
+                    self._log_update(writer, progress)
+                    bar.update(self.num_steps_done - bar.n)
+            self._save_resume_state()
+            if not stop.is_set:
+                self._checkpoint_now()
+        except (EOFError, ConnectionError) as error:
+            raise worker_death(self.envs.deaths) from error
+        finally:
+            if self.envs is not None:
+                with contextlib.suppress(EOFError, ConnectionError):
+                    self.envs.close()
+        if stop.is_set:
+            logger.info(
+                f"Stopped at {self.num_steps_done} steps; the state to resume from is saved"
+            )
+            requeue_job()
+
+    def _train_update(self, stop: StopRequest) -> bool:
+        """Collect and learn once; False if asked to stop, with nothing learned from a part."""
+        self._agent.pre_rollout()
+        self._agent.eval()
+        with g_timer.avg_time("trainer.rollout_collect"):
+            collected = self._collect(stop)
+        if collected is None:
+            return False
+        self._losses = self._coalesce_post_step(self._update_agent(), collected)
+        self.num_updates_done += 1
+        if self._agent.rollouts.steps == 0:  # a trial has just ended: a clean place to come back to
+            self._save_resume_state()
+            if rank0_only() and self.should_checkpoint():
+                self._checkpoint_now()
+        return True
+
+    def _collect(self, stop: StopRequest) -> int | None:
+        """Step all environments to the next update; the steps taken, None if asked to stop."""
+        storage = self._agent.rollouts
+        if storage.steps == 0 and bool(storage.observations[TRIAL_STEP][:, 0].any()):
+            raise UserError(
+                "environments and trainer disagree on where trials begin; trial_steps="
+                f"{storage.trial_steps} must be the same for both"
+            )
+        steps = storage.trial_steps // self._ppo_cfg.updates_per_trial
+        collected = 0
+        for _ in range(steps):
+            if stop.is_set and not self._is_distributed:
+                return None
+            self._compute_actions_and_step_envs()
+            collected += self._collect_environment_result()
+        return None if self._any_worker_stops(stop) else collected
+
+    def _any_worker_stops(self, stop: StopRequest) -> bool:
+        """Whether to stop, the same on every worker: one that went on alone would wait forever."""
+        return bool(self._all_reduce(torch.tensor(float(stop.is_set))).item())
+
+    @g_timer.avg_time("trainer.update_agent")
+    def _update_agent(self) -> dict[str, float]:
+        rollouts, policy = self._agent.rollouts, self._agent.actor_critic
+        use = policy.context_use()
+        memory = (
+            {}
+            if use is None
+            else {
+                "memory_tokens": float(use.tokens.float().mean()),
+                "memory_kv_bytes": float(use.kv_bytes.float().mean()),
+                "memory_kv_bytes_full_context": float(use.full_context_kv_bytes.float().mean()),
+            }
+        )
+        with inference_mode():
+            step = rollouts.get_last_step()
+            next_value = policy.get_value(
+                step["observations"], None, step["prev_actions"], step["masks"]
+            )
+        cfg = self._ppo_cfg
+        rollouts.compute_returns(
+            next_value, cfg.use_gae, cfg.gamma, cfg.tau, cfg.returns_across_episodes
+        )
+        self._agent.train()
+        losses: dict[str, float] = self._agent.updater.update(rollouts)
+        rollouts.after_update()
+        self._agent.after_update()
+        return {**losses, **memory}
+
+    # Telling ------------------------------------------------------------------------------------
+
+    def _log_update(self, writer: Any, progress: ProgressFile | None) -> None:
+        if progress is None:
+            return
+        self._training_log(writer, self._losses, self._earlier_seconds)
+        for name in ("tokens", "kv_bytes", "kv_bytes_full_context"):
+            if f"memory_{name}" in self._losses:
+                writer.add_scalar(
+                    f"memory/{name}", self._losses[f"memory_{name}"], self.num_steps_done
+                )
+        window = {
+            k: float((v[-1] - v[0]).sum() if len(v) > 1 else v[0].sum())
+            for k, v in self.window_episode_stats.items()
+        }
+        count = max(window.pop("count"), 1.0)
+        seconds = time.time() - self.t_start + self._earlier_seconds
+        progress.append(
+            {
+                "steps": self.num_steps_done,
+                "updates": self.num_updates_done,
+                "seconds": round(seconds, 3),
+                "episodes": count,
+                "metrics": {k: v / count for k, v in window.items()},
+                "learner": self._losses,
+                "stations": {k: v.mean for k, v in g_timer.items()},
+            }
+        )
+
+    def _writer(self) -> Any:
+        if not rank0_only():
+            return contextlib.nullcontext()
+        return get_writer(
+            self.config, flush_secs=self.flush_secs, purge_step=int(self.num_steps_done)
+        )
+
+    def _progress_file(self) -> ProgressFile | None:
+        if not rank0_only():
+            return None
+        return ProgressFile(self.config.habitat_baselines.progress_file, self.num_steps_done)
+
+    def _total_steps(self) -> float:
+        baselines = self.config.habitat_baselines
+        if baselines.total_num_steps != -1:
+            return float(baselines.total_num_steps)
+        per_update = self.config.habitat.task.trial_steps / self._ppo_cfg.updates_per_trial
+        return float(baselines.num_updates * per_update * self.envs.num_envs)
+
+    # Keeping ------------------------------------------------------------------------------------
+
+    def _checkpoint_now(self) -> None:
+        seconds = time.time() - self.t_start + self._earlier_seconds
+        self.save_checkpoint(
+            f"ckpt.{self._count_checkpoints}.safetensors",
+            {"step": self.num_steps_done, "wall_time": seconds},
+        )
+        self._count_checkpoints += 1
+
+    @rank0_only
+    def save_checkpoint(self, file_name: str, extra_state: dict[str, Any] | None = None) -> None:
+        """Write `file_name` and the same as latest."""
+        folder = Path(self.config.habitat_baselines.checkpoint_folder)
+        weights = self._agent.actor_critic.state_dict()
+        for name in (file_name, LATEST):
+            write_checkpoint(folder / name, weights, self.config, extra_state or {})
+        callback = self.config.habitat_baselines.on_save_ckpt_callback
+        if callback is not None:
+            hydra.utils.call(callback, save_file_path=str(folder / file_name))
+
+    @rank0_only
+    def _save_resume_state(self) -> None:
+        counts = {
+            "num_steps_done": self.num_steps_done,
+            "num_updates_done": self.num_updates_done,
+            "last_checkpoint_percent": self._last_checkpoint_percent,
+            "count_checkpoints": self._count_checkpoints,
+            "seconds": time.time() - self.t_start + self._earlier_seconds,
+        }
+        statistics = {
+            "running": dict(self.running_episode_stats),
+            "window": {k: list(v) for k, v in self.window_episode_stats.items()},
+        }
+        write_resume_state(
+            Path(self.config.habitat_baselines.checkpoint_folder),
+            {**self._agent.get_resume_state(), "counts": counts, "statistics": statistics},
+            self.config,
+        )
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self._agent.load_state_dict(state)
+        counts = state["counts"]
+        self.num_steps_done = counts["num_steps_done"]
+        self.num_updates_done = counts["num_updates_done"]
+        self._last_checkpoint_percent = counts["last_checkpoint_percent"]
+        self._count_checkpoints = counts["count_checkpoints"]
+        self._earlier_seconds = counts["seconds"]
+        self.running_episode_stats = state["statistics"]["running"]
+        for key, values in state["statistics"]["window"].items():
+            self.window_episode_stats[key].extend(values)
+        restore_random_state(state)
+        logger.info(f"Resumed at {self.num_steps_done} steps")
+
+    def _init_envs(self, config: DictConfig | None = None, is_eval: bool = False) -> None:
+        """After a resume the environments get other seeds: the same would repeat old trials."""
+        config = (self.config if config is None else config).copy()
+        if not is_eval:
+            with read_write(config):
+                config.habitat.seed += self._resumed_at
+        super()._init_envs(config, is_eval)
+
+    # Evaluation ---------------------------------------------------------------------------------
+
+    def eval(self) -> None:
+        """Evaluate one checkpoint file, or the latest of a folder, or an agent without one."""
+        baselines = self.config.habitat_baselines
+        checkpoint = None
+        if baselines.eval.should_load_ckpt:
+            checkpoint = newest_checkpoint(Path(baselines.eval_ckpt_path_dir))
+        self.device = get_device(self.config)
+        with get_writer(self.config, flush_secs=self.flush_secs) as writer:
+            self._eval_checkpoint(str(checkpoint) if checkpoint else "", writer)
+
+    def load_checkpoint(self, checkpoint_path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Weights, config and extra state of a checkpoint."""
+        return read_checkpoint(Path(checkpoint_path))
+
+    def _eval_checkpoint(
+        self, checkpoint_path: str, writer: Any, checkpoint_index: int = 0
+    ) -> None:
+        """The model comes from the checkpoint's config, everything else from the config given."""
+        if self._is_distributed:
+            raise UserError("evaluation runs in one process: start it without torchrun or srun")
+        checkpoint = self.load_checkpoint(checkpoint_path) if checkpoint_path else None
+        config = evaluation_config(self.config, checkpoint["config"] if checkpoint else None)
+        check_model_config(config)
+        try:
+            self._init_envs(config, is_eval=True)
+            self.config = config
+            self._agent = self._create_agent(None)
+            step = checkpoint_index
+            if checkpoint is not None:
+                self._agent.load_ckpt_state_dict(checkpoint)
+                step = checkpoint["extra_state"]["step"]
+            self._agent.eval()
+            hydra.utils.instantiate(config.habitat_baselines.evaluator).evaluate_agent(
+                self._agent,
+                self.envs,
+                config,
+                checkpoint_index,
+                step,
+                writer,
+                self.device,
+                self.obs_transforms,
+                self._env_spec,
+                self._rank0_keys,
+            )
+        except (EOFError, ConnectionError) as error:
+            raise worker_death(self.envs.deaths) from error
+        finally:
+            if self.envs is not None:
+                with contextlib.suppress(EOFError, ConnectionError):
+                    self.envs.close()

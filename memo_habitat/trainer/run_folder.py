@@ -1,0 +1,231 @@
+"""The folder of one run: what it was made from, what it logged, its checkpoints and evaluations.
+
+runs/<config>-<time>/
+    config.yaml      the config as composed
+    run.json         versions, git revision, seed, command
+    tb/  checkpoints/  train.log  progress.jsonl
+    eval/<name>/     one per evaluated agent
+    report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from memo_habitat.errors import UserError
+
+CONFIG_FILE = "config.yaml"
+FACTS_FILE = "run.json"
+# Distributions whose version can change a result.
+PACKAGES = (
+    "memo-habitat",
+    "habitat-lab",
+    "habitat-baselines",
+    "habitat-sim",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "trimesh",
+    "embreex",
+    "hydra-core",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The config as composed."""
+        return self.path / CONFIG_FILE
+
+    @property
+    def facts_path(self) -> Path:
+        """Versions, git revision, seed and command."""
+        return self.path / FACTS_FILE
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """Event files of TensorBoard."""
+        return self.path / "tb"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Weights (ckpt.N.safetensors, latest.safetensors) and the hidden state to resume from."""
+        return self.path / "checkpoints"
+
+    @property
+    def log_file(self) -> Path:
+        """What the trainer logs."""
+        return self.path / "train.log"
+
+    @property
+    def progress_file(self) -> Path:
+        """One JSON line of metrics per update."""
+        return self.path / "progress.jsonl"
+
+    @property
+    def report_file(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    def eval_dir(self, name: str) -> Path:
+        """The folder of the evaluation of one agent or checkpoint; made by who writes to it."""
+        return self.path / "eval" / name
+
+    def evaluations(self) -> tuple[str, ...]:
+        """Names of the evaluations that have records, sorted."""
+        return tuple(sorted(p.parent.name for p in self.path.glob("eval/*/records.jsonl")))
+
+    def config(self) -> Any:
+        """The composed config (an OmegaConf DictConfig).
+
+        Raises:
+            UserError: the file is missing or no YAML.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
+
+        try:
+            return OmegaConf.load(self.config_path)
+        except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+            raise UserError(
+                f"cannot read {self.config_path}: {_first_line(error)}; "
+                "give a folder that `memo-habitat train` made"
+            ) from error
+
+
+def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None) -> RunFolder:
+    """Return the folder that a new run of the config `name` will have; nothing is made yet.
+
+    Args:
+        name: of the config, for example "extobjnav/memo_studio".
+        root: the folder that holds runs; the new one is called <config>-<time> in it.
+        out: this very folder instead; it must be new or empty.
+
+    Raises:
+        UserError: the folder holds something already.
+    """
+    run = RunFolder(Path(out) if out is not None else _new_path(Path(root), name))
+    if run.path.is_dir() and any(run.path.iterdir()):
+        remedy = "name a new folder"
+        if run.facts_path.exists():
+            remedy += f", or go on with it: memo-habitat train --resume {run.path}"
+        held = "another run" if run.facts_path.exists() else "other files"
+        raise UserError(f"the output folder {run.path} holds {held}; {remedy}")
+    if run.path.exists() and not run.path.is_dir():
+        raise UserError(f"the output folder {run.path} is a file; name a new folder")
+    return run
+
+
+def create_run(run: RunFolder, name: str, config: Any) -> None:
+    """Make the folder of a planned run, with the config (a DictConfig) and the facts in it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        for folder in (run.path, run.tensorboard_dir, run.checkpoint_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        run.config_path.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+        facts = run_facts(name, OmegaConf.select(config, "habitat.seed"))
+        run.facts_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the output folder {run.path}: {error.strerror or error}; "
+            "choose another with --out or --root"
+        ) from error
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """Return the run folder at `path`.
+
+    Raises:
+        UserError: there is none.
+    """
+    run = RunFolder(Path(path))
+    if not run.config_path.is_file():
+        others = sorted(str(p.parent) for p in Path("runs").glob(f"*/{CONFIG_FILE}"))
+        known = f"the newest here is {others[-1]}" if others else "make one: memo-habitat train"
+        raise UserError(f"{run.path} is not a run folder (it has no {CONFIG_FILE}); {known}")
+    return run
+
+
+def run_facts(name: str, seed: int | None) -> Mapping[str, Any]:
+    """Return what a run should be repeatable from: versions, revision, seed, command, machine."""
+    return {
+        "config": name,
+        "seed": seed,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
+        },
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the installed packages among `PACKAGES`."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_revision() -> str | None:
+    """Return the revision of the checkout this package runs from, "+changes" if edited, or None."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        revision = _git(checkout, "rev-parse", "HEAD")
+        changes = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision + ("+changes" if changes else "")
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(checkout), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _new_path(root: Path, name: str) -> Path:
+    path = root / f"{name.replace('/', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    # Two runs begun in the same second.
+    attempt = 2
+    while path.exists():
+        path = path.with_name(f"{path.name.partition('~')[0]}~{attempt}")
+        attempt += 1
+    return path
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,132 @@
+"""Acting, training and refreshing see the same network: the fast ways against the plain one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gym import spaces
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.errors import UserError
+from memo_habitat.policy.memo_policy import MemoPolicy
+from memo_habitat.testing.policies import (
+    act_trial,
+    new_storage,
+    observation_space,
+    random_observation,
+    small_policy,
+)
+
+KINDS = ["memo", "fct"]
+
+
+def acted(kind, steps=11, envs=3, encoder="cnn", seed=0):
+    torch.manual_seed(seed)
+    policy = small_policy(kind, encoder).eval()
+    storage = new_storage(policy, envs, trial_steps=16)
+    act_trial(policy, storage, steps)
+    return policy, storage
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "blind", "resnet18"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_sees_the_log_probabilities_and_values_of_acting(kind, encoder):
+    policy, storage = acted(kind, encoder=encoder)
+    batch = next(storage.minibatches(1))
+    out = policy.evaluate_trials(batch, segment_length=None, context_encoder_gradients=True)
+    torch.testing.assert_close(out.log_probs, batch.log_probs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.values, batch.values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_refresh_with_new_weights_equals_acting_anew_from_the_start(kind, chunk):
+    policy, storage = acted(kind)
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    policy.refresh(storage, chunk, values=True)
+    refreshed = storage.values[:, : storage.steps].clone()
+    now = storage.get_last_step()
+    with torch.inference_mode():
+        after = policy.get_value(now["observations"], None, now["prev_actions"], now["masks"])
+        policy.forget()
+        anew = []
+        for step in range(storage.steps + 1):
+            current = {k: v[:, step] for k, v in storage.observations.items()}
+            anew.append(
+                policy.get_value(
+                    current,
+                    None,
+                    storage.prev_actions[:, step, None],
+                    ~storage.episode_starts[:, step, None],
+                )
+            )
+    expected = torch.cat(anew, dim=1)
+    torch.testing.assert_close(refreshed, expected[:, :-1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(after, expected[:, -1:], atol=1e-5, rtol=1e-5)
+
+
+def test_context_steps_are_seen_through_the_refreshed_features():
+    policy, storage = acted("memo")
+    policy.refresh(storage, chunk=64, values=True)
+    storage.after_update()
+    act_trial(policy, storage, 3)
+    batch = next(storage.minibatches(1))
+    stored = policy.evaluate_trials(batch, None, context_encoder_gradients=False)
+    encoded = policy.evaluate_trials(batch, None, context_encoder_gradients=True)
+    assert batch.loss_start == 11
+    torch.testing.assert_close(stored.values, encoded.values, atol=1e-5, rtol=1e-5)
+
+
+def test_a_trial_start_empties_the_memory_of_that_environment_alone():
+    policy = small_policy().eval()
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.ones(2, 1, dtype=torch.bool)
+    previous = torch.zeros(2, 1, dtype=torch.long)
+    with torch.inference_mode():
+        for step in range(6):
+            policy.act(random_observation(2, step, generator), None, previous, masks)
+        last = random_observation(2, 6, generator)
+        last["trial_step"][1] = 0
+        policy.act(last, None, previous, masks)
+    # Environment 0: a summary of 2 tokens and 3 steps; environment 1: one step.
+    assert policy.context_use().tokens.tolist() == [5, 1]
+    assert policy.context_use().full_context_kv_bytes.tolist() == [7 * 256, 256]
+
+
+def test_an_episode_start_hides_the_previous_action():
+    policy = small_policy().eval()
+    observation = random_observation(2, 0, torch.Generator().manual_seed(1))
+    start = torch.zeros(2, 1, dtype=torch.bool)
+    with torch.inference_mode():
+        first = policy.get_value(observation, None, torch.zeros(2, 1, dtype=torch.long), start)
+        policy.forget()
+        other = policy.get_value(observation, None, torch.ones(2, 1, dtype=torch.long), start)
+    assert torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "named"),
+    [
+        (EncoderConfig(kind="vit"), "vit"),
+        (EncoderConfig(camera="rear_rgb"), "rear_rgb"),
+        (EncoderConfig(state_sensors=["sonar"]), "sonar"),
+    ],
+)
+def test_what_the_observations_lack_is_named(encoder, named):
+    with pytest.raises(UserError, match=named):
+        MemoPolicy(observation_space(), spaces.Discrete(4), encoder, MemoryConfig())
+
+
+def test_observations_without_the_trial_step_are_refused():
+    space = spaces.Dict({"gps": spaces.Box(-1, 1, (2,), np.float32)})
+    with pytest.raises(UserError, match="trial_step"):
+        MemoPolicy(
+            space,
+            spaces.Discrete(4),
+            EncoderConfig(kind="blind", state_sensors=["gps"]),
+            MemoryConfig(),
+        )

@@ -1,0 +1,68 @@
+"""One update: what it does not depend on, and that it raises the probability of what paid."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from memo_habitat.config.trainer import MemoPPOConfig
+from memo_habitat.ppo.updater import MemoPPO
+from memo_habitat.testing.policies import act_trial, new_storage, small_policy
+
+
+def collected(kind="memo", **memory):
+    torch.manual_seed(0)
+    policy = small_policy(kind, segment_jitter=0.0, depth_dropout=0.0, **memory)
+    storage = new_storage(policy.eval(), num_envs=4, trial_steps=8)
+    act_trial(policy, storage, 8)
+    storage.compute_returns(torch.zeros(4), use_gae=True, gamma=0.9, tau=0.9)
+    return policy, storage
+
+
+def updated(policy, storage, **config):
+    policy = copy.deepcopy(policy)
+    updater = MemoPPO(policy, MemoPPOConfig(ppo_epoch=1, lr=1e-3, **config))
+    policy.train()
+    means = updater.update(storage)
+    return policy, means
+
+
+@pytest.mark.parametrize("kind", ["memo", "fct"])
+def test_accumulated_gradients_do_not_depend_on_the_number_of_minibatches(kind):
+    policy, storage = collected(kind)
+    whole, _ = updated(policy, storage, num_mini_batch=1)
+    parts, _ = updated(policy, storage, num_mini_batch=4)
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_the_first_pass_has_ratio_one():
+    policy, storage = collected()
+    _, means = updated(policy, storage, num_mini_batch=1)
+    assert means["clip_fraction"] == 0.0
+    assert abs(means["approx_kl"]) < 1e-6
+
+
+def test_actions_with_positive_advantage_become_more_probable():
+    policy, storage = collected()
+    storage.advantages.fill_(1.0)
+    after, _ = updated(policy, storage, num_mini_batch=1, entropy_coef=0.0, value_loss_coef=0.0)
+    batch = next(storage.minibatches(1))
+    new = after.eval().evaluate_trials(batch, None, True).log_probs
+    assert new.mean() > batch.log_probs.mean()
+
+
+def test_the_optimiser_resumes_exactly():
+    policy, storage = collected()
+    updater = MemoPPO(policy, MemoPPOConfig(ppo_epoch=1, num_mini_batch=1))
+    updater.update(storage)
+    twin = copy.deepcopy(policy)
+    other = MemoPPO(twin, MemoPPOConfig(ppo_epoch=1, num_mini_batch=1))
+    other.load_state_dict(copy.deepcopy(updater.get_resume_state()))
+    for u in (updater, other):
+        torch.manual_seed(5)
+        u.update(storage)
+    for a, b in zip(policy.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=0, rtol=0)

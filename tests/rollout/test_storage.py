@@ -1,0 +1,131 @@
+"""The storage over the partial updates of a trial, and the batch contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gym import spaces
+
+from memo_habitat.errors import UserError
+from memo_habitat.rollout.batch import TrialBatch
+from memo_habitat.rollout.storage import TrialStorage
+
+ENVS, STEPS = 3, 4
+
+
+def storage():
+    space = spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
+            "gps": spaces.Box(-1, 1, (2,), np.float32),
+        }
+    )
+    store = TrialStorage(ENVS, STEPS, space, feature_width=5)
+    store.insert_first_observations(observation(0))
+    return store
+
+
+def observation(step):
+    return {
+        "image": torch.full((ENVS, 2, 2, 3), step, dtype=torch.uint8),
+        "gps": torch.full((ENVS, 2), float(step)),
+    }
+
+
+def collect(store, ends=()):
+    """One step: action = step index + 1, reward = 10 * step."""
+    step = store.steps
+    column = torch.ones(ENVS, 1)
+    store.insert(
+        actions=(step + 1) * column.long(), action_log_probs=-column, value_preds=0 * column
+    )
+    store.insert(
+        next_observations=observation(step + 1),
+        rewards=10.0 * step * column,
+        next_masks=torch.tensor([[env not in ends] for env in range(ENVS)]),
+    )
+    store.advance_rollout()
+
+
+def test_the_next_step_knows_the_previous_action_except_at_an_episodes_start():
+    store = storage()
+    collect(store, ends=(1,))
+    current = store.get_last_step()
+    assert current["prev_actions"].flatten().tolist() == [1, 0, 1]
+    assert current["masks"].flatten().tolist() == [True, False, True]
+    assert current["observations"]["image"].dtype == torch.uint8
+
+
+def test_partial_updates_put_only_new_steps_in_the_loss_and_the_last_update_all():
+    store = storage()
+    for _ in range(2):
+        collect(store)
+    starts = []
+    for _ in range(2):
+        batches = list(store.minibatches(2))
+        assert sum(len(b.actions) for b in batches) == ENVS
+        starts.append((batches[0].loss_start, batches[0].steps))
+        store.after_update()
+        collect(store)
+    collect(store) if not store.trial_complete else None
+    starts.append((next(store.minibatches(1)).loss_start, next(store.minibatches(1)).steps))
+    assert starts == [(0, 2), (2, 3), (0, 4)]
+
+
+def test_after_the_full_update_the_next_trial_begins_with_the_observation_already_seen():
+    store = storage()
+    for _ in range(STEPS):
+        collect(store)
+    store.after_update()
+    assert store.steps == store.loss_start == 0
+    current = store.get_last_step()
+    assert current["observations"]["gps"].unique().tolist() == [float(STEPS)]
+    assert current["prev_actions"].unique().tolist() == [0]
+
+
+def test_minibatches_are_whole_environments_each_once():
+    store = storage()
+    for _ in range(2):
+        collect(store)
+    store.actions[:, 0] = torch.arange(ENVS)
+    seen = torch.cat([b.actions[:, 0] for b in store.minibatches(2)])
+    assert sorted(seen.tolist()) == [0, 1, 2]
+
+
+def test_returns_are_rewards_to_go_within_the_episode_without_discount():
+    store = storage()
+    collect(store)
+    collect(store, ends=(0,))
+    collect(store)
+    store.compute_returns(torch.zeros(ENVS), use_gae=True, gamma=1.0, tau=1.0)
+    assert store.returns[0, :3].tolist() == [10.0, 10.0, 20.0]
+    assert store.returns[1, :3].tolist() == [30.0, 30.0, 20.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"actions": torch.zeros(2, 3)},
+        {"values": torch.zeros(2, 2)},
+        {"loss_start": 3},
+        {"observations": {"gps": torch.zeros(3, 2)}},
+    ],
+)
+def test_a_batch_that_breaks_the_contract_is_refused(change):
+    step = torch.zeros(2, 3)
+    fields = dict(
+        observations={"gps": torch.zeros(2, 3, 2)},
+        features=torch.zeros(2, 3, 0),
+        prev_actions=step.long(),
+        episode_starts=step.bool(),
+        actions=step.long(),
+        log_probs=step,
+        values=step,
+        returns=step,
+        advantages=step,
+        loss_start=0,
+    )
+    TrialBatch(**fields)
+    with pytest.raises(UserError):
+        TrialBatch(**{**fields, **change})
