@@ -13,7 +13,10 @@ from memo_habitat.memory.rotary import RotaryTable, Rotation, rotate
 
 
 class Sink(NamedTuple):
-    """The extra slot in front of every attention (arXiv 2309.17453); key, value: [H, 1, dh]."""
+    """The extra slot in front of every attention (arXiv 2309.17453); key, value: [H, 1, dh].
+
+    It takes no position: its key is never turned, and the first token is at position 0.
+    """
 
     key: Tensor
     value: Tensor

@@ -37,9 +37,14 @@ def check_config(config: MemoryConfig) -> None:
         raise UserError(f"memory rope_base is {config.rope_base}: it must be above 1")
 
 
-def check_tokens(tokens: Tensor, width: int, legend: str) -> None:
-    """Raise ValueError unless `tokens` has the axes of `legend`, such as "[B, T, D]"."""
+def check_tokens(tokens: Tensor, width: int, legend: str, batch: int | None = None) -> None:
+    """Raise ValueError unless `tokens` has the axes of `legend`, such as "[B, T, D]".
+
+    batch: environments of the cache that the tokens go to, if they go to one.
+    """
     if tokens.dim() != legend.count(",") + 1 or tokens.shape[-1] != width or 0 in tokens.shape:
         raise ValueError(
             f"tokens must be {legend}, none of them 0, with D = {width}; got {list(tokens.shape)}"
         )
+    if batch is not None and len(tokens) != batch:
+        raise ValueError(f"tokens are for {len(tokens)} environments, the cache has {batch}")

@@ -99,7 +99,7 @@ class Memory(nn.Module):
         The environments may be at different places of their trials; those whose segment ends
         here have it replaced by its summary before this returns.
         """
-        check_tokens(tokens, self.config.width, "[N, D]")
+        check_tokens(tokens, self.config.width, "[N, D]", cache.shape.batch)
         everyone = slice(0, len(tokens))
         encoded = self._encode(tokens[:, None], cache.append(everyone, 1), 1)
         cache.count_steps(everyone, 1)
@@ -113,7 +113,7 @@ class Memory(nn.Module):
 
         tokens: [N, C, D]. Returns [N, C, D].
         """
-        check_tokens(tokens, self.config.width, "[N, C, D]")
+        check_tokens(tokens, self.config.width, "[N, C, D]", cache.shape.batch)
         runs = [self._extend(tokens[rows], rows, steps, cache) for rows, steps in cache.runs()]
         return torch.cat(runs)
 

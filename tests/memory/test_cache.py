@@ -1,0 +1,115 @@
+"""The cache holds what the method says, in as many bytes as it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from memo_habitat.memory import Cache, Memory
+
+from .factories import KINDS, memories, quick, small_memory, trial
+
+
+@quick
+@given(memories(), st.integers(0, 40))
+def test_tokens_in_use_follow_the_formula(memory: Memory, steps: int) -> None:
+    cache = memory.new_cache(2, "cpu")
+    config = memory.config
+    for step in range(1, steps + 1):
+        memory.step(trial(memory, 2, 1)[:, 0], cache)
+        closed, rest = divmod(step, config.segment_length)
+        expected = closed * config.summary_length + rest if config.kind == "memo" else step
+        assert cache.tokens_in_use().tolist() == [expected] * 2
+    assert cache.steps.tolist() == [steps] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bytes_in_use_follow_the_formula(dtype: torch.dtype) -> None:
+    memory = small_memory(layers=3)
+    cache = memory.new_cache(2, "cpu", dtype)
+    memory.extend(trial(memory, 2, 9), cache)
+    cache.reset(torch.tensor([False, True]))
+    assert cache.bytes_in_use().tolist() == [2 * 3 * 16 * (2 + 3) * dtype.itemsize, 0]
+
+
+def test_reset_empties_the_chosen_rows_and_gives_nothing_back() -> None:
+    memory = small_memory()
+    cache = memory.new_cache(3, "cpu")
+    memory.extend(trial(memory, 3, 8), cache)
+    allocated = cache.allocated_bytes()
+    cache.reset(torch.tensor([True, False, True]))
+    assert cache.steps.tolist() == [0, 8, 0]
+    assert cache.tokens_in_use().tolist() == [0, 4, 0]
+    assert cache.allocated_bytes() == allocated
+
+
+def filled(memory: Memory, tokens: Tensor, ragged: bool) -> Cache:
+    """A cache of three environments after [3, T, D], the second reset after seven steps or not."""
+    cache = memory.new_cache(3, "cpu")
+    memory.extend(tokens[:, :7], cache)
+    cache.reset(torch.tensor([False, ragged, False]))
+    memory.extend(tokens[:, 7:], cache)
+    return cache
+
+
+def test_memo_keeps_less_than_a_seventh_of_full_context() -> None:
+    sizes = {"width": 8, "layers": 1, "segment_length": 256, "summary_length": 32}
+    caches = {}
+    for kind in KINDS:
+        memory = small_memory(kind, **sizes)
+        caches[kind] = memory.new_cache(1, "cpu")
+        for part in trial(memory, 1, 32_000).split(1000, dim=1):
+            if kind == "memo":
+                memory.extend(part, caches[kind])
+            else:
+                caches[kind].append(slice(0, 1), part.shape[1])  # its size is what counts here
+    assert caches["fct"].allocated_bytes() >= 7 * caches["memo"].allocated_bytes()
+    assert (caches["fct"].bytes_in_use() >= 7 * caches["memo"].bytes_in_use()).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_step_allocates_no_more_after_a_long_history(kind: str, ragged: bool) -> None:
+    memory = small_memory(kind, segment_length=64, summary_length=56)
+    allocated = []
+    for steps in (1003, 3003):
+        cache = filled(memory, trial(memory, 3, steps), ragged)
+        before = cache.allocated_bytes()
+        memory.step(trial(memory, 3, 1)[:, 0], cache)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            memory.step(trial(memory, 3, 1)[:, 0], cache)
+        assert cache.allocated_bytes() == before
+        events = profiled.key_averages()
+        allocated.append(sum(max(0, event.self_cpu_memory_usage) for event in events))
+    assert allocated[0] == allocated[1] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_growing_keeps_what_was_there(kind: str) -> None:
+    memory = small_memory(kind, segment_length=8, summary_length=7)
+    tokens = trial(memory, 3, 600)
+    cache = filled(memory, tokens[:, :200], ragged=True)
+    outputs = [memory.step(now, cache) for now in tokens[:, 200:].unbind(1)]
+    actual = torch.stack(outputs, dim=1)
+    for row, start in ((0, 0), (1, 7), (2, 0)):
+        expected = memory(tokens[row : row + 1, start:])[0, 200 - start :]
+        torch.testing.assert_close(actual[row], expected, atol=1e-5, rtol=0)
+
+
+def test_rows_of_different_lengths_cannot_take_several_tokens_at_once() -> None:
+    memory = small_memory()
+    cache = filled(memory, trial(memory, 3, 9), ragged=True)
+    with pytest.raises(ValueError, match="different lengths"):
+        cache.append(slice(0, 3), 2)
+
+
+def test_reset_wants_one_bool_per_environment() -> None:
+    cache = small_memory().new_cache(3, "cpu")
+    with pytest.raises(ValueError, match=r"\[3\], got torch.bool of shape \[2\]"):
+        cache.reset(torch.tensor([True, False]))
+    with pytest.raises(ValueError, match=r"torch.int64"):
+        cache.reset(torch.tensor([1, 0, 1]))

@@ -1,0 +1,60 @@
+"""Wrong sizes and shapes are named, and the package stands on torch alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from memo_habitat.errors import UserError
+from memo_habitat.memory import MemoryConfig, build
+
+from .factories import small_memory
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "mem"}, r"kind 'mem' is unknown: use one of \['fct', 'memo'\]"),
+        ({"summary_length": 256}, "summary_length 256 is not below segment_length 256"),
+        ({"width": 250}, "width 250 does not split into 8 heads .* multiple of 16"),
+        ({"width": 24}, "width 24 does not split into 8 heads of an even size"),
+        ({"layers": 0}, "layers is 0: it must be at least 1"),
+        ({"segment_jitter": 1.0}, r"segment_jitter is 1.0: it must be in \[0, 1\)"),
+        ({"depth_dropout": -0.1}, r"depth_dropout is -0.1"),
+        ({"sink_value": "one"}, "sink_value 'one': use one of"),
+        ({"rope_base": 0.5}, "rope_base is 0.5: it must be above 1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named_with_the_remedy(values: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(MemoryConfig(**values))
+
+
+def test_full_context_does_not_mind_its_unused_summary_length() -> None:
+    build(MemoryConfig(kind="fct", summary_length=300))
+
+
+def test_wrong_token_shapes_are_named() -> None:
+    memory = small_memory()
+    cache = memory.new_cache(2, "cpu")
+    with pytest.raises(ValueError, match=r"tokens must be \[B, T, D\].*D = 16; got \[2, 5, 8\]"):
+        memory(torch.zeros(2, 5, 8))
+    with pytest.raises(ValueError, match=r"\[N, D\]"):
+        memory.step(torch.zeros(2, 1, 16), cache)
+    with pytest.raises(ValueError, match=r"\[N, C, D\].*got \[2, 0, 16\]"):
+        memory.extend(torch.zeros(2, 0, 16), cache)
+    with pytest.raises(ValueError, match="3 environments, the cache has 2"):
+        memory.step(torch.zeros(3, 16), cache)
+    with pytest.raises(ValueError, match="segment_length is 0"):
+        memory(torch.zeros(2, 5, 16), segment_length=0)
+
+
+def test_the_memory_imports_no_habitat_and_no_hydra() -> None:
+    program = "import sys, memo_habitat.memory; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    roots = {name.split(".")[0] for name in done.stdout.split()}
+    assert not roots & {"habitat", "habitat_baselines", "habitat_sim", "hydra", "omegaconf"}
