@@ -1,0 +1,233 @@
+"""Kernels of the distance fields: lines of sight over free cells and the search itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_TIE = 1e-9
+
+
+@njit(cache=True, nogil=True)
+def sight(islands, row0, column0, row1, column1):  # type: ignore[no-untyped-def]
+    """Whether the straight line between two points (grid coordinates) stays on one island.
+
+    A line may graze the corner of an obstacle but not squeeze between two that touch.
+    """
+    rows, columns = islands.shape
+    i = int(np.floor(row0))
+    j = int(np.floor(column0))
+    i_end = int(np.floor(row1))
+    j_end = int(np.floor(column1))
+    if i < 0 or j < 0 or i >= rows or j >= columns:
+        return False
+    label = islands[i, j]
+    if label == 0:
+        return False
+    d_row = row1 - row0
+    d_column = column1 - column0
+    step_i = 1 if d_row > 0 else -1
+    step_j = 1 if d_column > 0 else -1
+    next_i = (i + (1 if step_i > 0 else 0) - row0) / d_row if d_row != 0 else np.inf
+    next_j = (j + (1 if step_j > 0 else 0) - column0) / d_column if d_column != 0 else np.inf
+    delta_i = abs(1.0 / d_row) if d_row != 0 else np.inf
+    delta_j = abs(1.0 / d_column) if d_column != 0 else np.inf
+    for _ in range(abs(i_end - i) + abs(j_end - j) + 2):
+        if i == i_end and j == j_end:
+            return True
+        if abs(next_i - next_j) < _TIE:
+            if next_i > 1.0 + _TIE:
+                return True
+            if not (0 <= i + step_i < rows and 0 <= j + step_j < columns):
+                return False
+            if islands[i + step_i, j] != label and islands[i, j + step_j] != label:
+                return False
+            i += step_i
+            j += step_j
+            next_i += delta_i
+            next_j += delta_j
+        elif next_i < next_j:
+            if next_i > 1.0:
+                return True
+            i += step_i
+            next_i += delta_i
+        else:
+            if next_j > 1.0:
+                return True
+            j += step_j
+            next_j += delta_j
+        if i < 0 or j < 0 or i >= rows or j >= columns or islands[i, j] != label:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _room(keys, cells, size):  # type: ignore[no-untyped-def]
+    """The two arrays of the heap, longer where another entry would not fit."""
+    if size < keys.shape[0]:
+        return keys, cells
+    return np.concatenate((keys, keys)), np.concatenate((cells, cells))
+
+
+@njit(cache=True, nogil=True)
+def _push(keys, cells, size, key, cell):  # type: ignore[no-untyped-def]
+    i = size
+    while i > 0:
+        up = (i - 1) >> 1
+        if keys[up] < key or (keys[up] == key and cells[up] <= cell):
+            break
+        keys[i] = keys[up]
+        cells[i] = cells[up]
+        i = up
+    keys[i] = key
+    cells[i] = cell
+    return size + 1
+
+
+@njit(cache=True, nogil=True)
+def _pop(keys, cells, size):  # type: ignore[no-untyped-def]
+    """Removes the first entry (read it before); returns the new size."""
+    size -= 1
+    key = keys[size]
+    cell = cells[size]
+    i = 0
+    while True:
+        child = 2 * i + 1
+        if child >= size:
+            break
+        right = child + 1
+        if right < size and (
+            keys[right] < keys[child]
+            or (keys[right] == keys[child] and cells[right] < cells[child])
+        ):
+            child = right
+        if key < keys[child] or (key == keys[child] and cell <= cells[child]):
+            break
+        keys[i] = keys[child]
+        cells[i] = cells[child]
+        i = child
+    keys[i] = key
+    cells[i] = cell
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _root(parent, distance, goals, extra, columns):  # type: ignore[no-untyped-def]
+    """(row, column, distance) of the point that a parent stands for."""
+    if parent < 0:
+        goal = -1 - parent
+        return goals[goal, 0], goals[goal, 1], extra[goal]
+    row = parent // columns
+    column = parent - row * columns
+    return row + 0.5, column + 0.5, distance[row, column]
+
+
+@njit(cache=True, nogil=True)
+def solve(islands, goals, extra, distance, parent):  # type: ignore[no-untyped-def]
+    """Fills distance [Z, X] (cells, given as inf) and parent [Z, X] for goals [G, 2]."""
+    rows, columns = islands.shape
+    closed = np.zeros((rows, columns), dtype=np.bool_)
+    seen = np.zeros((rows, columns), dtype=np.bool_)  # the way to the parent was checked
+    keys = np.empty(1024)
+    cells = np.empty(1024, dtype=np.int64)
+    size = 0
+    for g in range(goals.shape[0]):
+        i = int(goals[g, 0])
+        j = int(goals[g, 1])
+        far = extra[g] + np.hypot(goals[g, 0] - i - 0.5, goals[g, 1] - j - 0.5)
+        if far < distance[i, j]:
+            distance[i, j] = far
+            parent[i, j] = -1 - g
+            seen[i, j] = True
+            keys, cells = _room(keys, cells, size)
+            size = _push(keys, cells, size, far, i * columns + j)
+    while size > 0:
+        key = keys[0]
+        cell = cells[0]
+        size = _pop(keys, cells, size)
+        i = cell // columns
+        j = cell - i * columns
+        if closed[i, j] or key > distance[i, j]:
+            continue
+        if not seen[i, j]:
+            seen[i, j] = True
+            far = _settle(islands, goals, extra, distance, parent, closed, i, j)
+            if far > key:
+                distance[i, j] = far
+                keys, cells = _room(keys, cells, size)
+                size = _push(keys, cells, size, far, cell)
+                continue
+        closed[i, j] = True
+        row, column, base = _root(parent[i, j], distance, goals, extra, columns)
+        for di in range(-1, 2):
+            for dj in range(-1, 2):
+                a = i + di
+                b = j + dj
+                if a < 0 or b < 0 or a >= rows or b >= columns:
+                    continue
+                if closed[a, b] or islands[a, b] != islands[i, j]:
+                    continue
+                if islands[a, j] != islands[i, j] and islands[i, b] != islands[i, j]:
+                    continue
+                far = base + np.hypot(a + 0.5 - row, b + 0.5 - column)
+                if far < distance[a, b] - _TIE:
+                    distance[a, b] = far
+                    parent[a, b] = parent[i, j]
+                    seen[a, b] = False
+                    keys, cells = _room(keys, cells, size)
+                    size = _push(keys, cells, size, far, a * columns + b)
+
+
+@njit(cache=True, nogil=True)
+def _settle(islands, goals, extra, distance, parent, closed, i, j):  # type: ignore[no-untyped-def]
+    """The distance of cell (i, j) over ways that are really free; sets its parent."""
+    rows, columns = islands.shape
+    row, column, base = _root(parent[i, j], distance, goals, extra, columns)
+    if sight(islands, i + 0.5, j + 0.5, row, column):
+        return distance[i, j]
+    best = np.inf
+    chosen = parent[i, j]
+    for di in range(-1, 2):
+        for dj in range(-1, 2):
+            a = i + di
+            b = j + dj
+            if a < 0 or b < 0 or a >= rows or b >= columns or not closed[a, b]:
+                continue
+            if islands[a, j] != islands[i, j] and islands[i, b] != islands[i, j]:
+                continue
+            far = distance[a, b] + np.hypot(float(di), float(dj))
+            if far < best:
+                best = far
+                chosen = a * columns + b
+            row, column, base = _root(parent[a, b], distance, goals, extra, columns)
+            far = base + np.hypot(i + 0.5 - row, j + 0.5 - column)
+            if far < best and sight(islands, i + 0.5, j + 0.5, row, column):
+                best = far
+                chosen = parent[a, b]
+    parent[i, j] = chosen
+    return best
+
+
+@njit(cache=True, nogil=True)
+def distance_at(islands, distance, parent, goals, extra, place):  # type: ignore[no-untyped-def]
+    """(distance in cells, parent) of a free point `place` [2]: over its own cell and, where the
+    way is free, over what its neighbours' paths lead through."""
+    rows, columns = islands.shape
+    i = int(place[0])
+    j = int(place[1])
+    best = distance[i, j] + np.hypot(place[0] - i - 0.5, place[1] - j - 0.5)
+    chosen = np.int64(i * columns + j)
+    if not np.isfinite(best):
+        return np.inf, np.int64(0)
+    for di in range(-1, 2):
+        for dj in range(-1, 2):
+            a = i + di
+            b = j + dj
+            if a < 0 or b < 0 or a >= rows or b >= columns or islands[a, b] != islands[i, j]:
+                continue
+            row, column, base = _root(parent[a, b], distance, goals, extra, columns)
+            far = base + np.hypot(place[0] - row, place[1] - column)
+            if far < best and sight(islands, place[0], place[1], row, column):
+                best = far
+                chosen = np.int64(parent[a, b])
+    return best, chosen

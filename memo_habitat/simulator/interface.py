@@ -1,0 +1,99 @@
+"""The narrow interface between the task and whichever simulator runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from memo_habitat.errors import UserError
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A small object placed by the arrangement."""
+
+    name: str  # "<category>_:NNNN", NNNN counts the category's instances in order of rigid_objs
+    category: str  # object-config name without ".object_config.json"
+    id: int  # its id in panoptic images: habitat.simulator.object_ids_start + index
+    position: np.ndarray  # [3] m, world, centre of the bounding box
+
+
+@dataclass(frozen=True)
+class TopDownMap:
+    """Where the agent can stand, seen from above."""
+
+    free: np.ndarray  # [Z, X] bool: navigable and on the largest island
+    origin: tuple[float, float]  # (x, z) m of the outer corner of cell [0, 0]
+    resolution: float  # m per cell
+
+    def cells(self, points: np.ndarray) -> np.ndarray:
+        """Map coordinates of world points: [P, 3] m -> [P, 2] float (row, column)."""
+        points = np.atleast_2d(points)
+        column = (points[:, 0] - self.origin[0]) / self.resolution
+        row = (points[:, 2] - self.origin[1]) / self.resolution
+        return np.stack([row, column], axis=1)
+
+
+@runtime_checkable
+class TaskSimulator(Protocol):
+    """What the task asks of a simulator; positions are [3] m, Y up, headings rad."""
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """The small objects of the current arrangement, in order of `rigid_objs`."""
+        ...
+
+    def agent_pose(self) -> tuple[np.ndarray, float]:
+        """Floor point [3] and heading about +Y: 0 looks along -Z, positive to the left."""
+        ...
+
+    def start_next_episode_at(self, position: np.ndarray, heading: float) -> None:
+        """The following `Simulator.reset()` places the agent there, camera level."""
+        ...
+
+    def sample_floor_point(self, rng: np.random.Generator) -> np.ndarray:
+        """[3], uniform on the largest island."""
+        ...
+
+    def floor_points_near(self, center: np.ndarray, radius: float, spacing: float) -> np.ndarray:
+        """[P, 3] navigable points of the largest island within `radius` of `center`
+        horizontally, taken from a fixed world grid (multiples of `spacing` in x and z)."""
+        ...
+
+    def sees_instance(self, eyes: np.ndarray, instance_id: int) -> np.ndarray:
+        """[P] bool: whether the straight line from each eye point [P, 3] to the centre of the
+        instance meets nothing before the instance itself."""
+        ...
+
+    def distance_to(self, position: np.ndarray, goals: np.ndarray) -> float:
+        """Geodesic distance in m to the nearest of `goals` [G, 3]; inf when unreachable."""
+        ...
+
+    def visible_pixels(self, instance_id: int, sensor: str) -> int:
+        """Pixels of the instance in the latest image of the camera with uuid `sensor`."""
+        ...
+
+    def next_best_action(self, goals: np.ndarray) -> str | None:
+        """ "move_forward", "turn_left" or "turn_right" towards the nearest of `goals` [G, 3];
+        None when the agent stands at one (within half a step) or none can be reached."""
+        ...
+
+    def top_down_map(self, resolution: float) -> TopDownMap:
+        """The largest island seen from above, `resolution` m per cell."""
+        ...
+
+
+def task_simulator(sim: Any) -> TaskSimulator:
+    """The interface to a Habitat simulator.
+
+    Raises:
+        UserError: for a simulator the task does not know how to use.
+    """
+    if isinstance(sim, TaskSimulator):
+        return sim
+    raise UserError(
+        f"the task cannot use simulator {type(sim).__name__}: set "
+        "habitat.simulator.type=EmbreeSim-v0, the ray-casting simulator of this package"
+    )

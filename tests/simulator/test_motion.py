@@ -1,0 +1,203 @@
+"""Moving and standing: clearance, sliding, steps, collisions, islands."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import trimesh
+
+from memo_habitat.errors import UserError
+from memo_habitat.simulator.follower import forward
+from memo_habitat.simulator.motion import Mover, collided
+from memo_habitat.simulator.navgrid import AgentShape, build_navgrid
+from memo_habitat.testing.houses import DOOR_HALF, HALF_X, HALF_Z, WALL
+
+FORWARD, LEFT, RIGHT = 1, 2, 3
+
+
+def box(center, extents, turn=0.0):
+    mesh = trimesh.creation.box(extents=extents)
+    mesh.apply_transform(trimesh.transformations.rotation_matrix(turn, [0, 1, 0]))
+    mesh.apply_translation(center)
+    return np.asarray(mesh.triangles)
+
+
+def floor(half=3.0):
+    return box((0, -0.05, 0), (2 * half, 0.1, 2 * half))
+
+
+def grid_of(*parts, **shape):
+    return build_navgrid(np.concatenate([floor(), *parts]), AgentShape(**shape), "test")
+
+
+def walk(sim, position, heading):
+    sim.start_next_episode_at(np.array(position, dtype=float), heading)
+    sim.reset()
+
+
+def test_forward_and_turns_are_exact_in_the_open(sim):
+    walk(sim, [2.0, 0.0, 0.0], math.radians(30))
+    sim.step(FORWARD)
+    np.testing.assert_allclose(
+        sim.agent_pose()[0], [2.0 - 0.25 * 0.5, 0.0, -0.25 * math.sqrt(0.75)], atol=1e-12
+    )
+    assert not sim.previous_step_collided
+    for _ in range(12):
+        sim.step(LEFT)
+    assert sim.agent_pose()[1] == pytest.approx(math.radians(30))
+    sim.step(RIGHT)
+    assert sim.agent_pose()[1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_head_on_the_agent_stops_and_reports_a_collision(sim):
+    walk(sim, [2.0, 0.0, 0.0], 0.0)
+    moves = []
+    for _ in range(10):
+        sim.step(FORWARD)
+        moves.append((sim.agent_pose()[0][2], sim.previous_step_collided))
+    assert [is_collision for _, is_collision in moves[:7]] == [False] * 7
+    assert moves[-1][1]
+    gap = HALF_Z + moves[-1][0]
+    assert 0.1 <= gap <= 0.1 + 2 * 0.05
+    sim.step(LEFT)
+    assert not sim.previous_step_collided
+
+
+@pytest.mark.parametrize("angle_deg", [-60, -30, 30, 60])
+def test_along_a_wall_the_part_of_the_move_beside_it_remains(sim, angle_deg):
+    walk(sim, [2.0, 0.0, 0.0], 0.0)
+    for _ in range(9):
+        sim.step(FORWARD)
+    before = sim.agent_pose()[0]
+    walk(sim, before, math.radians(angle_deg))
+    sim.step(FORWARD)
+    moved = sim.agent_pose()[0] - before
+    assert sim.previous_step_collided
+    assert moved[0] == pytest.approx(-0.25 * math.sin(math.radians(angle_deg)), abs=0.01)
+    assert abs(moved[2]) < 0.01
+
+
+@pytest.mark.parametrize("turn_deg", [20, 45, 70])
+def test_sliding_follows_an_oblique_wall(turn_deg):
+    turn = math.radians(turn_deg)
+    grid = grid_of(box((0, 1, 0), (4.0, 2.0, 0.4), turn))
+    mover = Mover(grid)
+    along = np.array([math.cos(turn), 0, -math.sin(turn)])
+    away = np.array([math.sin(turn), 0, math.cos(turn)])
+    start = mover.step(-1.0 * along + 0.8 * away, -1.0 * along, sliding=True)
+    asked = start + 0.25 * (0.8 * along - 0.6 * away)
+    at = start
+    for _ in range(4):
+        at = mover.step(at, at + asked - start)
+    assert (at - start) @ along == pytest.approx(4 * 0.25 * 0.8, rel=0.15)
+    assert abs((at - start) @ away) < 0.1
+    # Without sliding it stays where it met the wall.
+    stuck = mover.step(start, asked, sliding=False)
+    assert np.linalg.norm(stuck - start) < 0.1
+
+
+def test_sliding_can_be_switched_off(make_sim):
+    config = {"habitat_sim_v0": {"allow_sliding": False}}
+    sim = make_sim(**config)
+    walk(sim, [2.0, 0.0, -1.8], math.radians(60))
+    sim.step(FORWARD)
+    before = sim.agent_pose()[0]
+    sim.step(FORWARD)
+    assert np.linalg.norm(sim.agent_pose()[0] - before) < 0.02
+
+
+def test_a_random_walk_never_comes_nearer_than_the_radius(sim):
+    rng = np.random.default_rng(3)
+    walk(sim, [2.0, 0.0, 0.0], 0.0)
+    boxes = [((-2.0, 1.2), (0.5, 0.3))]
+    boxes += [((0.0, s * (DOOR_HALF + 0.75)), (WALL / 2, 0.75)) for s in (-1, 1)]
+    for action in rng.choice([1, 1, 1, 1, 2, 3], size=1500):
+        sim.step(int(action))
+        x, _, z = sim.agent_pose()[0]
+        assert HALF_X - abs(x) >= 0.1 and HALF_Z - abs(z) >= 0.1
+        for (cx, cz), (hx, hz) in boxes:
+            gap = math.hypot(max(abs(x - cx) - hx, 0), max(abs(z - cz) - hz, 0))
+            assert gap >= 0.1 - 1e-9
+        assert sim.is_navigable(sim.agent_pose()[0])
+
+
+def test_collisions_are_what_habitat_sim_counts():
+    start = np.zeros(3)
+    asked = np.array([0.25, 0, 0])
+    assert not collided(start, asked, asked)
+    assert not collided(start, asked, np.array([0.24999, 0, 0]))
+    assert collided(start, asked, np.array([0.24, 0, 0]))
+
+
+@pytest.mark.parametrize(("height", "is_climbed"), [(0.1, True), (0.19, True), (0.3, False)])
+def test_low_steps_are_climbed_and_high_ones_block(height, is_climbed):
+    grid = grid_of(box((1.5, height / 2, 0), (3.0, height, 6.0)))
+    mover = Mover(grid)
+    at = np.array([-0.5, 0.0, 0.0])
+    for _ in range(4):
+        at = mover.step(at, at + np.array([0.25, 0, 0]))
+    assert (at[0] > 0.4) == is_climbed
+    assert at[1] == pytest.approx(height if is_climbed else 0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("slope_deg", "is_walkable"), [(30, True), (60, False)])
+def test_gentle_slopes_are_floor_and_steep_ones_are_not(slope_deg, is_walkable):
+    rise = math.tan(math.radians(slope_deg)) * 2.0
+    ramp = np.array(
+        [
+            [[0, 0, -1], [0, 0, 1], [2, rise, 1]],
+            [[0, 0, -1], [2, rise, 1], [2, rise, -1]],
+        ]
+    )
+    grid = grid_of(ramp)
+    middle = np.array([[1.0, rise / 2, 0.0]])
+    assert bool(grid.island_at(middle, 0.3)[0] == 1) == is_walkable
+
+
+def test_low_headroom_blocks_and_enough_does_not():
+    low = grid_of(box((0, 1.3 + 0.05, 0), (2, 0.1, 2)))
+    high = grid_of(box((0, 1.7 + 0.05, 0), (2, 0.1, 2)))
+    under = np.array([[0.0, 0.0, 0.0]])
+    assert low.island_at(under, 0.5)[0] == 0
+    assert high.island_at(under, 0.5)[0] == 1
+
+
+def test_thin_posts_block_however_the_grid_falls():
+    for shift in (0.0, 0.013, 0.025, 0.041):
+        grid = grid_of(box((shift, 1.0, shift), (0.004, 2.0, 0.004)))
+        assert grid.island_at(np.array([[shift, 0.0, shift]]))[0] == 0
+        assert grid.island_at(np.array([[shift + 0.3, 0.0, shift]]))[0] == 1
+
+
+def test_a_wider_agent_has_less_room_and_may_be_shut_out():
+    parts = [box((0, 1, side * 1.7), (0.1, 2, 2.6)) for side in (-1, 1)]  # a gap of 0.8 m
+    thin, thick = grid_of(*parts, radius=0.1), grid_of(*parts, radius=0.4)
+    ends = np.array([[-1.0, 0, 0], [1.0, 0, 0]])
+    assert thin.island_at(ends).tolist() == [1, 1]
+    assert sorted(thick.island_at(ends).tolist()) == [1, 2]
+    assert (thick.islands > 0).sum() < (thin.islands > 0).sum()
+
+
+def test_islands_are_numbered_by_area_with_their_radius():
+    grid = grid_of(box((1.0, 1, 0), (0.1, 2, 6)))
+    assert grid.island_at(np.array([[-1.0, 0, 0], [2.0, 0, 0]])).tolist() == [1, 2]
+    assert grid.radii[0] == pytest.approx(math.hypot(1.85, 2.85), abs=0.15)
+
+
+def test_the_roof_of_a_closed_house_is_no_floor(sim):
+    grid = sim.house.grid
+    levels = grid.floor[grid.islands > 0]
+    assert levels.max() < 1.0
+
+
+def test_a_house_without_floor_names_file_and_remedy():
+    wall = box((0, 1, 0), (1, 2, 0.01))
+    with pytest.raises(UserError, match=r"navigable in here\.glb.*radius"):
+        build_navgrid(wall, AgentShape(), "here.glb")
+
+
+def test_forward_looks_along_minus_z_at_heading_zero():
+    np.testing.assert_allclose(forward(np.zeros(3), 0.0, 1.0), [0, 0, -1], atol=1e-12)
+    np.testing.assert_allclose(forward(np.zeros(3), math.pi / 2, 1.0), [-1, 0, 0], atol=1e-12)
