@@ -1,6 +1,6 @@
 """Structured configs of the task's sensors.
 
-A config composes them with this default; the oracle's sensor belongs to evaluations of the oracle only:
+A config composes them with this default; `oracle_action_sensor` is for evaluations of the oracle:
 
     defaults:
       - /habitat/task/lab_sensors: [one_hot_target_sensor, trial_gps_sensor, trial_compass_sensor,
@@ -45,14 +45,9 @@ class TrialStepSensorConfig(LabSensorConfig):
 
 @dataclass
 class OracleActionSensorConfig(LabSensorConfig):
-    """The best action, from knowledge of the house.
-
-    Attributes:
-        tilt_angle_deg: by how much the simulator tilts the camera per look action, degrees.
-    """
+    """The best action, from knowledge of the house."""
 
     type: str = "OracleActionSensor"
-    tilt_angle_deg: float = 30.0
 
 
 SENSORS: dict[str, type[LabSensorConfig]] = {

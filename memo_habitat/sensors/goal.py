@@ -1,0 +1,37 @@
+"""The target category as a one-hot vector over the data set's vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gym import spaces
+from habitat.core.registry import registry
+from habitat.core.simulator import SensorTypes
+
+from memo_habitat.sensors.base import TaskSensor, real_box
+from memo_habitat.task.episode import ExtObjNavEpisode
+from memo_habitat.task.task import ExtObjNavTask
+
+
+@registry.register_sensor(name="OneHotTargetSensor")
+class OneHotTargetSensor(TaskSensor):
+    """`[n_categories]` float32: 1 at the target's place in the data set's `categories`."""
+
+    cls_uuid = "one_hot_target_sensor"
+    sensor_kind = SensorTypes.SEMANTIC
+
+    def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
+        """Read the vocabulary."""
+        self._index = {name: index for index, name in enumerate(task.categories)}
+        super().__init__(config=config, task=task)
+
+    def observation_box(self) -> spaces.Box:
+        """Return the space of the observation."""
+        return real_box(0.0, 1.0, len(self._index))
+
+    def get_observation(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> np.ndarray:
+        """Return the one-hot vector of the episode's target."""
+        observation = np.zeros(len(self._index), dtype=np.float32)
+        observation[self._index[str(episode.target_category)]] = 1.0
+        return observation

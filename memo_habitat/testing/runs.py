@@ -1,0 +1,176 @@
+"""Writes run folders with made-up evaluations, to test and to look at reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memo_habitat.report.meta import write_json
+from memo_habitat.report.observer import Observer
+from memo_habitat.report.plan import EvaluationPlan, TrialKey
+from memo_habitat.report.records import EpisodeRecord, record_from_mapping
+
+SEGMENT, SUMMARY, BYTES_PER_TOKEN = 256, 32, 8192
+CATEGORIES = ("mug", "red_ball", "teapot", "toy_plane")
+
+
+def context_tokens(step: int) -> int:
+    """Tokens of a Memo agent after `step` steps of a trial."""
+    return step // SEGMENT * SUMMARY + step % SEGMENT
+
+
+def write_run(
+    folder: Path,
+    agents: dict[str, tuple[float, float]],
+    steps: int = 4096,
+    houses: int = 3,
+    trials_per_house: int = 4,
+    seed: int = 0,
+) -> Path:
+    """Write a run whose agents' success goes from the first to the second rate along the trial.
+
+    Agents called "random" and "oracle" have no memory; the others are checkpoints.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text("habitat:\n  task:\n    success_distance: 2.0\n")
+    write_json(folder / "run.json", {"command": "memo-habitat train", "seed": seed})
+    with (folder / "progress.jsonl").open("w") as file:
+        for update in range(60):
+            share = 1 - float(np.exp(-update / 20))
+            metrics = {"extobjnav_success": 0.6 * share, "spl": 0.35 * share, "reward": 3 * share}
+            file.write(json.dumps({"steps": 4096 * (update + 1), "metrics": metrics}) + "\n")
+    keys = [
+        TrialKey(f"house_{h}", f"a{t}", 0) for h in range(houses) for t in range(trials_per_house)
+    ]
+    for number, (name, rates) in enumerate(agents.items()):
+        rng = np.random.default_rng([seed, number])
+        _write_evaluation(folder / "eval" / name, name, rates, keys, steps, rng)
+    return folder
+
+
+def _write_evaluation(
+    folder: Path,
+    name: str,
+    rates: tuple[float, float],
+    keys: list[TrialKey],
+    steps: int,
+    rng: np.random.Generator,
+) -> None:
+    has_memory = name not in ("random", "oracle")
+    plan = EvaluationPlan(len(keys), steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    observer = Observer(folder, plan)
+    observer.choose(keys)
+    meta = {
+        "agent": "checkpoint" if has_memory else name,
+        "step": 250_000 if has_memory else None,
+        "split": "test",
+        "trials_per_house": len(keys) // len({key.house for key in keys}),
+        "steps_per_trial": steps,
+        "seed": 0,
+        "deterministic": False,
+        "houses": sorted({key.house for key in keys}),
+        "command": f"memo-habitat eval RUN --agent {name}",
+        "finished": "2026-01-01T12:00:00+00:00",
+        "seconds": 321.5,
+    }
+    write_json(folder / "meta.json", meta)
+    with (folder / "records.jsonl").open("w") as file:
+        for key in keys:
+            free = house_floor(np.random.default_rng(list(key.house.encode())))
+            if observer.needs_map(key.house):
+                answer = {"free": free, "origin": (-3.0, -2.0), "resolution": 0.05}
+                observer.save_map(key.house, answer)
+            for record in trial_records(key, rates, steps, has_memory, free, rng):
+                file.write(json.dumps(asdict(record)) + "\n")
+                film(observer, record, rng)
+            for step in range(8, steps + 1, 8):
+                if has_memory and observer.wants_trace(key.id, step):
+                    tokens = context_tokens(step)
+                    full = step * BYTES_PER_TOKEN
+                    observer.trace(key.id, step, tokens, tokens * BYTES_PER_TOKEN, full)
+
+
+def house_floor(rng: np.random.Generator) -> np.ndarray:
+    """Bool [Z, X]: rooms of 0.05 m cells with a wall, a door and some furniture."""
+    free = np.zeros((120, 160), dtype=bool)
+    free[4:-4, 4:-4] = True
+    free[:, 78:82] = False
+    free[50:70, 78:82] = True
+    for _ in range(7):
+        z, x = rng.integers(8, 90), rng.integers(8, 130)
+        free[z : z + rng.integers(8, 20), x : x + rng.integers(8, 22)] = False
+    return free
+
+
+def trial_records(
+    key: TrialKey,
+    rates: tuple[float, float],
+    steps: int,
+    has_memory: bool,
+    free: np.ndarray,
+    rng: np.random.Generator,
+) -> Iterator[EpisodeRecord]:
+    """Episodes of one trial, back to back to its end."""
+    end, index = 0, 0
+    own = rng.normal(0, 0.08)
+    rows, columns = np.nonzero(free)
+    while end < steps:
+        start, rate = end, rates[0] + (rates[1] - rates[0]) * end / steps + own
+        length = int(rng.integers(12, 160))
+        truncated = start + length >= steps
+        end = min(steps, start + length)
+        success = float(rng.random() < rate and not truncated)
+        here, goal = (
+            (columns[i] * 0.05 - 3, rows[i] * 0.05 - 2) for i in rng.integers(len(rows), size=2)
+        )
+        way = np.linspace(here, goal, end - start + 1) + rng.normal(0, 0.05, (end - start + 1, 2))
+        tokens = context_tokens(end)
+        values: dict[str, Any] = {
+            "trial_id": key.id,
+            "scene_id": key.house,
+            "arrangement_id": key.arrangement_id,
+            "repetition": key.repetition,
+            "episode_index": index,
+            "target_category": CATEGORIES[int(rng.integers(len(CATEGORIES)))],
+            "trial_step_start": start,
+            "trial_step_end": end,
+            "success": success,
+            "spl": success * float(rng.uniform(0.3, 0.9)),
+            "soft_spl": float(rng.uniform(0.1, 0.9)),
+            "distance_to_goal": float(rng.uniform(0, 3)),
+            "num_steps": end - start,
+            "collisions": float(rng.integers(5)),
+            "reward": 2 * success,
+            "start_distance": float(rng.uniform(1, 5)),
+            "path_length": float(rng.uniform(2, 9)),
+            "truncated": truncated,
+            "context_tokens": tokens if has_memory else None,
+            "kv_bytes": tokens * BYTES_PER_TOKEN if has_memory else None,
+            "full_context_kv_bytes": end * BYTES_PER_TOKEN if has_memory else None,
+            "path": np.round(way, 3).tolist(),
+            "start_position": [float(here[0]), 0.0, float(here[1])],
+            "goal_positions": [[float(goal[0]) + 0.4, 0.5, float(goal[1]) + 0.3]],
+        }
+        yield record_from_mapping(values)
+        index += 1
+
+
+def film(observer: Observer, record: EpisodeRecord, rng: np.random.Generator) -> None:
+    """Give the observer made-up frames of an episode: a ball that comes nearer."""
+    color = rng.integers(60, 255, size=3)
+    z, x = np.mgrid[0:64, 0:64]
+    for step in range(record.num_steps):
+        frame = np.zeros((64, 64, 3), np.uint8)
+        frame[:32], frame[32:] = (196, 205, 214), (150, 126, 100)
+        radius = 3 + 12 * step / record.num_steps
+        frame[(z - 38) ** 2 + (x - 32) ** 2 < radius**2] = color
+        observer.see(
+            0, record.trial_id, record.episode_index, record.trial_step_start + step, frame
+        )
+    observer.end_episode(0, record)
