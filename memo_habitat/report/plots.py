@@ -1,0 +1,189 @@
+"""Plots as inline SVG whose colours come from the page, so that they follow light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from memo_habitat.report.statistics import Bucket
+
+# Stand-ins that matplotlib writes into the SVG and that are then replaced by the page's variables.
+_INK = "#010203"
+_FAINT = "#040506"
+_VARIABLES = {_INK: "currentColor", _FAINT: "var(--rule)"}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "memo-habitat",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a plot.
+
+    Attributes:
+        x: [P] positions.
+        y: [P] values.
+        color: number of the page's series colour.
+        low: [P] lower end of a band; None without one.
+        high: [P] upper end.
+        dashed: whether it is a reference, not a measurement.
+        marked: whether its points are marked.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    color: int
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    dashed: bool = False
+    marked: bool = False
+
+
+def _color(number: int) -> str:
+    return f"#0a0b{number:02x}"
+
+
+@contextmanager
+def _figure(x_label: str) -> Iterator[tuple[Axes, list[str]]]:
+    """Axes to draw in; the SVG is put into the list when the block ends."""
+    svg: list[str] = []
+    with rc_context(_STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(4.8, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        yield axes, svg
+        axes.set_xlabel(x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg.append(_themed(buffer.getvalue()))
+
+
+def _themed(svg: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    # Names of groups would be there twice with several plots on a page, and nothing refers to them.
+    svg = re.sub(r'<g id="[A-Za-z0-9]+_\d+"', "<g", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", svg, count=1)
+    svg = re.sub(r"(font: [\d.]+px) [^;\"]+", r"\1 inherit", svg)
+    svg = svg.replace("font: 9px inherit", "font-size: 9px")
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, variable)
+    return re.sub(r"#0a0b([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", svg)
+
+
+def short_number(value: float) -> str:
+    """1234567 as 1.23M; whole below ten thousand."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            divisor = 1e3 if unit == "k" else size
+            return f"{value / divisor:.3g}{unit}"
+    return f"{value:,.0f}"
+
+
+def short_bytes(value: float) -> str:
+    """Bytes in binary units."""
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def _draw(axes: Axes, curve: Curve) -> None:
+    color = _color(curve.color)
+    style: dict[str, Any] = {"color": color}
+    if curve.dashed:
+        style.update(linestyle=(0, (4, 3)), linewidth=1.2)
+    if curve.marked:
+        style.update(marker="o", markersize=3.6)
+    if curve.low is not None and curve.high is not None:
+        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
+    axes.plot(curve.x, curve.y, **style)
+
+
+def curve_of_buckets(buckets: Sequence[Bucket], color: int) -> Curve:
+    """A marked line through the middles of `buckets`, with the band of their intervals."""
+    whole = all(bucket.high - bucket.low == 1 for bucket in buckets)
+    middles = [b.high if whole else (b.low + b.high) / 2 for b in buckets]
+    return Curve(
+        middles,
+        [bucket.estimate.mean for bucket in buckets],
+        color,
+        [bucket.estimate.low for bucket in buckets],
+        [bucket.estimate.high for bucket in buckets],
+        marked=True,
+    )
+
+
+def rates(curves: Sequence[Curve], x_label: str) -> str:
+    """Shares from 0 to 1 over `x_label`, as SVG."""
+    with _figure(x_label) as (axes, svg):
+        for curve in curves:
+            _draw(axes, curve)
+        highest = [np.nanmax([*curve.y, *(curve.high or [])]) for curve in curves]
+        axes.set_ylim(0, min(1.02, max(0.1, 1.15 * float(np.nanmax([0.0, *highest])))))
+        axes.set_xlim(left=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    return svg[0]
+
+
+def amounts(curves: Sequence[Curve], x_label: str, unit: str = "", zero: bool = True) -> str:
+    """Values of any size over `x_label`, as SVG; `unit` "B" writes bytes; `zero` starts at 0."""
+    with _figure(x_label) as (axes, svg):
+        for curve in curves:
+            _draw(axes, curve)
+        axes.set_xlim(left=0)
+        if zero:
+            highest = max((float(np.nanmax(curve.y)) for curve in curves), default=1.0)
+            axes.set_ylim(0, 1.1 * highest if highest > 0 else 1.0)
+        locator = MaxNLocator(5)
+        if unit == "B":
+            locator = _BinaryLocator(axes.get_ylim()[1])
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
+        elif all(abs(value) >= 10 for value in axes.get_ylim() if value):
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+        axes.yaxis.set_major_locator(locator)
+    return svg[0]
+
+
+class _BinaryLocator(MaxNLocator):
+    """Ticks at round numbers of the binary unit that the largest value is written in."""
+
+    def __init__(self, highest: float) -> None:
+        super().__init__(5)
+        self._unit = next((u for u in (2**30, 2**20, 2**10) if highest >= u), 1)
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Ticks between two byte counts."""
+        return np.asarray(super().tick_values(vmin / self._unit, vmax / self._unit)) * self._unit

@@ -1,0 +1,84 @@
+"""Headline numbers of evaluations, and the same as a table for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memo_habitat.report.runs import Evaluation
+from memo_habitat.report.statistics import METRICS, Estimate, estimate, gain_within_trial
+
+TITLES = {"success": "Success rate", "spl": "SPL", "soft_spl": "Soft SPL"}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One row of the headline table.
+
+    Attributes:
+        evaluation: whose numbers.
+        estimates: name of the metric -> mean and interval over the finished episodes.
+        counting_cut: success rate when cut-off episodes count as failures.
+        cut: number of episodes that the trial's end cut off.
+        gain: success in the trial's second half less that in its first.
+    """
+
+    evaluation: Evaluation
+    estimates: dict[str, Estimate]
+    counting_cut: float
+    cut: int
+    gain: Estimate
+
+
+def headline(evaluation: Evaluation) -> Headline:
+    """The headline numbers of one evaluation."""
+    everything = evaluation.episodes
+    finished = everything.finished()
+    successes = float(finished.columns["success"].sum())
+    return Headline(
+        evaluation,
+        {metric: estimate(finished, metric) for metric in METRICS},
+        successes / len(everything),
+        len(everything) - len(finished),
+        gain_within_trial(finished, "success", evaluation.steps),
+    )
+
+
+def percent(value: float, digits: int = 1, sign: bool = False) -> str:
+    """0.613 as "61.3"; an en dash where there is no number."""
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def interval(found: Estimate, sign: bool = False) -> str:
+    """Both ends of an interval in percent, "[55.0, 67.2]"; empty where there is none."""
+    if math.isnan(found.low):
+        return ""
+    return f"[{percent(found.low, sign=sign)}, {percent(found.high, sign=sign)}]"
+
+
+def summary_table(evaluations: Sequence[Evaluation]) -> str:
+    """Rates with intervals of every evaluation as a table for the terminal, one line each."""
+    rows = [("agent", *(f"{title} %" for title in TITLES.values()), "episodes", "trials")]
+    for evaluation in evaluations:
+        found_rates = headline(evaluation).estimates
+        cells = []
+        for metric in METRICS:
+            found = found_rates[metric]
+            cells.append(f"{percent(found.mean):>5} {interval(found):<14}".rstrip())
+        success = found_rates["success"]
+        rows.append((evaluation.label, *cells, f"{success.episodes:,}", str(success.trials)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for number, row in enumerate(rows):
+        shown = [
+            cell.rjust(width) if column > len(METRICS) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(shown).rstrip())
+        if number == 0:
+            lines.append("  ".join("-" * width for width in widths))
+    lines.append("[ ] 95 % interval, resampled over trials")
+    return "\n".join(lines)

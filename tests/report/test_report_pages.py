@@ -1,0 +1,210 @@
+"""The report is one file that needs nothing else, says what records say, refuses bad runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memo_habitat.errors import UserError
+from memo_habitat.report import plots
+from memo_habitat.report.build import summarise, write_report
+from memo_habitat.report.maps import draw_map
+from memo_habitat.report.plots import Curve
+from memo_habitat.report.runs import HouseMap, first_and_last, load_run
+from memo_habitat.report.summary import headline
+from memo_habitat.testing.episodes import episode
+from memo_habitat.testing.runs import write_run
+
+AGENTS = {"random": (0.1, 0.1), "ckpt.2": (0.3, 0.7), "oracle": (1.0, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "memo-studio"
+    return write_run(folder, AGENTS, steps=1200, houses=2, trials_per_house=3)
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return write_report([run]).read_text(encoding="utf-8")
+
+
+def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
+    links = re.findall(r'(?:href|src|srcset|action)="([^"]*)"', page)
+    assert links
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in links)
+    assert not re.search(r"<(script|link|iframe)\b|@import|url\((?!#)", page)
+
+
+def test_the_page_is_well_formed_up_to_html_s_own_void_elements(page: str) -> None:
+    for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
+        if "xlink:" in svg and "xmlns:xlink" not in svg:
+            pytest.fail(svg[:200])
+        ElementTree.fromstring(svg)
+    assert page.count("<section") == page.count("</section>")
+    assert page.count("<figure>") == page.count("</figure>")
+
+
+def test_the_colours_of_pictures_come_from_the_page(page: str) -> None:
+    used = set(re.findall(r"var\((--[a-z0-9-]+)\)", page))
+    assert used <= set(re.findall(r"(--[a-z0-9-]+):", page))
+    assert "#0a0b" not in page and "#010203" not in page
+
+
+def test_headline_numbers_and_their_definitions_are_in_the_page(run: Path, page: str) -> None:
+    for evaluation in load_run(run).evaluations:
+        row = headline(evaluation)
+        assert f">{100 * row.estimates['success'].mean:.1f}<" in page
+        assert evaluation.label in page
+    for term in ("Success rate", "SPL", "Soft SPL", "Interval", "Gain"):
+        assert f"<dt>{term}</dt>" in page
+
+
+@pytest.mark.parametrize(
+    "section", ["results", "course", "memory", "learning", "maps", "frames", "made"]
+)
+def test_every_section_is_there(page: str, section: str) -> None:
+    assert f'<section id="{section}">' in page
+
+
+def test_the_config_is_in_the_page(page: str) -> None:
+    assert "success_distance: 2.0" in page
+
+
+def test_several_runs_are_compared_under_their_names(run: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "fct-studio", {"ckpt.9": (0.2, 0.4)}, steps=600, houses=1)
+    out = write_report([run, other], tmp_path / "both.html")
+    text = out.read_text(encoding="utf-8")
+    assert "memo-studio · ckpt.2" in text and "fct-studio · ckpt.9" in text
+
+
+def test_a_run_of_the_random_agent_alone_makes_a_page_too(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"random": (0.0, 0.0)}, 300, houses=1, trials_per_house=1)
+    (folder / "progress.jsonl").unlink()
+    (folder / "run.json").unlink()
+    (folder / "config.yaml").unlink()
+    (folder / "eval" / "random" / "meta.json").unlink()
+    text = write_report([folder]).read_text(encoding="utf-8")
+    assert '<section id="memory">' not in text
+    assert '<section id="learning">' not in text
+
+
+def test_text_from_the_data_set_is_escaped(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"random": (0.0, 0.0)}, 300, houses=1, trials_per_house=1)
+    records = folder / "eval" / "random" / "records.jsonl"
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    for line in lines:
+        line["target_category"] = "<b>mug"
+    records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = write_report([folder]).read_text(encoding="utf-8")
+    assert "<b>mug" not in text and "&lt;b&gt;mug" in text
+
+
+def test_long_trials_show_the_published_marks(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"ckpt.0": (0.2, 0.4)}, 32_000, 1, trials_per_house=2)
+    text = write_report([folder]).read_text(encoding="utf-8")
+    assert "Success up to 10k steps" in text and "SPL up to 32k" in text
+
+
+def test_unfinished_trials_are_left_out_and_said_so(run: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"ckpt.0": (0.5, 0.5)}, 600, 1, trials_per_house=3)
+    records = folder / "eval" / "ckpt.0" / "records.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    records.write_text("".join(lines[:-1]))
+    evaluation = load_run(folder).evaluations[0]
+    assert evaluation.unfinished == 1
+    assert evaluation.trials == {"house_0/a0/0", "house_0/a1/0"}
+    assert "1 unfinished trial left out" in write_report([folder]).read_text(encoding="utf-8")
+
+
+def test_the_summary_has_a_line_per_agent(run: Path) -> None:
+    lines = summarise([run]).splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["random", "ckpt.2", "oracle"]
+    assert max(map(len, lines)) <= 100
+
+
+def test_reference_agents_stand_around_the_checkpoints_in_order(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", AGENTS, steps=200, houses=1, trials_per_house=1)
+    assert [e.label for e in load_run(folder).evaluations] == ["random", "ckpt.2", "oracle"]
+
+
+def test_first_and_last_episode_of_one_trial_per_house(run: Path) -> None:
+    evaluation = load_run(run).evaluations[1]
+    chosen = first_and_last(evaluation, 2, lambda record: not record.truncated)
+    assert [record.house for record in chosen] == ["house_0", "house_0", "house_1", "house_1"]
+    assert chosen[0].episode_index == 0
+    assert chosen[1].trial_id == chosen[0].trial_id
+    assert chosen[1].episode_index > chosen[0].episode_index
+
+
+def test_the_map_puts_path_and_ground_into_one_frame_of_metres() -> None:
+    free = np.zeros((10, 20), dtype=bool)
+    free[2:8, 4:16] = True
+    record = episode(path=((1.0, 2.0), (1.5, 2.5)), goal_positions=((1.2, 0.3, 2.2),))
+    svg = draw_map(record, HouseMap(free, (0.0, 1.0), 0.2), success_distance=2.0, color=3)
+    root = ElementTree.fromstring(svg)
+    x, z, width, height = (float(v) for v in root.attrib["viewBox"].split())
+    # Free cells reach from x 0.8 to 3.2 and z 1.4 to 2.6; a margin of 0.4 is left around.
+    assert (x, z) == pytest.approx((0.4, 1.0))
+    assert (x + width, z + height) == pytest.approx((3.6, 3.0))
+    assert 'points="1.000,2.000 1.500,2.500"' in svg
+    assert 'r="2.000"' in svg
+
+
+def test_an_episode_without_map_and_path_still_draws() -> None:
+    ElementTree.fromstring(draw_map(episode(path=(), goal_positions=()), None, None, 2))
+
+
+def test_the_same_plot_has_the_same_bytes() -> None:
+    curve = Curve([1, 2, 3], [0.1, 0.2, np.nan], 2, [0.0, 0.1, np.nan], [0.2, 0.3, np.nan])
+    assert plots.rates([curve], "step") == plots.rates([curve], "step")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (999, "999"), (4096, "4,096"), (32_000, "32k"), (1_250_000, "1.25M")],
+)
+def test_numbers_are_written_short(value: float, text: str) -> None:
+    assert plots.short_number(value) == text
+
+
+def test_bytes_are_written_in_binary_units() -> None:
+    assert plots.short_bytes(3 * 2**20) == "3 MiB"
+    assert plots.short_bytes(512) == "512 B"
+
+
+def test_bad_runs_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run folder given"):
+        write_report([])
+    with pytest.raises(UserError, match="does not exist"):
+        write_report([tmp_path / "absent"])
+    with pytest.raises(UserError, match="memo-habitat eval"):
+        write_report([tmp_path])
+    folder = tmp_path / "run" / "eval" / "random"
+    folder.mkdir(parents=True)
+    (folder / "records.jsonl").write_text("")
+    with pytest.raises(UserError, match="holds no record"):
+        write_report([tmp_path / "run"])
+    (folder / "records.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"records\.jsonl, line 1"):
+        write_report([tmp_path / "run"])
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["progress.jsonl", "run.json", "config.yaml"])
+def test_a_malformed_file_of_the_run_is_named(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "run", {"random": (0.1, 0.1)}, 200, 1, trials_per_house=1)
+    (folder / name).write_text("{ [\n")
+    with pytest.raises(UserError, match=re.escape(name)):
+        write_report([folder])
+
+
+def test_an_unwritable_report_names_the_remedy(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out"):
+        write_report([run], tmp_path / "file" / "report.html")
