@@ -43,7 +43,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         with initialize(version_base=None, config_path=None):
             return compose(config_name=name, overrides=list(overrides))
     except MissingConfigException as error:
-        if error.missing_cfg_file is not None and error.missing_cfg_file.rstrip(".yaml") != name:
+        if error.missing_cfg_file is not None and error.missing_cfg_file.removesuffix(".yaml") != name:
             raise UserError(_one_line(error)) from error
         raise UserError(_unknown_config(name)) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -96,16 +96,19 @@ def config_keys(config: DictConfig) -> list[str]:
 
 
 def import_habitat() -> None:
-    """Import what the `habitat-baselines` command imports, in the same order, without the noise."""
-    from memo_habitat.discovery import quiet, stand_ins
+    """Import what the `habitat-baselines` command imports, without the noise, and register all."""
+    from memo_habitat.discovery import quiet, stand_ins, workers
 
     stand_ins.install()
     quiet.silence_gym_notice()
     import habitat_baselines.run  # noqa: F401  # so that the search path plugin sees Habitat
     from hydra.core.plugins import Plugins
 
+    from memo_habitat import register
     from memo_habitat.discovery.search_path import MemoHabitatSearchPath
 
+    register.register_all()
+    workers.prepare()
     quiet.log_to_files_only()
     # Discovery finds the plugin of an installed package; this serves a checkout on PYTHONPATH.
     Plugins.instance().register(MemoHabitatSearchPath)
@@ -113,6 +116,10 @@ def import_habitat() -> None:
 
 def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """Return one line on why composing failed: the override at fault, and the nearest keys."""
+    from hydra.errors import OverrideParseException
+
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: {_first_line(error)}; write key=value"
     text = _one_line(error)
     key = _key_at_fault(text, overrides)
     if key is None or not overrides:
@@ -147,7 +154,7 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     """Return "; did you mean ..." with the keys that look or end like `key`."""
     last = key.rpartition(".")[2]
     same_end = [other for other in known if other.rpartition(".")[2] == last]
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
     # The last name may be misspelt in another branch of the tree.
     ends = {other.rpartition(".")[2] for other in known}
     for end in difflib.get_close_matches(last, ends, n=1, cutoff=0.75):
@@ -157,6 +164,16 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 
 
 def _one_line(error: BaseException) -> str:
+    """Return Hydra's message without its listings, with the cause that it hides."""
+    text = _first_line(error)
+    options = [line.strip() for line in str(error).splitlines() if "Available options" in line]
+    if options:
+        listed = str(error).partition(options[0])[2].partition("Config search path")[0].split()
+        return f"{text}; there are {', '.join(listed)}"
+    cause = error.__cause__
+    return f"{text}: {_first_line(cause)}" if cause is not None else text
+
+
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("object_type=", "reference_type="))]
-    return " ".join(kept) or type(error).__name__
+    return lines[0] if lines else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -55,7 +56,7 @@ class MemoVectorEnvFactory(VectorEnvFactory):
         threads = os.environ.get("HABITAT_ENV_DEBUG", "0") not in ("", "0")
         try:
             # Signals are the trainer's business alone: Ctrl-C must not kill a worker in mid-step.
-            envs = (ThreadedVectorEnv if threads else VectorEnv)(
+            envs = (ThreadedVectorEnv if threads else WorkerVectorEnv)(
                 make_env_fn=make_env,
                 env_fn_args=tuple(arguments),
                 workers_ignore_signals=not threads,
@@ -64,6 +65,18 @@ class MemoVectorEnvFactory(VectorEnvFactory):
             raise worker_death(deaths) from error
         envs.deaths = deaths
         return envs
+
+
+class WorkerVectorEnv(VectorEnv):
+    """Habitat's, which can also be closed when some of its workers are dead."""
+
+    def close(self) -> None:
+        """End all workers that still live."""
+        with contextlib.suppress(EOFError, ConnectionError):
+            super().close()
+        for worker in self._workers:
+            worker.terminate()
+        self._is_closed = True
 
 
 def worker_death(deaths: Path) -> UserError:

@@ -35,6 +35,7 @@ from memo_habitat.trainer.envs import worker_death
 from memo_habitat.trainer.evaluation import evaluation_config
 from memo_habitat.trainer.interrupt import StopRequest, stop_on_interrupt
 from memo_habitat.trainer.progress import ProgressFile, steps_bar
+from memo_habitat.trainer.threads import one_thread
 
 
 @baseline_registry.register_trainer(name="memo")
@@ -81,8 +82,7 @@ class MemoTrainer(PPOTrainer):
             raise worker_death(self.envs.deaths) from error
         finally:
             if self.envs is not None:
-                with contextlib.suppress(EOFError, ConnectionError):
-                    self.envs.close()
+                self.envs.close()
         if stop.is_set:
             logger.info(
                 f"Stopped at {self.num_steps_done} steps; the state to resume from is saved"
@@ -93,7 +93,7 @@ class MemoTrainer(PPOTrainer):
         """Collect and learn once; False if asked to stop, with nothing learned from a part."""
         self._agent.pre_rollout()
         self._agent.eval()
-        with g_timer.avg_time("trainer.rollout_collect"):
+        with g_timer.avg_time("trainer.rollout_collect"), one_thread(self.device):
             collected = self._collect(stop)
         if collected is None:
             return False
@@ -298,21 +298,22 @@ class MemoTrainer(PPOTrainer):
                 self._agent.load_ckpt_state_dict(checkpoint)
                 step = checkpoint["extra_state"]["step"]
             self._agent.eval()
-            hydra.utils.instantiate(config.habitat_baselines.evaluator).evaluate_agent(
-                self._agent,
-                self.envs,
-                config,
-                checkpoint_index,
-                step,
-                writer,
-                self.device,
-                self.obs_transforms,
-                self._env_spec,
-                self._rank0_keys,
-            )
+            evaluator = hydra.utils.instantiate(config.habitat_baselines.evaluator)
+            with one_thread(self.device):
+                evaluator.evaluate_agent(
+                    self._agent,
+                    self.envs,
+                    config,
+                    checkpoint_index,
+                    step,
+                    writer,
+                    self.device,
+                    self.obs_transforms,
+                    self._env_spec,
+                    self._rank0_keys,
+                )
         except (EOFError, ConnectionError) as error:
             raise worker_death(self.envs.deaths) from error
         finally:
             if self.envs is not None:
-                with contextlib.suppress(EOFError, ConnectionError):
-                    self.envs.close()
+                self.envs.close()
