@@ -17,6 +17,6 @@ class EncoderConfig:
     # Width of the visual features that join goal, pose and previous action in the step token.
     features: int = 128
     # Channels of the ResNet's first stage, or of the CNN's first layer.
-    base_channels: int = 32
+    base_channels: int = 16
     # Vector observations that join the token as they are (uuids); those a task lacks are an error.
     state_sensors: list[str] = field(default_factory=lambda: ["one_hot_target_sensor", "gps"])

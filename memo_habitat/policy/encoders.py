@@ -13,38 +13,60 @@ from memo_habitat.errors import UserError
 
 
 class SmallCNN(nn.Module):
-    """Three strided convolutions and a linear layer; for images of 32 to 128 pixels a side."""
+    """Three convolutions, then what is seen and where: small objects survive the pooling.
+
+    Per channel: its maximum over the image (is it there?), its expected place under a spatial
+    softmax (where? Levine et al., arXiv 1504.00702) and averages over the image's quarters (layout).
+    A network that flattens the last map instead must learn an object anew in every place.
+    """
 
     def __init__(
         self, image_shape: tuple[int, int, int], base_channels: int, features: int
     ) -> None:
         super().__init__()
-        height, width, channels = image_shape
         c = base_channels
         self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, c, kernel_size=8, stride=4, padding=2),
+            nn.Conv2d(image_shape[2], c, kernel_size=4, stride=4),
             nn.ReLU(inplace=True),
-            nn.Conv2d(c, 2 * c, kernel_size=4, stride=2, padding=1),
+            nn.Conv2d(c, 2 * c, kernel_size=3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(2 * c, 2 * c, kernel_size=3, stride=2, padding=1),
+            nn.Conv2d(2 * c, 4 * c, kernel_size=3, stride=2, padding=1),
             nn.ReLU(inplace=True),
-            nn.Flatten(),
+        )
+        self.head = nn.Sequential(
+            nn.Linear((1 + 2 + 4) * 4 * c, features),
+            nn.LayerNorm(features),
+            nn.GELU(approximate="tanh"),
         )
         self.to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            flat = self.convolutions(torch.zeros(1, channels, height, width)).shape[1]
-        self.head = nn.Sequential(
-            nn.Linear(flat, features), nn.LayerNorm(features), nn.GELU(approximate="tanh")
-        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images [*, H, W, C] uint8 to [*, F]."""
         lead = images.shape[:-3]
         # Images come with their channels last; the convolutions are laid out so, too: no copy.
         x = images.reshape(-1, *images.shape[-3:]).permute(0, 3, 1, 2)
-        x = x.float().mul_(1 / 127.5).sub_(1.0)
-        out: Tensor = self.head(self.convolutions(x))
+        seen = self.convolutions(x.float().mul_(1 / 127.5).sub_(1.0))
+        out: Tensor = self.head(torch.cat([_presence(seen), _place(seen), _layout(seen)], dim=1))
         return out.reshape(*lead, -1)
+
+
+def _presence(maps: Tensor) -> Tensor:
+    """Maximum of each map: [B, C, H, W] to [B, C]."""
+    return maps.flatten(2).amax(-1)
+
+
+def _place(maps: Tensor) -> Tensor:
+    """Expected coordinates in [-1, 1] under the softmax of each map: [B, C, H, W] to [B, 2C]."""
+    height, width = maps.shape[-2:]
+    weights = maps.flatten(2).softmax(-1).unflatten(2, (height, width))
+    rows = torch.linspace(-1.0, 1.0, height, device=maps.device)
+    columns = torch.linspace(-1.0, 1.0, width, device=maps.device)
+    return torch.cat([weights.sum(2) @ columns, weights.sum(3) @ rows], dim=1)
+
+
+def _layout(maps: Tensor) -> Tensor:
+    """Averages over the quarters of each map: [B, C, H, W] to [B, 4C]."""
+    return nn.functional.adaptive_avg_pool2d(maps, 2).flatten(1)
 
 
 class ResNet18(nn.Module):
