@@ -16,7 +16,7 @@ class SmallCNN(nn.Module):
     """Three convolutions, then what is seen and where: small objects survive the pooling.
 
     Per channel: its maximum over the image (is it there?), its expected place under a spatial
-    softmax (where? Levine et al., arXiv 1504.00702) and averages over the image's quarters (layout).
+    softmax (where? Levine et al., arXiv 1504.00702), averages over the image's quarters (layout).
     A network that flattens the last map instead must learn an object anew in every place.
     """
 

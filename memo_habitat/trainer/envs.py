@@ -71,11 +71,14 @@ class WorkerVectorEnv(VectorEnv):
     """Habitat's, which can also be closed when some of its workers are dead."""
 
     def close(self) -> None:
-        """End all workers that still live."""
+        """End all workers; those that do not answer any more are killed.
+
+        They ignore the signals that would ask them to, and the interpreter waits for them at exit.
+        """
         with contextlib.suppress(EOFError, ConnectionError):
             super().close()
         for worker in self._workers:
-            worker.terminate()
+            worker.kill()
         self._is_closed = True
 
 
