@@ -1,0 +1,1 @@
+"""Procedural homes, written to disk as a Habitat scene data set with episode files."""

@@ -1,0 +1,192 @@
+"""The files of a scene data set and its episodes, as bytes, in the forms that Habitat reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from memo_habitat.scenes.furnish import Placed
+from memo_habitat.scenes.furniture import CATALOGUE, Template
+from memo_habitat.scenes.glb import coloured, glb_bytes, gzip_bytes
+from memo_habitat.scenes.house import Arrangement, House
+from memo_habitat.scenes.mesh import Mesh, circle
+from memo_habitat.scenes.objects import SMALL_OBJECTS, SmallObject
+
+HALF_TURNS = circle(24)
+"""Cosine and sine of half of each heading (headings are 30 degrees apart)."""
+ROOT_HALF = round(math.sqrt(0.5), 9)
+QUARTER_ROTATIONS = (
+    [1.0, 0.0, 0.0, 0.0],
+    [ROOT_HALF, 0.0, ROOT_HALF, 0.0],
+    [0.0, 0.0, 1.0, 0.0],
+    [ROOT_HALF, 0.0, -ROOT_HALF, 0.0],
+)
+"""Quarter turns about +Y as scene instances write them, [w, x, y, z]."""
+
+
+def json_bytes(document: Any, indent: int | None = 1) -> bytes:
+    """JSON text with sorted keys."""
+    separators = (",", ": ") if indent else (",", ":")
+    text = json.dumps(document, indent=indent, sort_keys=True, separators=separators)
+    return (text + "\n").encode()
+
+
+def set_config(name: str) -> dict[str, bytes]:
+    """The scene data set configuration."""
+    document = {
+        "stages": {"paths": {".json": ["stages"]}},
+        "objects": {"paths": {".json": ["furniture"]}},
+        "scene_instances": {"paths": {".json": ["scenes"]}},
+    }
+    return {f"{name}.scene_dataset_config.json": json_bytes(document)}
+
+
+def _object_files(folder: str, name: str, mesh: Mesh, static: bool) -> dict[str, bytes]:
+    config: dict[str, Any] = {
+        "render_asset": f"{name}.glb",
+        # Meshes are centred on their bounding box, so every convention agrees where they are.
+        "COM": [0.0, 0.0, 0.0],
+        "up": [0.0, 1.0, 0.0],
+        "front": [0.0, 0.0, -1.0],
+        "mass": 30.0 if static else 0.5,
+        "is_collidable": True,
+        # Without a light setup of their own, renderers that shade would tint the colours.
+        "shader_type": "flat",
+    }
+    return {
+        f"{folder}/{name}.glb": glb_bytes([coloured(mesh)]),
+        f"{folder}/{name}.object_config.json": json_bytes(config),
+    }
+
+
+def furniture_files(template: Template) -> dict[str, bytes]:
+    """Mesh and configuration of a piece of furniture."""
+    mesh, _ = template.mesh.centred()
+    return _object_files("furniture", template.name, mesh, static=True)
+
+
+def small_object_files(thing: SmallObject) -> dict[str, bytes]:
+    """Mesh and configuration of a small object."""
+    return _object_files("objects", thing.category, thing.mesh, static=False)
+
+
+def shared_files(name: str) -> dict[str, bytes]:
+    """Everything that all houses of a set share."""
+    files = set_config(name)
+    for template in CATALOGUE.values():
+        files.update(furniture_files(template))
+    for thing in SMALL_OBJECTS.values():
+        files.update(small_object_files(thing))
+    return files
+
+
+def _furniture_instance(piece: Placed) -> dict[str, Any]:
+    _, middle = piece.template.mesh.centred()
+    x, z = piece.to_world(middle[0], middle[2])
+    return {
+        "template_name": piece.template.name,
+        "translation": [x, middle[1], z],
+        "rotation": QUARTER_ROTATIONS[piece.turns],
+        "translation_origin": "asset_local",
+        "motion_type": "STATIC",
+    }
+
+
+def house_files(house: House) -> dict[str, bytes]:
+    """Stage and scene instance of a house."""
+    stage = {
+        "render_asset": f"{house.name}.glb",
+        "up": [0.0, 1.0, 0.0],
+        "front": [0.0, 0.0, -1.0],
+        "origin": [0.0, 0.0, 0.0],
+        "is_collidable": True,
+    }
+    pieces = [piece for layout in house.layouts for piece in layout.placed]
+    scene = {
+        "translation_origin": "asset_local",
+        "stage_instance": {
+            "template_name": house.name,
+            "translation": [0.0, 0.0, 0.0],
+            "rotation": [1.0, 0.0, 0.0, 0.0],
+        },
+        "object_instances": [_furniture_instance(piece) for piece in pieces],
+    }
+    return {
+        f"stages/{house.name}.glb": glb_bytes(house.stage),
+        f"stages/{house.name}.stage_config.json": json_bytes(stage),
+        f"scenes/{house.name}.scene_instance.json": json_bytes(scene),
+    }
+
+
+def rotation(heading: int) -> list[float]:
+    """Quaternion [x, y, z, w] of a heading, an index of 30 degree turns about +Y."""
+    w, y = HALF_TURNS[heading]
+    return [0.0, y, 0.0, w]
+
+
+def rigid_objects(arrangement: Arrangement) -> list[Any]:
+    """The small objects as episodes list them: object-config name and 4x4 row-major transform."""
+    return [
+        [f"{item.thing.category}.object_config.json", item.transform()]
+        for item in arrangement.items
+    ]
+
+
+def episode(name: str, house: House, number: int, arrangement: Arrangement) -> dict[str, Any]:
+    """One arrangement as an episode of the published form."""
+    counts: dict[str, int] = {}
+    receptacles: dict[str, str] = {}
+    for item in arrangement.items:
+        category = item.thing.category
+        instance = f"{category}_:{counts.get(category, 0):04d}"
+        counts[category] = counts.get(category, 0) + 1
+        receptacles[instance] = item.receptacle
+    x, z = arrangement.start
+    return {
+        "episode_id": str(number),
+        "scene_id": f"data/{name}/scenes/{house.name}.scene_instance.json",
+        "scene_dataset_config": f"data/{name}/{name}.scene_dataset_config.json",
+        "additional_obj_config_paths": [f"data/{name}/objects/"],
+        "start_position": [x, 0.0, z],
+        "start_rotation": rotation(arrangement.heading),
+        "info": {},
+        "ao_states": {},
+        "rigid_objs": rigid_objects(arrangement),
+        "targets": {},
+        "markers": [],
+        "target_receptacles": [],
+        "goal_receptacles": [],
+        "name_to_receptacle": receptacles,
+    }
+
+
+def episode_file(episodes: Sequence[dict[str, Any]]) -> bytes:
+    """A split's episode file."""
+    document = {"categories": list(SMALL_OBJECTS), "episodes": list(episodes)}
+    return gzip_bytes(json_bytes(document, indent=None))
+
+
+def point_goal_episode(
+    name: str, house: House, number: int, ends: Sequence[tuple[float, float]], heading: int
+) -> dict[str, Any]:
+    """A point-goal episode of Habitat's own form, from the first of two ends to the second."""
+    (x, z), (gx, gz) = ends
+    return {
+        "episode_id": str(number),
+        "scene_id": f"data/{name}/scenes/{house.name}.scene_instance.json",
+        "scene_dataset_config": f"data/{name}/{name}.scene_dataset_config.json",
+        "additional_obj_config_paths": [],
+        "start_position": [x, 0.0, z],
+        "start_rotation": rotation(heading),
+        "info": {},
+        "goals": [{"position": [gx, 0.0, gz], "radius": None}],
+        "start_room": None,
+        "shortest_paths": None,
+    }
+
+
+def point_goal_file(episodes: Sequence[dict[str, Any]]) -> bytes:
+    """A split's file of point-goal episodes."""
+    return gzip_bytes(json_bytes({"episodes": list(episodes)}, indent=None))

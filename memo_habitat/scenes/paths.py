@@ -1,0 +1,59 @@
+"""Where the files named in configs and episode files really lie on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import memo_habitat
+from memo_habitat.errors import UserError
+
+SET_CONFIG_SUFFIX = ".scene_dataset_config.json"
+
+
+def data_roots() -> tuple[Path, ...]:
+    """Folders that may hold the ``data`` folder shipped with the package, best first."""
+    package = Path(memo_habitat.__file__).resolve().parent
+    return package.parent, package, Path(sys.prefix) / "share" / "memo-habitat"
+
+
+def data_set_folder(file: str | Path) -> Path | None:
+    """The nearest folder at or above ``file`` that holds a scene data set configuration."""
+    start = Path(file).resolve()
+    for folder in (start, *start.parents):
+        if folder.is_dir() and any(folder.glob("*" + SET_CONFIG_SUFFIX)):
+            return folder
+    return None
+
+
+def resolve(path: str | Path, beside: str | Path | None = None) -> Path:
+    """The existing file or folder that ``path`` means.
+
+    Tried in order: the data set to which ``beside`` (an episode file) belongs, so that a set can
+    be moved or copied as a folder; the working directory; the copy of ``data`` that was installed
+    with the package.
+
+    Args:
+        path: absolute, or relative as written in a config or an episode file, for example
+            ``data/studios/scenes/HOUSE.scene_instance.json``.
+        beside: file or folder inside the data set that names ``path``.
+
+    Raises:
+        UserError: nothing of that name in any of these places.
+    """
+    wanted = Path(path)
+    candidates: list[Path] = []
+    folder = data_set_folder(beside) if beside is not None else None
+    if folder is not None and not wanted.is_absolute():
+        # "data/studios/objects/" names "objects/" of this set, whatever its folder is called now.
+        candidates += [folder.joinpath(*wanted.parts[i:]) for i in range(len(wanted.parts))]
+    candidates.append(wanted)
+    if not wanted.is_absolute():
+        candidates += [root / wanted for root in data_roots()]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise UserError(
+        f"no such file or folder: {path} (working directory {Path.cwd()}); run from the folder "
+        "that holds data/, give an absolute path, or make the set by `memo-habitat scenes generate`"
+    )
