@@ -1,0 +1,1 @@
+"""Hydra YAML: experiments are short deltas over one base; docs/configs.md lists them."""

@@ -1,0 +1,104 @@
+"""The command line `memo-habitat`: finds the command, turns bad input into one line.
+
+Each command lives in a module of its own, `cli_<command>.py`, with `add(subparsers)`; what is heavy
+to import is imported by the command that needs it, so that help is immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from memo_habitat import (
+    __version__,
+    cli_bench,
+    cli_doctor,
+    cli_eval,
+    cli_quickstart,
+    cli_report,
+    cli_scenes,
+    cli_train,
+)
+from memo_habitat.discovery import quiet
+from memo_habitat.errors import UserError
+
+COMMANDS = (
+    cli_quickstart,
+    cli_train,
+    cli_eval,
+    cli_report,
+    cli_scenes,
+    cli_bench,
+    cli_doctor,
+)
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line that points to the help."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit as argparse does."""
+        self.exit(USER_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    parser = OneLineParser(
+        prog="memo-habitat",
+        description="Train, evaluate and report embodied agents with memory.",
+        epilog="example: memo-habitat train --config-name=extobjnav/memo_studio",
+    )
+    parser.add_argument("--version", action="version", version=f"memo-habitat {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        module.add(commands)
+    return parser
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the arguments; "key=value" may stand anywhere where a command takes overrides."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    debug = "--debug" in rest
+    rest = [item for item in rest if item != "--debug"]
+    overrides = [item for item in rest if not item.startswith("-") and "=" in item]
+    if hasattr(arguments, "overrides"):
+        arguments.overrides = [*arguments.overrides, *overrides]
+        rest = [item for item in rest if item not in overrides]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.debug = arguments.debug or debug
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 2 for bad input, 130 if interrupted."""
+    arguments = parse(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    quiet.silence_gym_notice()
+    try:
+        return run(arguments)
+    except (UserError, OSError) as error:
+        # OSError: a file that Habitat itself wants and does not find, a full disk, ...
+        if arguments.debug:
+            raise
+        print(f"memo-habitat {arguments.command}: {_one_line(error)}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        if arguments.debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

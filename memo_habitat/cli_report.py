@@ -1,0 +1,33 @@
+"""`memo-habitat report`: one HTML file on one or several runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from memo_habitat.cli_common import Subparsers, add_command
+
+EXAMPLES = """
+memo-habitat report runs/extobjnav-memo_studio-20260101-120000
+memo-habitat report runs/memo runs/fct --out memo-and-fct.html
+"""
+
+
+def add(commands: Subparsers) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands, "report", run, "write the report of evaluated runs, one file", EXAMPLES
+    )
+    parser.add_argument("folders", metavar="RUN", nargs="+", help="run folders")
+    parser.add_argument("--out", metavar="FILE", help="default: report.html in the run folder, or beside several")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report; prints its path."""
+    from memo_habitat.report.build import write_report
+    from memo_habitat.trainer.run_folder import open_run
+
+    runs = [open_run(folder) for folder in arguments.folders]
+    out = Path(arguments.out) if arguments.out else None
+    print(write_report([run.path for run in runs], out))
+    return 0

@@ -1,0 +1,59 @@
+"""`memo-habitat train`: a new run, or going on with one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from memo_habitat.cli_common import Subparsers, add_command, add_overrides
+from memo_habitat.errors import UserError
+
+EXAMPLES = """
+memo-habitat train --config-name=extobjnav/memo_studio
+memo-habitat train --config-name=extobjnav/memo_studio habitat.seed=1 habitat_baselines.num_environments=4
+memo-habitat train --resume runs/extobjnav-memo_studio-20260101-120000
+memo-habitat train --list
+"""
+
+
+def add(commands: Subparsers) -> None:
+    """Declare the command."""
+    parser = add_command(commands, "train", run, "train an agent into a run folder", EXAMPLES)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config-name", metavar="NAME", help="config of a new run")
+    what.add_argument("--resume", metavar="RUN", help="run folder to go on with")
+    what.add_argument("--list", action="store_true", help="list the configs that ship")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--root", default="runs", help="folder of run folders (default: runs)")
+    where.add_argument("--out", metavar="DIR", help="this very run folder; new or empty")
+    parser.add_argument("--cfg", action="store_true", help="print the config and do nothing else")
+    add_overrides(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; the run folder is printed first and how to go on last."""
+    from memo_habitat import launch
+    from memo_habitat.config.compose import compose_config, known_configs
+
+    if arguments.list:
+        print("\n".join(known_configs()))
+        return 0
+    if arguments.resume is not None:
+        if arguments.out is not None:
+            raise UserError(f"--out {arguments.out} goes with a new run, not with --resume")
+        folder, config = launch.resume(arguments.resume, arguments.overrides)
+    elif arguments.cfg:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(compose_config(arguments.config_name, arguments.overrides)))
+        return 0
+    else:
+        folder, config = launch.start_training(
+            arguments.config_name, arguments.overrides, arguments.root, arguments.out
+        )
+    print(f"run folder: {folder.path}", flush=True)
+    if not launch.train(folder, config):
+        print(f"stopped; go on with: memo-habitat train --resume {folder.path}", file=sys.stderr)
+        return 130
+    print(f"trained; next: memo-habitat eval {folder.path}")
+    return 0

@@ -1,0 +1,205 @@
+"""Trains and evaluates in a run folder: what the command line and the quickstart have in common."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memo_habitat.errors import UserError
+from memo_habitat.trainer.run_folder import RunFolder, create_run, open_run, plan_run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+AGENTS = ("checkpoint", "random", "oracle")
+# Simulators of Habitat-Sim's own, which cannot run on the stand-ins.
+_HABITAT_SIM_TYPES = ("Sim-v0", "RearrangeSim-v0")
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What an evaluation may change of the run's config; None keeps it.
+
+    checkpoint: a file, or a name in the run's checkpoint folder; None is the latest.
+    trials: trials in every house.
+    steps: environment steps of each trial.
+    agent: one of `AGENTS`.
+    deterministic: the likeliest action instead of a sampled one.
+    split: of the data set.
+    name: of the evaluation's folder; None is the agent, or the checkpoint's name.
+    overrides: further "key=value".
+    """
+
+    checkpoint: str | None = None
+    trials: int | None = None
+    steps: int | None = None
+    agent: str = "checkpoint"
+    deterministic: bool = False
+    split: str | None = None
+    name: str | None = None
+    overrides: Sequence[str] = field(default_factory=tuple)
+
+
+def start_training(
+    name: str,
+    overrides: Sequence[str] = (),
+    root: str | Path = "runs",
+    out: str | Path | None = None,
+) -> tuple[RunFolder, DictConfig]:
+    """Compose the config `name`, check it, and make its run folder; nothing is left if that fails.
+
+    Raises:
+        UserError: unknown config or key, a config that cannot train, an unusable folder.
+    """
+    from memo_habitat.config.compose import compose_config
+
+    config = compose_config(name, overrides)
+    run = plan_run(name, root, out)
+    point_into(config, run)
+    check(config)
+    create_run(run, name, config)
+    return run, config
+
+
+def train(run: RunFolder, config: DictConfig) -> bool:
+    """Train in `run`, or go on there; returns whether the training has reached its end.
+
+    A run folder in which nothing was learned yet is removed again if the user's input was at fault.
+    """
+    try:
+        _execute(config, "train")
+    except UserError:
+        if not run.progress_file.exists() and not any(run.checkpoint_dir.glob("*")):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return is_finished(run, config)
+
+
+def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, DictConfig]:
+    """Return the run at `path` and its config with `overrides` applied, ready to go on.
+
+    Raises:
+        UserError: no run there, no such key.
+    """
+    from memo_habitat.config.compose import apply_overrides, import_habitat
+
+    run = open_run(path)
+    import_habitat()
+    config = run.config()
+    apply_overrides(config, overrides)
+    point_into(config, run)
+    # The config of the run folder with the overrides counts, not the one kept with the state.
+    config.habitat_baselines.load_resume_state_config = False
+    check(config)
+    return run, config
+
+
+def evaluate(run: RunFolder, options: EvalOptions) -> Path:
+    """Evaluate an agent in the task of `run`; returns the folder with the records.
+
+    Raises:
+        UserError: an unknown checkpoint or agent, or what the evaluation itself refuses.
+    """
+    from memo_habitat.config.compose import apply_overrides, import_habitat
+
+    import_habitat()
+    config = run.config()
+    apply_overrides(config, options.overrides)
+    point_into(config, run)
+    name = options.name or options.agent
+    if options.agent == "checkpoint":
+        checkpoint = find_checkpoint(run, options.checkpoint)
+        name = options.name or checkpoint.stem
+        config.habitat_baselines.eval_ckpt_path_dir = str(checkpoint)
+    baselines = config.habitat_baselines
+    baselines.evaluate = True
+    baselines.eval.should_load_ckpt = options.agent == "checkpoint"
+    if options.split is not None:
+        baselines.eval.split = options.split
+    evaluator = baselines.evaluator
+    evaluator.agent = options.agent
+    evaluator.name = name
+    evaluator.output_dir = str(run.eval_dir(name).parent)
+    evaluator.deterministic = options.deterministic
+    if options.trials is not None:
+        evaluator.trials_per_house = _positive(options.trials, "--trials")
+    if options.steps is not None:
+        evaluator.steps_per_trial = _positive(options.steps, "--steps")
+    config.habitat.task.trial_steps = evaluator.steps_per_trial
+    _check_simulator(config)
+    _execute(config, "eval")
+    return run.eval_dir(name)
+
+
+def point_into(config: DictConfig, run: RunFolder) -> None:
+    """Set the one key from which every path of a run derives."""
+    from omegaconf import open_dict
+
+    with open_dict(config):
+        config.run_dir = str(run.path)
+
+
+def check(config: DictConfig) -> None:
+    """Refuse what can be known to be wrong before anything is written or launched."""
+    _check_simulator(config)
+    if config.habitat_baselines.trainer_name == "memo":
+        from memo_habitat.trainer.checks import check_training_config
+
+        check_training_config(config)
+
+
+def find_checkpoint(run: RunFolder, wanted: str | None) -> Path:
+    """Return the checkpoint file that `wanted` names; None is the latest.
+
+    Raises:
+        UserError: there is none of that name; says which there are.
+    """
+    folder = run.checkpoint_dir
+    places = (
+        [folder / "latest.safetensors"]
+        if wanted is None
+        else [Path(wanted), folder / wanted, folder / f"{wanted}.safetensors"]
+    )
+    for place in places:
+        if place.is_file():
+            return place
+    there = sorted(path.name for path in folder.glob("*.safetensors"))
+    known = f"there are {', '.join(there)}" if there else f"{folder} holds none: train first"
+    raise UserError(f"no checkpoint {wanted or 'latest'!r} in {run.path}; {known}")
+
+
+def is_finished(run: RunFolder, config: DictConfig) -> bool:
+    """Return whether the last line of the progress file is at the configured end."""
+    if not run.progress_file.is_file():
+        return True  # a trainer of Habitat's own: it keeps none and returns when it is done
+    lines = run.progress_file.read_text(encoding="utf-8").splitlines()
+    last = json.loads(lines[-1]) if lines else {"steps": 0, "updates": 0}
+    baselines = config.habitat_baselines
+    if baselines.total_num_steps != -1:
+        return bool(last["steps"] >= baselines.total_num_steps)
+    return bool(last["updates"] >= baselines.num_updates)
+
+
+def _execute(config: DictConfig, run_type: str) -> None:
+    from habitat.config.default import patch_config
+    from habitat_baselines.run import execute_exp
+
+    execute_exp(patch_config(config), run_type)
+
+
+def _check_simulator(config: DictConfig) -> None:
+    from memo_habitat.discovery import stand_ins
+
+    kind = config.habitat.simulator.type
+    if kind in _HABITAT_SIM_TYPES:
+        stand_ins.require_habitat_sim(f"habitat.simulator.type={kind}")
+
+
+def _positive(value: int, option: str) -> int:
+    if value < 1:
+        raise UserError(f"{option} {value}: at least 1 is needed")
+    return value

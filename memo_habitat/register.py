@@ -1,0 +1,48 @@
+"""The one place that imports every class registered with Habitat and every structured config.
+
+Importing this module registers what an environment needs, so that `import memo_habitat.register` is
+enough in a worker; `register_all` adds what training and evaluation need.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from memo_habitat.discovery import quiet, stand_ins
+
+# Importing a module registers its classes.
+ENVIRONMENT = (
+    "memo_habitat.simulator.embree_sim",
+    "memo_habitat.task",
+    "memo_habitat.sensors",
+)
+TRAINING = (
+    "memo_habitat.rollout.storage",
+    "memo_habitat.policy.memo_policy",
+    "memo_habitat.ppo.updater",
+    "memo_habitat.trainer.access",
+    "memo_habitat.trainer.memo_trainer",
+)
+
+
+def register_environment() -> None:
+    """Register simulator, task, data set, sensors, measures, actions, and their configs."""
+    from memo_habitat.config import register_environment_configs
+
+    register_environment_configs()
+    for module in ENVIRONMENT:
+        import_module(module)
+
+
+def register_all() -> None:
+    """Register everything; imports Habitat-Baselines, which takes seconds."""
+    from memo_habitat.config import register_training_configs
+
+    register_training_configs()
+    for module in TRAINING:
+        import_module(module)
+
+
+stand_ins.install()
+quiet.silence_gym_notice()
+register_environment()

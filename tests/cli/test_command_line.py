@@ -1,0 +1,274 @@
+"""The command line: help everywhere, one clear line for bad input, nothing left behind by it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memo_habitat import __version__, cli, quickstart
+from memo_habitat.cli import main, parse
+
+STUDIO = "--config-name=extobjnav/memo_studio"
+COMMANDS = [
+    ("quickstart",),
+    ("train",),
+    ("eval",),
+    ("report",),
+    ("scenes",),
+    ("scenes", "generate"),
+    ("scenes", "show"),
+    ("bench",),
+    ("bench", "sim"),
+    ("doctor",),
+]
+
+
+def fail(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must fail with status 2; returns its one line of stderr."""
+    try:
+        status = main(arguments)
+    except SystemExit as left:
+        status = left.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("memo-habitat")
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Run in an empty folder, so that what is left behind can be seen."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(capsys, command):
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--help"])
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert f"memo-habitat {' '.join(command)}" in text
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from memo_habitat.cli import build_parser; build_parser().format_help(); "
+        "print(sorted({'torch', 'habitat', 'numpy', 'hydra', 'omegaconf'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"memo-habitat {__version__}\n"
+
+
+def test_overrides_may_stand_anywhere():
+    arguments = parse(["train", STUDIO, "a=1", "--root", "there", "b.c=2", "--debug"])
+    assert arguments.overrides == ["a=1", "b.c=2"]
+    assert arguments.root == "there"
+    assert arguments.debug
+
+
+def test_the_list_of_configs_has_no_base(capsys):
+    assert main(["train", "--list"]) == 0
+    names = capsys.readouterr().out.split()
+    assert "extobjnav/memo_studio" in names
+    assert not any(name.endswith("base") for name in names)
+
+
+def test_the_composed_config_is_printed(capsys):
+    assert main(["train", STUDIO, "--cfg", "habitat.seed=77"]) == 0
+    assert "seed: 77" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", ["memo", "fct"])
+@pytest.mark.parametrize("homes", ["studio", "apartments"])
+def test_every_experiment_composes_with_its_memory(config, homes):
+    from memo_habitat.config.compose import compose_config
+
+    composed = compose_config(f"extobjnav/{config}_{homes}")
+    assert composed.habitat_baselines.rl.memory.kind == config
+    assert list(composed.habitat.task.actions) == [
+        *("stop", "move_forward", "turn_left", "turn_right", "look_up", "look_down")
+    ]
+    trial, updates = composed.habitat.task.trial_steps, composed.habitat_baselines.rl.ppo
+    assert trial % updates.updates_per_trial == 0
+
+
+@pytest.mark.parametrize("name", ["extobjnav/memo_studio", "nav/ppo_pointnav_studio"])
+def test_every_path_of_a_run_derives_from_its_folder(name):
+    from memo_habitat.config.compose import compose_config
+
+    baselines = compose_config(name, ["run_dir=/somewhere/else"]).habitat_baselines
+    for key in ("tensorboard_dir", "checkpoint_folder", "eval_ckpt_path_dir", "log_file"):
+        assert baselines[key].startswith("/somewhere/else/")
+
+
+def test_each_config_names_its_launch_line(checkout):
+    from memo_habitat.config.compose import known_configs
+
+    for name in known_configs():
+        text = (checkout / "habitat_configs" / f"{name}.yaml").read_text()
+        assert text.startswith("# @package _global_\n")
+        assert f"memo-habitat train --config-name={name}\n" in text
+        assert f"habitat-baselines --config-name={name}\n" in text
+        defaults = text.partition("defaults:")[2].partition("\n\n")[0]
+        assert defaults.strip().endswith("- _self_")
+
+
+BAD_INPUT = {
+    "no command": ((), "required"),
+    "unknown command": (("tran",), "invalid choice"),
+    "unknown option": (("train", STUDIO, "--sedd", "1"), "--sedd"),
+    "neither config nor run": (("train",), "--config-name"),
+    "unknown config": (
+        ("train", "--config-name=extobjnav/memo_studoi"),
+        "did you mean extobjnav/memo_studio",
+    ),
+    "unknown key": (("train", STUDIO, "habitat.sed=1"), "did you mean habitat.seed"),
+    "key without its branch": (
+        ("train", STUDIO, "memory.summary_length=4"),
+        "habitat_baselines.rl.memory.summary_length",
+    ),
+    "value of another kind": (("train", STUDIO, "habitat.seed=abc"), "Integer"),
+    "unreadable override": (("train", STUDIO, "habitat.seed=[1"), "habitat.seed=[1"),
+    "unknown option of a group": (("train", STUDIO, "habitat/task=pointnaw"), "pointnav"),
+    "summary as long as its segment": (
+        ("train", STUDIO, "habitat_baselines.rl.memory.summary_length=64"),
+        "summary_length=64",
+    ),
+    "updates that do not divide the trial": (
+        ("train", STUDIO, "habitat_baselines.rl.ppo.updates_per_trial=7"),
+        "updates_per_trial=7",
+    ),
+    "simulator of the missing Habitat-Sim": (
+        ("train", STUDIO, "habitat.simulator.type=Sim-v0"),
+        "conda install habitat-sim",
+    ),
+    "no such run": (("eval", "runs/none"), "runs/none"),
+    "no such run to resume": (("train", "--resume", "runs/none"), "runs/none"),
+    "no such run to report": (("report", "runs/none"), "runs/none"),
+    "unknown agent": (("eval", "runs/none", "--agent", "orakel"), "orakel"),
+    "no steps to train": (("quickstart", "--train-steps", "0"), "--train-steps 0"),
+    "unknown kind of home": (
+        ("scenes", "generate", "--out", "new", "--kind", "castle"),
+        "castle",
+    ),
+    "split sizes that are no numbers": (
+        ("scenes", "generate", "--out", "new", "--split-sizes", "a,b"),
+        "--split-sizes a,b",
+    ),
+    "no such data set": (("scenes", "show", "nowhere", "--house", "0", "--out", "a.png"), "nowhere"),
+    "image sizes that are no numbers": (("bench", "sim", "--sizes", "big"), "--sizes big"),
+    "unknown picture": (("bench", "sim", "--sensors", "smell"), "smell"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_gives_one_line_with_the_value_and_leaves_nothing(capsys, tmp_path, case):
+    arguments, named = BAD_INPUT[case]
+    if "missing Habitat-Sim" in case:
+        from memo_habitat.discovery.stand_ins import habitat_sim_is_missing
+
+        if not habitat_sim_is_missing():
+            pytest.skip("the real Habitat-Sim is installed")
+    assert named in fail(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_with_another_run_stays_as_it_is(capsys, tmp_path):
+    run = tmp_path / "taken"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    (run / "config.yaml").write_text("a: 1\n")
+    line = fail(capsys, "train", STUDIO, "--out", str(run))
+    assert "another run" in line
+    assert f"--resume {run}" in line
+    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "run.json"]
+
+
+@pytest.mark.parametrize("option", ["--out", "--root"])
+def test_a_folder_that_cannot_be_made_is_refused(capsys, tmp_path, option):
+    (tmp_path / "file").write_text("in the way")
+    line = fail(capsys, "train", STUDIO, option, str(tmp_path / "file"))
+    assert str(tmp_path / "file") in line
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    assert main(["train", STUDIO, "--cfg"]) == 0
+    (tmp_path / "run/config.yaml").write_text(capsys.readouterr().out)
+    assert "train first" in fail(capsys, "eval", "run")
+    assert "ckpt.7" in fail(capsys, "eval", "run", "--checkpoint", "ckpt.7")
+    assert "did you mean habitat.seed" in fail(capsys, "eval", "run", "habitat.sed=1")
+    (tmp_path / "run/config.yaml").write_text("a: [\n")
+    assert "config.yaml" in fail(capsys, "eval", "run")
+
+
+def test_debug_shows_the_traceback():
+    from memo_habitat.errors import UserError
+
+    with pytest.raises(UserError):
+        main(["--debug", "eval", "runs/none"])
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+    def interrupted(arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.cli_doctor, "run", interrupted)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_doctor_names_what_it_found(capsys):
+    main(["doctor"])
+    text = capsys.readouterr().out
+    for name in ("python", "torch", "habitat-sim", "data/studios"):
+        assert name in text
+
+
+def test_a_new_run_folder_says_how_it_was_made(tmp_path):
+    from omegaconf import OmegaConf
+
+    from memo_habitat.trainer.run_folder import create_run, open_run, plan_run
+
+    config = OmegaConf.create({"habitat": {"seed": 5}, "other": "${habitat.seed}"})
+    run = plan_run("extobjnav/memo_studio", tmp_path)
+    assert not run.path.exists()
+    create_run(run, "extobjnav/memo_studio", config)
+    assert run.path.name.startswith("extobjnav-memo_studio-")
+    facts = json.loads((run.path / "run.json").read_text())
+    assert facts["seed"] == 5
+    assert facts["versions"]["torch"]
+    assert set(facts) >= {"config", "command", "git_revision", "started", "machine"}
+    assert open_run(run.path).config().other == 5
+    again = plan_run("extobjnav/memo_studio", tmp_path)
+    assert again.path != run.path
+
+
+def test_the_quickstart_trains_evaluates_three_agents_and_ends_with_the_report(monkeypatch):
+    done: list[str] = []
+    folder = type("Run", (), {"path": Path("runs/x"), "report_file": Path("runs/x/report.html")})()
+    monkeypatch.setattr(quickstart.launch, "start_training", lambda *a, **k: (folder, None))
+    monkeypatch.setattr(quickstart.launch, "train", lambda *a: not done.append("train"))
+    monkeypatch.setattr(quickstart.launch, "evaluate", lambda run, options: done.append(options.agent))
+    from memo_habitat.report import build
+
+    monkeypatch.setattr(build, "summarise", lambda runs: "the table")
+    monkeypatch.setattr(build, "write_report", lambda runs, out=None: out)
+    lines = list(quickstart.run(quickstart.Plan()))
+    assert done == ["train", "random", "checkpoint", "oracle"]
+    assert "the table" in lines
+    assert lines[-1] == "runs/x/report.html"

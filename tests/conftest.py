@@ -1,0 +1,33 @@
+"""What all tests share: one thread, quiet imports, the checkout, and a reason to skip."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before NumPy and torch are imported: two cores shared by several test processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from memo_habitat.discovery import quiet, stand_ins
+
+stand_ins.install()
+quiet.silence_gym_notice()
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not stand_ins.habitat_sim_is_missing():
+        return
+    missing = pytest.mark.skip(reason="the real Habitat-Sim is not installed")
+    for item in items:
+        if "habitat_sim" in item.keywords:
+            item.add_marker(missing)
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The folder of the checkout, which holds data/."""
+    return CHECKOUT

@@ -1,0 +1,75 @@
+"""The untouched `habitat-baselines` command trains, goes on after a kill, and evaluates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import TINY, run, start, stop, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+def lines(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+@pytest.mark.parametrize("config", ["memo_apartments", "fct_apartments"])
+def test_train_kill_resume_evaluate(tmp_path, config):
+    arguments = ("habitat-baselines", f"--config-name=extobjnav/{config}", "run_dir=run", *TINY)
+    progress = tmp_path / "run/progress.jsonl"
+    endless = start(*arguments, "habitat_baselines.total_num_steps=1000000", cwd=tmp_path)
+    try:
+        wait_for(lambda: len(lines(progress)) >= 5, endless)
+    finally:
+        stop(endless)
+    reached = max(row["steps"] for row in lines(progress))
+    assert (tmp_path / "run/checkpoints/.habitat-resume-state.pth").is_file()
+
+    total = int(reached) + 256
+    # As upstream: what is overridden after a resume counts only if this says so.
+    overridden = "habitat_baselines.load_resume_state_config=False"
+    done = run(*arguments, f"habitat_baselines.total_num_steps={total}", overridden, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Resumed at" in (tmp_path / "run/train.log").read_text()
+    steps = [row["steps"] for row in lines(progress)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] >= total
+    assert (tmp_path / "run/checkpoints/latest.safetensors").is_file()
+
+    done = run(
+        *arguments,
+        "habitat_baselines.evaluate=True",
+        "habitat_baselines.evaluator.trials_per_house=1",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (records,) = (tmp_path / "run/eval").glob("*/records.jsonl")
+    episodes = lines(records)
+    assert len({episode["trial_id"] for episode in episodes}) > 1
+    assert {episode["success"] for episode in episodes} <= {0, 1}
+    assert all(0 <= episode["spl"] <= 1 for episode in episodes)
+    assert all(episode["kv_bytes"] > 0 for episode in episodes)
+
+
+def test_habitats_own_ppo_and_pointnav_run_by_configuration_alone(tmp_path, checkout):
+    (tmp_path / "data").symlink_to(checkout / "data")
+    done = run(
+        "habitat-baselines",
+        "--config-name=nav/ppo_pointnav_studio",
+        "run_dir=run",
+        "habitat_baselines.num_environments=2",
+        "habitat_baselines.total_num_steps=64",
+        "habitat_baselines.num_checkpoints=1",
+        "habitat_baselines.rl.ppo.num_steps=16",
+        "habitat_baselines.rl.ppo.ppo_epoch=1",
+        "habitat_baselines.rl.ppo.hidden_size=32",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run/checkpoints").glob("*.pth"))
+    assert list((tmp_path / "run/tb").glob("events*"))

@@ -1,0 +1,127 @@
+"""`memo-habitat` from training to the report, and what it says of bad data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import TINY, run, start, stop, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+STUDIO = ("memo-habitat", "train", "--config-name=extobjnav/memo_studio")
+
+
+def test_train_stop_resume_evaluate_report(tmp_path):
+    endless = start(*STUDIO, *TINY, "habitat_baselines.total_num_steps=1000000", cwd=tmp_path)
+    try:
+        wait_for(lambda: len(list(tmp_path.glob("runs/*/progress.jsonl"))) == 1, endless)
+        (progress,) = tmp_path.glob("runs/*/progress.jsonl")
+        wait_for(lambda: progress.read_text().count("\n") >= 3, endless)
+        endless.send_signal(signal.SIGINT)
+        _, err = endless.communicate(timeout=120)
+    finally:
+        stop(endless)
+    folder = str(progress.parent)
+    assert endless.returncode == 130, err
+    assert err == f"stopped; go on with: memo-habitat train --resume runs/{progress.parent.name}\n"
+
+    rows = progress.read_text().splitlines()
+    total = int(json.loads(rows[-1])["steps"]) + 128
+    override = f"habitat_baselines.total_num_steps={total}"
+    done = run("memo-habitat", "train", "--resume", folder, override, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(progress.read_text().splitlines()[-1])["steps"] >= total
+
+    for agent in ("checkpoint", "random", "oracle"):
+        size = ("--trials", "1", "--steps", "48")
+        done = run("memo-habitat", "eval", folder, "--agent", agent, *size, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    done = run("memo-habitat", "report", folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = Path(done.stdout.splitlines()[-1])
+    assert "http-equiv" not in report.read_text()
+    assert report.stat().st_size > 10_000
+
+    wider = "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor.width=64"
+    done = run("memo-habitat", "eval", folder, wider, "--name", "other", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "another architecture" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def edit(episodes: Path, change) -> None:
+    """Change the first episode of an episode file."""
+    document = json.loads(gzip.decompress(episodes.read_bytes()))
+    change(document["episodes"][0])
+    document["episodes"] = document["episodes"][:1]
+    episodes.write_bytes(gzip.compress(json.dumps(document).encode()))
+
+
+def without_scene(data: Path) -> str:
+    for scene in data.glob("scenes/*"):
+        scene.unlink()
+    return "scene"
+
+
+def with_corrupt_stages(data: Path) -> str:
+    for stage in data.glob("stages/*.glb"):
+        stage.write_bytes(b"no mesh")
+    return ".glb"
+
+
+def without_field(data: Path) -> str:
+    edit(data / "episodes/train.json.gz", lambda episode: episode.pop("rigid_objs"))
+    return "rigid_objs"
+
+
+def with_unknown_category(data: Path) -> str:
+    def change(episode):
+        episode["rigid_objs"][0][0] = "unicorn.object_config.json"
+
+    edit(data / "episodes/train.json.gz", change)
+    return "unicorn"
+
+
+def with_nothing_reachable(data: Path) -> str:
+    def change(episode):
+        for _, transform in episode["rigid_objs"]:
+            transform[1][3] = 50.0
+
+    edit(data / "episodes/train.json.gz", change)
+    return "reach"
+
+
+def without_gzip(data: Path) -> str:
+    (data / "episodes/train.json.gz").write_text("{}")
+    return "train.json.gz"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        without_scene,
+        with_corrupt_stages,
+        without_field,
+        with_unknown_category,
+        with_nothing_reachable,
+        without_gzip,
+    ],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_bad_data_gives_one_line_and_leaves_no_run(tmp_path, checkout, spoil):
+    data = tmp_path / "data/studios"
+    shutil.copytree(checkout / "data/studios", data)
+    named = spoil(data)
+    path = f"habitat.dataset.data_path={data}/episodes/{{split}}.json.gz"
+    done = run(*STUDIO, path, *TINY, "habitat_baselines.total_num_steps=128", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.glob("runs/*"))
