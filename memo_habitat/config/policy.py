@@ -18,5 +18,8 @@ class EncoderConfig:
     features: int = 128
     # Channels of the ResNet's first stage, or of the CNN's first layer.
     base_channels: int = 16
+    # The goal (uuid), and how many queries of it the CNN looks for in the image (0: none).
+    goal_sensor: str = "one_hot_target_sensor"
+    goal_queries: int = 4
     # Vector observations that join the token as they are (uuids); those a task lacks are an error.
     state_sensors: list[str] = field(default_factory=lambda: ["one_hot_target_sensor", "gps"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import torch
 from gym import spaces
@@ -18,10 +18,18 @@ class SmallCNN(nn.Module):
     Per channel: its maximum over the image (is it there?), its expected place under a spatial
     softmax (where? Levine et al., arXiv 1504.00702), averages over the image's quarters (layout).
     A network that flattens the last map instead must learn an object anew in every place.
+
+    With `goal_queries`, the goal also looks for itself: each query is a direction among the
+    channels, linear in the goal, and the map of matches is pooled in the same way.
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], base_channels: int, features: int
+        self,
+        image_shape: tuple[int, int, int],
+        base_channels: int,
+        features: int,
+        goal_width: int = 0,
+        goal_queries: int = 0,
     ) -> None:
         super().__init__()
         c = base_channels
@@ -33,20 +41,28 @@ class SmallCNN(nn.Module):
             nn.Conv2d(2 * c, 4 * c, kernel_size=3, stride=2, padding=1),
             nn.ReLU(inplace=True),
         )
+        self.goal_queries = nn.Linear(goal_width, goal_queries * 4 * c) if goal_queries else None
         self.head = nn.Sequential(
-            nn.Linear((1 + 2 + 4) * 4 * c, features),
+            nn.Linear((1 + 2 + 4) * 4 * c + (1 + 2) * goal_queries, features),
             nn.LayerNorm(features),
             nn.GELU(approximate="tanh"),
         )
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode images [*, H, W, C] uint8 to [*, F]."""
+    def forward(self, images: Tensor, goal: Tensor | None = None) -> Tensor:
+        """Encode images [*, H, W, C] uint8, seen with the goal [*, goal_width], to [*, F]."""
         lead = images.shape[:-3]
         # Images come with their channels last; the convolutions are laid out so, too: no copy.
         x = images.reshape(-1, *images.shape[-3:]).permute(0, 3, 1, 2)
         seen = self.convolutions(x.float().mul_(1 / 127.5).sub_(1.0))
-        out: Tensor = self.head(torch.cat([_presence(seen), _place(seen), _layout(seen)], dim=1))
+        parts = [_presence(seen), _place(seen), _layout(seen)]
+        if self.goal_queries is not None and goal is not None:
+            queries = self.goal_queries(goal.reshape(len(seen), -1)).view(
+                len(seen), -1, seen.shape[1]
+            )
+            matches = (queries @ seen.flatten(2)).unflatten(2, seen.shape[-2:])
+            parts += [_presence(matches), _place(matches)]
+        out: Tensor = self.head(torch.cat(parts, dim=1))
         return out.reshape(*lead, -1)
 
 
@@ -92,15 +108,15 @@ class ResNet18(nn.Module):
             nn.Flatten(), nn.Linear(flat, features), nn.LayerNorm(features), nn.GELU()
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode images [*, H, W, C] uint8 to [*, F]."""
+    def forward(self, images: Tensor, goal: Tensor | None = None) -> Tensor:
+        """Encode images [*, H, W, C] uint8 to [*, F], whatever the goal."""
         lead = images.shape[:-3]
         x = {"rgb": images.reshape(-1, *images.shape[-3:])}
         out: Tensor = self.head(self.backbone(x))
         return out.reshape(*lead, -1)
 
 
-_KINDS: dict[str, Callable[..., nn.Module]] = {"cnn": SmallCNN, "resnet18": ResNet18}
+_KINDS = ("cnn", "resnet18", "blind")
 
 
 def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:
@@ -113,13 +129,16 @@ def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.M
         return None
     if config.kind not in _KINDS:
         raise UserError(
-            f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of "
-            f"{', '.join(sorted(_KINDS))}, blind"
+            f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of {', '.join(_KINDS)}"
         )
-    if config.camera not in observation_space.spaces:
-        raise UserError(
-            f"habitat_baselines.rl.encoder.camera={config.camera!r} is not observed; "
-            f"there are: {', '.join(sorted(observation_space.spaces))}"
-        )
+    for uuid in (config.camera, config.goal_sensor):
+        if uuid not in observation_space.spaces:
+            raise UserError(
+                f"habitat_baselines.rl.encoder names {uuid!r}, which is not observed; "
+                f"there are: {', '.join(sorted(observation_space.spaces))}"
+            )
     shape = observation_space.spaces[config.camera].shape
-    return _KINDS[config.kind](shape, config.base_channels, config.features)
+    if config.kind == "resnet18":
+        return ResNet18(shape, config.base_channels, config.features)
+    goal_width = math.prod(observation_space.spaces[config.goal_sensor].shape)
+    return SmallCNN(shape, config.base_channels, config.features, goal_width, config.goal_queries)

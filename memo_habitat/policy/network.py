@@ -28,7 +28,7 @@ class MemoNetwork(nn.Module):
         memory: MemoryConfig,
     ) -> None:
         super().__init__()
-        self.camera = encoder.camera
+        self.camera, self.goal_sensor = encoder.camera, encoder.goal_sensor
         self.state_sensors = tuple(encoder.state_sensors)
         self.visual_encoder = build_encoder(encoder, observation_space)
         self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
@@ -53,7 +53,8 @@ class MemoNetwork(nn.Module):
         if self.visual_encoder is None:
             lead = observations[self.state_sensors[0]].shape[:-1]
             return torch.zeros((*lead, 0), device=self.critic.weight.device)
-        out: Tensor = self.visual_encoder(observations[self.camera])
+        goal = observations[self.goal_sensor].float()
+        out: Tensor = self.visual_encoder(observations[self.camera], goal)
         return out
 
     def tokens(
