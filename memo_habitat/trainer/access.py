@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size
 from habitat_baselines.rl.ppo.single_agent_access_mgr import SingleAgentAccessMgr
 from habitat_baselines.utils.timing import g_timer
 
@@ -17,7 +18,13 @@ from memo_habitat.trainer.checkpoints import load_weights
 
 @baseline_registry.register_agent_access_mgr(name="MemoAgentAccessMgr")
 class MemoAgentAccessMgr(SingleAgentAccessMgr):
-    """Habitat's single-agent manager over trials instead of fixed-length rollouts."""
+    """Habitat's single-agent manager over trials instead of fixed-length rollouts.
+
+    Attributes:
+        total_steps: environment steps of the whole training, summed over all workers.
+    """
+
+    total_steps: float
 
     def _init_policy_and_updater(
         self, lr_schedule_fn: Callable[[float], float], resume_state: dict[str, Any] | None
@@ -27,13 +34,14 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         self._lr_scheduler = None
         ppo, baselines = self._ppo_cfg, self._config.habitat_baselines
         steps_per_update = self._config.habitat.task.trial_steps / ppo.updates_per_trial
-        self._total_steps = (
-            baselines.total_num_steps
+        workers = get_distrib_size()[2]
+        self.total_steps = (
+            float(baselines.total_num_steps)
             if baselines.total_num_steps != -1
-            else baselines.num_updates * steps_per_update * self._num_envs
+            else baselines.num_updates * steps_per_update * self._num_envs * workers
         )
         self._schedule = LearningRate(
-            ppo.lr, ppo.lr_warmup_steps, ppo.lr_warmup_start, ppo.lr_final, self._total_steps
+            ppo.lr, ppo.lr_warmup_steps, ppo.lr_warmup_start, ppo.lr_final, self.total_steps
         )
 
     def _create_policy(self) -> MemoPolicy:
@@ -62,7 +70,7 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
     def pre_rollout(self) -> None:
         """Set the learning rate for the steps done so far."""
         self._updater.set_learning_rate(
-            self._schedule.at(self._percent_done_fn() * self._total_steps)
+            self._schedule.at(self._percent_done_fn() * self.total_steps)
         )
 
     def after_update(self) -> None:

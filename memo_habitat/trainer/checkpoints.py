@@ -112,6 +112,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
     state_of_numpy = (name, np.array(keys, dtype=np.uint32), *rest)
     np.random.set_state(state_of_numpy)  # noqa: NPY002 - Habitat draws from it
     torch.set_rng_state(saved["torch"])
+    if saved.get("cuda") is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved["cuda"])
 
 
 def newest_checkpoint(path: Path) -> Path:
@@ -138,6 +140,8 @@ def _random_state() -> dict[str, Any]:
         "python": [version, list(internal), gauss],
         "numpy": [name, keys.tolist(), int(position), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state(),
+        # Of the device in use: on a GPU, actions are drawn there.
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -149,15 +153,17 @@ def _atomically(path: Path, write: Callable[[str], Any]) -> None:
         os.close(handle)
         try:
             write(temporary)
+            with Path(temporary).open("rb") as written:
+                os.fsync(written.fileno())
             # mkstemp makes the file private; checkpoints are shared like any other file.
             umask = os.umask(0)
             os.umask(umask)
             Path(temporary).chmod(0o666 & ~umask)
             Path(temporary).replace(path)
         except BaseException:
-            Path(temporary).unlink()
+            Path(temporary).unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): check space and permissions"
-        ) from error
+    # What torch and safetensors make of a full disk.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path} ({cause}): check space and permissions") from error

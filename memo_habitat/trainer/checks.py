@@ -5,10 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
+from memo_habitat.memory.checks import check_config
+from memo_habitat.memory.variants import VARIANTS
 from memo_habitat.trainer.checkpoints import RESUME_STATE
+
+# Of each pair Habitat-Baselines wants exactly one, the other at -1.
+_ALTERNATIVES = (("total_num_steps", "num_updates"), ("num_checkpoints", "checkpoint_interval"))
+# Keys of `habitat_baselines.rl` that other trainers act on and this one cannot: the only value.
+_FIXED = {
+    "ddppo.train_encoder": True,
+    "ddppo.pretrained": False,
+    "ddppo.pretrained_encoder": False,
+    "ppo.use_double_buffered_sampler": False,
+}
 
 
 def check_training_config(config: DictConfig) -> None:
@@ -18,6 +31,7 @@ def check_training_config(config: DictConfig) -> None:
         UserError: naming the key, its value, and what would be valid.
     """
     check_model_config(config)
+    _check_trainer_keys(config)
     trial_steps = config.habitat.task.trial_steps
     updates = config.habitat_baselines.rl.ppo.updates_per_trial
     if updates < 1 or trial_steps % updates:
@@ -33,7 +47,9 @@ def check_training_config(config: DictConfig) -> None:
         raise UserError(
             f"habitat_baselines.checkpoint_folder={folder} cannot be written: choose another folder"
         )
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESUME_STATE).is_file():
+    # Hidden files are what a kill left of a write.
+    holds = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+    if holds and not (folder / RESUME_STATE).is_file():
         raise UserError(
             f"habitat_baselines.checkpoint_folder={folder} holds files but nothing to resume from: "
             "choose an empty folder"
@@ -43,8 +59,32 @@ def check_training_config(config: DictConfig) -> None:
 def check_model_config(config: DictConfig) -> None:
     """Refuse a memory that could not be built."""
     memory = config.habitat_baselines.rl.memory
-    if memory.summary_length >= memory.segment_length:
+    variant = VARIANTS.get(memory.kind)
+    summarises = variant is not None and variant.summarises
+    if summarises and memory.summary_length >= memory.segment_length:
         raise UserError(
             f"habitat_baselines.rl.memory.summary_length={memory.summary_length} must be less than "
             f"segment_length={memory.segment_length}: a summary is shorter than what it sums up"
         )
+    check_config(MemoryConfig(**memory))
+
+
+def _check_trainer_keys(config: DictConfig) -> None:
+    baselines = config.habitat_baselines
+    if baselines.num_environments < 1:
+        raise UserError(
+            f"habitat_baselines.num_environments={baselines.num_environments}: at least 1 is needed"
+        )
+    for first, second in _ALTERNATIVES:
+        if (baselines[first] == -1) == (baselines[second] == -1):
+            raise UserError(
+                f"habitat_baselines.{first}={baselines[first]} and {second}={baselines[second]}: "
+                "give one of them and set the other to -1"
+            )
+    for key, only in _FIXED.items():
+        value = OmegaConf.select(baselines.rl, key)
+        if value != only:
+            raise UserError(
+                f"habitat_baselines.rl.{key}={value} is not offered by the trainer memo: "
+                f"set it to {only}"
+            )

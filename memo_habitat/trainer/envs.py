@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -62,13 +63,21 @@ class MemoVectorEnvFactory(VectorEnvFactory):
                 workers_ignore_signals=not threads,
             )
         except (EOFError, ConnectionError) as error:
-            raise worker_death(deaths) from error
+            cause = worker_death(deaths)
+            shutil.rmtree(deaths, ignore_errors=True)
+            raise cause from error
         envs.deaths = deaths
         return envs
 
 
 class WorkerVectorEnv(VectorEnv):
-    """Habitat's, which can also be closed when some of its workers are dead."""
+    """Habitat's, which can also be closed when some of its workers are dead.
+
+    Attributes:
+        deaths: folder of the notes that dying workers leave; None before it is known.
+    """
+
+    deaths: Path | None = None
 
     def close(self) -> None:
         """End all workers; those that do not answer any more are killed.
@@ -79,6 +88,8 @@ class WorkerVectorEnv(VectorEnv):
             super().close()
         for worker in self._workers:
             worker.kill()
+        if self.deaths is not None:
+            shutil.rmtree(self.deaths, ignore_errors=True)
         self._is_closed = True
 
 

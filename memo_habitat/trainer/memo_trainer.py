@@ -12,7 +12,7 @@ import torch
 from habitat import logger
 from habitat.config import read_write
 from habitat_baselines.common.baseline_registry import baseline_registry
-from habitat_baselines.common.tensorboard_utils import get_writer
+from habitat_baselines.common.tensorboard_utils import TensorboardWriter, get_writer
 from habitat_baselines.rl.ddppo.ddp_utils import rank0_only, requeue_job
 from habitat_baselines.rl.ppo.ppo_trainer import PPOTrainer, get_device
 from habitat_baselines.utils.common import inference_mode
@@ -61,23 +61,25 @@ class MemoTrainer(PPOTrainer):
         check_training_config(self.config)
         resume = read_resume_state(Path(self.config.habitat_baselines.checkpoint_folder))
         self._resumed_at = 0 if resume is None else resume["counts"]["num_steps_done"]
+        self._count_checkpoints, self._checkpointed_at, self._earlier_seconds = 0, -1, 0.0
         try:
             self._init_train(resume)
-            self._count_checkpoints, self._earlier_seconds = 0, 0.0
             if resume is not None:
                 self._resume(resume)
             with (
                 self._writer() as writer,
                 stop_on_interrupt() as stop,
-                steps_bar(self.num_steps_done, self._total_steps()) as bar,
+                steps_bar(self.num_steps_done, self._agent.total_steps) as bar,
             ):
                 progress = self._progress_file()
                 while not self.is_done() and self._train_update(stop):
                     self._log_update(writer, progress)
                     bar.update(self.num_steps_done - bar.n)
-            self._save_resume_state()
-            if not stop.is_set:
+                    if self._agent.rollouts.steps == 0:  # the trial is over: a place to go on from
+                        self._keep(writer)
+            if self.is_done() and self._checkpointed_at != self.num_steps_done:
                 self._checkpoint_now()
+            self._save_resume_state()
         except (EOFError, ConnectionError) as error:
             raise worker_death(self.envs.deaths) from error
         finally:
@@ -99,10 +101,6 @@ class MemoTrainer(PPOTrainer):
             return False
         self._losses = self._coalesce_post_step(self._update_agent(), collected)
         self.num_updates_done += 1
-        if self._agent.rollouts.steps == 0:  # a trial has just ended: a clean place to come back to
-            self._save_resume_state()
-            if rank0_only() and self.should_checkpoint():
-                self._checkpoint_now()
         return True
 
     def _collect(self, stop: StopRequest) -> int | None:
@@ -186,8 +184,9 @@ class MemoTrainer(PPOTrainer):
     def _writer(self) -> Any:
         if not rank0_only():
             return contextlib.nullcontext()
+        # TensorBoard drops what an earlier process logged from this step on.
         return get_writer(
-            self.config, flush_secs=self.flush_secs, purge_step=int(self.num_steps_done)
+            self.config, flush_secs=self.flush_secs, purge_step=int(self.num_steps_done) + 1
         )
 
     def _progress_file(self) -> ProgressFile | None:
@@ -195,14 +194,16 @@ class MemoTrainer(PPOTrainer):
             return None
         return ProgressFile(self.config.habitat_baselines.progress_file, self.num_steps_done)
 
-    def _total_steps(self) -> float:
-        baselines = self.config.habitat_baselines
-        if baselines.total_num_steps != -1:
-            return float(baselines.total_num_steps)
-        per_update = self.config.habitat.task.trial_steps / self._ppo_cfg.updates_per_trial
-        return float(baselines.num_updates * per_update * self.envs.num_envs)
-
     # Keeping ------------------------------------------------------------------------------------
+
+    @rank0_only
+    def _keep(self, writer: Any) -> None:
+        """Checkpoint where one is due; the state to resume from last, when all else is written."""
+        if self.should_checkpoint():
+            self._checkpoint_now()
+        if isinstance(writer, TensorboardWriter):
+            writer.flush()
+        self._save_resume_state()
 
     def _checkpoint_now(self) -> None:
         seconds = time.time() - self.t_start + self._earlier_seconds
@@ -211,6 +212,7 @@ class MemoTrainer(PPOTrainer):
             {"step": self.num_steps_done, "wall_time": seconds},
         )
         self._count_checkpoints += 1
+        self._checkpointed_at = self.num_steps_done
 
     @rank0_only
     def save_checkpoint(self, file_name: str, extra_state: dict[str, Any] | None = None) -> None:
@@ -230,6 +232,7 @@ class MemoTrainer(PPOTrainer):
             "num_updates_done": self.num_updates_done,
             "last_checkpoint_percent": self._last_checkpoint_percent,
             "count_checkpoints": self._count_checkpoints,
+            "checkpointed_at": self._checkpointed_at,
             "seconds": time.time() - self.t_start + self._earlier_seconds,
         }
         statistics = {
@@ -249,12 +252,23 @@ class MemoTrainer(PPOTrainer):
         self.num_updates_done = counts["num_updates_done"]
         self._last_checkpoint_percent = counts["last_checkpoint_percent"]
         self._count_checkpoints = counts["count_checkpoints"]
+        self._checkpointed_at = counts.get("checkpointed_at", -1)
         self._earlier_seconds = counts["seconds"]
-        self.running_episode_stats = state["statistics"]["running"]
-        for key, values in state["statistics"]["window"].items():
-            self.window_episode_stats[key].extend(values)
-        restore_random_state(state)
+        if self._is_distributed:
+            # The state is rank 0's: draws and counts of its own for every worker.
+            torch.manual_seed(self.config.habitat.seed + self.num_steps_done)
+        else:
+            self._resume_statistics(state["statistics"])
+            restore_random_state(state)
         logger.info(f"Resumed at {self.num_steps_done} steps")
+
+    def _resume_statistics(self, saved: dict[str, Any]) -> None:
+        """Go on counting episodes, unless the number of environments was changed."""
+        if len(saved["running"]["count"]) != self.envs.num_envs:
+            return
+        self.running_episode_stats = saved["running"]
+        for key, values in saved["window"].items():
+            self.window_episode_stats[key].extend(values)
 
     def _init_envs(self, config: DictConfig | None = None, is_eval: bool = False) -> None:
         """After a resume the environments get other seeds: the same would repeat old trials."""
@@ -288,6 +302,10 @@ class MemoTrainer(PPOTrainer):
             raise UserError("evaluation runs in one process: start it without torchrun or srun")
         checkpoint = self.load_checkpoint(checkpoint_path) if checkpoint_path else None
         config = evaluation_config(self.config, checkpoint["config"] if checkpoint else None)
+        if checkpoint_path:
+            with read_write(config):
+                # Of a folder the file that was chosen: the evaluation is called by its name.
+                config.habitat_baselines.eval_ckpt_path_dir = checkpoint_path
         check_model_config(config)
         try:
             self._init_envs(config, is_eval=True)

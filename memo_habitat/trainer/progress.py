@@ -19,7 +19,9 @@ class ProgressFile:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_progress(self._path) if row["steps"] <= resume_at]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        partial = self._path.with_name(f"{self._path.name}.partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        partial.replace(self._path)
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one row; nothing where no file is wanted."""

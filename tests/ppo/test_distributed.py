@@ -1,0 +1,72 @@
+"""Two workers learn as one: the same weights everywhere, from the mean of their gradients."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import distributed, multiprocessing
+
+from memo_habitat.config.trainer import MemoPPOConfig
+from memo_habitat.ppo.updater import MemoPPO
+from memo_habitat.testing.policies import act_trial, new_storage, small_policy
+
+ENVS = 2
+
+
+def policy_and_storage(seed, num_envs=ENVS):
+    torch.manual_seed(seed)
+    policy = small_policy(segment_jitter=0.0, depth_dropout=0.0)
+    storage = new_storage(policy.eval(), num_envs, trial_steps=6)
+    act_trial(policy, storage, 6, seed=100 * seed)
+    storage.compute_returns(torch.zeros(num_envs), use_gae=True, gamma=0.9, tau=0.9)
+    return policy, storage
+
+
+def updater_of(policy):
+    return MemoPPO(policy.train(), MemoPPOConfig(ppo_epoch=1, num_mini_batch=1, lr=1e-3))
+
+
+def work(rank, folder):
+    """One worker: weights and steps of its own; rank 1 never runs its second layer."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    policy, storage = policy_and_storage(rank)
+    updater = updater_of(policy)
+    updater.init_distributed()
+    start = copy.deepcopy(policy.state_dict())
+    if rank == 1:
+        policy.network.memory._draw_layers = lambda: [0]
+    updater.update(storage)
+    torch.save((start, policy.state_dict()), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def gradients(weights, rank):
+    """What worker `rank` finds on its own, beginning from `weights`; zero where it finds none."""
+    policy, storage = policy_and_storage(rank)
+    policy.load_state_dict(weights)
+    if rank == 1:
+        policy.network.memory._draw_layers = lambda: [0]
+    updater = updater_of(policy)
+    updater._backward(next(storage.minibatches(1)), 1.0)
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in policy.parameters()]
+
+
+def test_workers_agree_on_the_step_of_their_mean_gradient_even_where_one_has_none(tmp_path: Path):
+    multiprocessing.start_processes(work, (str(tmp_path),), nprocs=2, start_method="spawn")
+    (start, first), (other_start, second) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for name, weight in first.items():
+        assert torch.equal(start[name], other_start[name]), name
+        assert torch.equal(weight, second[name]), name
+    alone = updater_of(policy_and_storage(0)[0])
+    alone.policy.load_state_dict(start)
+    means = zip(gradients(start, 0), gradients(start, 1), strict=True)
+    for parameter, (a, b) in zip(alone.parameters(), means, strict=True):
+        parameter.grad = (a + b) / 2
+    alone._optimiser_step()
+    for name, weight in alone.policy.state_dict().items():
+        torch.testing.assert_close(first[name], weight, atol=1e-6, rtol=1e-5)

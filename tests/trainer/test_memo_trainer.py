@@ -1,0 +1,292 @@
+"""The trainer over scripted environments: counting, stopping, going on, and who fits whom."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gym import spaces
+from habitat.config import read_write
+from habitat.config.default import patch_config
+from habitat_baselines.common.env_spec import EnvironmentSpec
+from omegaconf import OmegaConf
+
+from memo_habitat.config.compose import compose_config
+from memo_habitat.errors import UserError
+from memo_habitat.testing.policies import NUM_ACTIONS, observation_space
+from memo_habitat.trainer.checkpoints import LATEST, read_checkpoint, read_resume_state
+from memo_habitat.trainer.checks import check_training_config
+from memo_habitat.trainer.memo_trainer import MemoTrainer
+
+TRIAL, UPDATES, ENVS = 8, 2, 2
+PER_UPDATE = TRIAL // UPDATES * ENVS
+SIZES = (
+    f"habitat.task.trial_steps={TRIAL}",
+    f"habitat_baselines.num_environments={ENVS}",
+    f"habitat_baselines.rl.ppo.updates_per_trial={UPDATES}",
+    "habitat_baselines.rl.ppo.ppo_epoch=1",
+    "habitat_baselines.rl.memory.width=16",
+    "habitat_baselines.rl.memory.layers=1",
+    "habitat_baselines.rl.memory.heads=2",
+    "habitat_baselines.rl.memory.hidden=16",
+    "habitat_baselines.rl.memory.segment_length=4",
+    "habitat_baselines.rl.memory.summary_length=2",
+    "habitat_baselines.rl.encoder.features=8",
+    "habitat_baselines.rl.encoder.base_channels=4",
+)
+
+
+class ScriptedEnvs:
+    """Lockstep environments without a simulator; `at` maps a step to what happens in it."""
+
+    def __init__(self, trial_steps, at, num_envs):
+        self.num_envs = num_envs
+        self.observation_spaces = [observation_space()] * num_envs
+        self.action_spaces = self.orig_action_spaces = [spaces.Discrete(NUM_ACTIONS)] * num_envs
+        self._trial_steps, self._at = trial_steps, dict(at)
+        self._steps = 0
+        self.closed = False
+        self.deaths = Path("/nowhere")
+
+    def _observe(self):
+        place = self._steps % self._trial_steps
+        drawn = np.random.default_rng(self._steps)
+        return {
+            "head_rgb": drawn.integers(0, 256, (16, 16, 3), dtype=np.uint8),
+            "one_hot_target_sensor": np.eye(3, dtype=np.float32)[place % 3],
+            "gps": drawn.normal(size=2).astype(np.float32),
+            "trial_step": np.array([place], dtype=np.int64),
+        }
+
+    def reset(self):
+        return [self._observe()] * self.num_envs
+
+    def post_step(self, observations):
+        return observations
+
+    def async_step_at(self, index, action):
+        if index == 0:
+            self._steps += 1
+            self._at.pop(self._steps, lambda: None)()
+
+    def wait_step_at(self, index):
+        done = self._steps % 3 == 0 or self._steps % self._trial_steps == 0
+        return self._observe(), 1.0, done, {"spl": 0.5}
+
+    def close(self):
+        self.closed = True
+
+
+class ScriptedTrainer(MemoTrainer):
+    """The trainer with scripted environments in the place of workers."""
+
+    trial_steps, at, num_envs = TRIAL, (), ENVS
+
+    def _init_envs(self, config=None, is_eval=False):
+        self.envs = ScriptedEnvs(self.trial_steps, self.at, self.num_envs)
+        self._env_spec = EnvironmentSpec(
+            observation_space=self.envs.observation_spaces[0],
+            action_space=self.envs.action_spaces[0],
+            orig_action_space=self.envs.orig_action_spaces[0],
+        )
+        self._rank0_keys, self._single_proc_infos = set(), {}
+
+
+@pytest.fixture(scope="module")
+def composed():
+    return patch_config(compose_config("extobjnav/memo_studio", SIZES))
+
+
+@pytest.fixture
+def train(composed, tmp_path):
+    """Train to a number of steps in one run folder; returns the trainer, however it ended."""
+
+    def go(total, at=(), dies=None, **attributes):
+        config = composed.copy()
+        with read_write(config):
+            config.run_dir = str(tmp_path)
+            config.habitat_baselines.total_num_steps = total
+            config.habitat_baselines.num_checkpoints = 2
+        # As Habitat resumes: the config of the state counts, so the new total goes there.
+        state = tmp_path / "checkpoints/.habitat-resume-state.pth"
+        if state.is_file():
+            saved = torch.load(state, weights_only=True)
+            torch.save({**saved, "config": OmegaConf.to_yaml(config)}, state)
+        trainer = ScriptedTrainer(config)
+        trainer.at = at
+        for name, value in attributes.items():
+            setattr(trainer, name, value)
+        if dies is None:
+            trainer.train()
+        else:
+            with pytest.raises(dies):
+                trainer.train()
+        assert trainer.envs.closed
+        return trainer
+
+    go.folder = tmp_path
+    return go
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+
+
+def counted(folder):
+    return [row["steps"] for row in rows(folder)]
+
+
+def every_update(total):
+    return list(range(PER_UPDATE, total + 1, PER_UPDATE))
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def kill():
+    raise Killed
+
+
+def test_every_step_of_every_environment_counts_once(train):
+    trainer = train(64)
+    assert trainer.num_steps_done == 64
+    assert trainer.num_updates_done == 64 // PER_UPDATE
+    assert counted(train.folder) == every_update(64)
+    assert read_checkpoint(train.folder / "checkpoints" / LATEST)["extra_state"]["step"] == 64
+
+
+def test_an_interrupt_stops_after_the_step_and_going_on_leaves_no_gap(train):
+    # Step 10 of each environment lies in the second trial, before its first update.
+    trainer = train(64, at={10: interrupt})
+    assert trainer.num_steps_done == 2 * PER_UPDATE
+    assert trainer.envs._steps == 10
+    weights = trainer._agent.actor_critic.state_dict()
+    state = read_resume_state(train.folder / "checkpoints")
+    assert all(torch.equal(weights[key], state["state_dict"][key]) for key in weights)
+    assert train(64).num_steps_done == 64
+    assert counted(train.folder) == every_update(64)
+
+
+def test_an_interrupt_in_mid_trial_keeps_the_partial_update(train):
+    trainer = train(64, at={13: interrupt})
+    assert trainer.num_steps_done == 3 * PER_UPDATE
+    train(64)
+    assert counted(train.folder) == every_update(64)
+
+
+def test_a_kill_goes_back_to_the_last_trials_end_and_no_step_counts_twice(train):
+    train(64, at={15: kill}, dies=Killed)
+    assert counted(train.folder) == every_update(3 * PER_UPDATE)
+    assert read_resume_state(train.folder / "checkpoints")["counts"]["num_steps_done"] == 16
+    assert train(64).num_steps_done == 64
+    assert counted(train.folder) == every_update(64)
+
+
+def test_a_finished_training_is_not_trained_or_saved_again(train):
+    train(64)
+    before = sorted(path.name for path in (train.folder / "checkpoints").glob("*.safetensors"))
+    trainer = train(64)
+    assert trainer.envs._steps == 0
+    after = sorted(path.name for path in (train.folder / "checkpoints").glob("*.safetensors"))
+    assert after == before
+
+
+def test_a_longer_total_goes_on_and_keeps_the_checkpoints_before(train):
+    train(32)
+    folder = train.folder / "checkpoints"
+    before = {path.name: path.read_bytes() for path in folder.glob("ckpt.*")}
+    train(64)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert read_checkpoint(folder / LATEST)["extra_state"]["step"] == 64
+
+
+def test_another_number_of_environments_may_go_on(train, composed):
+    train(32, at={13: interrupt})
+    trainer = train(64, num_envs=1)
+    assert trainer.num_steps_done >= 64
+    assert all(len(row["metrics"]) for row in rows(train.folder))
+
+
+def test_environments_with_other_trials_are_refused(train):
+    train(64, trial_steps=TRIAL + 1, dies=UserError)
+
+
+def test_a_dead_worker_is_one_line(train):
+    def die():
+        raise EOFError
+
+    train(64, at={3: die}, dies=UserError)
+
+
+def test_what_tensorboard_gets(train):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(32, at={13: interrupt})
+    train(32)
+    events = EventAccumulator(str(train.folder / "tb"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    wanted = {
+        *("reward", "metrics/spl", "memory/tokens", "memory/kv_bytes"),
+        *("learner/value_loss", "learner/action_loss", "learner/dist_entropy"),
+        *("perf/fps", "perf/trainer.step_env", "perf/trainer.rollout_collect"),
+        *("perf/trainer.update_agent", "perf/trainer.ppo", "perf/trainer.refresh"),
+    }
+    assert wanted <= tags
+    assert [event.step for event in events.Scalars("reward")] == every_update(32)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("num_updates", 5, "total_num_steps.*num_updates=5"),
+        ("total_num_steps", -1, "total_num_steps=-1"),
+        ("checkpoint_interval", 5, "checkpoint_interval=5"),
+        ("num_environments", 0, "num_environments=0"),
+        ("rl.ddppo.train_encoder", False, "train_encoder=False"),
+        ("rl.ppo.use_double_buffered_sampler", True, "use_double_buffered_sampler=True"),
+        ("rl.memory.summary_length", 4, "summary_length=4"),
+        ("rl.memory.kind", "rnn", "rnn"),
+        ("rl.ppo.updates_per_trial", 3, "updates_per_trial=3: try 1, 2, 4"),
+    ],
+)
+def test_what_cannot_be_trained_is_named_before_anything_starts(
+    composed, tmp_path, key, value, named
+):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+        OmegaConf.update(config.habitat_baselines, key, value)
+    with pytest.raises(UserError, match=named):
+        check_training_config(config)
+
+
+def test_full_context_may_have_any_summary_length(composed, tmp_path):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+        config.habitat_baselines.rl.memory.kind = "fct"
+        config.habitat_baselines.rl.memory.summary_length = 400
+    check_training_config(config)
+
+
+def test_a_torn_write_does_not_keep_a_run_from_beginning_but_other_files_do(composed, tmp_path):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / ".latest.safetensors.x1").write_bytes(b"torn")
+    check_training_config(config)
+    (folder / "ckpt.0.safetensors").write_bytes(b"of another run")
+    with pytest.raises(UserError, match="nothing to resume from"):
+        check_training_config(config)
