@@ -69,6 +69,19 @@ def check_model_config(config: DictConfig) -> None:
     check_config(MemoryConfig(**memory))
 
 
+def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
+    """Refuse to go on with another model than the one that was being trained."""
+    for part in ("memory", "encoder"):
+        wanted, had = config.habitat_baselines.rl[part], saved.habitat_baselines.rl[part]
+        for key in had:
+            if key in wanted and wanted[key] != had[key]:
+                raise UserError(
+                    f"habitat_baselines.rl.{part}.{key}={wanted[key]}, but the training in "
+                    f"{config.habitat_baselines.checkpoint_folder} has {had[key]}: go on "
+                    "with that, or choose another folder"
+                )
+
+
 def _check_trainer_keys(config: DictConfig) -> None:
     baselines = config.habitat_baselines
     if baselines.num_environments < 1:

@@ -10,6 +10,8 @@ from types import FrameType
 
 from habitat_baselines.rl.ddppo.ddp_utils import EXIT
 
+_UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
+
 
 class StopRequest:
     """Whether somebody asked for the training to stop."""
@@ -25,7 +27,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[StopRequest]:
-    """Within: the first Ctrl-C asks to stop after the current step, the second stops at once."""
+    """Within: the first Ctrl-C or SIGTERM asks to stop after the step, the second stops at once."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -33,10 +35,13 @@ def stop_on_interrupt() -> Iterator[StopRequest]:
 
     def on_interrupt(signum: int, frame: FrameType | None) -> None:
         request.by_user = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signum, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    # In a SLURM job Habitat has handlers of its own by now; they set what `is_set` asks.
+    caught = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) in _UNHANDLED]
+    before = {s: signal.signal(s, on_interrupt) for s in caught}
     try:
         yield request
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

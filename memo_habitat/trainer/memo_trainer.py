@@ -30,7 +30,11 @@ from memo_habitat.trainer.checkpoints import (
     write_checkpoint,
     write_resume_state,
 )
-from memo_habitat.trainer.checks import check_model_config, check_training_config
+from memo_habitat.trainer.checks import (
+    check_model_config,
+    check_resumed_model,
+    check_training_config,
+)
 from memo_habitat.trainer.envs import worker_death
 from memo_habitat.trainer.evaluation import evaluation_config
 from memo_habitat.trainer.interrupt import StopRequest, stop_on_interrupt
@@ -60,8 +64,11 @@ class MemoTrainer(PPOTrainer):
         """Train until the configured number of steps or updates, or until asked to stop."""
         check_training_config(self.config)
         resume = read_resume_state(Path(self.config.habitat_baselines.checkpoint_folder))
+        if resume is not None:
+            check_resumed_model(self.config, resume["config"])
         self._resumed_at = 0 if resume is None else resume["counts"]["num_steps_done"]
         self._count_checkpoints, self._checkpointed_at, self._earlier_seconds = 0, -1, 0.0
+        self._updates_seen = 0
         try:
             self._init_train(resume)
             if resume is not None:
@@ -77,9 +84,7 @@ class MemoTrainer(PPOTrainer):
                     bar.update(self.num_steps_done - bar.n)
                     if self._agent.rollouts.steps == 0:  # the trial is over: a place to go on from
                         self._keep(writer)
-            if self.is_done() and self._checkpointed_at != self.num_steps_done:
-                self._checkpoint_now()
-            self._save_resume_state()
+            self._keep_last()
         except (EOFError, ConnectionError) as error:
             raise worker_death(self.envs.deaths) from error
         finally:
@@ -205,12 +210,30 @@ class MemoTrainer(PPOTrainer):
             writer.flush()
         self._save_resume_state()
 
-    def _checkpoint_now(self) -> None:
+    def _keep_last(self) -> None:
+        """At the end a checkpoint; after a stop only what `latest` and a resume need."""
+        if self._checkpointed_at != self.num_steps_done:
+            if self.is_done():
+                self._checkpoint_now()
+            else:
+                self.save_checkpoint(LATEST, self._extra_state())
+        self._save_resume_state()
+
+    def should_checkpoint(self) -> bool:
+        """Whether one is due; by interval also where trials end between its multiples."""
+        interval = self.config.habitat_baselines.checkpoint_interval
+        if interval == -1:
+            return bool(super().should_checkpoint())
+        due = self.num_updates_done // interval > self._updates_seen // interval
+        self._updates_seen = self.num_updates_done
+        return bool(due)
+
+    def _extra_state(self) -> dict[str, Any]:
         seconds = time.time() - self.t_start + self._earlier_seconds
-        self.save_checkpoint(
-            f"ckpt.{self._count_checkpoints}.safetensors",
-            {"step": self.num_steps_done, "wall_time": seconds},
-        )
+        return {"step": self.num_steps_done, "wall_time": seconds}
+
+    def _checkpoint_now(self) -> None:
+        self.save_checkpoint(f"ckpt.{self._count_checkpoints}.safetensors", self._extra_state())
         self._count_checkpoints += 1
         self._checkpointed_at = self.num_steps_done
 
@@ -219,7 +242,7 @@ class MemoTrainer(PPOTrainer):
         """Write `file_name` and the same as latest."""
         folder = Path(self.config.habitat_baselines.checkpoint_folder)
         weights = self._agent.actor_critic.state_dict()
-        for name in (file_name, LATEST):
+        for name in dict.fromkeys((file_name, LATEST)):
             write_checkpoint(folder / name, weights, self.config, extra_state or {})
         callback = self.config.habitat_baselines.on_save_ckpt_callback
         if callback is not None:
@@ -249,7 +272,7 @@ class MemoTrainer(PPOTrainer):
         self._agent.load_state_dict(state)
         counts = state["counts"]
         self.num_steps_done = counts["num_steps_done"]
-        self.num_updates_done = counts["num_updates_done"]
+        self.num_updates_done = self._updates_seen = counts["num_updates_done"]
         self._last_checkpoint_percent = counts["last_checkpoint_percent"]
         self._count_checkpoints = counts["count_checkpoints"]
         self._checkpointed_at = counts.get("checkpointed_at", -1)

@@ -179,8 +179,45 @@ def test_an_interrupt_stops_after_the_step_and_going_on_leaves_no_gap(train):
 def test_an_interrupt_in_mid_trial_keeps_the_partial_update(train):
     trainer = train(64, at={13: interrupt})
     assert trainer.num_steps_done == 3 * PER_UPDATE
+    latest = read_checkpoint(train.folder / "checkpoints" / LATEST)
+    assert latest["extra_state"]["step"] == 3 * PER_UPDATE
     train(64)
     assert counted(train.folder) == every_update(64)
+
+
+def test_a_schedulers_sigterm_is_a_stop_as_well(train):
+    trainer = train(64, at={5: lambda: signal.raise_signal(signal.SIGTERM)})
+    assert trainer.num_steps_done == PER_UPDATE
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_going_on_with_another_model_is_refused_and_nothing_is_touched(train, composed):
+    train(32, at={13: interrupt})
+    folder = train.folder / "checkpoints"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(train.folder)
+        config.habitat_baselines.rl.memory.hidden = 32
+    with pytest.raises(UserError, match="memory.hidden=32"):
+        ScriptedTrainer(config).train()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_checkpoint_interval_between_trial_ends_is_kept_at_the_next_one(composed, tmp_path):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+        config.habitat_baselines.total_num_steps = 64
+        config.habitat_baselines.num_checkpoints = -1
+        config.habitat_baselines.checkpoint_interval = 3
+    ScriptedTrainer(config).train()
+    folder = tmp_path / "checkpoints"
+    steps = [
+        read_checkpoint(folder / f"ckpt.{i}.safetensors")["extra_state"]["step"] for i in range(3)
+    ]
+    # Updates 3 and 6; trials end at 2, 4, 6 and 8, the training at 8.
+    assert steps == [4 * PER_UPDATE, 6 * PER_UPDATE, 8 * PER_UPDATE]
 
 
 def test_a_kill_goes_back_to_the_last_trials_end_and_no_step_counts_twice(train):
