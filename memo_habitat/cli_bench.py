@@ -45,7 +45,9 @@ def sim(arguments: argparse.Namespace) -> int:
     from memo_habitat.simulator.bench import bench_sim
 
     if not arguments.json:
-        print(f"{'image':>10}{'frames/s':>12}{'steps/s':>12}{'load ms':>12}{'triangles':>12}  scene")
+        print(
+            f"{'image':>10}{'frames/s':>12}{'steps/s':>12}{'load ms':>12}{'triangles':>12}  scene"
+        )
     for row in bench_sim(arguments.scene_dataset, sizes, arguments.seconds, sensors):
         if arguments.json:
             print(json.dumps(row), flush=True)

@@ -60,7 +60,11 @@ def _torch() -> tuple[str, str, bool]:
     if not torch.cuda.is_available():
         return "torch", f"{torch.__version__}, no GPU: runs on the CPU", True
     names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
-    return "torch", f"{torch.__version__}, {torch.cuda.device_count()} GPU: {', '.join(names)}", True
+    return (
+        "torch",
+        f"{torch.__version__}, {torch.cuda.device_count()} GPU: {', '.join(names)}",
+        True,
+    )
 
 
 def _habitat_sim() -> tuple[str, str, bool]:

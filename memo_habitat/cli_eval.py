@@ -20,9 +20,13 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--agent", choices=("checkpoint", "random", "oracle"), default="checkpoint", help="who acts"
     )
-    parser.add_argument("--checkpoint", metavar="FILE", help="file, or name in the run's checkpoints")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="file, or name in the run's checkpoints"
+    )
     add_evaluation_size(parser)
-    parser.add_argument("--deterministic", action="store_true", help="likeliest actions, not sampled")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="likeliest actions, not sampled"
+    )
     parser.add_argument("--split", help="split of the data set (default: the config's, test)")
     parser.add_argument("--name", help="folder in RUN/eval (default: the agent or checkpoint)")
     add_overrides(parser)

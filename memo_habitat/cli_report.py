@@ -19,7 +19,9 @@ def add(commands: Subparsers) -> None:
         commands, "report", run, "write the report of evaluated runs, one file", EXAMPLES
     )
     parser.add_argument("folders", metavar="RUN", nargs="+", help="run folders")
-    parser.add_argument("--out", metavar="FILE", help="default: report.html in the run folder, or beside several")
+    parser.add_argument(
+        "--out", metavar="FILE", help="default: report.html in the run folder, or beside several"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -49,9 +49,7 @@ def _add_generate(actions: Subparsers) -> None:
 
 
 def _add_show(actions: Subparsers) -> None:
-    parser = add_command(
-        actions, "show", show, "draw a house: plan, objects, views", SHOW_EXAMPLES
-    )
+    parser = add_command(actions, "show", show, "draw a house: plan, objects, views", SHOW_EXAMPLES)
     parser.add_argument("dataset_dir", type=Path, metavar="DIR", help="folder of a data set")
     parser.add_argument("--house", required=True, help="number from 0, or name")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture (PNG)")
@@ -99,4 +97,3 @@ def _split_sizes(text: str) -> tuple[int, ...]:
         raise UserError(
             f"--split-sizes {text}: give three numbers for train, val and test, for example 6,1,1"
         ) from error
-

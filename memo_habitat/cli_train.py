@@ -10,7 +10,7 @@ from memo_habitat.errors import UserError
 
 EXAMPLES = """
 memo-habitat train --config-name=extobjnav/memo_studio
-memo-habitat train --config-name=extobjnav/memo_studio habitat.seed=1 habitat_baselines.num_environments=4
+memo-habitat train --config-name=extobjnav/memo_studio habitat.seed=1 --root /data/runs
 memo-habitat train --resume runs/extobjnav-memo_studio-20260101-120000
 memo-habitat train --list
 """

@@ -92,9 +92,8 @@ def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, 
     config = run.config()
     apply_overrides(config, overrides)
     point_into(config, run)
-    # The config of the run folder with the overrides counts, not the one kept with the state.
-    config.habitat_baselines.load_resume_state_config = False
     check(config)
+    _keep_with_state(run, config)
     return run, config
 
 
@@ -189,6 +188,35 @@ def _execute(config: DictConfig, run_type: str) -> None:
     from habitat_baselines.run import execute_exp
 
     execute_exp(patch_config(config), run_type)
+
+
+def _keep_with_state(run: RunFolder, config: DictConfig) -> None:
+    """Put `config` in the place of the one that the state to resume from holds.
+
+    Habitat-Baselines resumes with the config of the state and ignores any other: overrides, and
+    the new place of a run folder that was moved, would not count.
+    """
+    import torch
+    from habitat.config.default import patch_config
+    from omegaconf import OmegaConf
+
+    from memo_habitat.trainer.checkpoints import RESUME_STATE
+
+    path = run.checkpoint_dir / RESUME_STATE
+    if config.habitat_baselines.trainer_name != "memo" or not path.is_file():
+        return
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes of torch's reader
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}); remove it to begin anew"
+        ) from error
+    text = OmegaConf.to_yaml(patch_config(config.copy()))
+    if state["config"] == text:
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    torch.save({**state, "config": text}, partial)
+    partial.replace(path)
 
 
 def _check_simulator(config: DictConfig) -> None:

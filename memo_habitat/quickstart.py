@@ -49,7 +49,8 @@ def run(plan: Plan) -> Iterator[str]:
     yield f"1/3 train {plan.config_name} for {plan.train_steps} steps into {folder.path}"
     if not launch.train(folder, config):
         raise KeyboardInterrupt
-    yield f"2/3 evaluate random, trained and oracle: {plan.trials} trials of {plan.steps} steps a house"
+    trials = f"{plan.trials} trials of {plan.steps} steps in every held-out house"
+    yield f"2/3 evaluate random, trained and oracle: {trials}"
     for agent in ("random", "checkpoint", "oracle"):
         options = launch.EvalOptions(agent=agent, trials=plan.trials, steps=plan.steps)
         launch.evaluate(folder, options)

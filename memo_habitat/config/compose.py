@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Configs that others are made from, not to be launched.
 _PARTS = ("base",)
+_HOW_TO_WRITE = """write key=value, with braces, brackets or commas in quotes: "key='{value}'\""""
 
 
 def known_configs() -> tuple[str, ...]:
@@ -43,7 +44,10 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         with initialize(version_base=None, config_path=None):
             return compose(config_name=name, overrides=list(overrides))
     except MissingConfigException as error:
-        if error.missing_cfg_file is not None and error.missing_cfg_file.removesuffix(".yaml") != name:
+        if (
+            error.missing_cfg_file is not None
+            and error.missing_cfg_file.removesuffix(".yaml") != name
+        ):
             raise UserError(_one_line(error)) from error
         raise UserError(_unknown_config(name)) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -64,9 +68,11 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> None:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise UserError(_one_line(error)) from error
+        raise UserError(f"{_one_line(error)}; {_HOW_TO_WRITE}") from error
     for override in parsed:
         key = override.key_or_group
+        if override.is_delete():
+            raise UserError(f"{override.input_line}: keys of a run that exists can only be changed")
         if not override.is_add() and _missing(config, key):
             raise UserError(f"unknown key {key!r}{_nearest(key, config_keys(config))}")
         try:
@@ -87,9 +93,9 @@ def config_keys(config: DictConfig) -> list[str]:
             dotted = f"{prefix}{key}"
             keys.append(dotted)
             child = node._get_node(key)
-            if isinstance(child, DictConfig) and not child._is_missing() and not child._is_none():
-                if not child._is_interpolation():
-                    walk(child, dotted + ".")
+            is_special = child._is_missing() or child._is_none() or child._is_interpolation()
+            if isinstance(child, DictConfig) and not is_special:
+                walk(child, dotted + ".")
 
     walk(config, "")
     return keys
@@ -119,7 +125,7 @@ def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     from hydra.errors import OverrideParseException
 
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: {_first_line(error)}; write key=value"
+        return f"cannot read {error.override!r}: {_first_line(error)}; {_HOW_TO_WRITE}"
     text = _one_line(error)
     key = _key_at_fault(text, overrides)
     if key is None or not overrides:

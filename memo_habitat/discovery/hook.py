@@ -12,6 +12,8 @@ import sys
 STOOD_IN_FOR = frozenset({"habitat_sim", "magnum", "corrade"})
 SERVED = frozenset({"habitat", "habitat_baselines", "memo_habitat"})
 
+_IMPORT_SYSTEM = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_external"})
+
 
 class StandInFinder:
     """The last resort of the import system for three names, for imports made by Habitat.
@@ -39,9 +41,8 @@ def imported_by() -> str:
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         root = name.partition(".")[0]
-        if root not in ("importlib", "_frozen_importlib", "_frozen_importlib_external"):
-            if name != __name__:
-                return root
+        if root not in _IMPORT_SYSTEM and name != __name__:
+            return root
         frame = frame.f_back  # type: ignore[assignment]
     return ""
 

@@ -8,7 +8,7 @@ import os
 
 
 def silence_gym_notice() -> None:
-    """Keep gym, which Habitat pins, from printing that it is unmaintained; before it is imported."""
+    """Keep gym, which Habitat pins, from printing that it is unmaintained; before its import."""
     with contextlib.suppress(ImportError):
         from gym_notices import notices
 

@@ -32,7 +32,9 @@ class MissingHabitatSim(UserError, ImportError):
     """Something of Habitat-Sim was used where Habitat-Sim is not installed."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what} needs the package habitat_sim, which is missing: {_HOW_TO_GET_IT}")
+        super().__init__(
+            f"{what} needs the package habitat_sim, which is missing: {_HOW_TO_GET_IT}"
+        )
 
 
 def install() -> None:
@@ -61,7 +63,7 @@ def spec_for(fullname: str) -> ModuleSpec | None:
     else:
         # magnum and corrade come with Habitat-Sim: beside a real one their absence is an error.
         is_ours = habitat_sim_is_missing()
-    return ModuleSpec(fullname, _Loader(), is_package=True) if is_ours else None
+    return ModuleSpec(fullname, _LOADER, is_package=True) if is_ours else None
 
 
 def _real_spec(name: str) -> object | None:
@@ -87,6 +89,10 @@ class _Loader:
 
     def exec_module(self, module: ModuleType) -> None:
         module.__doc__ = "Stand-in: Habitat-Sim is not installed."
+
+
+# It has what the import system asks for; the abstract base would cost an import at every start.
+_LOADER: Any = _Loader()
 
 
 class StandInModule(ModuleType):
@@ -115,6 +121,7 @@ class InertMeta(ABCMeta):
         return inert
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Raise, unless Habitat is being imported and makes a default or a decorator."""
         if not _habitat_is_being_imported():
             raise MissingHabitatSim(f"{cls.__module__}.{cls.__qualname__}")
         return InertValue()
@@ -132,6 +139,7 @@ class InertValue:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Give back what is decorated, while Habitat is being imported."""
         if not _habitat_is_being_imported():
             _refuse()
         is_decorated = len(args) == 1 and not kwargs and callable(args[0])
@@ -175,8 +183,8 @@ def _habitat_is_being_imported() -> bool:
     """Return whether the body of a module of Habitat is on the stack."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "<module>":
-            if frame.f_globals.get("__name__", "").partition(".")[0] in hook.SERVED:
-                return True
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if frame.f_code.co_name == "<module>" and package in hook.SERVED:
+            return True
         frame = frame.f_back  # type: ignore[assignment]
     return False

@@ -29,11 +29,15 @@ TRIAL_STEP = "trial_step"
 
 @dataclass(frozen=True)
 class ActionEvaluation:
-    """What the losses need of the steps that enter them, each [B, t - loss_start]."""
+    """What the losses need of the steps that enter them, each [B, t - loss_start].
+
+    `rewards` is the prediction of the reward that the action taken is followed by.
+    """
 
     log_probs: Tensor
     values: Tensor
     entropy: Tensor
+    rewards: Tensor
 
 
 @baseline_registry.register_policy(name="MemoPolicy")
@@ -150,11 +154,16 @@ class MemoPolicy(nn.Module, Policy):
             features, batch.observations, batch.prev_actions, batch.episode_starts
         )
         remembered = self.network.memory(tokens, segment_length)
-        logits, values = self.network.heads(batch.in_loss(remembered))
+        remembered = batch.in_loss(remembered)
+        logits, values = self.network.heads(remembered)
         log_probs = logits.log_softmax(-1)
-        taken = log_probs.gather(-1, batch.in_loss(batch.actions)[..., None]).squeeze(-1)
-        entropy = -(log_probs.exp() * log_probs).sum(-1)
-        return ActionEvaluation(taken, values, entropy)
+        taken = batch.in_loss(batch.actions)[..., None]
+        return ActionEvaluation(
+            log_probs=log_probs.gather(-1, taken).squeeze(-1),
+            values=values,
+            entropy=-(log_probs.exp() * log_probs).sum(-1),
+            rewards=self.network.rewards(remembered).gather(-1, taken).squeeze(-1),
+        )
 
     @torch.inference_mode()
     def refresh(self, storage: TrialStorage, chunk: int, values: bool) -> None:

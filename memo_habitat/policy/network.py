@@ -42,6 +42,7 @@ class MemoNetwork(nn.Module):
         )
         self.actor = nn.Linear(memory.width, num_actions)
         self.critic = nn.Linear(memory.width, 1)
+        self.reward = nn.Linear(memory.width, num_actions)
         # A nearly uniform first policy and a zero first value (as PPO implementations agree on).
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
         nn.init.zeros_(self.actor.bias)
@@ -76,6 +77,11 @@ class MemoNetwork(nn.Module):
         """Outputs of the memory [*, D] to action logits [*, A] and values [*]."""
         x = self.output_projection(remembered)
         return self.actor(x), self.critic(x).squeeze(-1)
+
+    def rewards(self, remembered: Tensor) -> Tensor:
+        """Outputs of the memory [*, D] to the reward expected of each action [*, A]."""
+        out: Tensor = self.reward(self.output_projection(remembered))
+        return out
 
 
 def _width(observation_space: spaces.Dict, uuid: str) -> int:

@@ -96,11 +96,18 @@ class MemoPPO(Updater):
             cfg.clip_param if cfg.use_clipped_value_loss else None,
         )
         entropy = out.entropy.mean()
-        loss = surrogate.loss + cfg.value_loss_coef * value_error - cfg.entropy_coef * entropy
+        reward_error = nn.functional.mse_loss(out.rewards, batch.in_loss(batch.rewards))
+        loss = (
+            surrogate.loss
+            + cfg.value_loss_coef * value_error
+            - cfg.entropy_coef * entropy
+            + cfg.reward_prediction_coef * reward_error
+        )
         (share * loss).backward()  # type: ignore[no-untyped-call]
         return {
             "value_loss": value_error.item(),
             "action_loss": surrogate.loss.item(),
+            "reward_error": reward_error.item(),
             "dist_entropy": entropy.item(),
             "clip_fraction": surrogate.clip_fraction.item(),
             "approx_kl": surrogate.approx_kl.item(),

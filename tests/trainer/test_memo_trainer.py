@@ -199,7 +199,7 @@ def test_going_on_with_another_model_is_refused_and_nothing_is_touched(train, co
     with read_write(config):
         config.run_dir = str(train.folder)
         config.habitat_baselines.rl.memory.hidden = 32
-    with pytest.raises(UserError, match="memory.hidden=32"):
+    with pytest.raises(UserError, match=r"memory\.hidden=32"):
         ScriptedTrainer(config).train()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
