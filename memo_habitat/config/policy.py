@@ -21,5 +21,8 @@ class EncoderConfig:
     # The goal (uuid), and how many queries of it the CNN looks for in the image (0: none).
     goal_sensor: str = "one_hot_target_sensor"
     goal_queries: int = 4
+    # A binary observation (uuid) that the memory's output learns to predict: seen by the loss,
+    # never by the policy, and not needed in evaluation. Empty: none.
+    auxiliary_sensor: str = ""
     # Vector observations that join the token as they are (uuids); those a task lacks are an error.
     state_sensors: list[str] = field(default_factory=lambda: ["one_hot_target_sensor", "gps"])

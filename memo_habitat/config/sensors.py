@@ -44,6 +44,13 @@ class TrialStepSensorConfig(LabSensorConfig):
 
 
 @dataclass
+class TargetFoundSensorConfig(LabSensorConfig):
+    """Whether stopping now would succeed: for auxiliary losses, never an input."""
+
+    type: str = "TargetFoundSensor"
+
+
+@dataclass
 class OracleActionSensorConfig(LabSensorConfig):
     """The best action, from knowledge of the house."""
 
@@ -55,6 +62,7 @@ SENSORS: dict[str, type[LabSensorConfig]] = {
     "trial_gps_sensor": TrialGPSSensorConfig,
     "trial_compass_sensor": TrialCompassSensorConfig,
     "trial_step_sensor": TrialStepSensorConfig,
+    "target_found_sensor": TargetFoundSensorConfig,
     "oracle_action_sensor": OracleActionSensorConfig,
 }
 

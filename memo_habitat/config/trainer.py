@@ -36,9 +36,8 @@ class MemoPPOConfig(PPOConfig):
     tau: float = 0.95
     use_normalized_advantage: bool = False
     use_clipped_value_loss: bool = False
-    # Weight of the squared error of predicting each action's reward (Jaderberg et al., "UNREAL",
-    # arXiv 1611.05397): what is in sight is learned long before values are good. 0: off.
-    reward_prediction_coef: float = 0.0
+    # Weight of predicting rl.encoder.auxiliary_sensor, where there is one.
+    auxiliary_coef: float = 1.0
     # One optimiser step per epoch, from all minibatches; False: one per minibatch.
     accumulate_gradients: bool = True
     # Updates in the course of one trial; the last one is the full update.

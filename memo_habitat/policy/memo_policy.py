@@ -31,13 +31,13 @@ TRIAL_STEP = "trial_step"
 class ActionEvaluation:
     """What the losses need of the steps that enter them, each [B, t - loss_start].
 
-    `rewards` is the prediction of the reward that the action taken is followed by.
+    `auxiliary_logits` predict the auxiliary sensor; None where the policy has none.
     """
 
     log_probs: Tensor
     values: Tensor
     entropy: Tensor
-    rewards: Tensor
+    auxiliary_logits: Tensor | None
 
 
 @baseline_registry.register_policy(name="MemoPolicy")
@@ -162,7 +162,7 @@ class MemoPolicy(nn.Module, Policy):
             log_probs=log_probs.gather(-1, taken).squeeze(-1),
             values=values,
             entropy=-(log_probs.exp() * log_probs).sum(-1),
-            rewards=self.network.rewards(remembered).gather(-1, taken).squeeze(-1),
+            auxiliary_logits=self.network.predict(remembered),
         )
 
     @torch.inference_mode()

@@ -29,6 +29,7 @@ class MemoNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.camera, self.goal_sensor = encoder.camera, encoder.goal_sensor
+        self.auxiliary_sensor = encoder.auxiliary_sensor
         self.state_sensors = tuple(encoder.state_sensors)
         self.visual_encoder = build_encoder(encoder, observation_space)
         self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
@@ -42,7 +43,7 @@ class MemoNetwork(nn.Module):
         )
         self.actor = nn.Linear(memory.width, num_actions)
         self.critic = nn.Linear(memory.width, 1)
-        self.reward = nn.Linear(memory.width, num_actions)
+        self.auxiliary = nn.Linear(memory.width, 1) if encoder.auxiliary_sensor else None
         # A nearly uniform first policy and a zero first value (as PPO implementations agree on).
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
         nn.init.zeros_(self.actor.bias)
@@ -78,9 +79,11 @@ class MemoNetwork(nn.Module):
         x = self.output_projection(remembered)
         return self.actor(x), self.critic(x).squeeze(-1)
 
-    def rewards(self, remembered: Tensor) -> Tensor:
-        """Outputs of the memory [*, D] to the reward expected of each action [*, A]."""
-        out: Tensor = self.reward(self.output_projection(remembered))
+    def predict(self, remembered: Tensor) -> Tensor | None:
+        """Outputs of the memory [*, D] to logits [*] of the auxiliary sensor, if there is one."""
+        if self.auxiliary is None:
+            return None
+        out: Tensor = self.auxiliary(self.output_projection(remembered)).squeeze(-1)
         return out
 
 

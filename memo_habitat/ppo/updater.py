@@ -12,7 +12,8 @@ from habitat_baselines.rl.ppo.updater import Updater
 from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
 
-from memo_habitat.policy.memo_policy import MemoPolicy
+from memo_habitat.errors import UserError
+from memo_habitat.policy.memo_policy import ActionEvaluation, MemoPolicy
 from memo_habitat.ppo.losses import policy_loss, value_loss
 from memo_habitat.rollout.batch import TrialBatch
 from memo_habitat.rollout.storage import TrialStorage
@@ -96,24 +97,33 @@ class MemoPPO(Updater):
             cfg.clip_param if cfg.use_clipped_value_loss else None,
         )
         entropy = out.entropy.mean()
-        reward_error = nn.functional.mse_loss(out.rewards, batch.in_loss(batch.rewards))
-        loss = (
-            surrogate.loss
-            + cfg.value_loss_coef * value_error
-            - cfg.entropy_coef * entropy
-            + cfg.reward_prediction_coef * reward_error
-        )
+        loss = surrogate.loss + cfg.value_loss_coef * value_error - cfg.entropy_coef * entropy
+        auxiliary = self._auxiliary_loss(batch, out)
+        loss = loss + cfg.auxiliary_coef * auxiliary
         (share * loss).backward()  # type: ignore[no-untyped-call]
         return {
             "value_loss": value_error.item(),
             "action_loss": surrogate.loss.item(),
-            "reward_error": reward_error.item(),
+            "auxiliary_loss": auxiliary.item(),
             "dist_entropy": entropy.item(),
             "clip_fraction": surrogate.clip_fraction.item(),
             "approx_kl": surrogate.approx_kl.item(),
             "explained_variance": _explained_variance(out.values.detach(), returns),
             "segment_length": float(segment_length),
         }
+
+    def _auxiliary_loss(self, batch: TrialBatch, out: ActionEvaluation) -> Tensor:
+        """Binary cross-entropy of predicting the auxiliary sensor; 0 where the policy has none."""
+        if out.auxiliary_logits is None:
+            return torch.zeros((), device=out.values.device)
+        uuid = self.policy.network.auxiliary_sensor
+        if uuid not in batch.observations:
+            raise UserError(
+                f"habitat_baselines.rl.encoder.auxiliary_sensor={uuid!r} is not observed: add it "
+                f"to habitat.task.lab_sensors, or choose of {', '.join(sorted(batch.observations))}"
+            )
+        truth = batch.in_loss(batch.observations[uuid]).squeeze(-1).float()
+        return nn.functional.binary_cross_entropy_with_logits(out.auxiliary_logits, truth)
 
     def _optimiser_step(self) -> float:
         """Average over workers, clip, step; returns the gradient's norm before clipping."""

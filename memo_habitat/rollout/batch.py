@@ -23,7 +23,6 @@ STEP_FIELDS: dict[str, tuple[torch.dtype, str]] = {
     "episode_starts": (torch.bool, "this is the first step of an episode"),
     "actions": (torch.long, "action taken, in [0, A)"),
     "log_probs": (torch.float32, "log-probability of the action when it was taken, <= 0"),
-    "rewards": (torch.float32, "reward that the action was followed by"),
     "values": (torch.float32, "value prediction, in units of return"),
     "returns": (torch.float32, "target of the value prediction"),
     "advantages": (torch.float32, "generalised advantage estimate"),
@@ -45,7 +44,6 @@ class TrialBatch:
     episode_starts: Tensor
     actions: Tensor
     log_probs: Tensor
-    rewards: Tensor
     values: Tensor
     returns: Tensor
     advantages: Tensor

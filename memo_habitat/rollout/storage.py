@@ -137,7 +137,6 @@ class TrialStorage(Storage):
                 episode_starts=self.episode_starts[rows, : self.steps],
                 actions=self.actions[rows, : self.steps],
                 log_probs=self.log_probs[rows, : self.steps],
-                rewards=self.rewards[rows, : self.steps],
                 values=self.values[rows, : self.steps],
                 returns=self.returns[rows, : self.steps],
                 advantages=self.advantages[rows, : self.steps],

@@ -1,4 +1,4 @@
-"""The target category as a one-hot vector over the data set's vocabulary."""
+"""The target: its category, and, for auxiliary losses, whether it has been found."""
 
 from __future__ import annotations
 
@@ -35,3 +35,21 @@ class OneHotTargetSensor(TaskSensor):
         observation = np.zeros(len(self._index), dtype=np.float32)
         observation[self._index[str(episode.target_category)]] = 1.0
         return observation
+
+
+@registry.register_sensor(name="TargetFoundSensor")
+class TargetFoundSensor(TaskSensor):
+    """`[1]` float32: 1 where stopping now would succeed, else 0.
+
+    It knows the house: something for auxiliary losses to predict, never an input of a policy.
+    """
+
+    cls_uuid = "target_found"
+
+    def observation_box(self) -> spaces.Box:
+        """Return the space of the observation."""
+        return real_box(0.0, 1.0, 1)
+
+    def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Return whether the target is in reach and in view."""
+        return np.array([self._task.target_is_found()], dtype=np.float32)

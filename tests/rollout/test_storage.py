@@ -121,7 +121,6 @@ def test_a_batch_that_breaks_the_contract_is_refused(change):
         episode_starts=step.bool(),
         actions=step.long(),
         log_probs=step,
-        rewards=step,
         values=step,
         returns=step,
         advantages=step,
