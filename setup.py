@@ -135,9 +135,7 @@ setup(
     entry_points={
         "console_scripts": ["memo-habitat = memo_habitat.cli:main"],
         # Hydra 1.4 and later; earlier ones scan the namespace package hydra_plugins.
-        "hydra.plugins": [
-            "memo_habitat = hydra_plugins.memo_habitat_plugin:MemoHabitatSearchPath"
-        ],
+        "hydra.plugins": ["memo_habitat = hydra_plugins.memo_habitat_plugin:MemoHabitatSearchPath"],
     },
     cmdclass={"build_py": BuildWithPth, "editable_wheel": EditableWithPth},
     zip_safe=False,

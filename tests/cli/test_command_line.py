@@ -168,7 +168,10 @@ BAD_INPUT = {
         ("scenes", "generate", "--out", "new", "--split-sizes", "a,b"),
         "--split-sizes a,b",
     ),
-    "no such data set": (("scenes", "show", "nowhere", "--house", "0", "--out", "a.png"), "nowhere"),
+    "no such data set": (
+        ("scenes", "show", "nowhere", "--house", "0", "--out", "a.png"),
+        "nowhere",
+    ),
     "image sizes that are no numbers": (("bench", "sim", "--sizes", "big"), "--sizes big"),
     "unknown picture": (("bench", "sim", "--sensors", "smell"), "smell"),
 }
@@ -263,7 +266,9 @@ def test_the_quickstart_trains_evaluates_three_agents_and_ends_with_the_report(m
     folder = type("Run", (), {"path": Path("runs/x"), "report_file": Path("runs/x/report.html")})()
     monkeypatch.setattr(quickstart.launch, "start_training", lambda *a, **k: (folder, None))
     monkeypatch.setattr(quickstart.launch, "train", lambda *a: not done.append("train"))
-    monkeypatch.setattr(quickstart.launch, "evaluate", lambda run, options: done.append(options.agent))
+    monkeypatch.setattr(
+        quickstart.launch, "evaluate", lambda run, options: done.append(options.agent)
+    )
     from memo_habitat.report import build
 
     monkeypatch.setattr(build, "summarise", lambda runs: "the table")

@@ -68,7 +68,9 @@ def test_a_missing_part_of_a_real_habitat_sim_stays_an_error(tmp_path):
 
 def test_a_missing_submodule_of_a_real_habitat_sim_stays_an_error(tmp_path):
     folder = packages(tmp_path, habitat="import habitat_sim.physics", habitat_sim="")
-    assert "No module named 'habitat_sim.physics'" in python(INSTALL + "import habitat", folder).stderr
+    assert (
+        "No module named 'habitat_sim.physics'" in python(INSTALL + "import habitat", folder).stderr
+    )
 
 
 def test_a_broken_habitat_sim_is_not_hidden(tmp_path):

@@ -48,11 +48,26 @@ def test_train_stop_resume_evaluate_report(tmp_path):
     assert "http-equiv" not in report.read_text()
     assert report.stat().st_size > 10_000
 
-    wider = "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor.width=64"
-    done = run("memo-habitat", "eval", folder, wider, "--name", "other", cwd=tmp_path)
+    name = rename_a_weight(Path(folder) / "checkpoints/latest.safetensors")
+    done = run("memo-habitat", "eval", folder, "--name", "other", cwd=tmp_path)
     assert done.returncode == 2
     assert "another architecture" in done.stderr
+    assert name in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def rename_a_weight(checkpoint: Path) -> str:
+    """Make a checkpoint that of another model; returns the key that is missing from it."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(checkpoint, framework="pt") as file:
+        header = file.metadata()
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    missing = sorted(weights)[0]
+    weights[f"{missing}.of_another_model"] = weights.pop(missing)
+    save_file(weights, checkpoint, metadata=header)
+    return missing
 
 
 def edit(episodes: Path, change) -> None:
@@ -118,8 +133,8 @@ def test_bad_data_gives_one_line_and_leaves_no_run(tmp_path, checkout, spoil):
     data = tmp_path / "data/studios"
     shutil.copytree(checkout / "data/studios", data)
     named = spoil(data)
-    path = f"habitat.dataset.data_path={data}/episodes/{{split}}.json.gz"
-    done = run(*STUDIO, path, *TINY, "habitat_baselines.total_num_steps=128", cwd=tmp_path)
+    # The data set in the working directory goes before the one that is installed.
+    done = run(*STUDIO, *TINY, "habitat_baselines.total_num_steps=128", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert named in done.stderr
     assert "Traceback" not in done.stderr
