@@ -194,29 +194,19 @@ def _keep_with_state(run: RunFolder, config: DictConfig) -> None:
     """Put `config` in the place of the one that the state to resume from holds.
 
     Habitat-Baselines resumes with the config of the state and ignores any other: overrides, and
-    the new place of a run folder that was moved, would not count.
+    the new place of a run folder that was moved, would not count. Another model is refused.
     """
-    import torch
     from habitat.config.default import patch_config
-    from omegaconf import OmegaConf
 
-    from memo_habitat.trainer.checkpoints import RESUME_STATE
+    from memo_habitat.trainer.checkpoints import read_resume_state, replace_resume_config
+    from memo_habitat.trainer.checks import check_resumed_model
 
-    path = run.checkpoint_dir / RESUME_STATE
-    if config.habitat_baselines.trainer_name != "memo" or not path.is_file():
+    if config.habitat_baselines.trainer_name != "memo":
         return
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes of torch's reader
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}); remove it to begin anew"
-        ) from error
-    text = OmegaConf.to_yaml(patch_config(config.copy()))
-    if state["config"] == text:
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save({**state, "config": text}, partial)
-    partial.replace(path)
+    state = read_resume_state(run.checkpoint_dir)
+    if state is not None:
+        check_resumed_model(config, state["config"])
+        replace_resume_config(run.checkpoint_dir, patch_config(config.copy()))
 
 
 def _check_simulator(config: DictConfig) -> None:

@@ -27,7 +27,9 @@ def observation_space(side: int = 16) -> spaces.Dict:
     )
 
 
-def small_policy(kind: str = "memo", encoder: str = "cnn", **memory: object) -> MemoPolicy:
+def small_policy(
+    kind: str = "memo", encoder: str = "cnn", auxiliary_sensor: str = "", **memory: object
+) -> MemoPolicy:
     """A policy of a few thousand weights; `memory` overrides its sizes."""
     sizes: dict[str, object] = {
         "width": 16,
@@ -41,7 +43,7 @@ def small_policy(kind: str = "memo", encoder: str = "cnn", **memory: object) -> 
     return MemoPolicy(
         observation_space(),
         spaces.Discrete(NUM_ACTIONS),
-        EncoderConfig(kind=encoder, features=8, base_channels=4),
+        EncoderConfig(kind=encoder, features=8, base_channels=4, auxiliary_sensor=auxiliary_sensor),
         MemoryConfig(kind=kind, **sizes),  # type: ignore[arg-type]
     )
 

@@ -103,6 +103,15 @@ def read_resume_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
+def replace_resume_config(folder: Path, config: DictConfig) -> None:
+    """Let the training in `folder` go on with `config`; nothing is written where it is the same."""
+    path, text = folder / RESUME_STATE, OmegaConf.to_yaml(config)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state["config"] != text:
+        changed = {**state, "config": text}
+        _atomically(path, lambda temporary: torch.save(changed, temporary))
+
+
 def restore_random_state(state: dict[str, Any]) -> None:
     """Set Python's, numpy's and torch's generators as they were."""
     saved = state["random"]

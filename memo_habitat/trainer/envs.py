@@ -56,13 +56,14 @@ class MemoVectorEnvFactory(VectorEnvFactory):
             arguments.append((worker_config, str(deaths / f"{index}.txt")))
         threads = os.environ.get("HABITAT_ENV_DEBUG", "0") not in ("", "0")
         try:
+            _compile_kernels(*arguments[0])
             # Signals are the trainer's business alone: Ctrl-C must not kill a worker in mid-step.
             envs = (ThreadedVectorEnv if threads else WorkerVectorEnv)(
                 make_env_fn=make_env,
                 env_fn_args=tuple(arguments),
                 workers_ignore_signals=not threads,
             )
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, ConnectionError, SystemExit) as error:
             cause = worker_death(deaths)
             shutil.rmtree(deaths, ignore_errors=True)
             raise cause from error
@@ -91,6 +92,21 @@ class WorkerVectorEnv(VectorEnv):
         if self.deaths is not None:
             shutil.rmtree(self.deaths, ignore_errors=True)
         self._is_closed = True
+
+
+def _compile_kernels(config: DictConfig, death_note: str) -> None:
+    """Take a few steps here first, where the simulator compiles on its first use.
+
+    What is compiled is kept on disk; otherwise every worker would compile it, all at the same time.
+    What is wrong with the first house is also found before any worker is started.
+    """
+    if config.habitat.simulator.type != "EmbreeSim-v0":
+        return
+    env = make_env(config, death_note)
+    env.reset()
+    for action in reversed(range(env.action_space.n)):
+        env.step(action)
+    env.close()
 
 
 def worker_death(deaths: Path) -> UserError:

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from memo_habitat.config.trainer import MemoPPOConfig
+from memo_habitat.errors import UserError
 from memo_habitat.ppo.updater import MemoPPO
 from memo_habitat.testing.policies import act_trial, new_storage, small_policy
 
 
-def collected(kind="memo", **memory):
+def collected(kind="memo", **options):
     torch.manual_seed(0)
-    policy = small_policy(kind, segment_jitter=0.0, depth_dropout=0.0, **memory)
+    policy = small_policy(kind, segment_jitter=0.0, depth_dropout=0.0, **options)
     storage = new_storage(policy.eval(), num_envs=4, trial_steps=8)
     act_trial(policy, storage, 8)
     storage.compute_returns(torch.zeros(4), use_gae=True, gamma=0.9, tau=0.9)
@@ -52,6 +53,22 @@ def test_actions_with_positive_advantage_become_more_probable():
     batch = next(storage.minibatches(1))
     new = after.eval().evaluate_trials(batch, None, True).log_probs
     assert new.mean() > batch.log_probs.mean()
+
+
+def test_the_auxiliary_sensor_is_learned_from_the_loss_alone():
+    # The first place of the goal stands for a binary sensor that the policy does not get.
+    policy, storage = collected(auxiliary_sensor="found")
+    storage.observations["found"] = storage.observations["one_hot_target_sensor"][..., :1].clone()
+    updater = MemoPPO(policy, MemoPPOConfig(ppo_epoch=1, num_mini_batch=1, lr=1e-2))
+    losses = [updater.update(storage)["auxiliary_loss"] for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert "found" not in policy.network.state_sensors
+
+
+def test_an_auxiliary_sensor_that_is_not_observed_is_named():
+    policy, storage = collected(auxiliary_sensor="sonar")
+    with pytest.raises(UserError, match="sonar"):
+        MemoPPO(policy, MemoPPOConfig()).update(storage)
 
 
 def test_the_optimiser_resumes_exactly():

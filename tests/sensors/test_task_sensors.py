@@ -97,3 +97,30 @@ def test_observations_are_not_overwritten_by_later_steps(env):
         env.step(FORWARD)
     for name, value in kept.items():
         assert np.array_equal(first[name], value)
+
+
+def test_the_target_counts_as_found_where_a_stop_succeeds(tmp_path):
+    from omegaconf import OmegaConf
+
+    from memo_habitat.config.sensors import TargetFoundSensorConfig
+
+    path = write_episodes(tmp_path / "e.json.gz", [episode_record(OBJECTS)], CATEGORIES)
+    config = task_config(path, overrides={"task.trial_steps": 400})
+    with habitat.config.read_write(config):
+        config.habitat.task.lab_sensors["target_found_sensor"] = OmegaConf.structured(
+            TargetFoundSensorConfig
+        )
+    rng = np.random.default_rng(0)
+    seen = set()
+    with habitat.Env(config) as env:
+        for _ in range(40):
+            found = env.reset()["target_found"]
+            for _ in range(int(rng.integers(12))):
+                found = env.step(int(rng.integers(1, 4)))["target_found"]
+                if env.episode_over:
+                    break
+            if not env.episode_over:
+                env.step(STOP)
+                assert env.get_metrics()["extobjnav_success"] == found[0]
+                seen.add(float(found[0]))
+    assert seen == {0.0, 1.0}

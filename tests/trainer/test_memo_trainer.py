@@ -18,7 +18,13 @@ from omegaconf import OmegaConf
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
 from memo_habitat.testing.policies import NUM_ACTIONS, observation_space
-from memo_habitat.trainer.checkpoints import LATEST, read_checkpoint, read_resume_state
+from memo_habitat.trainer.checkpoints import (
+    LATEST,
+    RESUME_STATE,
+    read_checkpoint,
+    read_resume_state,
+    replace_resume_config,
+)
 from memo_habitat.trainer.checks import check_training_config
 from memo_habitat.trainer.memo_trainer import MemoTrainer
 
@@ -35,6 +41,7 @@ SIZES = (
     "habitat_baselines.rl.memory.hidden=16",
     "habitat_baselines.rl.memory.segment_length=4",
     "habitat_baselines.rl.memory.summary_length=2",
+    "habitat_baselines.rl.encoder.auxiliary_sensor=''",
     "habitat_baselines.rl.encoder.features=8",
     "habitat_baselines.rl.encoder.base_channels=4",
 )
@@ -112,10 +119,8 @@ def train(composed, tmp_path):
             config.habitat_baselines.total_num_steps = total
             config.habitat_baselines.num_checkpoints = 2
         # As Habitat resumes: the config of the state counts, so the new total goes there.
-        state = tmp_path / "checkpoints/.habitat-resume-state.pth"
-        if state.is_file():
-            saved = torch.load(state, weights_only=True)
-            torch.save({**saved, "config": OmegaConf.to_yaml(config)}, state)
+        if (tmp_path / "checkpoints" / RESUME_STATE).is_file():
+            replace_resume_config(tmp_path / "checkpoints", config)
         trainer = ScriptedTrainer(config)
         trainer.at = at
         for name, value in attributes.items():
