@@ -69,10 +69,12 @@ class TrialEvaluator(Evaluator):
         writer: Any,
         device: torch.device,
         obs_transforms: list[Any],
-        env_spec: Any,
-        rank0_keys: set[str],
+        *unused: Any,
     ) -> None:
-        """Evaluate `agent` in `envs`; write records, and TensorBoard's `eval_*` tags."""
+        """Evaluate `agent` in `envs`; write records, and TensorBoard's `eval_*` tags.
+
+        `unused`: Habitat also passes the environments' spec and the measures of rank 0 alone.
+        """
         plan, baselines = self._plan, config.habitat_baselines
         folder = self._folder(baselines, checkpoint_index)
         meta = {
