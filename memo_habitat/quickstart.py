@@ -12,7 +12,7 @@ from memo_habitat.errors import UserError
 # Sized for fifteen minutes in all on two cores.
 TRAIN_STEPS = 150_000
 EVAL_TRIALS = 5
-EVAL_STEPS = 512
+EVAL_STEPS = 256
 
 
 @dataclass(frozen=True)
