@@ -34,7 +34,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="change a key of the config, e.g. habitat.seed=1 (docs/configs.md names the useful)",
+        help="change a key of the config, e.g. habitat.seed=1 (docs/configs.md lists more)",
     )
 
 

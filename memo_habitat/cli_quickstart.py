@@ -22,7 +22,12 @@ def add(commands: Subparsers) -> None:
         "train a small agent, evaluate it beside random and oracle, write the report",
         EXAMPLES,
     )
-    parser.add_argument("--config-name", default="extobjnav/memo_studio", metavar="NAME")
+    parser.add_argument(
+        "--config-name",
+        default="extobjnav/memo_studio",
+        metavar="NAME",
+        help="(extobjnav/memo_studio)",
+    )
     parser.add_argument("--train-steps", type=int, metavar="N", help="environment steps to train")
     add_evaluation_size(parser)
     parser.add_argument("--root", default="runs", help="folder of run folders (default: runs)")

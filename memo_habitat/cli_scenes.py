@@ -15,7 +15,7 @@ memo-habitat scenes show data/apartments --house 0 --out house.png
 """
 GENERATE_EXAMPLES = """
 memo-habitat scenes generate --out data/more --houses 20 --seed 7
-memo-habitat scenes generate --out /tmp/flats --houses 12 --kind apartment --split-sizes 8,2,2
+memo-habitat scenes generate --out data/flats --houses 12 --kind apartment --split-sizes 8,2,2
 """
 SHOW_EXAMPLES = """
 memo-habitat scenes show data/studios --house 3 --out house.png
@@ -52,7 +52,7 @@ def _add_show(actions: Subparsers) -> None:
     parser = add_command(actions, "show", show, "draw a house: plan, objects, views", SHOW_EXAMPLES)
     parser.add_argument("dataset_dir", type=Path, metavar="DIR", help="folder of a data set")
     parser.add_argument("--house", required=True, help="number from 0, or name")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture (PNG)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture, FILE.png")
     parser.add_argument("--arrangement", type=int, metavar="N", help="of the objects (0)")
     parser.add_argument("--views", type=int, metavar="N", help="first-person views (4)")
     parser.add_argument("--view-size", type=int, metavar="PX", help="of a view (128)")
@@ -76,6 +76,8 @@ def show(arguments: argparse.Namespace) -> int:
     from memo_habitat.scenes.commands import ShowOptions
     from memo_habitat.scenes.commands import show as run
 
+    if arguments.out.suffix.lower() != ".png":
+        raise UserError(f"--out {arguments.out}: give a file name that ends in .png")
     given = _given(arguments)
     house = str(given["house"])
     given["house"] = int(house) if house.isdigit() else house

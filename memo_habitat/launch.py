@@ -55,9 +55,13 @@ def start_training(
     Raises:
         UserError: unknown config or key, a config that cannot train, an unusable folder.
     """
-    from memo_habitat.config.compose import compose_config
+    from memo_habitat.config.compose import compose_config, known_configs
 
     config = compose_config(name, overrides)
+    if name.removesuffix(".yaml") not in known_configs():
+        raise UserError(
+            f"config {name!r} is a part of others, not an experiment: {', '.join(known_configs())}"
+        )
     run = plan_run(name, root, out)
     point_into(config, run)
     check(config)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# Kinds of image encoders.
+ENCODERS = ("cnn", "resnet18", "blind")
+
 
 @dataclass
 class EncoderConfig:

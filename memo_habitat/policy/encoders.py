@@ -8,7 +8,7 @@ import torch
 from gym import spaces
 from torch import Tensor, nn
 
-from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.config.policy import ENCODERS, EncoderConfig
 from memo_habitat.errors import UserError
 
 
@@ -116,9 +116,6 @@ class ResNet18(nn.Module):
         return out.reshape(*lead, -1)
 
 
-_KINDS = ("cnn", "resnet18", "blind")
-
-
 def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:
     """The encoder that `EncoderConfig` names; None for "blind".
 
@@ -127,9 +124,10 @@ def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.M
     """
     if config.kind == "blind":
         return None
-    if config.kind not in _KINDS:
+    if config.kind not in ENCODERS:
         raise UserError(
-            f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of {', '.join(_KINDS)}"
+            f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of "
+            f"{', '.join(ENCODERS)}"
         )
     for uuid in (config.camera, config.goal_sensor):
         if uuid not in observation_space.spaces:

@@ -12,7 +12,6 @@ from habitat_baselines.rl.ppo.updater import Updater
 from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
 
-from memo_habitat.errors import UserError
 from memo_habitat.policy.memo_policy import ActionEvaluation, MemoPolicy
 from memo_habitat.ppo.losses import policy_loss, value_loss
 from memo_habitat.rollout.batch import TrialBatch
@@ -117,11 +116,6 @@ class MemoPPO(Updater):
         if out.auxiliary_logits is None:
             return torch.zeros((), device=out.values.device)
         uuid = self.policy.network.auxiliary_sensor
-        if uuid not in batch.observations:
-            raise UserError(
-                f"habitat_baselines.rl.encoder.auxiliary_sensor={uuid!r} is not observed: add it "
-                f"to habitat.task.lab_sensors, or choose of {', '.join(sorted(batch.observations))}"
-            )
         truth = batch.in_loss(batch.observations[uuid]).squeeze(-1).float()
         return nn.functional.binary_cross_entropy_with_logits(out.auxiliary_logits, truth)
 

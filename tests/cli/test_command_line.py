@@ -172,6 +172,10 @@ BAD_INPUT = {
         ("scenes", "show", "nowhere", "--house", "0", "--out", "a.png"),
         "nowhere",
     ),
+    "picture that is no PNG": (
+        ("scenes", "show", "nowhere", "--house", "0", "--out", "a.jpg"),
+        ".png",
+    ),
     "image sizes that are no numbers": (("bench", "sim", "--sizes", "big"), "--sizes big"),
     "unknown picture": (("bench", "sim", "--sensors", "smell"), "smell"),
 }

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from memo_habitat.config.trainer import MemoPPOConfig
-from memo_habitat.errors import UserError
 from memo_habitat.ppo.updater import MemoPPO
 from memo_habitat.testing.policies import act_trial, new_storage, small_policy
 
@@ -63,12 +62,6 @@ def test_the_auxiliary_sensor_is_learned_from_the_loss_alone():
     losses = [updater.update(storage)["auxiliary_loss"] for _ in range(30)]
     assert losses[-1] < 0.5 * losses[0]
     assert "found" not in policy.network.state_sensors
-
-
-def test_an_auxiliary_sensor_that_is_not_observed_is_named():
-    policy, storage = collected(auxiliary_sensor="sonar")
-    with pytest.raises(UserError, match="sonar"):
-        MemoPPO(policy, MemoPPOConfig()).update(storage)
 
 
 def test_the_optimiser_resumes_exactly():

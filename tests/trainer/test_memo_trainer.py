@@ -262,6 +262,15 @@ def test_environments_with_other_trials_are_refused(train):
     train(64, trial_steps=TRIAL + 1, dies=UserError)
 
 
+def test_an_auxiliary_sensor_that_is_not_observed_is_named(composed, tmp_path):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+        config.habitat_baselines.rl.encoder.auxiliary_sensor = "sonar"
+    with pytest.raises(UserError, match="auxiliary_sensor='sonar' is not observed"):
+        ScriptedTrainer(config).train()
+
+
 def test_a_dead_worker_is_one_line(train):
     def die():
         raise EOFError
@@ -296,6 +305,7 @@ def test_what_tensorboard_gets(train):
         ("num_environments", 0, "num_environments=0"),
         ("rl.ddppo.train_encoder", False, "train_encoder=False"),
         ("rl.ppo.use_double_buffered_sampler", True, "use_double_buffered_sampler=True"),
+        ("rl.encoder.kind", "vit", "encoder.kind='vit'"),
         ("rl.memory.summary_length", 4, "summary_length=4"),
         ("rl.memory.kind", "rnn", "rnn"),
         ("rl.ppo.updates_per_trial", 3, "updates_per_trial=3: try 1, 2, 4"),
