@@ -42,7 +42,9 @@ def command(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    """That of a user's shell: commands run in this process by other tests quiet its loggers."""
+    own = {key: value for key, value in os.environ.items() if key != "HABITAT_LAB_LOG"}
+    return {**own, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def run(*arguments: str, cwd: Path, timeout: float = 400.0) -> subprocess.CompletedProcess[str]:
