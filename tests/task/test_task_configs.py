@@ -91,7 +91,14 @@ def test_measures_and_sensors_have_the_names_of_the_specification(composed):
         "extobjnav_episode",
     }
     sensors = {registry.get_sensor(s.type).cls_uuid for s in task.lab_sensors.values()}
-    assert sensors == {"one_hot_target_sensor", "gps", "compass", "trial_step", "oracle_action"}
+    assert sensors == {
+        "one_hot_target_sensor",
+        "gps",
+        "compass",
+        "trial_step",
+        "target_found",
+        "oracle_action",
+    }
 
 
 def test_habitats_own_registrations_are_left_alone():
