@@ -24,7 +24,7 @@ $(STAMP): setup.py pyproject.toml
 		"make PYTHON=/path/to/python3.11" >&2; exit 2; fi
 	@if [ ! -x $(BIN)/python ]; then echo "== virtual environment in $(VENV) ($(PYTHON))"; \
 		$(PYTHON) -m venv $(VENV); fi
-	@echo "== install memo-habitat and its dependencies (about 5 GB unpacked, once)"
+	@echo "== install memo-habitat and its dependencies (about 7 GB unpacked, once)"
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --progress-bar on -e '.[dev]'
 	@touch $@
