@@ -116,6 +116,14 @@ class ResNet18(nn.Module):
         return out.reshape(*lead, -1)
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind of encoder that there is not."""
+    if kind not in ENCODERS:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.kind={kind!r}: choose one of {', '.join(ENCODERS)}"
+        )
+
+
 def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:
     """The encoder that `EncoderConfig` names; None for "blind".
 
@@ -124,11 +132,7 @@ def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.M
     """
     if config.kind == "blind":
         return None
-    if config.kind not in ENCODERS:
-        raise UserError(
-            f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of "
-            f"{', '.join(ENCODERS)}"
-        )
+    check_kind(config.kind)
     for uuid in (config.camera, config.goal_sensor):
         if uuid not in observation_space.spaces:
             raise UserError(

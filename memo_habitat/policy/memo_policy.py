@@ -154,15 +154,15 @@ class MemoPolicy(nn.Module, Policy):
             features, batch.observations, batch.prev_actions, batch.episode_starts
         )
         remembered = self.network.memory(tokens, segment_length)
-        remembered = batch.in_loss(remembered)
-        logits, values = self.network.heads(remembered)
+        projected = self.network.output_projection(batch.in_loss(remembered))
+        logits, values = self.network.act_and_value(projected)
         log_probs = logits.log_softmax(-1)
         taken = batch.in_loss(batch.actions)[..., None]
         return ActionEvaluation(
             log_probs=log_probs.gather(-1, taken).squeeze(-1),
             values=values,
             entropy=-(log_probs.exp() * log_probs).sum(-1),
-            auxiliary_logits=self.network.predict(remembered),
+            auxiliary_logits=self.network.predict(projected),
         )
 
     @torch.inference_mode()

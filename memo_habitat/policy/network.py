@@ -76,15 +76,15 @@ class MemoNetwork(nn.Module):
 
     def heads(self, remembered: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of the memory [*, D] to action logits [*, A] and values [*]."""
-        x = self.output_projection(remembered)
-        return self.actor(x), self.critic(x).squeeze(-1)
+        return self.act_and_value(self.output_projection(remembered))
 
-    def predict(self, remembered: Tensor) -> Tensor | None:
-        """Outputs of the memory [*, D] to logits [*] of the auxiliary sensor, if there is one."""
-        if self.auxiliary is None:
-            return None
-        out: Tensor = self.auxiliary(self.output_projection(remembered)).squeeze(-1)
-        return out
+    def act_and_value(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """Projected outputs of the memory [*, D] to action logits [*, A] and values [*]."""
+        return self.actor(projected), self.critic(projected).squeeze(-1)
+
+    def predict(self, projected: Tensor) -> Tensor | None:
+        """The same to logits [*] of the auxiliary sensor, if there is one."""
+        return None if self.auxiliary is None else self.auxiliary(projected).squeeze(-1)
 
 
 def _width(observation_space: spaces.Dict, uuid: str) -> int:

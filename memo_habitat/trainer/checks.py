@@ -8,10 +8,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.config.policy import ENCODERS
 from memo_habitat.errors import UserError
 from memo_habitat.memory.checks import check_config
 from memo_habitat.memory.variants import VARIANTS
+from memo_habitat.policy.encoders import check_kind
 from memo_habitat.trainer.checkpoints import RESUME_STATE
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
@@ -68,11 +68,7 @@ def check_model_config(config: DictConfig) -> None:
             f"segment_length={memory.segment_length}: a summary is shorter than what it sums up"
         )
     check_config(MemoryConfig(**memory))
-    kind = config.habitat_baselines.rl.encoder.kind
-    if kind not in ENCODERS:
-        raise UserError(
-            f"habitat_baselines.rl.encoder.kind={kind!r}: choose one of {', '.join(ENCODERS)}"
-        )
+    check_kind(config.habitat_baselines.rl.encoder.kind)
 
 
 def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
