@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class MemoryConfig:
     """Sizes and options of the memory transformer (Memo, arXiv 2510.19732).
 
-    kind: memory variant, a key of `memo_habitat.memory.variants.VARIANTS`.
+    kind: "memo", "fct", "rmt", "ac", "no_iea" or "lstm".
     width: D, features of a token.
     layers: L, transformer blocks.
     heads: H, attention heads; D / H must be even (rotary positions turn pairs).
@@ -20,6 +20,17 @@ class MemoryConfig:
     depth_dropout: probability that a training pass skips a layer.
     sink_value: "learned" or "zero", the value of the attention sink.
     rope_base: base of the rotary wave lengths.
+    detach_probability: of `ac`, with which a new summary loses its gradient in training.
+    token_budget: most tokens an acting step attends to, the oldest being dropped; 0: no limit.
+    memory_form: "tokens" feeds summaries through the stack again; "kv" keeps the keys and values
+        at their places as they were made, so that training is one pass.
+    summary_layer: one more layer of its own turns the outputs at the queries into the summary.
+    top_k: summary tokens that each head attends to, those with the highest scores; 0: all.
+    memory_loss: "none", or predict from a summary the tokens of its own segment
+        ("reconstruction") or of the segment after it ("prediction").
+    memory_loss_coef: weight of that loss.
+    activation_checkpointing: recompute activations in the backward pass: less memory, more time.
+    compile: fuse each layer's elementwise work by `torch.compile`, which needs a C++ compiler.
     """
 
     kind: str = "memo"
@@ -33,3 +44,12 @@ class MemoryConfig:
     depth_dropout: float = 0.1
     sink_value: str = "learned"
     rope_base: float = 10000.0
+    detach_probability: float = 1.0
+    token_budget: int = 0
+    memory_form: str = "tokens"
+    summary_layer: bool = False
+    top_k: int = 0
+    memory_loss: str = "none"
+    memory_loss_coef: float = 0.1
+    activation_checkpointing: bool = False
+    compile: bool = False

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.memory.retrieval import causal_mask
 from memo_habitat.memory.rotary import RotaryTable, Rotation, rotate
 
 
@@ -36,12 +37,15 @@ class Context(Protocol):
         """
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of the last Tq places to all places up to their own.
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of the last Tq places to all places up to their own, or to those of `mask`.
 
-    q: [B, H, Tq, dh]; k, v: [B, H, Tk, dh] with Tk >= Tq. Returns [B, H, Tq, dh].
+    q: [B, H, Tq, dh]; k, v: [B, H, Tk, dh] with Tk >= Tq; mask: bool, broadcast to
+    [B, H, Tq, Tk], True where visible. Returns [B, H, Tq, dh].
     """
     queries, places = q.shape[2], k.shape[2]
+    if mask is not None:
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
     if queries == 1:
         return scaled_dot_product_attention(q, k, v)
     if places - queries <= 1:
@@ -49,8 +53,8 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         square = pad(q, (0, 0, places - queries, 0))
         attended = scaled_dot_product_attention(square, k, v, is_causal=True)
         return attended[:, :, places - queries :]
-    visible = torch.ones(queries, places, dtype=torch.bool, device=q.device)
-    return scaled_dot_product_attention(q, k, v, attn_mask=visible.tril_(places - queries))
+    visible = causal_mask(queries, places, q.device)
+    return scaled_dot_product_attention(q, k, v, attn_mask=visible)
 
 
 def last(x: Tensor, count: int, dim: int) -> Tensor:
@@ -77,19 +81,20 @@ class Attention(nn.Module):
         else:
             self.register_buffer("sink_value", value, persistent=False)
 
-    def forward(
-        self, x: Tensor, rotation: Rotation, context: Context, layer: int, outputs: int
-    ) -> Tensor:
-        """Attend from the last `outputs` of the new tokens.
+    @property
+    def sink(self) -> Sink:
+        """The sink's key and value."""
+        return Sink(self.sink_key, self.sink_value)
 
-        x: [B, T, D], normalised. Returns [B, outputs, D].
-        """
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, T, dh] of normalised tokens [B, T, D]."""
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, self.head_dim)
         qk, v = qkv.split([2, 1], dim=2)
         q, k = rotate(qk, rotation).transpose(1, 3).unbind(2)
-        v = v.squeeze(2).transpose(1, 2)
-        sink = Sink(self.sink_key, self.sink_value)
-        attended = context.attend(layer, last(q, outputs, dim=2), k, v, sink)
-        projected: Tensor = self.out(attended.transpose(1, 2).flatten(2))
-        return projected
+        return q, k, v.squeeze(2).transpose(1, 2)
+
+    def join(self, attended: Tensor) -> Tensor:
+        """The heads' outputs [B, H, T, dh] as tokens [B, T, D]."""
+        joined: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return joined

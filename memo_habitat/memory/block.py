@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
+from torch.utils.checkpoint import checkpoint
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory.attention import Attention, Context, last
+from memo_habitat.memory.norm import RMSNorm
 from memo_habitat.memory.rotary import Rotation
-
-NORM_EPS = 1e-6
 
 
 class GatedMLP(nn.Module):
@@ -28,14 +32,24 @@ class GatedMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    What lies before and behind the attention depends on each token alone: these two pieces can be
+    compiled, or recomputed in the backward pass, whatever the context does.
+    """
 
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
+        self.attention_norm = RMSNorm(config.width)
         self.attention = Attention(config)
-        self.mlp_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
+        self.mlp_norm = RMSNorm(config.width)
         self.mlp = GatedMLP(config.width, config.hidden)
+        self._recompute = config.activation_checkpointing
+        self._before: Callable[..., Any] = self._project
+        self._behind: Callable[..., Any] = self._finish
+        if config.compile:
+            self._before = torch.compile(self._project, dynamic=True)
+            self._behind = torch.compile(self._finish, dynamic=True)
 
     def forward(
         self, x: Tensor, rotation: Rotation, context: Context, layer: int, outputs: int
@@ -44,7 +58,21 @@ class Block(nn.Module):
 
         x: [B, T, D]. Returns [B, outputs, D].
         """
-        attended = self.attention(self.attention_norm(x), rotation, context, layer, outputs)
-        x = last(x, outputs, dim=1) + attended
+        q, k, v = self._run(self._before, x, rotation)
+        q = last(q, outputs, dim=2)
+        attended = context.attend(layer, q, k, v, self.attention.sink)
+        result: Tensor = self._run(self._behind, last(x, outputs, dim=1), attended)
+        return result
+
+    def _project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        return self.attention.project(self.attention_norm(x), rotation)
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.attention.join(attended)
         result: Tensor = x + self.mlp(self.mlp_norm(x))
         return result
+
+    def _run(self, piece: Callable[..., Any], *inputs: Any) -> Any:
+        if self._recompute and torch.is_grad_enabled():
+            return checkpoint(piece, *inputs, use_reentrant=False)
+        return piece(*inputs)

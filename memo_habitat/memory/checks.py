@@ -6,15 +6,30 @@ from torch import Tensor
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
-from memo_habitat.memory.variants import VARIANTS
+from memo_habitat.memory.summary_loss import MEMORY_LOSSES
+from memo_habitat.memory.variants import KINDS, VARIANTS
 
-SINK_VALUES = ("learned", "zero")
+_CHOICES = {
+    "sink_value": ("learned", "zero"),
+    "memory_form": ("tokens", "kv"),
+    "memory_loss": MEMORY_LOSSES,
+}
+_SUMMARISING = tuple(kind for kind, variant in VARIANTS.items() if variant.summarises)
+_KINDS_OF_OPTION = {
+    "token_budget": ("memo", "ac", "fct"),
+    "memory_form": ("memo",),
+    "summary_layer": _SUMMARISING,
+    "top_k": _SUMMARISING,
+    "memory_loss": _SUMMARISING,
+    "activation_checkpointing": tuple(VARIANTS),
+    "compile": tuple(VARIANTS),
+}
 
 
 def check_config(config: MemoryConfig) -> None:
     """Raise UserError, naming the value and the remedy, for sizes that no model can have."""
-    if config.kind not in VARIANTS:
-        raise UserError(f"memory kind {config.kind!r} is unknown: use one of {sorted(VARIANTS)}")
+    if config.kind not in KINDS:
+        raise UserError(f"memory kind {config.kind!r} is unknown: use one of {sorted(KINDS)}")
     for name in ("width", "layers", "heads", "hidden", "segment_length", "summary_length"):
         if getattr(config, name) < 1:
             raise UserError(f"memory {name} is {getattr(config, name)}: it must be at least 1")
@@ -23,18 +38,50 @@ def check_config(config: MemoryConfig) -> None:
             f"memory width {config.width} does not split into {config.heads} heads of an even "
             f"size, which rotary positions need: use a multiple of {2 * config.heads}"
         )
-    if config.summary_length >= config.segment_length and VARIANTS[config.kind].summarises:
+    for name in ("segment_jitter", "depth_dropout"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"memory {name} is {getattr(config, name)}: it must be in [0, 1)")
+    if not 0 <= config.detach_probability <= 1:
+        raise UserError(
+            f"memory detach_probability is {config.detach_probability}: it must be in [0, 1]"
+        )
+    for name in ("token_budget", "top_k", "memory_loss_coef"):
+        if getattr(config, name) < 0:
+            raise UserError(f"memory {name} is {getattr(config, name)}: it must be at least 0")
+    for name, allowed in _CHOICES.items():
+        if getattr(config, name) not in allowed:
+            raise UserError(f"memory {name} {getattr(config, name)!r}: use one of {allowed}")
+    if config.rope_base <= 1:
+        raise UserError(f"memory rope_base is {config.rope_base}: it must be above 1")
+    _check_options(config)
+
+
+def _check_options(config: MemoryConfig) -> None:
+    """Raise UserError for options that mean nothing to this kind of memory, or not together."""
+    summarises = config.kind in VARIANTS and VARIANTS[config.kind].summarises
+    if summarises and config.summary_length >= config.segment_length:
         raise UserError(
             f"memory summary_length {config.summary_length} is not below segment_length "
             f"{config.segment_length}: a summary must be shorter than its segment"
         )
-    for name in ("segment_jitter", "depth_dropout"):
-        if not 0 <= getattr(config, name) < 1:
-            raise UserError(f"memory {name} is {getattr(config, name)}: it must be in [0, 1)")
-    if config.sink_value not in SINK_VALUES:
-        raise UserError(f"memory sink_value {config.sink_value!r}: use one of {SINK_VALUES}")
-    if config.rope_base <= 1:
-        raise UserError(f"memory rope_base is {config.rope_base}: it must be above 1")
+    for name, kinds in _KINDS_OF_OPTION.items():
+        value, off = getattr(config, name), getattr(MemoryConfig, name)
+        if value != off and config.kind not in kinds:
+            raise UserError(
+                f"memory {name}={value} means nothing to kind {config.kind!r}: leave it at {off}, "
+                f"or use one of {kinds}"
+            )
+    if config.memory_form == "kv" and config.summary_layer:
+        raise UserError(
+            "memory summary_layer=true does not go with memory_form='kv', whose memory is not the "
+            "outputs at the queries but the keys and values there: choose one"
+        )
+    least = config.segment_length + (config.summary_length if summarises else 1)
+    if 0 < config.token_budget < least:
+        raise UserError(
+            f"memory token_budget {config.token_budget} does not hold a segment of "
+            f"{config.segment_length} steps and what stays of older ones: use at least {least}"
+        )
 
 
 def check_tokens(tokens: Tensor, width: int, legend: str, batch: int | None = None) -> None:

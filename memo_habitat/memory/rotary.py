@@ -13,7 +13,7 @@ _BLOCK = 1024  # positions by which a table grows
 class Rotation(NamedTuple):
     """Cosines and signed sines, broadcast against projections [B, T, 2, H, dh].
 
-    cos, sin: [T, 1, 1, dh] where all rows share their positions, else [B, 1, 1, 1, dh].
+    cos, sin: [T, 1, 1, dh] where all rows share their positions, else [B, T, 1, 1, dh].
     """
 
     cos: Tensor
@@ -44,9 +44,9 @@ class RotaryTable:
         return Rotation(cos[start : start + count], sin[start : start + count])
 
     def at(self, positions: Tensor, highest: int) -> Rotation:
-        """Rotation of one token per row; positions: [B] long, none above `highest`."""
+        """Rotation of the given positions, long [T] or [B, T], none above `highest`."""
         cos, sin = self._table(highest + 1, positions.device)
-        return Rotation(cos[positions, None], sin[positions, None])
+        return Rotation(cos[positions], sin[positions])
 
     def _table(self, count: int, device: torch.device) -> Rotation:
         table = self._tables.get(device)

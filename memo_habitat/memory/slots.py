@@ -8,18 +8,23 @@ import torch
 from torch import Tensor
 
 from memo_habitat.memory.attention import Sink
+from memo_habitat.memory.rotary import Rotation, rotate
 
 _BLOCK = 256  # slots by which all rows grow together
 
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Sizes of a cache: L layers, N environments, H heads of dh features."""
+    """Sizes of a cache: L layers, N environments, H heads of dh features.
+
+    inputs: width of what is recorded of each token besides, 0 for nothing.
+    """
 
     layers: int
     batch: int
     heads: int
     head_dim: int
+    inputs: int = 0
 
 
 class Slots:
@@ -28,6 +33,7 @@ class Slots:
     Slot 0 is the attention sink's, slot 1 + p that of the token at position p.
     bias: [N, slots], 0 where a row's slot is in use and -inf where not: an attention mask for
     rows of different lengths that is kept up to date instead of being made in every step.
+    inputs: [N, slots, inputs], what each token was at the bottom of the stack.
     """
 
     def __init__(self, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
@@ -37,6 +43,7 @@ class Slots:
         self.keys: list[Tensor] = [self._empty] * shape.layers
         self.values: list[Tensor] = [self._empty] * shape.layers
         self.bias: Tensor = self._empty
+        self.inputs: Tensor = self._empty
         self.reserve(0)
 
     @property
@@ -51,7 +58,7 @@ class Slots:
 
     def nbytes(self) -> int:
         """Bytes allocated, over all rows and layers."""
-        return sum(part.nbytes for part in (*self.keys, *self.values, self.bias))
+        return sum(part.nbytes for part in (*self.keys, *self.values, self.bias, self.inputs))
 
     @torch.inference_mode(False)  # what is allocated while acting is written to outside of it too
     def reserve(self, tokens: int) -> None:
@@ -61,20 +68,35 @@ class Slots:
         self._count = (tokens // _BLOCK + 1) * _BLOCK
         for parts in (self.keys, self.values):
             for layer, part in enumerate(parts):
-                parts[layer] = self._grown(part)
+                parts[layer] = self._grown(
+                    part, self._shape.heads, self._count, self._shape.head_dim
+                )
+        self.inputs = self._grown(self.inputs, self._count, self._shape.inputs)
         bias = self._empty.new_full((self._shape.batch, self._count), -torch.inf)
         bias[:, :1] = 0
         if self.bias.numel():
             bias[:, : self.bias.shape[1]] = self.bias
         self.bias = bias
 
-    def _grown(self, part: Tensor) -> Tensor:
-        shape = self._shape
-        # Zeros, because an unused slot is multiplied by an attention weight of 0.
-        grown = self._empty.new_zeros(shape.batch, shape.heads, self._count, shape.head_dim)
+    def _grown(self, part: Tensor, *sizes: int) -> Tensor:
+        """`part` [N, ..., fewer slots, features] with room for more; zeros, because an unused slot
+        is multiplied by an attention weight of 0."""
+        grown = self._empty.new_zeros(self._shape.batch, *sizes)
         if part.numel():
-            grown[:, :, : part.shape[2]] = part
+            grown[..., : part.shape[-2], :] = part
         return grown
+
+    def move(self, rows: slice, start: int, stop: int, to: int) -> None:
+        """Move the slots start .. stop - 1 of `rows` to the front, so that the first is `to`."""
+        target = slice(to, to + stop - start)
+        for part in (*self.keys, *self.values):
+            part[rows, :, target] = part[rows, :, start:stop].clone()
+
+    def turn_back(self, rows: slice, stop: int, rotation: Rotation) -> None:
+        """Turn the keys of `rows` before slot `stop`, the sink's not, by `rotation` backwards."""
+        cos, sin = rotation.cos[0, 0], -rotation.sin[0, 0]
+        for part in self.keys:
+            part[rows, :, 1:stop] = rotate(part[rows, :, 1:stop], Rotation(cos, sin))
 
     def write_sink(self, layer: int, rows: slice, sink: Sink) -> None:
         """Fill slot 0; done in every pass, because an update changes the sink's parameters."""

@@ -9,37 +9,62 @@ from torch import Tensor
 
 from memo_habitat.memory import Memory, MemoryConfig, build
 
+# What users can ask for, by name: settings beyond the sizes.
+FLAVOURS: dict[str, dict[str, object]] = {
+    "memo": {},
+    "fct": {"kind": "fct"},
+    "rmt": {"kind": "rmt"},
+    "ac": {"kind": "ac"},
+    "no_iea": {"kind": "no_iea"},
+    "kv": {"memory_form": "kv"},
+    "top_k": {"top_k": 3},
+    "kv_top_k": {"memory_form": "kv", "top_k": 3},
+    "rmt_top_k": {"kind": "rmt", "top_k": 1},
+    "summary_layer": {"summary_layer": True},
+}
+ALL = tuple(FLAVOURS)
 KINDS = ("memo", "fct")
+SUMMARISING = tuple(name for name in ALL if name not in ("fct", "no_iea"))
 TOLERANCE = 1e-5
 quick = settings(max_examples=12, deadline=None, derandomize=True, database=None)
+thorough = settings(quick, max_examples=30)
 
 
-def small_memory(kind: str = "memo", seed: int = 0, **sizes: object) -> Memory:
+def small_memory(flavour: str = "memo", seed: int = 0, **sizes: object) -> Memory:
     """A memory in evaluation mode whose sink and summaries differ from their starting values."""
     torch.manual_seed(seed)
     chosen = {"width": 16, "layers": 2, "heads": 2, "hidden": 24, "depth_dropout": 0.0}
-    chosen |= {"segment_length": 6, "summary_length": 2, **sizes}
-    memory = build(MemoryConfig(kind=kind, **chosen)).eval()
+    chosen |= {"segment_length": 6, "summary_length": 2, **FLAVOURS[flavour], **sizes}
+    memory = build(MemoryConfig(**chosen)).eval()
     with torch.no_grad():
-        for block in memory.blocks:
-            block.attention.sink_key.normal_()
-            if chosen.get("sink_value", "learned") == "learned":
-                block.attention.sink_value.normal_()
+        for name, parameter in memory.named_parameters():
+            if "sink" in name or name == "queries":
+                parameter.normal_()
     return memory
 
 
 def trial(memory: Memory, batch: int, steps: int, seed: int = 1) -> Tensor:
     """Random tokens [B, T, D]."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, steps, memory.config.width, generator=generator)
+    weight = next(memory.parameters())
+    tokens = torch.randn(batch, steps, memory.config.width, generator=generator)
+    return tokens.to(weight.dtype)
+
+
+def starts(batch: int, steps: int, seed: int = 2) -> Tensor:
+    """Random first steps of episodes, bool [B, T]; the first step of the trial is one."""
+    generator = torch.Generator().manual_seed(seed)
+    begins = torch.rand(batch, steps, generator=generator) < 0.2
+    begins[:, 0] = True
+    return begins
 
 
 @st.composite
-def memories(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Memory:
+def memories(draw: st.DrawFn, flavours: tuple[str, ...] = ALL) -> Memory:
     """Memories of random small sizes."""
     segment = draw(st.integers(2, 9))
     return small_memory(
-        draw(st.sampled_from(kinds)),
+        draw(st.sampled_from(flavours)),
         seed=draw(st.integers(0, 99)),
         layers=draw(st.integers(1, 3)),
         heads=draw(st.sampled_from((1, 2, 4))),

@@ -12,46 +12,48 @@ from torch import Tensor
 
 from memo_habitat.memory import Cache, Memory
 
-from .factories import KINDS, TOLERANCE, memories, quick, small_memory, trial
+from .factories import ALL, TOLERANCE, memories, small_memory, starts, thorough, trial
 
 
-def act(memory: Memory, tokens: Tensor, cache: Cache) -> Tensor:
-    """Step through [N, T, D] one step at a time."""
-    return torch.stack([memory.step(now, cache) for now in tokens.unbind(1)], dim=1)
+def act(memory: Memory, tokens: Tensor, cache: Cache, begins: Tensor) -> Tensor:
+    """Step through [N, T, D] one step at a time; begins: bool [N, T]."""
+    steps = zip(tokens.unbind(1), begins.unbind(1), strict=True)
+    return torch.stack([memory.step(now, cache, begin) for now, begin in steps], dim=1)
 
 
-@quick
-@given(memories(), st.integers(1, 3), st.integers(1, 30))
+@thorough
+@given(memories(), st.integers(1, 3), st.integers(1, 40))
 def test_stepping_equals_the_training_pass(memory: Memory, batch: int, steps: int) -> None:
-    tokens = trial(memory, batch, steps)
-    acted = act(memory, tokens, memory.new_cache(batch, "cpu"))
-    torch.testing.assert_close(acted, memory(tokens), atol=TOLERANCE, rtol=0)
+    tokens, begins = trial(memory, batch, steps), starts(batch, steps)
+    acted = act(memory, tokens, memory.new_cache(batch, "cpu"), begins)
+    torch.testing.assert_close(acted, memory(tokens, None, begins), atol=TOLERANCE, rtol=0)
 
 
-@quick
+@thorough
 @given(memories(), st.lists(st.sets(st.integers(0, 2)), min_size=2, max_size=30))
 def test_each_environment_starts_anew_where_it_is_reset(
     memory: Memory, resets: list[set[int]]
 ) -> None:
-    tokens = trial(memory, 3, len(resets))
+    tokens, begins = trial(memory, 3, len(resets)), starts(3, len(resets))
     cache = memory.new_cache(3, "cpu")
-    starts = [[0], [0], [0]]
+    begun = [[0], [0], [0]]
     acted = []
     for step, rows in enumerate(resets):
         cache.reset(torch.tensor([row in rows for row in range(3)]))
-        acted.append(memory.step(tokens[:, step], cache))
+        acted.append(memory.step(tokens[:, step], cache, begins[:, step]))
         for row in rows:
-            starts[row].append(step)
+            begun[row].append(step)
     for row in range(3):
-        borders = [*starts[row], len(resets)]
+        borders = [*begun[row], len(resets)]
         for start, end in pairwise(borders):
             if start < end:
-                expected = memory(tokens[row : row + 1, start:end])[0]
+                own = slice(row, row + 1), slice(start, end)
+                expected = memory(tokens[own], None, begins[own])[0]
                 actual = torch.stack([step[row] for step in acted[start:end]])
                 torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=0)
 
 
-@quick
+@thorough
 @given(
     memories(),
     st.lists(st.integers(1, 12), min_size=1, max_size=5),
@@ -61,35 +63,38 @@ def test_each_environment_starts_anew_where_it_is_reset(
 def test_extending_in_chunks_equals_stepping(
     memory: Memory, chunks: list[int], before: int, reset_row: int
 ) -> None:
-    tokens = trial(memory, 3, before + sum(chunks))
+    total = before + sum(chunks)
+    tokens, begins = trial(memory, 3, total), starts(3, total)
     stepped, extended = (memory.new_cache(3, "cpu") for _ in range(2))
     for cache in (stepped, extended):
-        act(memory, tokens[:, :before], cache) if before else None
+        act(memory, tokens[:, :before], cache, begins[:, :before]) if before else None
         cache.reset(torch.arange(3) == reset_row)  # from 3 on: all stay together
-    tokens = tokens[:, before:]
-    expected = act(memory, tokens, stepped)
-    actual = torch.cat([memory.extend(part, extended) for part in tokens.split(chunks, 1)], dim=1)
+    tokens, begins = tokens[:, before:], begins[:, before:]
+    expected = act(memory, tokens, stepped, begins)
+    parts = zip(tokens.split(chunks, 1), begins.split(chunks, 1), strict=True)
+    actual = torch.cat([memory.extend(part, extended, begin) for part, begin in parts], dim=1)
     torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=0)
     assert torch.equal(stepped.tokens_in_use(), extended.tokens_in_use())
     assert torch.equal(stepped.steps, extended.steps)
-    following = trial(memory, 3, 1, seed=9)[:, 0]  # what was left behind is the same too
-    torch.testing.assert_close(
-        memory.step(following, extended), memory.step(following, stepped), atol=TOLERANCE, rtol=0
-    )
+    following, none = trial(memory, 3, 1, seed=9)[:, 0], torch.zeros(3, dtype=torch.bool)
+    left_behind = [memory.step(following, cache, none) for cache in (extended, stepped)]
+    torch.testing.assert_close(*left_behind, atol=TOLERANCE, rtol=0)
 
 
-def test_refreshing_after_an_update_equals_acting_anew_with_the_new_weights() -> None:
-    memory = small_memory()
-    tokens = trial(memory, 2, 20)
+@pytest.mark.parametrize("flavour", ALL)
+def test_refreshing_after_an_update_equals_acting_anew_with_the_new_weights(flavour: str) -> None:
+    memory = small_memory(flavour)
+    tokens, begins = trial(memory, 2, 20), starts(2, 20)
     cache = memory.new_cache(2, "cpu")
-    act(memory, tokens[:, :15], cache)
+    act(memory, tokens[:, :15], cache, begins[:, :15])
     with torch.no_grad():
         for parameter in memory.parameters():
             parameter.add_(0.1)
     cache.reset(torch.ones(2, dtype=torch.bool))
-    memory.extend(tokens[:, :15], cache)
-    expected = memory(tokens)[:, 15:]
-    torch.testing.assert_close(act(memory, tokens[:, 15:], cache), expected, atol=1e-5, rtol=1e-5)
+    memory.extend(tokens[:, :15], cache, begins[:, :15])
+    expected = memory(tokens, None, begins)[:, 15:]
+    acted = act(memory, tokens[:, 15:], cache, begins[:, 15:])
+    torch.testing.assert_close(acted, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_extending_past_the_largest_pass_equals_the_training_pass() -> None:
@@ -99,13 +104,14 @@ def test_extending_past_the_largest_pass_equals_the_training_pass() -> None:
     torch.testing.assert_close(extended, memory(tokens), atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_acting_ignores_depth_dropout_and_leaves_no_graph(kind: str) -> None:
-    memory = small_memory(kind, depth_dropout=0.9).train()
-    tokens = trial(memory, 2, 10)
-    acted = act(memory, tokens, memory.new_cache(2, "cpu"))
+@pytest.mark.parametrize("flavour", ALL)
+def test_acting_ignores_depth_dropout_and_leaves_no_graph(flavour: str) -> None:
+    memory = small_memory(flavour, depth_dropout=0.9).train()
+    tokens, begins = trial(memory, 2, 10), starts(2, 10)
+    acted = act(memory, tokens, memory.new_cache(2, "cpu"), begins)
     assert not acted.requires_grad
-    torch.testing.assert_close(acted, memory.eval()(tokens), atol=TOLERANCE, rtol=0)
+    expected = memory.eval()(tokens, None, begins)
+    torch.testing.assert_close(acted, expected, atol=TOLERANCE, rtol=0)
 
 
 def test_a_cache_filled_in_inference_mode_goes_on_outside_of_it() -> None:
@@ -119,12 +125,22 @@ def test_a_cache_filled_in_inference_mode_goes_on_outside_of_it() -> None:
     memory(tokens).sum().backward()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_autocast_acts_as_it_trains(kind: str) -> None:
-    memory = small_memory(kind)
-    tokens = trial(memory, 2, 20)
+@pytest.mark.parametrize("flavour", ALL)
+def test_bfloat16_autocast_acts_as_it_trains(flavour: str) -> None:
+    memory = small_memory(flavour)
+    tokens, begins = trial(memory, 2, 20), starts(2, 20)
     with torch.autocast("cpu", torch.bfloat16):
         for dtype in (torch.bfloat16, torch.float32):
             cache = memory.new_cache(2, "cpu", dtype)
             cache.reset(torch.tensor([True, False]))
-            assert (act(memory, tokens, cache) - memory(tokens)).abs().mean() < 2e-2
+            acted = act(memory, tokens, cache, begins)
+            assert (acted - memory(tokens, None, begins)).abs().mean() < 2e-2
+
+
+def test_no_inter_episode_attention_says_what_it_needs() -> None:
+    memory = small_memory("no_iea")
+    tokens, cache = trial(memory, 2, 4), memory.new_cache(2, "cpu")
+    with pytest.raises(ValueError, match=r"needs episode_starts, bool \[B, T\]"):
+        memory(tokens)
+    with pytest.raises(ValueError, match=r"needs episode_starts, bool \[N\]"):
+        memory.step(tokens[:, 0], cache)

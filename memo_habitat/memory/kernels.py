@@ -1,0 +1,60 @@
+"""Attention in parts: over several sets of keys one after the other, exact in the end.
+
+Each part gives its output and the logarithm of its softmax's denominator; two parts merge into the
+attention over both sets. In the backward pass every part takes the merged values and gives its own
+share of the gradients (as in ring attention, arXiv 2310.01889). A part is one call of PyTorch's
+flash attention, so that no mask and no matrix of scores is ever made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_ATEN = torch.ops.aten
+_FORWARD: Any = getattr(_ATEN, "_scaled_dot_product_flash_attention_for_cpu", None)
+_BACKWARD: Any = getattr(_ATEN, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+
+
+class Part(NamedTuple):
+    """output: [B, H, Tq, dh]; log_sum: [B, H, Tq], log of the sum of exp(scores)."""
+
+    output: Tensor
+    log_sum: Tensor
+
+
+class Gradients(NamedTuple):
+    """Of a part's queries [B, H, Tq, dh], keys and values [B, H, Tk, dh]."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
+def available(q: Tensor) -> bool:
+    """Whether this PyTorch has the kernel for such queries."""
+    return q.device.type == "cpu" and _FORWARD is not None and _BACKWARD is not None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Part:
+    """One part: all queries to all keys, or, of as many keys, each to those up to its own place."""
+    return Part(*_FORWARD(q, k, v, 0.0, causal))
+
+
+def merge(first: Part, second: Part) -> Part:
+    """The attention over the keys of both; reuses the memory of the first."""
+    log_sum = torch.logaddexp(first.log_sum, second.log_sum)
+    first_share, second_share = (
+        (part.log_sum - log_sum).exp_().unsqueeze(-1) for part in (first, second)
+    )
+    output = first.output.mul_(first_share).add_(second.output * second_share)
+    return Part(output, log_sum)
+
+
+def gradients(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, whole: Part, causal: bool
+) -> Gradients:
+    """A part's share of the gradients, given those of the merged output [B, H, Tq, dh]."""
+    return Gradients(*_BACKWARD(grad, q, k, v, whole.output, whole.log_sum, 0.0, causal))
