@@ -34,8 +34,8 @@ class GatedMLP(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    What lies before and behind the attention depends on each token alone: these two pieces can be
-    compiled, or recomputed in the backward pass, whatever the context does.
+    What lies before and behind the attention depends on each token alone: in training these two
+    pieces can be compiled, or recomputed in the backward pass, whatever the context does.
     """
 
     def __init__(self, config: MemoryConfig) -> None:
@@ -45,11 +45,8 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(config.width)
         self.mlp = GatedMLP(config.width, config.hidden)
         self._recompute = config.activation_checkpointing
-        self._before: Callable[..., Any] = self._project
-        self._behind: Callable[..., Any] = self._finish
-        if config.compile:
-            self._before = torch.compile(self._project, dynamic=True)
-            self._behind = torch.compile(self._finish, dynamic=True)
+        pieces = (self._project, self._finish) if config.compile else ()
+        self._compiled = {piece: torch.compile(piece, dynamic=True) for piece in pieces}
 
     def forward(
         self, x: Tensor, rotation: Rotation, context: Context, layer: int, outputs: int
@@ -58,10 +55,10 @@ class Block(nn.Module):
 
         x: [B, T, D]. Returns [B, outputs, D].
         """
-        q, k, v = self._run(self._before, x, rotation)
+        q, k, v = self._run(self._project, x, rotation)
         q = last(q, outputs, dim=2)
         attended = context.attend(layer, q, k, v, self.attention.sink)
-        result: Tensor = self._run(self._behind, last(x, outputs, dim=1), attended)
+        result: Tensor = self._run(self._finish, last(x, outputs, dim=1), attended)
         return result
 
     def _project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,6 +70,9 @@ class Block(nn.Module):
         return result
 
     def _run(self, piece: Callable[..., Any], *inputs: Any) -> Any:
-        if self._recompute and torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return piece(*inputs)
+        piece = self._compiled.get(piece, piece)
+        if self._recompute:
             return checkpoint(piece, *inputs, use_reentrant=False)
         return piece(*inputs)

@@ -133,7 +133,16 @@ class RecurrentMemory(nn.Module):
     ) -> Tensor:
         """One step of every environment. tokens: [N, D]. Returns [N, D]."""
         check_tokens(tokens, self.config.width, "[N, D]", len(cache.steps))
-        return self._advance(tokens[:, None], cache)[:, 0]
+        hidden, cell = [], []
+        with torch.autocast(tokens.device.type, enabled=False):
+            output = tokens.to(cache.state[0].dtype)
+            # Cell by cell: a call of the whole LSTM prepares its weights anew for each call.
+            for weights, *before in zip(self.lstm.all_weights, *cache.state, strict=True):
+                output, after = torch.lstm_cell(output, before, *weights)
+                hidden.append(output)
+                cell.append(after)
+        cache.keep((torch.stack(hidden), torch.stack(cell)), 1)
+        return output
 
     @torch.no_grad()
     def extend(
@@ -144,9 +153,6 @@ class RecurrentMemory(nn.Module):
         tokens: [N, C, D]. Returns [N, C, D].
         """
         check_tokens(tokens, self.config.width, "[N, C, D]", len(cache.steps))
-        return self._advance(tokens, cache)
-
-    def _advance(self, tokens: Tensor, cache: RecurrentCache) -> Tensor:
         outputs, state = self._run(tokens, cache.state)
         cache.keep(state, tokens.shape[1])
         return outputs

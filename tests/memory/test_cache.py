@@ -11,19 +11,24 @@ from torch.profiler import ProfilerActivity, profile
 
 from memo_habitat.memory import Cache, Memory
 
-from .factories import KINDS, memories, quick, small_memory, trial
+from .factories import KINDS, memories, quick, small_memory, starts, trial
 
 
 @quick
 @given(memories(), st.integers(0, 40))
 def test_tokens_in_use_follow_the_formula(memory: Memory, steps: int) -> None:
     cache = memory.new_cache(2, "cpu")
-    config = memory.config
-    for step in range(1, steps + 1):
-        memory.step(trial(memory, 2, 1)[:, 0], cache)
-        closed, rest = divmod(step, config.segment_length)
-        expected = closed * config.summary_length + rest if config.kind == "memo" else step
-        assert cache.tokens_in_use().tolist() == [expected] * 2
+    config, begins = memory.config, starts(2, 40)
+    for step in range(steps):
+        memory.step(trial(memory, 2, 1)[:, 0], cache, begins[:, step])
+        closed, rest = divmod(step + 1, config.segment_length)
+        kept = {"fct": 0, "no_iea": 0, "rmt": min(closed, 1)}.get(config.kind, closed)
+        expected = [kept * config.summary_length + rest] * 2
+        if config.kind == "fct":
+            expected = [step + 1] * 2
+        if config.kind == "no_iea":
+            expected = [step + 1 - int(row[: step + 1].nonzero().max()) for row in begins]
+        assert cache.tokens_in_use().tolist() == expected
     assert cache.steps.tolist() == [steps] * 2
 
 
