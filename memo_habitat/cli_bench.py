@@ -1,4 +1,4 @@
-"""`memo-habitat bench`: how fast the simulator is here."""
+"""`memo-habitat bench`: how fast the simulator and the memory are here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from memo_habitat import cli_bench_memory
 from memo_habitat.cli_common import Subparsers, add_command
 from memo_habitat.errors import UserError
 
@@ -13,12 +14,13 @@ EXAMPLES = """
 memo-habitat bench sim
 memo-habitat bench sim --json --sizes 64,256 --seconds 2
 """
+_ALL_EXAMPLES = f"{EXAMPLES}memo-habitat bench memory"
 _SENSORS = "rgb,panoptic"
 
 
 def add(commands: Subparsers) -> None:
     """Declare the command and what it measures."""
-    bench = add_command(commands, "bench", sim, "measure how fast things run here", EXAMPLES)
+    bench = add_command(commands, "bench", sim, "measure how fast things run here", _ALL_EXAMPLES)
     subjects = bench.add_subparsers(dest="subject", metavar="WHAT", required=True)
     parser = add_command(
         subjects, "sim", sim, "frames and environment steps per second, on one core", EXAMPLES
@@ -28,6 +30,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--sensors", default=_SENSORS, help="of rgb,depth,panoptic (rgb,panoptic)")
     parser.add_argument("--seconds", type=float, default=5.0, help="per number (5)")
     parser.add_argument("--scene-dataset", metavar="FILE", help="default: the bundled apartments")
+    cli_bench_memory.add(subjects)
 
 
 def sim(arguments: argparse.Namespace) -> int:
