@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 # Kinds of image encoders.
 ENCODERS = ("cnn", "resnet18", "blind")
+# What the image encoder and the memory compute in; parameters and losses are always float32.
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass
@@ -24,6 +26,9 @@ class EncoderConfig:
     # The goal (uuid), and how many queries of it the CNN looks for in the image (0: none).
     goal_sensor: str = "one_hot_target_sensor"
     goal_queries: int = 4
+    # Images whose activations are there at the same time in an update, where
+    # rl.memory.activation_checkpointing has them recomputed.
+    images_per_piece: int = 1024
     # A binary observation (uuid) that the memory's output learns to predict: seen by the loss,
     # never by the policy, and not needed in evaluation. Empty: none.
     auxiliary_sensor: str = ""

@@ -51,6 +51,13 @@ class TargetFoundSensorConfig(LabSensorConfig):
 
 
 @dataclass
+class LastRewardSensorConfig(LabSensorConfig):
+    """Reward of the trial's previous step."""
+
+    type: str = "LastRewardSensor"
+
+
+@dataclass
 class OracleActionSensorConfig(LabSensorConfig):
     """The best action, from knowledge of the house."""
 
@@ -63,6 +70,7 @@ SENSORS: dict[str, type[LabSensorConfig]] = {
     "trial_compass_sensor": TrialCompassSensorConfig,
     "trial_step_sensor": TrialStepSensorConfig,
     "target_found_sensor": TargetFoundSensorConfig,
+    "last_reward_sensor": LastRewardSensorConfig,
     "oracle_action_sensor": OracleActionSensorConfig,
 }
 

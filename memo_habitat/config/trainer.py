@@ -82,6 +82,8 @@ class MemoRLConfig(RLConfig):
     ppo: MemoPPOConfig = field(default_factory=MemoPPOConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    # "float32", or "bfloat16" by autocast: in acting, training and refresh, caches included.
+    precision: str = "float32"
 
 
 @dataclass

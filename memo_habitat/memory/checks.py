@@ -21,7 +21,7 @@ _KINDS_OF_OPTION = {
     "summary_layer": _SUMMARISING,
     "top_k": _SUMMARISING,
     "memory_loss": _SUMMARISING,
-    "activation_checkpointing": tuple(VARIANTS),
+    "activation_checkpointing": KINDS,
     "compile": tuple(VARIANTS),
 }
 

@@ -116,11 +116,17 @@ class ResNet18(nn.Module):
         return out.reshape(*lead, -1)
 
 
-def check_kind(kind: str) -> None:
-    """Refuse a kind of encoder that there is not."""
-    if kind not in ENCODERS:
+def check_encoder(config: EncoderConfig) -> None:
+    """Refuse a kind of encoder that there is not, and pieces that hold no image."""
+    if config.kind not in ENCODERS:
         raise UserError(
-            f"habitat_baselines.rl.encoder.kind={kind!r}: choose one of {', '.join(ENCODERS)}"
+            f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of "
+            f"{', '.join(ENCODERS)}"
+        )
+    if config.images_per_piece < 1:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.images_per_piece={config.images_per_piece}: "
+            "at least 1 is needed"
         )
 
 
@@ -130,9 +136,9 @@ def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.M
     Raises:
         UserError: unknown kind, or a camera that the observations lack.
     """
+    check_encoder(config)
     if config.kind == "blind":
         return None
-    check_kind(config.kind)
     for uuid in (config.camera, config.goal_sensor):
         if uuid not in observation_space.spaces:
             raise UserError(

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError
-from memo_habitat.memory.cache import Cache
+from memo_habitat.memory.interface import ActingCache
 from memo_habitat.policy.context import ContextUse
 from memo_habitat.policy.network import MemoNetwork
 from memo_habitat.rollout.batch import TrialBatch
@@ -27,22 +27,42 @@ from memo_habitat.rollout.storage import TrialStorage
 TRIAL_STEP = "trial_step"
 
 
+def precision_of(rl: Any) -> str:
+    """The precision in `habitat_baselines.rl`; runs from before there was a choice had float32."""
+    return str(OmegaConf.select(rl, "precision", default="float32"))
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that there is not."""
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"habitat_baselines.rl.precision={precision!r}: choose one of {', '.join(PRECISIONS)}"
+        )
+
+
 @dataclass(frozen=True)
 class ActionEvaluation:
     """What the losses need of the steps that enter them, each [B, t - loss_start].
 
-    `auxiliary_logits` predict the auxiliary sensor; None where the policy has none.
+    `auxiliary_logits` predict the auxiliary sensor; None where the policy has none. `memory_loss`
+    is that of the memory itself, unweighted [], over all steps; None where it has none.
     """
 
     log_probs: Tensor
     values: Tensor
     entropy: Tensor
     auxiliary_logits: Tensor | None
+    memory_loss: Tensor | None
 
 
 @baseline_registry.register_policy(name="MemoPolicy")
 class MemoPolicy(nn.Module, Policy):
-    """Acts N environments in lockstep; the memory of each is emptied where its trial begins."""
+    """Acts N environments in lockstep; the memory of each is emptied where its trial begins.
+
+    With the precision "bfloat16" the image encoder and the memory run under autocast. Tokens and
+    heads are computed in float32: bfloat16 would round a position by centimetres, and
+    log-probabilities by more than PPO clips at.
+    """
 
     def __init__(
         self,
@@ -50,9 +70,12 @@ class MemoPolicy(nn.Module, Policy):
         action_space: spaces.Space,
         encoder: EncoderConfig,
         memory: MemoryConfig,
+        precision: str = "float32",
     ) -> None:
         nn.Module.__init__(self)
         Policy.__init__(self, action_space)
+        check_precision(precision)
+        self._low_precision = precision == "bfloat16"
         if TRIAL_STEP not in observation_space.spaces:
             raise UserError(
                 f"the memo policy needs the sensor {TRIAL_STEP!r}, which is not observed; "
@@ -61,7 +84,7 @@ class MemoPolicy(nn.Module, Policy):
         self.network = MemoNetwork(
             observation_space, get_num_actions(action_space), encoder, memory
         )
-        self._cache: Cache | None = None
+        self._cache: ActingCache | None = None
 
     @classmethod
     def from_config(
@@ -71,7 +94,7 @@ class MemoPolicy(nn.Module, Policy):
         rl = config.habitat_baselines.rl
         encoder = EncoderConfig(**dict(OmegaConf.create(rl.encoder)))
         memory = MemoryConfig(**dict(OmegaConf.create(rl.memory)))
-        return cls(observation_space, action_space, encoder, memory)
+        return cls(observation_space, action_space, encoder, memory, precision_of(rl))
 
     # Acting -------------------------------------------------------------------------------------
 
@@ -112,15 +135,30 @@ class MemoPolicy(nn.Module, Policy):
         cache = self._acting_cache(len(trial_starts))
         if bool(trial_starts.any()):
             cache.reset(trial_starts)
-        features = self.network.features(observations)
+        features = self._features(observations)
         tokens = self.network.tokens(features, observations, prev_actions, episode_starts)
-        return self.network.heads(self.network.memory.step(tokens, cache))
+        with self._autocast():
+            remembered = self.network.memory.step(tokens, cache, episode_starts)
+        return self.network.heads(remembered.float())
 
-    def _acting_cache(self, num_envs: int) -> Cache:
+    def _autocast(self) -> torch.autocast:
+        device = self.network.critic.weight.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self._low_precision)
+
+    def _features(self, observations: dict[str, Tensor]) -> Tensor:
+        """Visual features [*, F], float32 as the batch contract has them."""
+        with self._autocast():
+            return self.network.features(observations).float()
+
+    def _acting_cache(self, num_envs: int) -> ActingCache:
         if self._cache is None or len(self._cache.steps) != num_envs:
-            weight = self.network.critic.weight
-            self._cache = self.network.memory.new_cache(num_envs, weight.device, weight.dtype)
+            device = self.network.critic.weight.device
+            self._cache = self.network.memory.new_cache(num_envs, device, self._cache_dtype)
         return self._cache
+
+    @property
+    def _cache_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self._low_precision else self.network.critic.weight.dtype
 
     def forget(self) -> None:
         """Drop the acting memory of all environments."""
@@ -130,11 +168,12 @@ class MemoPolicy(nn.Module, Policy):
         """Memory in use; None before the first step."""
         if self._cache is None:
             return None
-        config, element = self.network.memory.config, self.network.critic.weight.element_size()
+        config = self.network.memory.config
+        step_bytes = 2 * config.layers * config.width * self._cache_dtype.itemsize
         return ContextUse(
             tokens=self._cache.tokens_in_use(),
             kv_bytes=self._cache.bytes_in_use(),
-            full_context_kv_bytes=self._cache.steps * (2 * config.layers * config.width * element),
+            full_context_kv_bytes=self._cache.steps * step_bytes,
         )
 
     # Learning -----------------------------------------------------------------------------------
@@ -149,12 +188,15 @@ class MemoPolicy(nn.Module, Policy):
         """Log-probabilities, values and entropy of the steps in the losses, with gradients."""
         start = 0 if context_encoder_gradients else batch.loss_start
         recent = {k: v[:, start:] for k, v in batch.observations.items()}
-        features = torch.cat([batch.features[:, :start], self.network.features(recent)], dim=1)
+        features = torch.cat([batch.features[:, :start], self._features(recent)], dim=1)
         tokens = self.network.tokens(
             features, batch.observations, batch.prev_actions, batch.episode_starts
         )
-        remembered = self.network.memory(tokens, segment_length)
-        projected = self.network.output_projection(batch.in_loss(remembered))
+        with self._autocast():
+            remembered, memory_loss = self.network.memory.encode(
+                tokens, segment_length, batch.episode_starts
+            )
+        projected = self.network.output_projection(batch.in_loss(remembered).float())
         logits, values = self.network.act_and_value(projected)
         log_probs = logits.log_softmax(-1)
         taken = batch.in_loss(batch.actions)[..., None]
@@ -163,6 +205,7 @@ class MemoPolicy(nn.Module, Policy):
             values=values,
             entropy=-(log_probs.exp() * log_probs).sum(-1),
             auxiliary_logits=self.network.predict(projected),
+            memory_loss=None if memory_loss is None else memory_loss.float(),
         )
 
     @torch.inference_mode()
@@ -178,15 +221,14 @@ class MemoPolicy(nn.Module, Policy):
         for start in range(0, storage.steps, chunk):
             window = slice(start, min(start + chunk, storage.steps))
             observations = {k: v[:, window] for k, v in storage.observations.items()}
-            features = self.network.features(observations)
+            features = self._features(observations)
             storage.features[:, window] = features
+            starts = storage.episode_starts[:, window]
             tokens = self.network.tokens(
-                features,
-                observations,
-                storage.prev_actions[:, window],
-                storage.episode_starts[:, window],
+                features, observations, storage.prev_actions[:, window], starts
             )
-            remembered = self.network.memory.extend(tokens, cache)
+            with self._autocast():
+                remembered = self.network.memory.extend(tokens, cache, starts)
             if values:
-                storage.values[:, window] = self.network.heads(remembered)[1]
+                storage.values[:, window] = self.network.heads(remembered.float())[1]
         self.train(was_training)

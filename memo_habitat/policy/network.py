@@ -7,10 +7,12 @@ import math
 import torch
 from gym import spaces
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
+from memo_habitat.memory.interface import TrialMemory
 from memo_habitat.memory.stack import build
 from memo_habitat.policy.encoders import build_encoder
 
@@ -32,12 +34,13 @@ class MemoNetwork(nn.Module):
         self.auxiliary_sensor = encoder.auxiliary_sensor
         self.state_sensors = tuple(encoder.state_sensors)
         self.visual_encoder = build_encoder(encoder, observation_space)
+        self._images_per_piece = encoder.images_per_piece if memory.activation_checkpointing else 0
         self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
         state_width = sum(_width(observation_space, uuid) for uuid in self.state_sensors)
         self.action_embedding = nn.Embedding(num_actions, _ACTION_EMBEDDING)
         token_inputs = self.feature_width + state_width + _ACTION_EMBEDDING + 1
         self.token_projection = nn.Linear(token_inputs, memory.width)
-        self.memory = build(memory)
+        self.memory: TrialMemory = build(memory)
         self.output_projection = nn.Sequential(
             nn.Linear(memory.width, memory.width), nn.GELU(approximate="tanh")
         )
@@ -55,9 +58,24 @@ class MemoNetwork(nn.Module):
         if self.visual_encoder is None:
             lead = observations[self.state_sensors[0]].shape[:-1]
             return torch.zeros((*lead, 0), device=self.critic.weight.device)
-        goal = observations[self.goal_sensor].float()
-        out: Tensor = self.visual_encoder(observations[self.camera], goal)
+        images, goal = observations[self.camera], observations[self.goal_sensor].float()
+        if self._images_per_piece and torch.is_grad_enabled():
+            return self._features_in_pieces(self.visual_encoder, images, goal)
+        out: Tensor = self.visual_encoder(images, goal)
         return out
+
+    def _features_in_pieces(self, encoder: nn.Module, images: Tensor, goal: Tensor) -> Tensor:
+        """The same, with the activations of one piece at a time, recomputed for its gradient."""
+        flat, goals = images.flatten(0, -4), goal.flatten(0, -2)
+        pieces = zip(
+            flat.split(self._images_per_piece), goals.split(self._images_per_piece), strict=True
+        )
+        # Encoders draw nothing at random: no generator has to be wound back.
+        encoded = [
+            checkpoint(encoder, image, wanted, use_reentrant=False, preserve_rng_state=False)
+            for image, wanted in pieces
+        ]
+        return torch.cat(encoded).unflatten(0, images.shape[:-3])
 
     def tokens(
         self,

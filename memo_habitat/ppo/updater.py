@@ -98,12 +98,15 @@ class MemoPPO(Updater):
         entropy = out.entropy.mean()
         loss = surrogate.loss + cfg.value_loss_coef * value_error - cfg.entropy_coef * entropy
         auxiliary = self._auxiliary_loss(batch, out)
-        loss = loss + cfg.auxiliary_coef * auxiliary
+        memory_loss = torch.zeros_like(entropy) if out.memory_loss is None else out.memory_loss
+        memory_coef = self.policy.network.memory.config.memory_loss_coef
+        loss = loss + cfg.auxiliary_coef * auxiliary + memory_coef * memory_loss
         (share * loss).backward()  # type: ignore[no-untyped-call]
         return {
             "value_loss": value_error.item(),
             "action_loss": surrogate.loss.item(),
             "auxiliary_loss": auxiliary.item(),
+            "memory_loss": memory_loss.item(),
             "dist_entropy": entropy.item(),
             "clip_fraction": surrogate.clip_fraction.item(),
             "approx_kl": surrogate.approx_kl.item(),

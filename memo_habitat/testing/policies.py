@@ -28,7 +28,12 @@ def observation_space(side: int = 16) -> spaces.Dict:
 
 
 def small_policy(
-    kind: str = "memo", encoder: str = "cnn", auxiliary_sensor: str = "", **memory: object
+    kind: str = "memo",
+    encoder: str = "cnn",
+    auxiliary_sensor: str = "",
+    precision: str = "float32",
+    images_per_piece: int = 1024,
+    **memory: object,
 ) -> MemoPolicy:
     """A policy of a few thousand weights; `memory` overrides its sizes."""
     sizes: dict[str, object] = {
@@ -43,8 +48,15 @@ def small_policy(
     return MemoPolicy(
         observation_space(),
         spaces.Discrete(NUM_ACTIONS),
-        EncoderConfig(kind=encoder, features=8, base_channels=4, auxiliary_sensor=auxiliary_sensor),
+        EncoderConfig(
+            kind=encoder,
+            features=8,
+            base_channels=4,
+            images_per_piece=images_per_piece,
+            auxiliary_sensor=auxiliary_sensor,
+        ),
         MemoryConfig(kind=kind, **sizes),  # type: ignore[arg-type]
+        precision,
     )
 
 

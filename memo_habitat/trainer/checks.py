@@ -8,10 +8,12 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.checks import check_config
 from memo_habitat.memory.variants import VARIANTS
-from memo_habitat.policy.encoders import check_kind
+from memo_habitat.policy.encoders import check_encoder
+from memo_habitat.policy.memo_policy import check_precision, precision_of
 from memo_habitat.trainer.checkpoints import RESUME_STATE
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
@@ -22,6 +24,12 @@ _FIXED = {
     "ddppo.pretrained": False,
     "ddppo.pretrained_encoder": False,
     "ppo.use_double_buffered_sampler": False,
+}
+# Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
+# changed when a training goes on, and in the evaluation of a checkpoint.
+RUNTIME_KEYS = {
+    "memory": ("token_budget", "activation_checkpointing", "compile"),
+    "encoder": ("images_per_piece",),
 }
 
 
@@ -34,6 +42,7 @@ def check_training_config(config: DictConfig) -> None:
     check_model_config(config)
     _check_trainer_keys(config)
     trial_steps = config.habitat.task.trial_steps
+    _check_token_budget(MemoryConfig(**config.habitat_baselines.rl.memory), trial_steps)
     updates = config.habitat_baselines.rl.ppo.updates_per_trial
     if updates < 1 or trial_steps % updates:
         divisors = [d for d in range(1, trial_steps + 1) if trial_steps % d == 0]
@@ -59,16 +68,15 @@ def check_training_config(config: DictConfig) -> None:
 
 def check_model_config(config: DictConfig) -> None:
     """Refuse a memory that could not be built."""
-    memory = config.habitat_baselines.rl.memory
-    variant = VARIANTS.get(memory.kind)
-    summarises = variant is not None and variant.summarises
-    if summarises and memory.summary_length >= memory.segment_length:
-        raise UserError(
-            f"habitat_baselines.rl.memory.summary_length={memory.summary_length} must be less than "
-            f"segment_length={memory.segment_length}: a summary is shorter than what it sums up"
-        )
-    check_config(MemoryConfig(**memory))
-    check_kind(config.habitat_baselines.rl.encoder.kind)
+    rl = config.habitat_baselines.rl
+    try:
+        check_config(MemoryConfig(**rl.memory))
+    except UserError as error:
+        # It names the fields of the memory ("memory width 3 ..."): here by their keys.
+        named = str(error).replace("memory ", "habitat_baselines.rl.memory.", 1)
+        raise UserError(named) from error
+    check_encoder(EncoderConfig(**rl.encoder))
+    check_precision(precision_of(rl))
 
 
 def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
@@ -76,12 +84,33 @@ def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
     for part in ("memory", "encoder"):
         wanted, had = config.habitat_baselines.rl[part], saved.habitat_baselines.rl[part]
         for key in had:
-            if key in wanted and wanted[key] != had[key]:
+            if key in wanted and key not in RUNTIME_KEYS[part] and wanted[key] != had[key]:
                 raise UserError(
                     f"habitat_baselines.rl.{part}.{key}={wanted[key]}, but the training in "
                     f"{config.habitat_baselines.checkpoint_folder} has {had[key]}: go on "
                     "with that, or choose another folder"
                 )
+
+
+def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
+    """Refuse to train under a budget that acting would have to drop tokens for.
+
+    The training pass would attend to what acting had dropped: the policy that is improved would
+    not be the one that acted.
+    """
+    if memory.token_budget == 0:
+        return
+    needed = trial_steps
+    if VARIANTS[memory.kind].summarises:
+        # Acting always leaves room for a whole segment.
+        closed = (trial_steps - 1) // memory.segment_length
+        needed = closed * memory.summary_length + memory.segment_length
+    if needed > memory.token_budget:
+        raise UserError(
+            f"habitat_baselines.rl.memory.token_budget={memory.token_budget} is less than the "
+            f"{needed} tokens of a trial of {trial_steps} steps: train with 0 (no limit), and give "
+            "the budget when evaluating"
+        )
 
 
 def _check_trainer_keys(config: DictConfig) -> None:

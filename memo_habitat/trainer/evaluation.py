@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from memo_habitat.config.sensors import OracleActionSensorConfig
 from memo_habitat.config.task import EpisodeRecordConfig
+from memo_habitat.trainer.checks import RUNTIME_KEYS
 
 
 def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictConfig:
@@ -14,7 +15,8 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
 
     Args:
         config: the config given; everything but the model comes from it.
-        trained: the config in the checkpoint, from which the model comes; None without one.
+        trained: the config in the checkpoint, from which the model comes; None without one. How
+            the model is run (`RUNTIME_KEYS`), such as its token budget, comes from `config`.
     """
     config = config.copy()
     baselines = config.habitat_baselines
@@ -32,7 +34,7 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
             )
         if trained is not None:
             for part in ("memory", "encoder", "policy"):
-                baselines.rl[part] = OmegaConf.merge(
-                    baselines.rl[part], trained.habitat_baselines.rl[part]
-                )
+                own, had = baselines.rl[part], trained.habitat_baselines.rl[part]
+                kept = {key: own[key] for key in RUNTIME_KEYS.get(part, ()) if key in own}
+                baselines.rl[part] = OmegaConf.merge(own, had, kept)
     return config

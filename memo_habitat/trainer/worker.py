@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gym
+import numpy as np
 from habitat.gym import make_gym_from_config
 from omegaconf import DictConfig
 
@@ -15,6 +16,9 @@ from memo_habitat.errors import UserError
 from memo_habitat.register import register_environment
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.task.episode import house_of
+
+# The sensor whose observation is filled in here (uuid).
+LAST_REWARD = "last_reward"
 
 
 def make_env(config: DictConfig, death_note: str) -> gym.Env:
@@ -30,19 +34,33 @@ def make_env(config: DictConfig, death_note: str) -> gym.Env:
 
 
 class TrialEnv(gym.Wrapper):
-    """Answers what an evaluation asks about trials, and leaves behind what kills the worker."""
+    """Answers what an evaluation asks about trials, and leaves behind what kills the worker.
+
+    It also tells the last reward, which is known only after the observation was made.
+    """
 
     def __init__(self, env: gym.Env, death_note: str) -> None:
         super().__init__(env)
         self._death_note = death_note
+        self._last_reward = 0.0
 
     def step(self, action: Any) -> Any:
         """One step of the environment."""
-        return _noted(self._death_note, lambda: self.env.step(action))
+        observation, reward, done, info = _noted(self._death_note, lambda: self.env.step(action))
+        self._last_reward = float(reward)
+        return self._with_last_reward(observation), reward, done, info
 
     def reset(self, **kwargs: Any) -> Any:
-        """The first observation of the next episode."""
-        return _noted(self._death_note, lambda: self.env.reset(**kwargs))
+        """The first observation of the next episode, which may be a trial's first."""
+        observation = _noted(self._death_note, lambda: self.env.reset(**kwargs))
+        return self._with_last_reward(observation)
+
+    def _with_last_reward(self, observation: Any) -> Any:
+        if LAST_REWARD not in observation:
+            return observation
+        if self.habitat_env.task.trial.steps == 0:
+            self._last_reward = 0.0
+        return {**observation, LAST_REWARD: np.array([self._last_reward], dtype=np.float32)}
 
     def arrangements(self) -> list[tuple[str, str]]:
         """The (house, arrangement) pairs that can be played here, in the data set's order."""

@@ -91,7 +91,7 @@ def test_the_composed_config_is_printed(capsys):
     assert "seed: 77" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("config", ["memo", "fct"])
+@pytest.mark.parametrize("config", ["memo", "fct", "rmt", "ac", "no_iea", "lstm"])
 @pytest.mark.parametrize("homes", ["studio", "apartments"])
 def test_every_experiment_composes_with_its_memory(config, homes):
     from memo_habitat.config.compose import compose_config
@@ -145,7 +145,7 @@ BAD_INPUT = {
     "unknown option of a group": (("train", STUDIO, "habitat/task=pointnaw"), "pointnav"),
     "summary as long as its segment": (
         ("train", STUDIO, "habitat_baselines.rl.memory.summary_length=64"),
-        "summary_length=64",
+        "habitat_baselines.rl.memory.summary_length 64",
     ),
     "updates that do not divide the trial": (
         ("train", STUDIO, "habitat_baselines.rl.ppo.updates_per_trial=7"),

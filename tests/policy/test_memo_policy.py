@@ -10,6 +10,7 @@ from gym import spaces
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
+from memo_habitat.memory.variants import KINDS
 from memo_habitat.policy.memo_policy import MemoPolicy
 from memo_habitat.testing.policies import (
     act_trial,
@@ -19,12 +20,10 @@ from memo_habitat.testing.policies import (
     small_policy,
 )
 
-KINDS = ["memo", "fct"]
 
-
-def acted(kind, steps=11, envs=3, encoder="cnn", seed=0):
+def acted(kind, steps=11, envs=3, encoder="cnn", seed=0, **options):
     torch.manual_seed(seed)
-    policy = small_policy(kind, encoder).eval()
+    policy = small_policy(kind, encoder, **options).eval()
     storage = new_storage(policy, envs, trial_steps=16)
     act_trial(policy, storage, steps)
     return policy, storage
@@ -130,3 +129,87 @@ def test_observations_without_the_trial_step_are_refused():
             EncoderConfig(kind="blind", state_sensors=["gps"]),
             MemoryConfig(),
         )
+
+
+def decided(policy):
+    """Let the heads tell steps apart: they start nearly alike, which any precision gives."""
+    with torch.no_grad():
+        policy.network.actor.weight.mul_(100.0)
+        policy.network.critic.weight.mul_(100.0)
+    return policy
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_acts_trains_and_refreshes_within_2e_2_of_float32(kind):
+    exact, storage = acted(kind, steps=14)
+    low = small_policy(kind, precision="bfloat16").eval()
+    low.load_state_dict(decided(exact).state_dict())
+    batch = next(storage.minibatches(1))
+    expected = exact.evaluate_trials(batch, None, True)
+    trained = low.evaluate_trials(batch, None, True)
+    assert expected.log_probs.std() > 0.05
+    assert expected.values.std() > 0.01
+    torch.testing.assert_close(trained.log_probs, expected.log_probs, atol=2e-2, rtol=0)
+    for part in (trained.log_probs, trained.values, trained.entropy):
+        assert part.dtype == torch.float32
+    taken = []
+    with torch.inference_mode():
+        for step in range(batch.steps):
+            seen = {name: value[:, step] for name, value in batch.observations.items()}
+            starts, previous = batch.episode_starts[:, step], batch.prev_actions[:, step]
+            logits, _ = low._step(seen, previous, starts)
+            assert logits.dtype == torch.float32
+            taken.append(logits.log_softmax(-1).gather(-1, batch.actions[:, step, None]))
+    torch.testing.assert_close(torch.cat(taken, dim=1), expected.log_probs, atol=2e-2, rtol=0)
+    refreshed = []
+    for policy in (exact, low):
+        policy.refresh(storage, chunk=5, values=True)
+        refreshed.append(storage.values[:, : storage.steps].clone())
+    torch.testing.assert_close(*refreshed, atol=2e-2, rtol=0)
+
+
+def test_bfloat16_halves_the_cache():
+    used = []
+    for precision in ("float32", "bfloat16"):
+        policy, _ = acted("memo", precision=precision)
+        use = policy.context_use()
+        used.append((use.kv_bytes, use.full_context_kv_bytes))
+    for exact, low in zip(*used, strict=True):
+        assert torch.equal(exact, 2 * low)
+        assert (low > 0).all()
+
+
+def gradients(policy, batch):
+    out = policy.evaluate_trials(batch, None, True)
+    (out.log_probs.mean() + out.values.square().mean()).backward()
+    return [out.log_probs, out.values, *(p.grad for p in policy.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "resnet18"])
+@pytest.mark.parametrize("kind", ["memo", "lstm"])
+def test_images_encoded_in_pieces_give_the_same_outputs_and_gradients(kind, encoder):
+    plain, storage = acted(kind, encoder=encoder)
+    pieces = small_policy(kind, encoder, images_per_piece=7).eval()
+    pieces.network._images_per_piece = 7  # what the memory's activation_checkpointing turns on
+    pieces.load_state_dict(plain.state_dict())
+    batch = next(storage.minibatches(1))
+    for expected, actual in zip(gradients(plain, batch), gradients(pieces, batch), strict=True):
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_activations_of_one_piece_of_images_are_there_at_a_time():
+    policy, storage = acted("memo", images_per_piece=7, activation_checkpointing=True)
+    sizes = []
+    policy.network.visual_encoder.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0]))
+    )
+    batch = next(storage.minibatches(1))
+    out = policy.evaluate_trials(batch, None, True)
+    assert sizes == [7, 7, 7, 7, 5]
+    out.values.mean().backward()  # recomputed there, piece by piece, since nothing was kept
+    assert sorted(sizes[5:]) == [5, 7, 7, 7, 7]
+
+
+def test_an_unknown_precision_is_named():
+    with pytest.raises(UserError, match="precision='float16': choose one of float32, bfloat16"):
+        small_policy(precision="float16")

@@ -64,6 +64,23 @@ def test_the_auxiliary_sensor_is_learned_from_the_loss_alone():
     assert "found" not in policy.network.state_sensors
 
 
+def test_the_memory_loss_is_learned_with_its_weight_and_is_zero_where_there_is_none():
+    falls = {}
+    for coef in (0.0, 1.0):
+        policy, storage = collected(memory_loss="reconstruction", memory_loss_coef=coef)
+        config = MemoPPOConfig(
+            ppo_epoch=1, num_mini_batch=1, lr=1e-2, value_loss_coef=0.0, entropy_coef=0.0
+        )
+        storage.advantages.fill_(0.0)  # nothing else to learn
+        updater = MemoPPO(policy, config)
+        losses = [updater.update(storage)["memory_loss"] for _ in range(20)]
+        falls[coef] = losses[-1] / losses[0]
+    assert falls[1.0] < 0.7
+    assert falls[0.0] == pytest.approx(1.0)
+    _, means = updated(*collected("fct"))
+    assert means["memory_loss"] == 0.0
+
+
 def test_the_optimiser_resumes_exactly():
     policy, storage = collected()
     updater = MemoPPO(policy, MemoPPOConfig(ppo_epoch=1, num_mini_batch=1))

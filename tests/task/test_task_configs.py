@@ -97,6 +97,7 @@ def test_measures_and_sensors_have_the_names_of_the_specification(composed):
         "compass",
         "trial_step",
         "target_found",
+        "last_reward",
         "oracle_action",
     }
 

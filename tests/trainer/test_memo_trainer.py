@@ -25,7 +25,12 @@ from memo_habitat.trainer.checkpoints import (
     read_resume_state,
     replace_resume_config,
 )
-from memo_habitat.trainer.checks import check_training_config
+from memo_habitat.trainer.checks import (
+    check_model_config,
+    check_resumed_model,
+    check_training_config,
+)
+from memo_habitat.trainer.evaluation import evaluation_config
 from memo_habitat.trainer.memo_trainer import MemoTrainer
 
 TRIAL, UPDATES, ENVS = 8, 2, 2
@@ -306,8 +311,11 @@ def test_what_tensorboard_gets(train):
         ("rl.ddppo.train_encoder", False, "train_encoder=False"),
         ("rl.ppo.use_double_buffered_sampler", True, "use_double_buffered_sampler=True"),
         ("rl.encoder.kind", "vit", "encoder.kind='vit'"),
-        ("rl.memory.summary_length", 4, "summary_length=4"),
+        ("rl.memory.summary_length", 4, r"rl\.memory\.summary_length 4"),
         ("rl.memory.kind", "rnn", "rnn"),
+        ("rl.memory.top_k", -1, r"rl\.memory\.top_k is -1"),
+        ("rl.precision", "float16", "rl.precision='float16': choose one of float32, bfloat16"),
+        ("rl.encoder.images_per_piece", 0, "images_per_piece=0"),
         ("rl.ppo.updates_per_trial", 3, "updates_per_trial=3: try 1, 2, 4"),
     ],
 )
@@ -320,6 +328,48 @@ def test_what_cannot_be_trained_is_named_before_anything_starts(
         OmegaConf.update(config.habitat_baselines, key, value)
     with pytest.raises(UserError, match=named):
         check_training_config(config)
+
+
+@pytest.mark.parametrize(("kind", "needed"), [("memo", 10), ("fct", 16)])
+def test_training_needs_a_token_budget_that_drops_nothing(composed, tmp_path, kind, needed):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+        # Three summaries of 2 tokens and a segment of 4 steps, or 16 steps.
+        config.habitat.task.trial_steps = 16
+        config.habitat_baselines.rl.memory.kind = kind
+        config.habitat_baselines.rl.memory.token_budget = needed
+        check_training_config(config)
+        config.habitat_baselines.rl.memory.token_budget = needed - 1
+    with pytest.raises(UserError, match=f"token_budget={needed - 1} is less than the {needed}"):
+        check_training_config(config)
+
+
+def test_how_the_model_is_run_may_change_when_going_on(train, composed):
+    train(32, at={13: interrupt})
+    saved = read_resume_state(train.folder / "checkpoints")["config"]
+    config = composed.copy()
+    with read_write(config):
+        config.habitat_baselines.rl.memory.activation_checkpointing = True
+        config.habitat_baselines.rl.encoder.images_per_piece = 5
+    check_resumed_model(config, saved)
+
+
+def test_an_evaluation_takes_the_model_from_the_checkpoint_and_its_token_budget_from_the_user(
+    composed,
+):
+    given = composed.copy()
+    with read_write(given):
+        given.habitat_baselines.rl.memory.token_budget = 300
+        given.habitat_baselines.rl.memory.width = 64
+    memory = evaluation_config(given, composed).habitat_baselines.rl.memory
+    assert (memory.token_budget, memory.width) == (300, 16)
+    given = OmegaConf.create(OmegaConf.to_container(given))
+    del given.habitat_baselines.rl.memory.token_budget  # a run of before there was one
+    del given.habitat_baselines.rl.precision
+    older = evaluation_config(given, given)
+    assert older.habitat_baselines.rl.memory.width == 64
+    check_model_config(older)
 
 
 def test_full_context_may_have_any_summary_length(composed, tmp_path):

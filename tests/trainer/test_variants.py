@@ -1,0 +1,83 @@
+"""Every memory trains in the studios and is evaluated from its checkpoint: a few updates."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from memo_habitat import launch
+
+SIZES = (
+    "habitat.task.trial_steps=32",
+    "habitat.environment.max_episode_steps=10",
+    "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor.width=32",
+    "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor.height=32",
+    "habitat_baselines.num_environments=1",
+    "habitat_baselines.num_checkpoints=1",
+    "habitat_baselines.total_num_steps=64",
+    "habitat_baselines.rl.ppo.ppo_epoch=1",
+    "habitat_baselines.rl.memory.width=32",
+    "habitat_baselines.rl.memory.hidden=64",
+    "habitat_baselines.rl.memory.segment_length=8",
+    "habitat_baselines.rl.memory.summary_length=4",
+    "habitat_baselines.rl.encoder.features=16",
+)
+MEMORY = "habitat_baselines.rl.memory"
+CHECKPOINTING = (f"{MEMORY}.activation_checkpointing=true", f"{MEMORY}.depth_dropout=0.1")
+CASES = {
+    "rmt": ("rmt", ()),
+    "ac": ("ac", (f"{MEMORY}.detach_probability=0.5",)),
+    "no_iea": ("no_iea", CHECKPOINTING),
+    "lstm": ("lstm", ()),
+    "memo in bfloat16 with a memory loss": (
+        "memo",
+        ("habitat_baselines.rl.precision=bfloat16", f"{MEMORY}.memory_loss=prediction"),
+    ),
+    "memo at once": ("memo", (f"{MEMORY}.memory_form=kv", f"{MEMORY}.top_k=6", *CHECKPOINTING)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(tmp_path, monkeypatch):
+    """Environments as threads: starting processes takes longer than the training."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HABITAT_ENV_DEBUG", "1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "options"), CASES.values(), ids=list(CASES))
+def test_it_trains_and_is_evaluated(kind, options):
+    run, config = launch.start_training(f"extobjnav/{kind}_studio", (*SIZES, *options))
+    assert launch.train(run, config)
+    rows = [json.loads(line) for line in run.progress_file.read_text().splitlines()]
+    assert [row["steps"] for row in rows] == [16, 32, 48, 64]
+    learner = rows[-1]["learner"]
+    assert all(math.isfinite(value) for value in learner.values())
+    assert (learner["memory_loss"] > 0) == (f"{MEMORY}.memory_loss=prediction" in options)
+    size = launch.EvalOptions(
+        trials=1, steps=24, overrides=("habitat_baselines.num_environments=1",)
+    )
+    records = launch.evaluate(run, size) / "records.jsonl"
+    episodes = [json.loads(line) for line in records.read_text().splitlines()]
+    assert episodes[-1]["trial_step_end"] == 24
+    assert all(episode["kv_bytes"] > 0 for episode in episodes)
+
+
+@pytest.mark.slow
+def test_a_trained_checkpoint_is_evaluated_under_a_token_budget():
+    run, config = launch.start_training("extobjnav/memo_studio", SIZES)
+    launch.train(run, config)
+    used = {}
+    for budget in (0, 12):
+        options = launch.EvalOptions(
+            trials=1,
+            steps=40,
+            name=f"budget-{budget}",
+            overrides=(f"{MEMORY}.token_budget={budget}", "habitat_baselines.num_environments=1"),
+        )
+        records = launch.evaluate(run, options) / "records.jsonl"
+        episodes = [json.loads(line) for line in records.read_text().splitlines()]
+        used[budget] = max(episode["context_tokens"] for episode in episodes)
+    assert used[12] <= 12 < used[0]
