@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from memo_habitat.memory.attention import Sink
-from memo_habitat.memory.ledger import Pass, Stripe, new_ledger
+from memo_habitat.memory.ledger import Pass, new_ledger
 from memo_habitat.memory.rotary import RotaryTable, Rotation
 
 
@@ -49,10 +49,10 @@ class SegmentsAtOnce:
         segments = zip(*(torch.split(x, self._sizes, dim=2) for x in (q, k, v)), strict=True)
         for index, (own_q, own_k, own_v) in enumerate(segments):
             size = self._sizes[index]
-            stripe = Stripe(0, size, 1 + index * self._summary)
+            held = 1 + index * self._summary
             final = index + 1 == len(self._sizes)
             kept = slice(size if final else size - self._summary, size)
-            outputs.append(ledger.attend(own_q, own_k, own_v, sink, Pass((stripe,), kept)))
+            outputs.append(ledger.attend(own_q, own_k, own_v, sink, Pass(held, kept)))
         return torch.cat(outputs, dim=2)
 
 
@@ -100,7 +100,7 @@ class _Packed:
     def attend(self, flat: list[Tensor], sink: Sink) -> Tensor:
         """flat: queries, keys and values [B * T, H, dh]. Returns those of `places`."""
         q, k, v = (x[self._index].transpose(1, 2) for x in flat)
-        what = Pass((Stripe(0, q.shape[2], 1),), slice(0, 0))
+        what = Pass(1, slice(0, 0))
         attended = new_ledger(q, 1, top_k=0).attend(q, k, v, sink, what)
         return attended.transpose(1, 2)[self._real]
 

@@ -45,12 +45,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Part:
 
 def merge(first: Part, second: Part) -> Part:
     """The attention over the keys of both; reuses the memory of the first."""
-    log_sum = torch.logaddexp(first.log_sum, second.log_sum)
-    first_share, second_share = (
-        (part.log_sum - log_sum).exp_().unsqueeze(-1) for part in (first, second)
-    )
-    output = first.output.mul_(first_share).add_(second.output * second_share)
-    return Part(output, log_sum)
+    share = torch.sigmoid(second.log_sum - first.log_sum).unsqueeze(-1).to(second.output.dtype)
+    output = first.output.lerp_(second.output, share)
+    return Part(output, torch.logaddexp(first.log_sum, second.log_sum))
 
 
 def gradients(

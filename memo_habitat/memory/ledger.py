@@ -1,7 +1,7 @@
 """What a training pass remembers of earlier segments: one layer's keys and values, in the graph.
 
-New tokens come in stripes. A token attends to the first slots of the ledger, as many as its stripe
-holds, and causally to its own stripe. Slot 0 is the attention sink's.
+The new tokens of a pass attend to the ledger's slots, as many as the pass says, and causally to
+each other. Slot 0 is the attention sink's.
 """
 
 from __future__ import annotations
@@ -16,22 +16,16 @@ from memo_habitat.memory.attention import Sink, causal_attention
 from memo_habitat.memory.retrieval import causal_mask, retrieve
 
 
-class Stripe(NamedTuple):
-    """The new tokens start .. stop - 1, which see the ledger's first `held` slots."""
-
-    start: int
-    stop: int
-    held: int
-
-
 class Pass(NamedTuple):
     """What one pass does with its T new tokens.
 
-    kept: the new tokens that become the ledger's next slots.
+    held: the ledger's first slots, which all new tokens see. kept: the new tokens that become its
+    next slots. summary: the first new tokens, where they are the newest summary.
     """
 
-    stripes: tuple[Stripe, ...]
+    held: int
     kept: slice
+    summary: int = 0
 
 
 class Ledger(Protocol):
@@ -40,7 +34,7 @@ class Ledger(Protocol):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, sink: Sink, what: Pass) -> Tensor:
         """Attention of the new tokens, with gradients to everything they see.
 
-        k, v: [B, H, T, dh]; q: [B, H, Tq, dh] of the last tokens, whole stripes of them.
+        k, v: [B, H, T, dh]; q: [B, H, Tq, dh] of all tokens, or of all behind the summary.
         Returns [B, H, Tq, dh].
         """
 
@@ -66,24 +60,19 @@ class PlainLedger:
             if not kept:
                 kept.append(slot.to(k.dtype).expand(len(k), -1, -1, -1))
             kept.append(new[:, :, what.kept])
-        keys, values = torch.cat(self._keys, dim=2), torch.cat(self._values, dim=2)
-        first = k.shape[2] - q.shape[2]
-        outputs = []
-        for start, stop, held in what.stripes:
-            if start < first:
-                continue
-            seen_keys = torch.cat([keys[:, :, :held], k[:, :, start:stop]], dim=2)
-            seen_values = torch.cat([values[:, :, :held], v[:, :, start:stop]], dim=2)
-            queries = q[:, :, start - first : stop - first]
-            mask = None
-            if self._top_k:
-                mask = self._retrieved(queries, seen_keys, held)
-            outputs.append(causal_attention(queries, seen_keys, seen_values, mask))
-        return torch.cat(outputs, dim=2)
+        held_keys, held_values = (
+            torch.cat(kept, dim=2)[:, :, : what.held] for kept in (self._keys, self._values)
+        )
+        keys, values = torch.cat([held_keys, k], dim=2), torch.cat([held_values, v], dim=2)
+        mask = self._retrieved(q, keys, what) if self._top_k else None
+        return causal_attention(q, keys, values, mask)
 
-    def _retrieved(self, q: Tensor, k: Tensor, held: int) -> Tensor:
+    def _retrieved(self, q: Tensor, k: Tensor, what: Pass) -> Tensor:
         slots = torch.arange(k.shape[2], device=k.device)
-        candidates = (slots >= 1) & (slots < held)  # neither the sink nor the own stripe
+        places = slots[-q.shape[2] :, None]
+        # Neither the sink nor the own segment; of a summary's tokens, nor their own summary.
+        behind = places >= what.held + what.summary
+        candidates = (slots >= 1) & (slots < what.held + what.summary * behind)
         visible = causal_mask(q.shape[2], k.shape[2], k.device)
         return retrieve(q, k, visible, candidates, self._top_k)
 
@@ -150,65 +139,40 @@ class _LedgerAttention(torch.autograd.Function):
         buffers: _Buffers,
         what: Pass,
     ) -> tuple[Tensor, Tensor]:
+        start = k.shape[2] - q.shape[2]
+        ctx.held = what.held + start
+        ctx.kept, ctx.buffers = what.kept, buffers
         ctx.kept_slots = slice(buffers.length, buffers.length + k[:, :, what.kept].shape[2])
         buffers.write(k[:, :, what.kept], v[:, :, what.kept])
-        parts = []
-        first = k.shape[2] - q.shape[2]
-        for start, stop, held in what.stripes:
-            if start < first:
-                continue
-            queries, own = q[:, :, start - first : stop - first], slice(start, stop)
-            parts.append(
-                kernels.merge(
-                    kernels.attend(queries, k[:, :, own], v[:, :, own], causal=True),
-                    kernels.attend(
-                        queries,
-                        buffers.keys[:, :, :held],
-                        buffers.values[:, :, :held],
-                        causal=False,
-                    ),
-                )
-            )
-        whole = _joined(parts)
+        whole = kernels.merge(
+            kernels.attend(q, k[:, :, start:], v[:, :, start:], causal=True),
+            kernels.attend(
+                q, buffers.keys[:, :, : ctx.held], buffers.values[:, :, : ctx.held], causal=False
+            ),
+        )
         ctx.save_for_backward(q, k, v, *whole)
-        ctx.buffers, ctx.what = buffers, what
         return whole.output, chain.new_empty(0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
         q, k, v, *whole = ctx.saved_tensors
-        buffers, kept = ctx.buffers, ctx.what.kept
-        held_grads = buffers.grads()
-        grad_q = torch.empty_like(q)
-        grad_k, grad_v = torch.zeros_like(k), torch.zeros_like(v)
-        first = k.shape[2] - q.shape[2]
-        for start, stop, held in ctx.what.stripes:
-            if start < first:
-                continue
-            rows, own = slice(start - first, stop - first), slice(start, stop)
-            part = kernels.Part(*(tensor[:, :, rows] for tensor in whole))
-            given = (grad[:, :, rows], q[:, :, rows])
-            mine = kernels.gradients(*given, k[:, :, own], v[:, :, own], part, causal=True)
-            older = kernels.gradients(
-                *given, buffers.keys[:, :, :held], buffers.values[:, :, :held], part, causal=False
-            )
-            torch.add(mine.q, older.q, out=grad_q[:, :, rows])
-            grad_k[:, :, own] += mine.k
-            grad_v[:, :, own] += mine.v
-            held_grads[0][:, :, :held] += older.k
-            held_grads[1][:, :, :held] += older.v
-        grad_k[:, :, kept] += _taken(held_grads[0], ctx.kept_slots)
-        grad_v[:, :, kept] += _taken(held_grads[1], ctx.kept_slots)
-        sink = (_taken(part, slice(0, 1)).sum(0) for part in held_grads)
-        return grad_q, grad_k, grad_v, *sink, None, None, None
-
-
-def _joined(parts: list[kernels.Part]) -> kernels.Part:
-    if len(parts) == 1:
-        return parts[0]
-    # The kernel's memory runs over tokens before heads.
-    output = torch.cat([part.output.transpose(1, 2) for part in parts], dim=1).transpose(1, 2)
-    return kernels.Part(output, torch.cat([part.log_sum for part in parts], dim=2))
+        buffers, held, start = ctx.buffers, ctx.held, k.shape[2] - q.shape[2]
+        part = kernels.Part(*whole)
+        own = kernels.gradients(grad, q, k[:, :, start:], v[:, :, start:], part, causal=True)
+        older = kernels.gradients(
+            grad, q, buffers.keys[:, :, :held], buffers.values[:, :, :held], part, causal=False
+        )
+        grads = []
+        for waiting, mine, theirs in zip(buffers.grads(), own[1:], older[1:], strict=True):
+            waiting[:, :, :held] += theirs
+            taken = _taken(waiting, ctx.kept_slots)
+            if start:
+                grads.append(torch.cat([taken, mine], dim=2))
+            else:
+                mine[:, :, ctx.kept] += taken
+                grads.append(mine)
+        sink = (_taken(waiting, slice(0, 1)).sum(0) for waiting in buffers.grads())
+        return own.q.add_(older.q), *grads, *sink, None, None, None
 
 
 def _taken(grads: Tensor, slots: slice) -> Tensor:

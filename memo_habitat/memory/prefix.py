@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from memo_habitat.memory.attention import Sink
-from memo_habitat.memory.ledger import Ledger, Pass, Stripe, new_ledger
+from memo_habitat.memory.ledger import Ledger, Pass, new_ledger
 from memo_habitat.memory.rotary import RotaryTable, Rotation
-
-_NOTHING = slice(0, 0)
 
 
 class Prefix:
@@ -26,16 +24,13 @@ class Prefix:
         self._held = 0  # summary tokens before the pass under way
         self._added = 0  # by the pass under way
         self._count = 0  # its new tokens
-        self._pass = Pass((), _NOTHING)
+        self._pass = Pass(0, slice(0, 0))
 
     def open(self, count: int, summary: int = 0) -> Prefix:
         """Begin a pass of `count` new tokens, of which the first `summary` are to be held."""
         self._held += self._added
         self._added, self._count = summary, count
-        slots = 1 + self._held
-        first = Stripe(0, summary, slots)
-        rest = Stripe(summary, count, slots + summary)
-        self._pass = Pass((first, rest) if summary else (rest,), slice(0, summary))
+        self._pass = Pass(1 + self._held, slice(0, summary), summary)
         return self
 
     def forget(self) -> None:
