@@ -37,7 +37,7 @@ lint: $(STAMP) ## ruff and mypy
 	@echo "== ruff"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== mypy"
-	@$(BIN)/mypy
+	@$(BIN)/mypy && $(BIN)/mypy --strict -p memo_habitat.memory
 
 test: lint ## lint, types and all tests: under 20 minutes on two cores
 	@echo "== tests"

@@ -72,9 +72,9 @@ def add(subjects: Subparsers) -> None:
         "--act-steps",
         default="1024,8192,32768",
         metavar="T,T",
-        help="steps of the trial around which acting is measured, or none (1024,8192,32768)",
+        help="steps of the trial after which acting is measured, or none (1024,8192,32768)",
     )
-    parser.add_argument("--act-batch", type=int, default=4, metavar="N", help="environments (4)")
+    parser.add_argument("--act-batch", type=int, default=16, metavar="N", help="environments (16)")
     parser.add_argument(
         "--precision", default="float32", metavar="P,P", help="of float32,bfloat16 (float32)"
     )

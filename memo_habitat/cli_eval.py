@@ -10,6 +10,7 @@ EXAMPLES = """
 memo-habitat eval runs/extobjnav-memo_studio-20260101-120000
 memo-habitat eval RUN --agent random --trials 3 --steps 512
 memo-habitat eval RUN --checkpoint ckpt.4 --deterministic --name greedy
+memo-habitat eval RUN --inspect-memory --name inspected
 """
 
 
@@ -26,6 +27,11 @@ def add(commands: Subparsers) -> None:
     add_evaluation_size(parser)
     parser.add_argument(
         "--deterministic", action="store_true", help="likeliest actions, not sampled"
+    )
+    parser.add_argument(
+        "--inspect-memory",
+        action="store_true",
+        help="write down where the memory attends, for the report",
     )
     parser.add_argument("--split", help="split of the data set (default: the config's, test)")
     parser.add_argument("--name", help="folder in RUN/eval (default: the agent or checkpoint)")
@@ -48,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         name=arguments.name,
         overrides=arguments.overrides,
+        inspect_memory=arguments.inspect_memory,
     )
     records = launch.evaluate(folder, options)
     print(summarise([folder.path]))

@@ -32,6 +32,7 @@ class EvalOptions:
     split: of the data set.
     name: of the evaluation's folder; None is the agent, or the checkpoint's name.
     overrides: further "key=value".
+    inspect_memory: write down where the agent's memory attends.
     """
 
     checkpoint: str | None = None
@@ -42,6 +43,7 @@ class EvalOptions:
     split: str | None = None
     name: str | None = None
     overrides: Sequence[str] = field(default_factory=tuple)
+    inspect_memory: bool = False
 
 
 def start_training(
@@ -107,6 +109,8 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     Raises:
         UserError: an unknown checkpoint or agent, or what the evaluation itself refuses.
     """
+    from omegaconf import open_dict
+
     from memo_habitat.config.compose import apply_overrides, import_habitat
 
     import_habitat()
@@ -128,6 +132,9 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     evaluator.name = name
     evaluator.output_dir = str(run.eval_dir(name).parent)
     evaluator.deterministic = options.deterministic
+    if options.inspect_memory:
+        with open_dict(evaluator):  # runs from before there was this option have no such key
+            evaluator.inspect_memory = True
     if options.trials is not None:
         evaluator.trials_per_house = _positive(options.trials, "--trials")
     if options.steps is not None:

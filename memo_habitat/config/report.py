@@ -33,6 +33,9 @@ class TrialEvaluatorConfig(EvaluatorConfig):
     camera: str = "head_rgb"
     # Metres per cell of the saved top-down maps; 0 saves none.
     map_resolution: float = 0.05
+    # True: write down where the agent's memory attends, at one step in every `inspect_every`.
+    inspect_memory: bool = False
+    inspect_every: int = 16
 
 
 def register_configs() -> None:

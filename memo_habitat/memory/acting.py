@@ -21,7 +21,11 @@ def step(backbone: Backbone, tokens: Tensor, cache: Cache, episode_starts: Tenso
     if _streams_steps(backbone):
         for rows, _ in cache.runs():
             _make_room(backbone, rows, cache)
-    encoded = _append(backbone, tokens[:, None], everyone, cache)
+    context = cache.append(everyone, 1)
+    cache.record(everyone, tokens[:, None])
+    if cache.observer is not None:
+        context = cache.observer.watch(context, cache, backbone.config)
+    encoded = backbone.push(tokens[:, None], context, 1)
     cache.count_steps(everyone, 1)
     if backbone.variant.summarises:
         for rows, steps in cache.runs():

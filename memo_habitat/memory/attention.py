@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.memory.projection import Projection
 from memo_habitat.memory.retrieval import causal_mask
 from memo_habitat.memory.rotary import RotaryTable, Rotation, rotate
 
@@ -72,8 +73,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.head_dim = config.width // config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.qkv = Projection(config.width, 3 * config.width)
+        self.out = Projection(config.width, config.width)
         self.sink_key = nn.Parameter(torch.empty(config.heads, 1, self.head_dim))
         value = torch.zeros(config.heads, 1, self.head_dim)
         if config.sink_value == "learned":

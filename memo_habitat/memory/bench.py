@@ -47,10 +47,10 @@ class BenchOptions:
     variants: names in `BENCHED`; the reference, "fct", is added where it is missing.
     steps: T of each training pass.
     batch: B of each of them, or one for all; empty: trials that make 8192 steps, at least one.
-    act_steps: steps of the trial around which acting is measured.
+    act_steps: steps of the trial after which acting is measured.
     act_batch: N, environments that act in lockstep.
     precisions: of "float32" and "bfloat16" (autocast, and the cache's dtype).
-    repeats: timed training passes of each variant, and segments acted around each of `act_steps`.
+    repeats: timed training passes of each variant, and segments acted after each of `act_steps`.
     device: of torch, where everything runs.
     base: sizes of the memory.
     """
@@ -59,7 +59,7 @@ class BenchOptions:
     steps: Sequence[int] = (4096, 16384)
     batch: Sequence[int] = ()
     act_steps: Sequence[int] = (1024, 8192, 32768)
-    act_batch: int = 4
+    act_batch: int = 16
     precisions: Sequence[str] = ("float32",)
     repeats: int = 3
     device: str = "cpu"
@@ -82,20 +82,12 @@ class BenchOptions:
             unknown = [value for value in values if value not in known]
             if unknown or not values:
                 raise UserError(f"{name} {', '.join(unknown)!r}: here there are {','.join(known)}")
-        for name in ("steps", "batch", "act_batch", "repeats"):
+        for name in ("steps", "batch", "act_steps", "act_batch", "repeats"):
             value = getattr(self, name)
             if min([value] if isinstance(value, int) else value, default=1) < 1:
                 raise UserError(f"{name} is {value}: it must be at least 1")
         if len(self.batches()) != len(self.steps):
             raise UserError(f"batch {list(self.batch)}: give one, or one for each of {self.steps}")
-        span, end = self.repeats * self.base.segment_length, 0
-        for steps in sorted(self.act_steps):
-            if steps - span // 2 < end:
-                raise UserError(
-                    f"act_steps {steps}: use {end + span // 2} or more, as {span} steps are acted "
-                    "around each, or fewer repeats"
-                )
-            end = steps - span // 2 + span
 
 
 class Arm:
@@ -117,20 +109,20 @@ class Arm:
         tokens.grad = None
 
     def new_cache(self) -> Any:
-        """An empty cache of this precision."""
-        return self.memory.new_cache(len(self._tokens), self.device, self.dtype)
+        """An empty cache of this precision, for one environment."""
+        return self.memory.new_cache(1, self.device, self.dtype)
 
     @torch.inference_mode()
-    def extend(self, cache: Any, start: int, stop: int) -> None:
-        """The steps `start` .. `stop` - 1 of all environments, in chunks as a refresh does."""
-        for first in range(start, stop, _CHUNK):
-            tokens = self._tokens[:, : stop - first]
+    def extend(self, cache: Any, steps: int) -> None:
+        """The first `steps` of one environment, in chunks as a refresh does."""
+        for first in range(0, steps, _CHUNK):
+            tokens = self._tokens[:1, : steps - first]
             with self._autocast():
                 self.memory.extend(tokens, cache, self._starts(tokens, first))
 
     @torch.inference_mode()
     def act(self, cache: Any, start: int, stop: int) -> None:
-        """The same one after the other; as an agent does, each enters autocast by itself."""
+        """Steps of all environments; as an agent does, each enters autocast by itself."""
         tokens = self._tokens[:, :1]
         for step in range(start, stop):
             with self._autocast():
@@ -156,10 +148,10 @@ def bench_memory(options: BenchOptions) -> Iterator[dict[str, Any]]:
         median of the repeats; its ratio is the median of each repeat's own ratio.
     peak_train_bytes: most bytes that a pass of its own held at once (`peak_bytes`).
     act_ms: time per step of N environments, the mean over a whole segment, so that its closing and
-        the growth of the cache have their due share. There are as many segments as repeats, with
-        `steps` in their middle, acted in turns; median and ratio as in training.
-    refresh_seconds: all `steps` of N environments anew in chunks, measured once.
-    cache_bytes: allocated after that, over all environments.
+        the growth of the cache have their due share. There are as many segments as repeats, the
+        ones that follow `steps`, acted in turns; median and ratio as in training.
+    refresh_seconds: all `steps` of one environment anew in chunks, measured once.
+    cache_bytes: allocated after that, for one environment.
 
     Raises:
         UserError: names, sizes or a device that cannot be measured.
@@ -172,11 +164,8 @@ def bench_memory(options: BenchOptions) -> Iterator[dict[str, Any]]:
     ]
     for steps, batch in zip(options.steps, options.batches(), strict=True):
         yield from _training(arms, steps, batch, options.repeats)
-    caches = [arm.new_cache() for arm in arms]
-    done = 0
     for steps in sorted(options.act_steps):
-        yield from _acting(arms, caches, (done, steps), options)
-        done = int(caches[0].steps[0])
+        yield from _acting(arms, steps, options)
 
 
 def _training(arms: list[Arm], steps: int, batch: int, repeats: int) -> Iterator[dict[str, Any]]:
@@ -191,23 +180,18 @@ def _training(arms: list[Arm], steps: int, batch: int, repeats: int) -> Iterator
         yield _row(arm, steps, batch, found)
 
 
-def _acting(
-    arms: list[Arm], caches: list[Any], span: tuple[int, int], options: BenchOptions
-) -> Iterator[dict[str, Any]]:
-    """Rows of acting around span[1], with caches that stand at span[0]."""
-    (done, steps), segment = span, options.base.segment_length
-    first = steps - options.repeats * segment // 2
-    for arm, cache in zip(arms, caches, strict=True):
-        warm_up = max(done, first - _WARM_UP)
-        arm.extend(cache, done, warm_up)
-        arm.act(cache, warm_up, first)
-    begins = range(first, first + options.repeats * segment, segment)
-    rounds = [_acted_segment(arms, caches, begin, segment) for begin in begins]
-    refreshed, sizes = [], []
+def _acting(arms: list[Arm], steps: int, options: BenchOptions) -> Iterator[dict[str, Any]]:
+    """Rows of acting from `steps` on, by environments that all have the same past."""
+    refreshed, sizes, caches = [], [], []
     for arm in arms:
         cache = arm.new_cache()
-        refreshed.append(seconds(partial(arm.extend, cache, 0, steps), arm.device))
+        refreshed.append(seconds(partial(arm.extend, cache, steps), arm.device))
         sizes.append(cache.allocated_bytes())
+        caches.append(cache.repeated(options.act_batch))
+        arm.act(arm.new_cache().repeated(options.act_batch), 0, _WARM_UP)
+    segment = options.base.segment_length
+    begins = range(steps, steps + options.repeats * segment, segment)
+    rounds = [_acted_segment(arms, caches, begin, segment) for begin in begins]
     for index, (taken, ratio) in enumerate(_medians(arms, rounds)):
         found = {"act_ms": 1000 * taken, "act_ratio_to_fct": ratio}
         found |= {"refresh_seconds": refreshed[index], "cache_bytes": sizes[index]}

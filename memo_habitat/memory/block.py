@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory.attention import Attention, Context, last
 from memo_habitat.memory.norm import RMSNorm
+from memo_habitat.memory.projection import Projection
 from memo_habitat.memory.rotary import Rotation
 
 
@@ -21,8 +22,8 @@ class GatedMLP(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate_up = Projection(width, 2 * hidden)
+        self.down = Projection(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., D]. Returns [..., D]."""

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory.attention import Context
 from memo_habitat.memory.cached_pass import RaggedPass, TogetherPass
 from memo_habitat.memory.rotary import RotaryTable
 from memo_habitat.memory.slots import CacheShape, Slots
+
+
+class AttentionObserver(Protocol):
+    """Looks at where the queries of acting steps attend, see `inspection`."""
+
+    def watch(self, context: Context, cache: Cache, config: MemoryConfig) -> Context:
+        """The context of a step that is about to be taken, with the same effect."""
 
 
 class Cache:
@@ -18,8 +28,8 @@ class Cache:
 
     A segment closes by cutting off its raw steps and appending its summary, so that a row always
     holds the summaries in order and then the current segment's steps. A token's position is
-    its place in the stack plus `first_position`. Rows differ in length when environments were reset at different steps.
-    Bookkeeping is on the CPU; keys and values are never differentiated.
+    its place in the stack plus `first_position`. Rows differ in length when environments were
+    reset at different steps. Bookkeeping is on the CPU; keys and values are never differentiated.
     """
 
     def __init__(
@@ -32,6 +42,7 @@ class Cache:
     ) -> None:
         self.shape = shape
         self._first_position, self._top_k = first_position, top_k
+        self.observer: AttentionObserver | None = None
         self._slots = Slots(shape, device, dtype)
         self._lengths = [0] * shape.batch
         self._summaries = [0] * shape.batch  # leading tokens that are summaries'
@@ -45,6 +56,14 @@ class Cache:
     def tokens_in_use(self) -> Tensor:
         """Tokens that each row attends to, the sink not counted, [N] long."""
         return torch.tensor(self._lengths)
+
+    def summary_tokens_in_use(self) -> Tensor:
+        """How many of them, the leading ones, are summaries', [N] long."""
+        return torch.tensor(self._summaries)
+
+    def keys(self, layer: int) -> Tensor:
+        """The sink's and the tokens' keys, [N, H, slots, dh]; to look at, not to keep."""
+        return self._slots.keys[layer]
 
     def bytes_in_use(self) -> Tensor:
         """Bytes of their keys and values: 2 * L * D * tokens * bytes per element, [N] long."""
@@ -66,6 +85,20 @@ class Cache:
         for row in which.nonzero().flatten().tolist():
             self._steps[row] = 0
             self.truncate(slice(row, row + 1), 0)
+
+    def repeated(self, times: int) -> Cache:
+        """A cache in which each row stands `times` times: trials that go on in different ways."""
+        shape = replace(self.shape, batch=times * self.shape.batch)
+        slots = self._slots
+        other = Cache(shape, slots.device, slots.dtype, self._first_position, self._top_k)
+        other._slots.repeat(slots, times)
+        for own, theirs in (
+            (self._lengths, other._lengths),
+            (self._summaries, other._summaries),
+            (self._steps, other._steps),
+        ):
+            theirs[:] = [value for value in own for _ in range(times)]
+        return other
 
     def length(self, rows: slice) -> int:
         """Tokens held by each of `rows`, which agree."""

@@ -43,7 +43,8 @@ class TogetherPass:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says, computed in the cache's dtype."""
         slots, rows, new = self._slots, self._rows, self._new
-        slots.write_sink(layer, rows, sink)
+        if new.start == 1:
+            slots.write_sink(layer, rows, sink)
         slots.keys[layer][rows, :, new] = k
         slots.values[layer][rows, :, new] = v
         if q.shape[2] == 0:
@@ -88,6 +89,7 @@ class RaggedPass:
     ) -> None:
         self._slots, self._top_k = slots, top_k
         self._longest, count, device = max(lengths), max(counts), slots.device
+        self._some_are_empty = min(lengths) == 0
         starts = torch.tensor(lengths, device=device)[:, None]
         places = starts + torch.arange(count, device=device)
         self._rows = torch.arange(len(lengths), device=device)[:, None]
@@ -114,7 +116,8 @@ class RaggedPass:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says, computed in the cache's dtype."""
         slots, mask = self._slots, self._mask
-        slots.write_sink(layer, slice(None), sink)
+        if self._some_are_empty:
+            slots.write_sink(layer, slice(None), sink)
         slots.keys[layer][self._rows, :, self._new] = k.transpose(1, 2).to(slots.dtype)
         slots.values[layer][self._rows, :, self._new] = v.transpose(1, 2).to(slots.dtype)
         keys, values = (part[layer][:, :, : self._end] for part in (slots.keys, slots.values))

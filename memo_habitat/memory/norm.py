@@ -18,7 +18,7 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., D]. Returns [..., D]."""
-        if x.is_cuda or torch.compiler.is_compiling():
+        if x.is_cuda or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return super().forward(x)
         normed: Tensor = _Normalise.apply(x, self.weight)
         return normed

@@ -57,6 +57,13 @@ class RecurrentCache:
         for row in which.nonzero().flatten().tolist():
             self._steps[row] = 0
 
+    def repeated(self, times: int) -> RecurrentCache:
+        """A cache in which each row stands `times` times: trials that go on in different ways."""
+        hidden, cell = (part.repeat_interleave(times, dim=1) for part in self.state)
+        other = RecurrentCache((hidden, cell))
+        other._steps = [steps for steps in self._steps for _ in range(times)]
+        return other
+
     def keep(self, state: State, count: int) -> None:
         """Put the state after `count` more steps of every row in the place of the old one."""
         self.state = state

@@ -98,7 +98,15 @@ class Slots:
         for part in self.keys:
             part[rows, :, 1:stop] = rotate(part[rows, :, 1:stop], Rotation(cos, sin))
 
+    def repeat(self, other: Slots, times: int) -> None:
+        """Take over the rows of `other`, each `times` times in a row; the shape allows for it."""
+        self._count = other._count
+        for own, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            own[:] = [part.repeat_interleave(times, dim=0) for part in theirs]
+        self.bias = other.bias.repeat_interleave(times, dim=0)
+        self.inputs = other.inputs.repeat_interleave(times, dim=0)
+
     def write_sink(self, layer: int, rows: slice, sink: Sink) -> None:
-        """Fill slot 0; done in every pass, because an update changes the sink's parameters."""
+        """Fill slot 0; done whenever a row begins, because an update changes the parameters."""
         self.keys[layer][rows, :, :1] = sink.key
         self.values[layer][rows, :, :1] = sink.value

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
+from memo_habitat.memory.inspection import Inspector, Reading, check_attends, observe
 from memo_habitat.policy.context import ContextUse
 from memo_habitat.policy.memo_policy import MemoPolicy
 
@@ -14,10 +18,32 @@ class PolicyAgent:
 
     name = "checkpoint"
 
-    def __init__(self, policy: MemoPolicy, deterministic: bool = False) -> None:
+    def __init__(
+        self,
+        policy: MemoPolicy,
+        deterministic: bool = False,
+        inspect_every: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """Act with `policy`.
+
+        Args:
+            policy: who acts.
+            deterministic: the likeliest action instead of a sampled one.
+            inspect_every: look at the attention of one step in so many; 0 for none.
+            seed: from which these steps are drawn.
+
+        Raises:
+            UserError: the policy's memory has no attention to look at.
+        """
+        if inspect_every:
+            check_attends(policy.network.memory.config)
         self._policy = policy.eval()
         self._deterministic = deterministic
         self._previous: Tensor | None = None
+        self._inspect_every, self._random = inspect_every, random.Random(seed)
+        self._phase = self._looked_at = 0
+        self._reading: Reading | None = None
 
     @torch.inference_mode()
     def act(
@@ -28,13 +54,15 @@ class PolicyAgent:
             self._policy.forget()
             self._previous = torch.zeros_like(episode_start, dtype=torch.long)
         previous = self._previous.masked_fill(episode_start, 0)
-        data = self._policy.act(
-            observations,
-            None,
-            previous[:, None],
-            ~episode_start[:, None],
-            deterministic=self._deterministic,
-        )
+        with self._looking(len(episode_start)) as inspector:
+            data = self._policy.act(
+                observations,
+                None,
+                previous[:, None],
+                ~episode_start[:, None],
+                deterministic=self._deterministic,
+            )
+        self._reading = None if inspector is None else inspector.readings[-1]
         if data.actions is None:
             raise TypeError("the policy returned no actions")
         self._previous = data.actions.squeeze(-1)
@@ -43,3 +71,22 @@ class PolicyAgent:
     def context(self) -> ContextUse | None:
         """Memory in use after the latest step."""
         return self._policy.context_use()
+
+    def attention(self) -> Reading | None:
+        """Where the latest step attended, if it was looked at."""
+        return self._reading
+
+    def _looking(self, num_envs: int) -> AbstractContextManager[Inspector | None]:
+        if not self._is_looked_at():
+            return nullcontext()
+        return observe(self._policy.acting_cache(num_envs))
+
+    def _is_looked_at(self) -> bool:
+        """Of every `inspect_every` steps one, drawn so that no place in a segment is favoured."""
+        if not self._inspect_every:
+            return False
+        if self._phase == 0:
+            self._looked_at = self._random.randrange(self._inspect_every)
+        found = self._phase == self._looked_at
+        self._phase = (self._phase + 1) % self._inspect_every
+        return found

@@ -132,7 +132,7 @@ class MemoPolicy(nn.Module, Policy):
         self, observations: dict[str, Tensor], prev_actions: Tensor, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor]:
         trial_starts = observations[TRIAL_STEP].reshape(-1) == 0
-        cache = self._acting_cache(len(trial_starts))
+        cache = self.acting_cache(len(trial_starts))
         if bool(trial_starts.any()):
             cache.reset(trial_starts)
         features = self._features(observations)
@@ -150,7 +150,8 @@ class MemoPolicy(nn.Module, Policy):
         with self._autocast():
             return self.network.features(observations).float()
 
-    def _acting_cache(self, num_envs: int) -> ActingCache:
+    def acting_cache(self, num_envs: int) -> ActingCache:
+        """What acting remembers, of so many environments; empty where there was none of them."""
         if self._cache is None or len(self._cache.steps) != num_envs:
             device = self.network.critic.weight.device
             self._cache = self.network.memory.new_cache(num_envs, device, self._cache_dtype)
@@ -217,7 +218,7 @@ class MemoPolicy(nn.Module, Policy):
         was_training = self.training
         self.eval()
         self.forget()
-        cache = self._acting_cache(storage.actions.shape[0])
+        cache = self.acting_cache(storage.actions.shape[0])
         for start in range(0, storage.steps, chunk):
             window = slice(start, min(start + chunk, storage.steps))
             observations = {k: v[:, window] for k, v in storage.observations.items()}

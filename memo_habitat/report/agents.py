@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memo_habitat.errors import UserError
+from memo_habitat.memory.inspection import Reading
 from memo_habitat.policy.context import ContextUse
 
 ORACLE_SENSOR = "oracle_action"
@@ -37,6 +38,10 @@ class Agent(Protocol):
         """Context in use after the latest step; None for an agent without memory."""
         ...
 
+    def attention(self) -> Reading | None:
+        """Where the latest step attended; None where that was not looked at."""
+        ...
+
 
 class RandomAgent:
     """Draws every action uniformly."""
@@ -61,6 +66,9 @@ class RandomAgent:
     def context(self) -> None:
         """None: it remembers nothing."""
 
+    def attention(self) -> None:
+        """None: it attends to nothing."""
+
 
 class OracleAgent:
     """Takes the action that the sensor `oracle_action` names: the next on a shortest path."""
@@ -81,3 +89,6 @@ class OracleAgent:
 
     def context(self) -> None:
         """None: it remembers nothing."""
+
+    def attention(self) -> None:
+        """None: it attends to nothing."""

@@ -153,7 +153,7 @@ class _Loop:
 
     def _watch(self, seats: Sequence[_Seat], busy: Sequence[int]) -> ContextUse | None:
         """Hand frames and context of this step to the observer; returns the context in use."""
-        use = self._agent.context()
+        use, reading = self._agent.context(), self._agent.attention()
         if self._observer is None:
             return use
         for index in busy:
@@ -163,6 +163,9 @@ class _Loop:
             if use is not None and self._observer.wants_trace(seat.trial.id, seat.step + 1):
                 tokens, kv_bytes, full = _context_at(use, index)
                 self._observer.trace(seat.trial.id, seat.step + 1, tokens, kv_bytes, full)
+            if use is not None and reading is not None:
+                log = self._observer.attention_log
+                log.add(seat.trial.id, seat.step + 1, reading, use, index)
         return use
 
     def _advance(
@@ -178,6 +181,8 @@ class _Loop:
             return
         trial_over = _trial_step(observation) == 0
         record = self._record(index, seat, info, trial_over and not stopped, use)
+        if trial_over and self._observer is not None:
+            self._observer.end_trial(seat.trial.id)  # first: a trial with records is never replayed
         self._sink.write(record)
         self._episodes += 1
         self._successes += record.success

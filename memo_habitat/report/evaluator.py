@@ -18,12 +18,18 @@ from tqdm import tqdm
 
 from memo_habitat.errors import UserError
 from memo_habitat.report.agents import Agent, OracleAgent, RandomAgent
+from memo_habitat.report.attention import continue_inspection
 from memo_habitat.report.environments import Observation, arrangements
 from memo_habitat.report.evaluate import evaluate
 from memo_habitat.report.meta import META_FILE, now, open_folder, versions, write_json
 from memo_habitat.report.observer import Observer, file_name
 from memo_habitat.report.plan import EvaluationPlan
-from memo_habitat.report.records import RECORDS_FILE, RecordWriter, iterate_records
+from memo_habitat.report.records import (
+    RECORDS_FILE,
+    RecordWriter,
+    complete_trials,
+    iterate_records,
+)
 from memo_habitat.report.statistics import Episodes, estimate, tabulate
 
 AGENTS = ("checkpoint", "random", "oracle")
@@ -77,22 +83,11 @@ class TrialEvaluator(Evaluator):
         """
         plan, baselines = self._plan, config.habitat_baselines
         folder = self._folder(baselines, checkpoint_index)
-        meta = {
-            "agent": self._agent,
-            "step": int(step_id) if self._agent == "checkpoint" else None,
-            "split": str(config.habitat.dataset.split),
-            "trials_per_house": plan.trials_per_house,
-            "steps_per_trial": plan.steps_per_trial,
-            "seed": plan.seed,
-            "deterministic": plan.deterministic,
-            "environments": envs.num_envs,
-            "houses": sorted({house for own in arrangements(envs) for house, _ in own}),
-            "device": str(device),
-            "versions": versions(),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "started": now(),
-            "finished": None,
-        }
+        meta = self._meta(config, envs, step_id, device)
+        if plan.inspect_memory:
+            records = folder / RECORDS_FILE
+            continue_inspection(folder, complete_trials(records, plan.steps_per_trial))
+        actor = self._make_agent(agent, envs, device)
         open_folder(folder, meta)
 
         def batch(observations: Sequence[Observation]) -> dict[str, Tensor]:
@@ -100,7 +95,6 @@ class TrialEvaluator(Evaluator):
             transformed: dict[str, Tensor] = apply_obs_transforms_batch(stacked, obs_transforms)
             return transformed
 
-        actor = self._make_agent(agent, envs, device)
         total = plan.trials_per_house * len(meta["houses"]) * plan.steps_per_trial
         begun = time.monotonic()
         with (
@@ -117,6 +111,26 @@ class TrialEvaluator(Evaluator):
         log_scalars(episodes, writer, step_id)
         logger.info(summary_line(folder.name, episodes))
 
+    def _meta(self, config: Any, envs: Any, step_id: int, device: torch.device) -> dict[str, Any]:
+        plan = self._plan
+        return {
+            "agent": self._agent,
+            "step": int(step_id) if self._agent == "checkpoint" else None,
+            "split": str(config.habitat.dataset.split),
+            "trials_per_house": plan.trials_per_house,
+            "steps_per_trial": plan.steps_per_trial,
+            "seed": plan.seed,
+            "deterministic": plan.deterministic,
+            "inspect_every": plan.inspect_every if plan.inspect_memory else None,
+            "environments": envs.num_envs,
+            "houses": sorted({house for own in arrangements(envs) for house, _ in own}),
+            "device": str(device),
+            "versions": versions(),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "started": now(),
+            "finished": None,
+        }
+
     def _folder(self, baselines: Any, checkpoint_index: int) -> Path:
         name = self._name
         if not name and self._agent == "checkpoint":
@@ -127,16 +141,23 @@ class TrialEvaluator(Evaluator):
         return Path(root) / file_name(name or self._agent)
 
     def _make_agent(self, access: Any, envs: Any, device: torch.device) -> Agent:
+        plan = self._plan
+        if plan.inspect_memory and self._agent != "checkpoint":
+            raise UserError(
+                f"inspect_memory needs an agent with a memory: '{self._agent}' has none; evaluate "
+                "a checkpoint, or leave it out"
+            )
         if self._agent == "random":
-            return RandomAgent(int(envs.action_spaces[0].n), self._plan.seed)
+            return RandomAgent(int(envs.action_spaces[0].n), plan.seed)
         if self._agent == "oracle":
             return OracleAgent()
         from memo_habitat.policy.agent import PolicyAgent
 
         access.eval()
         # Sampling draws from torch's own generator: the seed makes an evaluation repeatable.
-        torch.manual_seed(self._plan.seed)
-        return PolicyAgent(access.actor_critic, self._plan.deterministic)
+        torch.manual_seed(plan.seed)
+        every = plan.inspect_every if plan.inspect_memory else 0
+        return PolicyAgent(access.actor_critic, plan.deterministic, every, plan.seed)
 
 
 def progress_bar(total: int, description: str) -> tqdm[Any]:

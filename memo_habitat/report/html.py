@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from PIL import Image
 
 from memo_habitat.errors import UserError
 from memo_habitat.report import plots
+from memo_habitat.report.attention_figures import attention_figures
+from memo_habitat.report.figures import Figure, Series
 from memo_habitat.report.maps import draw_map, png_source
 from memo_habitat.report.meta import now, versions
 from memo_habitat.report.plots import Curve, curve_of_buckets
@@ -37,40 +38,6 @@ _MAP_HOUSES = 2
 _STRIPS = 3
 # Last part of a progress metric's name -> title of its curve.
 _LEARNING = {"extobjnav_success": "Success rate", "spl": "SPL", "reward": "Reward per episode"}
-
-
-@dataclass(frozen=True)
-class Series:
-    """An evaluation with its place in the page.
-
-    Attributes:
-        evaluation: what was evaluated.
-        color: number of its colour.
-        row: its headline numbers.
-    """
-
-    evaluation: Evaluation
-    color: int
-    row: Headline
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture with its title and definition.
-
-    Attributes:
-        title: what is shown.
-        svg: the picture.
-        text: definition of what is shown.
-        columns: head of the table of its numbers.
-        rows: the numbers as text; empty shows no table.
-    """
-
-    title: str
-    svg: Markup
-    text: str
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -101,6 +68,7 @@ def render(runs: Sequence[Run]) -> str:
         marks=_marks(series),
         context=_context(series),
         memory_figures=_memory_figures(series),
+        attention=attention_figures(series),
         learning=_learning(runs),
         maps=[(s, _maps(s, _success_distance(runs, s.evaluation))) for s in series],
         strips=[(s, _strips(s.evaluation)) for s in series],

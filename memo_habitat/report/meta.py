@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,6 +47,29 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no JSON object; delete it and evaluate again")
     return values
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file with one on each line; none where there is no such file.
+
+    Raises:
+        UserError: a line is no JSON object; names file and line.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith("\n"):
+                return  # being written, or torn by a kill
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{path}, line {number} is no JSON ({error}); remove the line"
+                ) from error
+            if not isinstance(values, dict):
+                raise UserError(f"{path}, line {number} is no JSON object; remove the line")
+            yield values
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What an evaluation keeps beside its records: a few frames, maps, and context along the trial."""
+"""What an evaluation keeps beside its records: frames, maps, context and attention."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from memo_habitat.errors import UserError
+from memo_habitat.report.attention import AttentionLog
 from memo_habitat.report.plan import EvaluationPlan, TrialKey
 from memo_habitat.report.records import EpisodeRecord
 
@@ -82,6 +83,7 @@ class Observer:
         self._filmed: frozenset[str] = frozenset()
         self._strips: dict[int, FilmStrip] = {}
         self._spacing = max(1, plan.steps_per_trial // TRACE_POINTS)
+        self.attention_log = AttentionLog(folder, plan.steps_per_trial, plan.inspect_every)
 
     def choose(self, planned: Sequence[TrialKey]) -> None:
         """Watch the first trials of `planned`, the first of every house before any second one."""
@@ -161,6 +163,11 @@ class Observer:
             "process_bytes": resident_bytes(),
         }
         _append(self._folder / TRACE_FILE, line)
+
+    def end_trial(self, trial: str) -> None:
+        """Write where the memory attended in `trial`, if that was looked at."""
+        if self._plan.inspect_memory:
+            self.attention_log.end_trial(trial)
 
     def _map_path(self, house: str) -> Path:
         return self._folder / MAPS_FOLDER / f"{file_name(house)}.npz"

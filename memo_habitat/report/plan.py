@@ -37,6 +37,8 @@ class EvaluationPlan:
         filmed_trials: how many of the first trials are filmed and traced.
         filmed_episodes: how many of their first episodes are filmed.
         frames_per_episode: frames kept of a filmed episode, evenly spaced.
+        inspect_memory: whether to write down where the agent's memory attends.
+        inspect_every: one step in so many is looked at for that.
     """
 
     trials_per_house: int
@@ -49,9 +51,11 @@ class EvaluationPlan:
     filmed_trials: int = 3
     filmed_episodes: int = 4
     frames_per_episode: int = 8
+    inspect_memory: bool = False
+    inspect_every: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("trials_per_house", "steps_per_trial"):
+        for name in ("trials_per_house", "steps_per_trial", "inspect_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; give a whole number from 1 on")
 

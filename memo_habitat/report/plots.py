@@ -69,6 +69,23 @@ class Curve:
     marked: bool = False
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One of several areas on top of each other.
+
+    Attributes:
+        name: what it shows, for the legend.
+        y: [P] heights.
+        color: number of the page's series colour.
+        alpha: its opacity.
+    """
+
+    name: str
+    y: Sequence[float]
+    color: int
+    alpha: float = 0.85
+
+
 def _color(number: int) -> str:
     return f"#0a0b{number:02x}"
 
@@ -145,16 +162,43 @@ def curve_of_buckets(buckets: Sequence[Bucket], color: int) -> Curve:
     )
 
 
-def rates(curves: Sequence[Curve], x_label: str) -> str:
-    """Shares from 0 to 1 over `x_label`, as SVG."""
+def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> str:
+    """Shares from 0 to 1 over `x_label`, as SVG; the axis reaches to `least` at least."""
     with _figure(x_label) as (axes, svg):
         for curve in curves:
             _draw(axes, curve)
         highest = [np.nanmax([*curve.y, *(curve.high or [])]) for curve in curves]
-        axes.set_ylim(0, min(1.02, max(0.1, 1.15 * float(np.nanmax([0.0, *highest])))))
+        top = min(1.02, max(least, 1e-4, 1.15 * float(np.nanmax([0.0, *highest]))))
+        axes.set_ylim(0, top)
+        axes.set_xlim(left=0)
+        decimals = 0 if top > 0.13 else 1 if top > 0.013 else 2  # ticks at 2.5 % and less
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=" %"))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    return svg[0]
+
+
+def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> str:
+    """Shares that add up to 1 over `x_label`, the first layer at the bottom, as SVG."""
+    with _figure(x_label) as (axes, svg):
+        low = np.zeros(len(x))
+        for layer in layers:
+            high = low + np.asarray(layer.y)
+            color = _color(layer.color)
+            axes.fill_between(
+                x, low, high, color=color, alpha=layer.alpha, linewidth=0, label=layer.name
+            )
+            low = high
+        axes.set_ylim(0, 1)
         axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=len(layers),
+            frameon=False,
+            handlelength=1,
+            borderaxespad=0.2,
+        )
     return svg[0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.report.meta import META_FILE, read_json
+from memo_habitat.report.attention import MEMORY_FILE, Stretch, over_trials, parse_stretches
+from memo_habitat.report.meta import META_FILE, json_lines, read_json
 from memo_habitat.report.observer import (
     FRAMES_FOLDER,
     FRAMES_INDEX,
@@ -80,18 +80,24 @@ class Evaluation:
     def trace(self) -> dict[str, list[dict[str, Any]]]:
         """Points of context along the trial, by trial; a trial played anew replaces its points."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for point in _json_lines(self.folder / TRACE_FILE):
+        for point in json_lines(self.folder / TRACE_FILE):
             points = found.setdefault(str(point["trial_id"]), [])
             if points and point["trial_step"] <= points[-1]["trial_step"]:
                 points.clear()
             points.append(point)
         return found
 
+    def attention(self) -> list[Stretch]:
+        """Where the memory attended, by stretch of the trial over all trials; empty if unknown."""
+        path = self.folder / MEMORY_FILE
+        found = parse_stretches(path, json_lines(path))
+        return over_trials(stretch for stretch in found if stretch.trial_id in self.trials)
+
     def film_strips(self) -> list[dict[str, Any]]:
         """Filmed episodes in order, their `files` as paths."""
         folder = self.folder / FRAMES_FOLDER
         found = {}
-        for line in _json_lines(folder / FRAMES_INDEX):
+        for line in json_lines(folder / FRAMES_INDEX):
             files = [folder / name for name in line["files"]]
             if all(file.exists() for file in files):
                 found[line["trial_id"], line["episode_index"]] = {**line, "files": files}
@@ -166,7 +172,7 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
         folder,
         read_json(info) if info.exists() else {},
         config.read_text(encoding="utf-8") if config.exists() else "",
-        [_flat(line) for line in _json_lines(folder / "progress.jsonl")],
+        [_flat(line) for line in json_lines(folder / "progress.jsonl")],
         evaluations,
     )
 
@@ -194,24 +200,6 @@ def _rank(evaluation: Evaluation) -> tuple[int, int, str]:
     order = {"random": 0, "oracle": 2}
     step = evaluation.meta.get("step")
     return order.get(evaluation.agent, 1), int(step or 0), evaluation.label
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith("\n"):
-                return  # being written, or torn by a kill
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                raise UserError(
-                    f"{path}, line {number} is no JSON ({error}); remove the line"
-                ) from error
-            if not isinstance(values, dict):
-                raise UserError(f"{path}, line {number} is no JSON object; remove the line")
-            yield values
 
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:

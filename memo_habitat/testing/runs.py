@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from memo_habitat.memory.inspection import Reading
+from memo_habitat.policy.context import ContextUse
+from memo_habitat.report.attention import AttentionLog
 from memo_habitat.report.meta import write_json
 from memo_habitat.report.observer import Observer
 from memo_habitat.report.plan import EvaluationPlan, TrialKey
@@ -31,10 +35,12 @@ def write_run(
     houses: int = 3,
     trials_per_house: int = 4,
     seed: int = 0,
+    inspected: bool = False,
 ) -> Path:
     """Write a run whose agents' success goes from the first to the second rate along the trial.
 
-    Agents called "random" and "oracle" have no memory; the others are checkpoints.
+    Agents called "random" and "oracle" have no memory; the others are checkpoints, whose memory
+    was looked at if `inspected`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("habitat:\n  task:\n    success_distance: 2.0\n")
@@ -50,6 +56,9 @@ def write_run(
     for number, (name, rates) in enumerate(agents.items()):
         rng = np.random.default_rng([seed, number])
         _write_evaluation(folder / "eval" / name, name, rates, keys, steps, rng)
+        if inspected and name not in ("random", "oracle"):
+            for key in keys:
+                _write_attention(folder / "eval" / name, key, steps, rng)
     return folder
 
 
@@ -94,6 +103,32 @@ def _write_evaluation(
                     tokens = context_tokens(step)
                     full = step * BYTES_PER_TOKEN
                     observer.trace(key.id, step, tokens, tokens * BYTES_PER_TOKEN, full)
+
+
+def _write_attention(folder: Path, key: TrialKey, steps: int, rng: np.random.Generator) -> None:
+    """Attention that is spread over the tokens in use, more of it on newer summaries."""
+    log = AttentionLog(folder, steps, every=16)
+    for step in range(1, steps + 1, 16):
+        step = min(steps, step + int(rng.integers(16)))
+        tokens = context_tokens(step)
+        held = step // SEGMENT
+        ages = SUMMARY * (0.5 + torch.linspace(1, 0, held))
+        parts = torch.tensor([2.0, 1.0 + step % SEGMENT, *ages])
+        parts /= parts.sum()
+        reading = Reading(
+            sink=parts[:1],
+            steps=parts[1:2],
+            summaries=parts[None, 2:],
+            held=torch.tensor([held]),
+            effective_context=torch.tensor([0.7 * tokens]),
+        )
+        use = ContextUse(
+            tokens=torch.tensor([tokens]),
+            kv_bytes=torch.tensor([tokens * BYTES_PER_TOKEN]),
+            full_context_kv_bytes=torch.tensor([step * BYTES_PER_TOKEN]),
+        )
+        log.add(key.id, step, reading, use, 0)
+    log.end_trial(key.id)
 
 
 def house_floor(rng: np.random.Generator) -> np.ndarray:

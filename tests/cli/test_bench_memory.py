@@ -106,7 +106,6 @@ def test_training_or_acting_alone_can_be_drawn(tmp_path, rows, left_out):
         (("--variants", ""), "memo,memo_kv"),
         (("--steps", "many"), "--steps many"),
         (("--act-steps", "1,x"), "--act-steps 1,x"),
-        (("--act-steps", "300"), "384 or more"),
         (("--steps", "none", "--act-steps", "none"), "--steps none"),
         (("--batch", "1,2,3"), "batch [1, 2, 3]"),
         (("--precision", "half"), "float32,bfloat16"),

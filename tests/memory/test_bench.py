@@ -77,8 +77,8 @@ def test_the_reference_is_measured_though_it_is_not_listed() -> None:
 def test_cache_bytes_are_those_of_a_cache_refreshed_up_to_that_step(rows: list[dict]) -> None:
     for kind in ("memo", "fct", "lstm"):
         memory = build(replace(TINY.base, kind=kind))
-        cache = memory.new_cache(2, CPU)
-        memory.extend(torch.randn(2, 128, 16), cache)
+        cache = memory.new_cache(1, CPU)
+        memory.extend(torch.randn(1, 128, 16), cache)
         (row,) = [
             row
             for row in rows
@@ -123,7 +123,7 @@ def test_a_drift_of_the_machine_does_not_change_ratios(monkeypatch: pytest.Monke
         assert expected in (row["train_ratio_to_fct"], row["act_ratio_to_fct"])
 
 
-def test_acting_is_measured_over_whole_segments_around_the_step(
+def test_acting_is_measured_over_the_whole_segments_that_follow_the_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spans: list[tuple[int, int]] = []
@@ -131,7 +131,7 @@ def test_acting_is_measured_over_whole_segments_around_the_step(
     def noted(work: partial, device: torch.device) -> float:
         if work.func.__name__ == "act" and work.func.__self__.variant == "fct":
             cache, start, stop = work.args
-            assert set(cache.steps.tolist()) == {start}
+            assert cache.steps.tolist() == [start] * TINY.act_batch
             spans.append((start, stop))
         work()
         return 1.0
@@ -139,30 +139,31 @@ def test_acting_is_measured_over_whole_segments_around_the_step(
     monkeypatch.setattr(bench, "seconds", noted)
     list(bench_memory(replace(TINY, variants=("memo",), steps=(), batch=())))
     steps = [step for start, stop in spans for step in range(start, stop)]
-    half = TINY.repeats * SEGMENT // 2
-    assert steps == [*range(64 - half, 64 + half), *range(128 - half, 128 + half)]
+    span = TINY.repeats * SEGMENT
+    assert steps == [*range(64, 64 + span), *range(128, 128 + span)]
 
 
 def test_a_refresh_goes_over_all_steps_with_an_empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    refreshed: list[tuple[int, int]] = []
+    refreshed: list[int] = []
 
     def noted(work: partial, device: torch.device) -> float:
         if work.func.__name__ == "extend":
-            cache, *span = work.args
-            refreshed.append(tuple(span))
-            assert not cache.steps.any()
+            cache, steps = work.args
+            refreshed.append(steps)
+            assert cache.steps.tolist() == [0]
         work()
         return 1.0
 
     monkeypatch.setattr(bench, "seconds", noted)
     list(bench_memory(replace(TINY, variants=("memo",), steps=(), batch=())))
-    assert refreshed == [(0, 64)] * 2 + [(0, 128)] * 2
+    assert refreshed == [64] * 2 + [128] * 2
 
 
 def test_episodes_begin_every_500_steps_for_the_variant_that_needs_it() -> None:
     arm = Arm("no_iea", "float32", TINY)
     cache = arm.new_cache()
-    arm.extend(cache, 0, 505)
+    arm.extend(cache, 505)
+    cache = cache.repeated(2)
     arm.act(cache, 505, 510)
     assert cache.tokens_in_use().tolist() == [10, 10]
 
@@ -211,8 +212,7 @@ def test_peak_bytes_count_what_autograd_saves_and_the_gradients() -> None:
         ({"act_batch": 0}, "act_batch is 0"),
         ({"steps": (0, 8)}, r"steps is \(0, 8\): it must be at least 1"),
         ({"batch": (1, 1, 1)}, r"batch \[1, 1, 1\]: give one, or one for each of \(40, 64\)"),
-        ({"act_steps": (15,)}, "act_steps 15: use 16 or more"),
-        ({"act_steps": (64, 95)}, "act_steps 95: use 96 or more"),
+        ({"act_steps": (0,)}, r"act_steps is \(0,\): it must be at least 1"),
         ({"device": "cuda:9999"}, "device 'cuda:9999': here there are cpu"),
         ({"device": "abacus"}, "device 'abacus': here there are cpu"),
     ],

@@ -118,3 +118,22 @@ def test_reset_wants_one_bool_per_environment() -> None:
         cache.reset(torch.tensor([True, False]))
     with pytest.raises(ValueError, match=r"torch.int64"):
         cache.reset(torch.tensor([1, 0, 1]))
+
+
+@pytest.mark.parametrize("flavour", ["memo", "no_iea", "top_k", "lstm"])
+def test_repeated_rows_go_on_as_the_row_would_have(flavour: str) -> None:
+    memory = small_memory(flavour)
+    tokens, begins = trial(memory, 6, 30), starts(6, 30)
+    cache = memory.new_cache(2, "cpu")
+    memory.extend(tokens[:2, :10], cache, begins[:2, :10])
+    cache.reset(torch.tensor([False, True]))
+    memory.extend(tokens[:2, 10:17], cache, begins[:2, 10:17])
+    six = cache.repeated(3)
+    after = [memory.step(tokens[:, step], six, begins[:, step]) for step in range(17, 30)]
+    for start in range(3):  # rows 0, 3 and 1, 4 and 2, 5 of the six are copies of rows 0 and 1
+        rows = [start, 3 + start]
+        alone = cache.repeated(1)
+        for step, both in enumerate(after, start=17):
+            expected = memory.step(tokens[rows, step], alone, begins[rows, step])
+            torch.testing.assert_close(both[rows], expected, atol=1e-5, rtol=0)
+    assert six.steps.tolist() == [30] * 3 + [20] * 3

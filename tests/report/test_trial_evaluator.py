@@ -102,3 +102,9 @@ def test_output_folder_and_name_can_be_chosen(tmp_path: Path) -> None:
 def test_an_unknown_agent_names_the_known_ones() -> None:
     with pytest.raises(UserError, match="checkpoint, random, oracle"):
         TrialEvaluator(agent="perfect", trials_per_house=1, steps_per_trial=1)
+
+
+def test_an_agent_without_memory_cannot_be_inspected_and_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'random' has none"):
+        evaluate_fakes(tmp_path, agent="random", inspect_memory=True)
+    assert not any(tmp_path.iterdir())

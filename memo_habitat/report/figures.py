@@ -1,0 +1,44 @@
+"""What the sections of a report are made of: evaluations with their colours, and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from memo_habitat.report.runs import Evaluation
+from memo_habitat.report.summary import Headline
+
+
+@dataclass(frozen=True)
+class Series:
+    """An evaluation with its place in the page.
+
+    Attributes:
+        evaluation: what was evaluated.
+        color: number of its colour.
+        row: its headline numbers.
+    """
+
+    evaluation: Evaluation
+    color: int
+    row: Headline
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its title and definition.
+
+    Attributes:
+        title: what is shown.
+        svg: the picture.
+        text: definition of what is shown.
+        columns: head of the table of its numbers.
+        rows: the numbers as text; empty shows no table.
+    """
+
+    title: str
+    svg: Markup
+    text: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
