@@ -16,6 +16,7 @@ from memo_habitat import (
     cli_bench,
     cli_doctor,
     cli_eval,
+    cli_plan,
     cli_quickstart,
     cli_report,
     cli_scenes,
@@ -26,6 +27,7 @@ from memo_habitat.errors import UserError
 
 COMMANDS = (
     cli_quickstart,
+    cli_plan,
     cli_train,
     cli_eval,
     cli_report,

@@ -1,0 +1,80 @@
+"""The command `memo-habitat plan`: a table or one JSON object, and warnings that end with 0."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from memo_habitat.cli import main
+
+CAMERA = "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor"
+PLAN = (
+    "plan",
+    "--config-name=extobjnav/memo_studio",
+    f"{CAMERA}.width=16",
+    f"{CAMERA}.height=16",
+    "habitat_baselines.num_environments=2",
+)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["plan", "--help"])
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert "memo-habitat plan --config-name" in text
+
+
+def test_json_is_one_object_with_all_figures(capsys, tmp_path):
+    assert main([*PLAN, "--gpus", "2", "--gpu-memory", "80GB", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    plan = json.loads(line)
+    assert plan["config"] == "extobjnav/memo_studio"
+    assert plan["workers"] == 2
+    assert plan["memory_bytes"] == 80 * 10**9
+    assert plan["measured"] is None
+    assert plan["warnings"] == []
+    assert [m["environments"] for m in plan["minibatches"]] == [1, 2]
+    assert (plan["largest_minibatch"], plan["smallest_num_mini_batch"]) == (2, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_will_not_fit_is_a_warning_and_no_failure(capsys):
+    assert main([*PLAN, "--gpu-memory", "1MB"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("not even one environment" in line for line in lines)
+    warnings = [line for line in lines if line.startswith("warning: ")]
+    assert "habitat_baselines.rl.ppo.num_mini_batch=4" in warnings[0]
+    assert "habitat_baselines.num_environments=2" in warnings[0]
+
+
+@pytest.mark.slow
+def test_measured_stands_beside_planned(capsys):
+    assert main([*PLAN, "--measure", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    measured = plan["measured"]
+    planned = plan["configured"]["peak_bytes"]
+    assert planned == pytest.approx(measured["update_bytes"], rel=0.15)
+    assert measured["environments"] == plan["configured"]["environments"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--gpus", "0"), "--gpus 0"),
+        (("--gpu-memory", "80"), "--gpu-memory 80"),
+        (("habitat_baselines.num_environmens=2",), "did you mean"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, arguments, named):
+    assert main([*PLAN, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1
