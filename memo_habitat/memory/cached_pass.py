@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -11,6 +14,13 @@ from memo_habitat.memory.attention import Sink, causal_attention
 from memo_habitat.memory.retrieval import causal_mask, retrieve
 from memo_habitat.memory.rotary import RotaryTable, Rotation
 from memo_habitat.memory.slots import Slots
+
+
+def _no_autocast(device: str) -> AbstractContextManager[Any]:
+    """Autocast would copy the whole history to its own dtype in every step."""
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()  # which is entered in no time
+    return torch.autocast(device, enabled=False)
 
 
 class TogetherPass:
@@ -50,8 +60,7 @@ class TogetherPass:
         if q.shape[2] == 0:
             return q
         keys, values = slots.keys[layer][rows], slots.values[layer][rows]
-        # Autocast would copy the whole history to its own dtype in every step.
-        with torch.autocast(q.device.type, enabled=False):
+        with _no_autocast(q.device.type):
             return self._attend(q.to(slots.dtype), keys, values).to(q.dtype)
 
     def _attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -121,7 +130,7 @@ class RaggedPass:
         slots.keys[layer][self._rows, :, self._new] = k.transpose(1, 2).to(slots.dtype)
         slots.values[layer][self._rows, :, self._new] = v.transpose(1, 2).to(slots.dtype)
         keys, values = (part[layer][:, :, : self._end] for part in (slots.keys, slots.values))
-        with torch.autocast(q.device.type, enabled=False):
+        with _no_autocast(q.device.type):
             queries = q.to(slots.dtype)
             if self._candidates is not None:
                 mask = retrieve(queries, keys, self._visible(), self._candidates, self._top_k)

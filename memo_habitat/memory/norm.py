@@ -18,10 +18,18 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., D]. Returns [..., D]."""
-        if x.is_cuda or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        if x.is_cuda or torch.compiler.is_compiling():
             return super().forward(x)
+        if not torch.is_grad_enabled():
+            return _unit(x)[0].mul_(self.weight)
         normed: Tensor = _Normalise.apply(x, self.weight)
         return normed
+
+
+def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The normalised tokens x / rms(x), and 1 / rms(x)."""
+    inverse = x.square().mean(-1, keepdim=True).add_(EPS).rsqrt_()
+    return x * inverse, inverse
 
 
 class _Normalise(torch.autograd.Function):
@@ -29,8 +37,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        inverse = x.square().mean(-1, keepdim=True).add_(EPS).rsqrt_()
-        unit = x * inverse
+        unit, inverse = _unit(x)
         ctx.save_for_backward(unit, inverse, weight)
         return unit * weight
 
