@@ -109,6 +109,7 @@ class _Buffers:
         self.values = torch.empty_like(self.keys)
         self.length = 0
         self._grads: tuple[Tensor, Tensor] | None = None
+        self._backward = -1  # the backward pass that they are of
 
     def write(self, keys: Tensor, values: Tensor) -> None:
         """Fill the next slots."""
@@ -118,9 +119,13 @@ class _Buffers:
         self.length = slots.stop
 
     def grads(self) -> tuple[Tensor, Tensor]:
-        """Gradients of keys and values that no pass has taken yet."""
-        if self._grads is None:
-            self._grads = torch.zeros_like(self.keys), torch.zeros_like(self.values)
+        """Gradients of keys and values that no pass has taken yet; sums, hence no bfloat16."""
+        backward = torch._C._current_graph_task_id()
+        if self._grads is None or backward != self._backward:
+            # One that was to reach a part of the graph only left gradients behind.
+            dtype = torch.promote_types(self.keys.dtype, torch.float32)
+            zeros = torch.zeros_like(self.keys, dtype=dtype)
+            self._grads, self._backward = (zeros, zeros.clone()), backward
         return self._grads
 
 
@@ -167,7 +172,7 @@ class _LedgerAttention(torch.autograd.Function):
             waiting[:, :, :held] += theirs
             taken = _taken(waiting, ctx.kept_slots)
             if start:
-                grads.append(torch.cat([taken, mine], dim=2))
+                grads.append(torch.cat([taken.to(mine.dtype), mine], dim=2))
             else:
                 mine[:, :, ctx.kept] += taken
                 grads.append(mine)
@@ -176,7 +181,7 @@ class _LedgerAttention(torch.autograd.Function):
 
 
 def _taken(grads: Tensor, slots: slice) -> Tensor:
-    """The slots' gradients, which leave the buffer: a second backward pass begins from zero."""
+    """The slots' gradients, which leave the buffer."""
     taken = grads[:, :, slots].clone()
     grads[:, :, slots] = 0
     return taken

@@ -32,7 +32,8 @@ def segment_after_segment(backbone: Backbone, segments: tuple[Tensor, ...]) -> R
     """
     live, config = backbone.draw_layers(), backbone.config
     length = config.summary_length
-    prefix = Prefix(segments[0].device, (len(segments) - 1) * length, config.top_k)
+    most = len(segments) - 1 if backbone.variant.accumulates else 1
+    prefix = Prefix(segments[0].device, most * length, config.top_k)
     outputs: list[Tensor] = []
     summaries: list[Tensor] = []
     handed_on = segments[0][:, :0]

@@ -60,19 +60,20 @@ class MemoPPO(Updater):
         """One partial or full update from the steps in storage; returns means for the log."""
         sums: defaultdict[str, float] = defaultdict(float)
         passes = 0
+        environments = len(rollouts.actions)
+        count = min(self.config.num_mini_batch, environments)
         with g_timer.avg_time("trainer.ppo"):
             for _ in range(self.config.ppo_epoch):
-                batches = list(rollouts.minibatches(self.config.num_mini_batch))
-                environments = sum(len(b.actions) for b in batches)
-                for i, batch in enumerate(batches):
+                # One minibatch at a time exists: together they are a copy of the rollout.
+                for i, batch in enumerate(rollouts.minibatches(count)):
                     accumulate = self.config.accumulate_gradients
                     share = len(batch.actions) / environments if accumulate else 1.0
                     for name, value in self._backward(batch, share).items():
                         sums[name] += value
                     passes += 1
-                    if not accumulate or i + 1 == len(batches):
+                    if not accumulate or i + 1 == count:
                         sums["grad_norm"] += self._optimiser_step()
-        steps = passes / len(batches) if self.config.accumulate_gradients else passes
+        steps = passes / count if self.config.accumulate_gradients else passes
         means = {k: v / (steps if k == "grad_norm" else passes) for k, v in sums.items()}
         means["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         return means

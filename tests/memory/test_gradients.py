@@ -137,6 +137,16 @@ def test_a_second_backward_pass_gives_the_same_gradients(flavour: str) -> None:
     assert_same(list(first), list(torch.autograd.grad(loss, wanted)))
 
 
+def test_a_backward_pass_to_late_steps_leaves_nothing_behind_for_the_next_one() -> None:
+    memory = small_memory()
+    early = trial(memory, 1, 18).requires_grad_()
+    late = trial(memory, 1, 6, seed=4).requires_grad_()
+    loss = memory(torch.cat([early, late], dim=1)).square().sum()
+    expected = torch.autograd.grad(loss, [early, late], retain_graph=True)
+    torch.autograd.grad(loss, late, retain_graph=True)
+    assert_same(list(expected), list(torch.autograd.grad(loss, [early, late])))
+
+
 def test_a_loss_on_a_part_of_the_trial_is_the_gradient_of_that_part() -> None:
     memory = small_memory()
     tokens = trial(memory, 2, 20).requires_grad_()
