@@ -16,8 +16,8 @@ _PIECE = 1024  # most steps in one pass of `extend`, which bounds its activation
 def step(backbone: Backbone, tokens: Tensor, cache: Cache, episode_starts: Tensor | None) -> Tensor:
     """One step of every environment; tokens [N, D], episode_starts bool [N]. Returns [N, D]."""
     everyone = slice(0, len(tokens))
-    if backbone.variant.within_episode:
-        _forget(cache, _required(episode_starts).nonzero().flatten().tolist())
+    if backbone.variant.within_episode and episode_starts is not None:
+        _forget(cache, episode_starts.nonzero().flatten().tolist())
     if _streams_steps(backbone):
         for rows, _ in cache.runs():
             _make_room(backbone, rows, cache)
@@ -37,8 +37,13 @@ def extend(
     backbone: Backbone, tokens: Tensor, cache: Cache, episode_starts: Tensor | None
 ) -> Tensor:
     """C steps of every environment; tokens [N, C, D], episode_starts bool [N, C]."""
-    if backbone.variant.within_episode:
-        return _extend_episodes(backbone, tokens, cache, _required(episode_starts))
+    if backbone.variant.within_episode and episode_starts is not None:
+        pieces = zip(
+            torch.split(tokens, _PIECE, dim=1),
+            torch.split(episode_starts, _PIECE, dim=1),
+            strict=True,
+        )
+        return torch.cat([_extend_episodes(backbone, t, cache, s) for t, s in pieces], dim=1)
     runs = [_extend(backbone, tokens[rows], rows, steps, cache) for rows, steps in cache.runs()]
     return torch.cat(runs)
 
@@ -95,6 +100,13 @@ def _append(backbone: Backbone, tokens: Tensor, rows: slice, cache: Cache) -> Te
     return backbone.push(tokens, context, tokens.shape[1])
 
 
+def _feed_in(backbone: Backbone, tokens: Tensor, rows: slice, cache: Cache) -> None:
+    """The same for tokens [n, C, D] that are there to be attended to only."""
+    context = cache.append(rows, tokens.shape[1])
+    cache.record(rows, tokens)
+    backbone.push(tokens, context, 0)
+
+
 def _close_if_full(backbone: Backbone, rows: slice, steps: int, cache: Cache) -> None:
     """Put the summary in the place of the segment's steps when the last one was appended."""
     if steps % backbone.config.segment_length:
@@ -118,11 +130,8 @@ def _close(backbone: Backbone, rows: slice, cache: Cache) -> None:
         kept = 0
     cache.truncate(rows, kept)
     # Retrieval chooses among the summaries in front of the one that is fed in.
-    at_once = length if backbone.config.top_k else summary.shape[1]
-    for part in torch.split(summary, at_once, dim=1):
-        context = cache.append(rows, part.shape[1])
-        cache.record(rows, part)
-        backbone.push(part, context, 0)
+    for part in torch.split(summary, length if backbone.config.top_k else _PIECE, dim=1):
+        _feed_in(backbone, part, rows, cache)
         cache.mark_summaries(rows)
 
 
@@ -160,15 +169,10 @@ def _make_room(backbone: Backbone, rows: slice, cache: Cache) -> None:
         return
     kept = cache.recorded(rows, slice(backbone.config.segment_length, used))
     cache.truncate(rows, 0)
-    _append(backbone, kept, rows, cache)
+    for piece in torch.split(kept, _PIECE, dim=1):
+        _feed_in(backbone, piece, rows, cache)
 
 
 def _forget(cache: Cache, rows: list[int]) -> None:
     for row in rows:
         cache.truncate(slice(row, row + 1), 0)
-
-
-def _required(episode_starts: Tensor | None) -> Tensor:
-    if episode_starts is None:
-        raise ValueError("memory kind 'no_iea' needs episode_starts, bool [N] or [N, C]")
-    return episode_starts

@@ -46,8 +46,8 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(config.width)
         self.mlp = GatedMLP(config.width, config.hidden)
         self._recompute = config.activation_checkpointing
-        pieces = (self._project, self._finish) if config.compile else ()
-        self._compiled = {piece: torch.compile(piece, dynamic=True) for piece in pieces}
+        self._compile = config.compile
+        self._compiled: dict[str, Callable[..., Any]] = {}
 
     def forward(
         self, x: Tensor, rotation: Rotation, context: Context, layer: int, outputs: int
@@ -73,7 +73,15 @@ class Block(nn.Module):
     def _run(self, piece: Callable[..., Any], *inputs: Any) -> Any:
         if not torch.is_grad_enabled():
             return piece(*inputs)
-        piece = self._compiled.get(piece, piece)
+        if self._compile:
+            name = piece.__name__
+            if name not in self._compiled:
+                self._compiled[name] = torch.compile(piece, dynamic=True)
+            piece = self._compiled[name]
         if self._recompute:
             return checkpoint(piece, *inputs, use_reentrant=False)
         return piece(*inputs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies compile anew: what is compiled holds the weights of the original."""
+        return {**self.__dict__, "_compiled": {}}

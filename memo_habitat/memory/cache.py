@@ -85,6 +85,7 @@ class Cache:
         for row in which.nonzero().flatten().tolist():
             self._steps[row] = 0
             self.truncate(slice(row, row + 1), 0)
+            self._slots.clear(row)
 
     def repeated(self, times: int) -> Cache:
         """A cache in which each row stands `times` times: trials that go on in different ways."""

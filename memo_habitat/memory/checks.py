@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from memo_habitat.config.memory import MemoryConfig
@@ -16,12 +17,12 @@ _CHOICES = {
 }
 _SUMMARISING = tuple(kind for kind, variant in VARIANTS.items() if variant.summarises)
 _KINDS_OF_OPTION = {
+    "detach_probability": ("ac",),
     "token_budget": ("memo", "ac", "fct"),
     "memory_form": ("memo",),
     "summary_layer": _SUMMARISING,
     "top_k": _SUMMARISING,
     "memory_loss": _SUMMARISING,
-    "activation_checkpointing": KINDS,
     "compile": tuple(VARIANTS),
 }
 
@@ -33,7 +34,7 @@ def check_config(config: MemoryConfig) -> None:
     for name in ("width", "layers", "heads", "hidden", "segment_length", "summary_length"):
         if getattr(config, name) < 1:
             raise UserError(f"memory {name} is {getattr(config, name)}: it must be at least 1")
-    if config.width % (2 * config.heads):
+    if config.kind in VARIANTS and config.width % (2 * config.heads):
         raise UserError(
             f"memory width {config.width} does not split into {config.heads} heads of an even "
             f"size, which rotary positions need: use a multiple of {2 * config.heads}"
@@ -81,6 +82,16 @@ def _check_options(config: MemoryConfig) -> None:
         raise UserError(
             f"memory token_budget {config.token_budget} does not hold a segment of "
             f"{config.segment_length} steps and what stays of older ones: use at least {least}"
+        )
+
+
+def check_starts(starts: Tensor | None, tokens: Tensor, legend: str) -> None:
+    """Raise ValueError unless `starts` is bool with the axes of `legend`, those of `tokens`."""
+    wanted = tokens.shape[:-1]
+    if starts is None or starts.dtype != torch.bool or starts.shape != wanted:
+        got = "none" if starts is None else f"{starts.dtype} of shape {list(starts.shape)}"
+        raise ValueError(
+            f"memory kind 'no_iea' needs episode_starts, bool {legend} = {list(wanted)}; got {got}"
         )
 
 

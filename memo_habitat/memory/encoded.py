@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Encoded(NamedTuple):
-    """outputs: [B, T, D]. auxiliary_loss: the memory loss, unweighted [], or None without one."""
+    """outputs: [B, T, D]. memory_loss: the memory loss, unweighted [], or None without one."""
 
     outputs: Tensor
-    auxiliary_loss: Tensor | None
+    memory_loss: Tensor | None

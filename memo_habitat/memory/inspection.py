@@ -55,17 +55,12 @@ class Inspector:
     """Keeps a reading of every step that is taken while it observes a cache."""
 
     def __init__(self) -> None:
-        self._watched: list[_Watched] = []
-
-    @property
-    def readings(self) -> list[Reading]:
-        """One for each step, in order."""
-        return [watched.reading() for watched in self._watched]
+        #: One for each step, in order.
+        self.readings: list[Reading] = []
 
     def watch(self, context: Context, cache: Cache, config: MemoryConfig) -> Context:
         """The same context, whose attention is looked at on the way."""
-        self._watched.append(_Watched(context, cache, config))
-        return self._watched[-1]
+        return _Watched(context, cache, config, self.readings)
 
 
 @contextmanager
@@ -97,8 +92,11 @@ def _attends_to_nothing() -> UserError:
 class _Watched:
     """The context of one step of N environments, looked at layer by layer."""
 
-    def __init__(self, context: Context, cache: Cache, config: MemoryConfig) -> None:
+    def __init__(
+        self, context: Context, cache: Cache, config: MemoryConfig, readings: list[Reading]
+    ) -> None:
         self._context, self._cache, self._top_k = context, cache, config.top_k
+        self._layers, self._readings = config.layers, readings
         lengths, marked = cache.tokens_in_use()[:, None], cache.summary_tokens_in_use()[:, None]
         slots = torch.arange(1 + int(lengths.max()))
         self._visible = slots <= lengths  # [N, slots]
@@ -120,6 +118,8 @@ class _Watched:
         attended = self._context.attend(layer, q, k, v, sink)
         with torch.autocast(q.device.type, enabled=False):
             self._look(layer, q)
+        if layer + 1 == self._layers:
+            self._readings.append(self._reading())
         return attended
 
     def _look(self, layer: int, q: Tensor) -> None:
@@ -136,7 +136,7 @@ class _Watched:
         entropy = torch.special.entr(scores[..., 1:].softmax(-1)).sum(-1)
         self._width.append(entropy.exp().mean(1))
 
-    def reading(self) -> Reading:
+    def _reading(self) -> Reading:
         mass = torch.stack(self._mass).mean(0).float()
         return Reading(
             sink=mass[:, 0],

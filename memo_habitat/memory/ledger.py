@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from memo_habitat.memory import kernels
 from memo_habitat.memory.attention import Sink, causal_attention
@@ -159,6 +160,7 @@ class _LedgerAttention(torch.autograd.Function):
         return whole.output, chain.new_empty(0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
         q, k, v, *whole = ctx.saved_tensors
         buffers, held, start = ctx.buffers, ctx.held, k.shape[2] - q.shape[2]

@@ -51,7 +51,9 @@ class RotaryTable:
     def _table(self, count: int, device: torch.device) -> Rotation:
         table = self._tables.get(device)
         if table is None or len(table.cos) < count:
-            table = self._compute(-(-count // _BLOCK) * _BLOCK, device)
+            # Twice as many each time: computing them stays a constant share of a step.
+            known = 0 if table is None else len(table.cos)
+            table = self._compute(max(2 * known, -(-count // _BLOCK) * _BLOCK), device)
             self._tables[device] = table
         return table
 

@@ -17,7 +17,7 @@ _BLOCK = 256  # slots by which all rows grow together
 class CacheShape:
     """Sizes of a cache: L layers, N environments, H heads of dh features.
 
-    inputs: width of what is recorded of each token besides, 0 for nothing.
+    inputs: width of what is recorded of each token besides, 0 for nothing; and its type.
     """
 
     layers: int
@@ -25,6 +25,7 @@ class CacheShape:
     heads: int
     head_dim: int
     inputs: int = 0
+    inputs_dtype: torch.dtype = torch.float32
 
 
 class Slots:
@@ -43,7 +44,7 @@ class Slots:
         self.keys: list[Tensor] = [self._empty] * shape.layers
         self.values: list[Tensor] = [self._empty] * shape.layers
         self.bias: Tensor = self._empty
-        self.inputs: Tensor = self._empty
+        self.inputs: Tensor = self._empty.to(shape.inputs_dtype)
         self.reserve(0)
 
     @property
@@ -81,7 +82,7 @@ class Slots:
     def _grown(self, part: Tensor, *sizes: int) -> Tensor:
         """`part` [N, ..., fewer slots, features] with room for more; zeros, because an unused slot
         is multiplied by an attention weight of 0."""
-        grown = self._empty.new_zeros(self._shape.batch, *sizes)
+        grown = part.new_zeros(self._shape.batch, *sizes)
         if part.numel():
             grown[..., : part.shape[-2], :] = part
         return grown
@@ -98,6 +99,7 @@ class Slots:
         for part in self.keys:
             part[rows, :, 1:stop] = rotate(part[rows, :, 1:stop], Rotation(cos, sin))
 
+    @torch.inference_mode(False)  # as in `reserve`
     def repeat(self, other: Slots, times: int) -> None:
         """Take over the rows of `other`, each `times` times in a row; the shape allows for it."""
         self._count = other._count
@@ -105,6 +107,11 @@ class Slots:
             own[:] = [part.repeat_interleave(times, dim=0) for part in theirs]
         self.bias = other.bias.repeat_interleave(times, dim=0)
         self.inputs = other.inputs.repeat_interleave(times, dim=0)
+
+    def clear(self, row: int) -> None:
+        """Make a row zeros: what is not finite would stay so under an attention weight of 0."""
+        for part in (*self.keys, *self.values):
+            part[row] = 0
 
     def write_sink(self, layer: int, rows: slice, sink: Sink) -> None:
         """Fill slot 0; done whenever a row begins, because an update changes the parameters."""

@@ -21,7 +21,7 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory import acting, training
 from memo_habitat.memory.backbone import Backbone
 from memo_habitat.memory.cache import Cache
-from memo_habitat.memory.checks import check_config, check_tokens
+from memo_habitat.memory.checks import check_config, check_starts, check_tokens
 from memo_habitat.memory.encoded import Encoded
 from memo_habitat.memory.recurrent import RecurrentMemory
 from memo_habitat.memory.slots import CacheShape
@@ -80,6 +80,7 @@ class Memory(Backbone):
             heads=config.heads,
             head_dim=config.width // config.heads,
             inputs=config.width if config.token_budget and config.memory_form == "tokens" else 0,
+            inputs_dtype=self.norm.weight.dtype,
         )
         # Steps leave room for the positions of their own segment's queries, see SegmentsAtOnce.
         first = config.summary_length if config.memory_form == "kv" else 0
@@ -93,6 +94,8 @@ class Memory(Backbone):
         here have it replaced by its summary before this returns.
         """
         check_tokens(tokens, self.config.width, "[N, D]", cache.shape.batch)
+        if self.variant.within_episode:
+            check_starts(episode_starts, tokens, "[N]")
         return acting.step(self, tokens, cache, episode_starts)
 
     @torch.no_grad()
@@ -102,12 +105,16 @@ class Memory(Backbone):
         tokens: [N, C, D], episode_starts: bool [N, C]. Returns [N, C, D].
         """
         check_tokens(tokens, self.config.width, "[N, C, D]", cache.shape.batch)
+        if self.variant.within_episode:
+            check_starts(episode_starts, tokens, "[N, C]")
         return acting.extend(self, tokens, cache, episode_starts)
 
     def _read(
         self, tokens: Tensor, segment_length: int | None, episode_starts: Tensor | None
     ) -> training.Read:
         check_tokens(tokens, self.config.width, "[B, T, D]")
+        if self.variant.within_episode:
+            check_starts(episode_starts, tokens, "[B, T]")
         if not self.variant.summarises:
             return training.whole(self, tokens, episode_starts)
         segments = self._segments(tokens, segment_length)

@@ -43,11 +43,12 @@ class SummaryLoss(nn.Module):
         """
         targets = segments[1:] if self._later else segments[:-1]
         errors = [
-            self._error(summary, target) for summary, target in zip(summaries, targets, strict=True)
+            self._error(summary, target) * target.shape[1]
+            for summary, target in zip(summaries, targets, strict=True)
         ]
         if not errors:
             return segments[0].new_zeros(())
-        return torch.stack(errors).mean()
+        return torch.stack(errors).sum() / sum(target.shape[1] for target in targets)
 
     def _error(self, summary: Tensor, target: Tensor) -> Tensor:
         offsets = torch.arange(target.shape[1], device=target.device)

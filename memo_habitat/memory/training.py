@@ -16,9 +16,7 @@ Read = tuple[Tensor, list[Tensor]]
 def whole(backbone: Backbone, tokens: Tensor, episode_starts: Tensor | None) -> Read:
     """Trials [B, T, D] of a variant that makes no summaries."""
     live, steps = backbone.draw_layers(), tokens.shape[1]
-    if backbone.variant.within_episode:
-        if episode_starts is None:
-            raise ValueError("memory kind 'no_iea' needs episode_starts, bool [B, T]")
+    if backbone.variant.within_episode and episode_starts is not None:
         return backbone.push(tokens, Episodes(episode_starts), steps, live), []
     prefix = Prefix(tokens.device, capacity=0, top_k=0)
     return backbone.push(tokens, prefix.open(steps), steps, live), []

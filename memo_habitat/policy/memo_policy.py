@@ -217,8 +217,8 @@ class MemoPolicy(nn.Module, Policy):
         """
         was_training = self.training
         self.eval()
-        self.forget()
         cache = self.acting_cache(storage.actions.shape[0])
+        cache.reset(torch.ones(len(cache.steps), dtype=torch.bool))
         for start in range(0, storage.steps, chunk):
             window = slice(start, min(start + chunk, storage.steps))
             observations = {k: v[:, window] for k, v in storage.observations.items()}

@@ -137,3 +137,52 @@ def test_repeated_rows_go_on_as_the_row_would_have(flavour: str) -> None:
             expected = memory.step(tokens[rows, step], alone, begins[rows, step])
             torch.testing.assert_close(both[rows], expected, atol=1e-5, rtol=0)
     assert six.steps.tolist() == [30] * 3 + [20] * 3
+
+
+@pytest.mark.parametrize("flavour", ["memo", "fct", "kv"])
+def test_a_reset_heals_a_row_that_was_not_finite(flavour: str) -> None:
+    memory = small_memory(flavour)
+    tokens = trial(memory, 2, 20)
+    cache = memory.new_cache(2, "cpu")
+    memory.extend(tokens[:, :7], cache)
+    broken = tokens[:, 7].clone()
+    broken[0] = torch.nan
+    memory.step(broken, cache)
+    cache.reset(torch.tensor([True, False]))
+    acted = torch.stack([memory.step(now, cache) for now in tokens[:, 8:].unbind(1)], dim=1)
+    torch.testing.assert_close(acted[0], memory(tokens[:1, 8:])[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("flavour", ["memo", "fct"])
+def test_streaming_feeds_in_what_came_in_whatever_the_type_of_the_cache(
+    flavour: str, dtype: torch.dtype
+) -> None:
+    memory = small_memory(flavour, token_budget=9)
+    outputs = []
+    for cache in (memory.new_cache(1, "cpu", dtype), memory.new_cache(1, "cpu")):
+        steps = trial(memory, 1, 40).unbind(1)
+        outputs.append(torch.stack([memory.step(now, cache) for now in steps]))
+    assert (outputs[0] - outputs[1]).abs().mean() < 2e-2
+
+
+def test_a_cache_repeated_in_inference_mode_goes_on_outside_of_it() -> None:
+    memory = small_memory()
+    with torch.inference_mode():
+        cache = memory.new_cache(1, "cpu")
+        memory.extend(trial(memory, 1, 8), cache)
+        cache = cache.repeated(2)
+    cache.reset(torch.tensor([True, False]))
+    memory.step(trial(memory, 2, 1)[:, 0], cache)
+
+
+def test_starts_of_the_wrong_shape_are_named() -> None:
+    memory = small_memory("no_iea")
+    cache, tokens = memory.new_cache(3, "cpu"), trial(memory, 3, 4)
+    wrong = torch.ones(3, 1, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"bool \[N\] = \[3\]; got torch.bool of shape \[3, 1\]"):
+        memory.step(tokens[:, 0], cache, wrong)
+    with pytest.raises(ValueError, match=r"bool \[N, C\] = \[3, 4\]; got .*\[3, 1\]"):
+        memory.extend(tokens, cache, wrong)
+    with pytest.raises(ValueError, match=r"bool \[B, T\] = \[3, 4\]; got .*\[3, 1\]"):
+        memory(tokens, None, wrong)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import shutil
 import weakref
+from copy import deepcopy
 
 import pytest
 import torch
@@ -125,6 +127,20 @@ def test_recomputing_activations_changes_no_gradient(flavour: str) -> None:
 @pytest.mark.parametrize("flavour", ["memo", "kv"])
 def test_compiling_changes_no_gradient(flavour: str) -> None:
     assert_same(gradients(small_memory(flavour)), gradients(small_memory(flavour, compile=True)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_copy_of_a_compiled_memory_computes_with_its_own_weights() -> None:
+    memory = small_memory(compile=True)
+    tokens = trial(memory, 1, 8)
+    before = memory(tokens)
+    copy = deepcopy(memory)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.mul_(2)
+    assert not torch.allclose(copy(tokens), before)
+    assert_same([memory(tokens)], [pickle.loads(pickle.dumps(memory))(tokens)])
 
 
 @pytest.mark.parametrize("flavour", ["memo", "kv", "fct"])

@@ -15,7 +15,7 @@ S = 6  # of small_memory
 
 def loss(memory: Memory, tokens: Tensor) -> Tensor:
     """The memory loss of a trial."""
-    found = memory.encode(tokens).auxiliary_loss
+    found = memory.encode(tokens).memory_loss
     assert found is not None
     return found
 
@@ -30,7 +30,7 @@ def test_the_memory_loss_leaves_the_outputs_alone(flavour: str, kind: str) -> No
     encoded = memory.encode(tokens)
     assert torch.equal(encoded.outputs, plain(tokens))
     assert torch.equal(encoded.outputs, memory(tokens))
-    assert plain.encode(tokens).auxiliary_loss is None
+    assert plain.encode(tokens).memory_loss is None
 
 
 @pytest.mark.parametrize(

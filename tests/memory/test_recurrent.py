@@ -177,7 +177,7 @@ def test_episode_starts_and_segments_change_nothing() -> None:
     tokens, starts = trial(memory, 2, 9), torch.arange(18).view(2, 9) % 4 == 0
     encoded = memory.encode(tokens, 3, starts)
     assert torch.equal(encoded.outputs, memory(tokens))
-    assert encoded.auxiliary_loss is None
+    assert encoded.memory_loss is None
     assert memory.draw_segment_length() == memory.config.segment_length
     caches = [memory.new_cache(2, "cpu") for _ in range(4)]
     stepped = memory.step(tokens[:, 0], caches[0], starts[:, 0])
