@@ -123,7 +123,9 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "gymnasium": ["gymnasium>=0.29"],
         "dev": [
+            "gymnasium>=0.29",
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
@@ -134,6 +136,8 @@ setup(
     },
     entry_points={
         "console_scripts": ["memo-habitat = memo_habitat.cli:main"],
+        # Gymnasium before 1.0 only; later ones have no plugins (dark_key/registration.py).
+        "gymnasium.envs": ["memo_habitat = memo_habitat.dark_key.registration:register"],
         # Hydra 1.4 and later; earlier ones scan the namespace package hydra_plugins.
         "hydra.plugins": ["memo_habitat = hydra_plugins.memo_habitat_plugin:MemoHabitatSearchPath"],
     },

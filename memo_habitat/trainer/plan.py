@@ -5,6 +5,7 @@ Sizes come from a rehearsal of the real code with fake tensors (`plan_rehearsal`
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
+from memo_habitat.memory import kernels
 from memo_habitat.memory.stack import build
 from memo_habitat.policy.memo_policy import precision_of
 from memo_habitat.trainer.checks import check_model_config
@@ -89,8 +91,13 @@ class Plan:
         return asdict(self)
 
 
-def make_plan(config: DictConfig, memory_bytes: int, workers: int = 1) -> Plan:
+def make_plan(
+    config: DictConfig, memory_bytes: int, workers: int = 1, on_gpu: bool = False
+) -> Plan:
     """Plan the training of `config` with `memory_bytes` for each of its workers.
+
+    on_gpu: count the attention as it is computed where the CPU's kernels are not: masked, and with
+        a copy of the summaries for every segment.
 
     Raises:
         UserError: a config that no trainer of ours could train.
@@ -98,8 +105,8 @@ def make_plan(config: DictConfig, memory_bytes: int, workers: int = 1) -> Plan:
     config = patch_config(config.copy())
     check(config)
     spec = environment_spec(config)
-    plan = trace(config, spec, memory_bytes, workers)
-    return with_limits(config, spec, plan)
+    with kernels.hidden() if on_gpu else nullcontext():
+        return with_limits(config, spec, trace(config, spec, memory_bytes, workers))
 
 
 def measure_plan(config: DictConfig, plan: Plan) -> dict[str, Any]:

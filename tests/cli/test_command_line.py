@@ -23,6 +23,9 @@ COMMANDS = [
     ("scenes", "show"),
     ("bench",),
     ("bench", "sim"),
+    ("bench", "memory"),
+    ("bench", "dark-key"),
+    ("plan",),
     ("doctor",),
 ]
 

@@ -1,0 +1,41 @@
+"""Makes the vector environment from the composed config, as Habitat-Baselines asks for it."""
+
+from __future__ import annotations
+
+from habitat_baselines.common.env_factory import VectorEnvFactory
+from omegaconf import DictConfig
+
+from memo_habitat.dark_key.setting import Setting
+from memo_habitat.dark_key.vector_env import DarkKeyVectorEnv
+from memo_habitat.errors import UserError
+
+
+class DarkKeyVectorEnvFactory(VectorEnvFactory):
+    """Dark-Key-To-Door in the trainer's own process.
+
+    Read from the config: `habitat.task.size`, `habitat.task.trial_steps`,
+    `habitat.environment.max_episode_steps`, `habitat.seed`, `habitat_baselines.num_environments`,
+    and in evaluations `habitat_baselines.evaluator.agent`.
+    """
+
+    def construct_envs(
+        self,
+        config: DictConfig,
+        workers_ignore_signals: bool = False,
+        enforce_scenes_greater_eq_environments: bool = False,
+        is_first_rank: bool = True,
+    ) -> DarkKeyVectorEnv:
+        """The environments of a training, or, where the third argument is True, an evaluation."""
+        is_eval = enforce_scenes_greater_eq_environments
+        baselines, task = config.habitat_baselines, config.habitat.task
+        count = baselines.num_environments
+        if count < 1:
+            raise UserError(f"habitat_baselines.num_environments={count}: at least 1 is needed")
+        setting = Setting(task.size, config.habitat.environment.max_episode_steps, task.trial_steps)
+        return DarkKeyVectorEnv(
+            setting,
+            count,
+            config.habitat.seed,
+            oracle=is_eval and baselines.evaluator.agent == "oracle",
+            records=is_eval,
+        )
