@@ -95,9 +95,8 @@ class BufferLedger:
         """Attention as `Ledger.attend` says."""
         if self._buffers.length == 0:
             self._buffers.write(sink.key.detach(), sink.value.detach())
-        output, self._chain = _LedgerAttention.apply(
-            q, k, v, *sink, self._chain, self._buffers, what
-        )
+        entry = (self._buffers, what)
+        output, self._chain = _LedgerAttention.apply(q, k, v, *sink, self._chain, entry)
         return output
 
 
@@ -142,9 +141,9 @@ class _LedgerAttention(torch.autograd.Function):
         sink_key: Tensor,
         sink_value: Tensor,
         chain: Tensor,
-        buffers: _Buffers,
-        what: Pass,
+        entry: tuple[_Buffers, Pass],
     ) -> tuple[Tensor, Tensor]:
+        buffers, what = entry
         start = k.shape[2] - q.shape[2]
         ctx.held = what.held + start
         ctx.kept, ctx.buffers = what.kept, buffers
@@ -179,7 +178,7 @@ class _LedgerAttention(torch.autograd.Function):
                 mine[:, :, ctx.kept] += taken
                 grads.append(mine)
         sink = (_taken(waiting, slice(0, 1)).sum(0) for waiting in buffers.grads())
-        return own.q.add_(older.q), *grads, *sink, None, None, None
+        return own.q.add_(older.q), *grads, *sink, None, None
 
 
 def _taken(grads: Tensor, slots: slice) -> Tensor:
