@@ -29,7 +29,7 @@ from memo_habitat.trainer.plan_trace import LiveBytes, TokenCount, traced, untra
 
 # Of the memory given. What lies unused between blocks, and the kernels' own, is another 17 % in
 # processes on a CPU; a GPU's allocator leaves about as much.
-USABLE = 0.85
+USABLE = 0.8
 _CHECKPOINTING = "habitat_baselines.rl.memory.activation_checkpointing"
 
 
