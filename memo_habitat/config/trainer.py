@@ -36,6 +36,9 @@ class MemoPPOConfig(PPOConfig):
     tau: float = 0.95
     use_normalized_advantage: bool = False
     use_clipped_value_loss: bool = False
+    # Divide the value loss by the variance of the minibatch's returns: whatever the rewards' scale,
+    # it stays in proportion to the policy's loss.
+    use_normalized_value_loss: bool = False
     # Weight of predicting rl.encoder.auxiliary_sensor, where there is one.
     auxiliary_coef: float = 1.0
     # One optimiser step per epoch, from all minibatches; False: one per minibatch.

@@ -156,8 +156,8 @@ class DarkKeyVectorEnv:
             infos = self._log.after_step(self._actions, step, which)
         else:
             # The same keys at every step: Habitat's statistics stack them over environments.
-            lengths, successes = step.episode_lengths.tolist(), step.successes.tolist()
-            infos = {i: {"success": successes[i], "num_steps": lengths[i]} for i in which.tolist()}
+            measures = {name: values.tolist() for name, values in step.measures.items()}
+            infos = {i: {k: v[i] for k, v in measures.items()} for i in which.tolist()}
         observations = _rows(step.observations)
         rewards, ends = step.rewards.tolist(), step.episode_ends.tolist()
         for i in which.tolist():

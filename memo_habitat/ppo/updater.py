@@ -96,6 +96,8 @@ class MemoPPO(Updater):
             returns,
             cfg.clip_param if cfg.use_clipped_value_loss else None,
         )
+        if cfg.use_normalized_value_loss:
+            value_error = value_error / (returns.var() + 1e-5)
         entropy = out.entropy.mean()
         loss = surrogate.loss + cfg.value_loss_coef * value_error - cfg.entropy_coef * entropy
         auxiliary = self._auxiliary_loss(batch, out)

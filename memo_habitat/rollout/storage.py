@@ -103,6 +103,10 @@ class TrialStorage(Storage):
         """The same for all environments."""
         return self.get_current_step(slice(None), 0)
 
+    def mean_return(self) -> float:
+        """Sum of the rewards so far, undiscounted, averaged over the trials."""
+        return float(self.rewards[:, : self.steps].sum(1).mean())
+
     # Learning -----------------------------------------------------------------------------------
 
     def compute_returns(

@@ -13,7 +13,7 @@ from habitat import logger
 from habitat.config import read_write
 from habitat_baselines.common.baseline_registry import baseline_registry
 from habitat_baselines.common.tensorboard_utils import TensorboardWriter, get_writer
-from habitat_baselines.rl.ddppo.ddp_utils import rank0_only, requeue_job
+from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size, rank0_only, requeue_job
 from habitat_baselines.rl.ppo.ppo_trainer import PPOTrainer, get_device
 from habitat_baselines.utils.common import inference_mode
 from habitat_baselines.utils.timing import g_timer
@@ -37,9 +37,14 @@ from memo_habitat.trainer.checks import (
 )
 from memo_habitat.trainer.envs import worker_death
 from memo_habitat.trainer.evaluation import evaluation_config
+from memo_habitat.trainer.in_process import InProcessCollector, TogetherEnvs
 from memo_habitat.trainer.interrupt import StopRequest, stop_on_interrupt
 from memo_habitat.trainer.progress import ProgressFile, steps_bar
-from memo_habitat.trainer.threads import one_thread
+from memo_habitat.trainer.threads import acting_threads
+
+
+# Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
+TRIAL_RETURN = "trial_return"
 
 
 @baseline_registry.register_trainer(name="memo")
@@ -71,6 +76,7 @@ class MemoTrainer(PPOTrainer):
         self._updates_seen = 0
         try:
             self._init_train(resume)
+            self._in_process = self._collector()
             if resume is not None:
                 self._resume(resume)
             with (
@@ -100,7 +106,7 @@ class MemoTrainer(PPOTrainer):
         """Collect and learn once; False if asked to stop, with nothing learned from a part."""
         self._agent.pre_rollout()
         self._agent.eval()
-        with g_timer.avg_time("trainer.rollout_collect"), one_thread(self.device):
+        with g_timer.avg_time("trainer.rollout_collect"), acting_threads(self.device, self.envs):
             collected = self._collect(stop)
         if collected is None:
             return False
@@ -116,14 +122,36 @@ class MemoTrainer(PPOTrainer):
                 "environments and trainer disagree on where trials begin; trial_steps="
                 f"{storage.trial_steps} must be the same for both"
             )
-        steps = storage.trial_steps // self._ppo_cfg.updates_per_trial
+        begun = storage.steps
         collected = 0
-        for _ in range(steps):
+        for _ in range(storage.trial_steps // self._ppo_cfg.updates_per_trial):
             if stop.is_set and not self._is_distributed:
                 return None
-            self._compute_actions_and_step_envs()
-            collected += self._collect_environment_result()
-        return None if self._any_worker_stops(stop) else collected
+            collected += self._collect_step()
+        if self._any_worker_stops(stop):
+            return None
+        if self._in_process is not None:
+            self._count_episodes(self._in_process, begun)
+        return collected
+
+    def _collector(self) -> InProcessCollector | None:
+        """What collects where all environments step together; None where they are workers."""
+        if not isinstance(self.envs, TogetherEnvs):
+            return None
+        return InProcessCollector(self.envs, self._agent, self.obs_transforms)
+
+    def _collect_step(self) -> int:
+        if self._in_process is not None:
+            return self._in_process.step()
+        self._compute_actions_and_step_envs()
+        return int(self._collect_environment_result())
+
+    def _count_episodes(self, collector: InProcessCollector, since: int) -> None:
+        """Add what ended since step `since` of the trial to Habitat's statistics."""
+        statistics = collector.take_statistics(since, self.current_episode_reward)
+        for name, sums in statistics.items():
+            self.running_episode_stats.setdefault(name, torch.zeros_like(sums))
+            self.running_episode_stats[name] += sums
 
     def _any_worker_stops(self, stop: StopRequest) -> bool:
         """Whether to stop, the same on every worker: one that went on alone would wait forever."""
@@ -151,11 +179,13 @@ class MemoTrainer(PPOTrainer):
         rollouts.compute_returns(
             next_value, cfg.use_gae, cfg.gamma, cfg.tau, cfg.returns_across_episodes
         )
+        # Averaged over workers with the losses, hence among them until it is told.
+        trials = {TRIAL_RETURN: rollouts.mean_return()} if rollouts.trial_complete else {}
         self._agent.train()
         losses: dict[str, float] = self._agent.updater.update(rollouts)
         rollouts.after_update()
         self._agent.after_update()
-        return {**losses, **memory}
+        return {**losses, **memory, **trials}
 
     # Telling ------------------------------------------------------------------------------------
 
@@ -168,6 +198,11 @@ class MemoTrainer(PPOTrainer):
                 writer.add_scalar(
                     f"memory/{name}", self._losses[f"memory_{name}"], self.num_steps_done
                 )
+        trials = {}
+        if TRIAL_RETURN in self._losses:
+            trial_return = self._losses.pop(TRIAL_RETURN)
+            writer.add_scalar("trials/return", trial_return, self.num_steps_done)
+            trials = {"trials": {"count": self.envs.num_envs * get_distrib_size()[2], "return": trial_return}}
         window = {
             k: float((v[-1] - v[0]).sum() if len(v) > 1 else v[0].sum())
             for k, v in self.window_episode_stats.items()
@@ -179,6 +214,7 @@ class MemoTrainer(PPOTrainer):
                 "steps": self.num_steps_done,
                 "updates": self.num_updates_done,
                 "seconds": round(seconds, 3),
+                **trials,
                 "episodes": count,
                 "metrics": {k: v / count for k, v in window.items()},
                 "learner": self._losses,
@@ -340,7 +376,7 @@ class MemoTrainer(PPOTrainer):
                 step = checkpoint["extra_state"]["step"]
             self._agent.eval()
             evaluator = hydra.utils.instantiate(config.habitat_baselines.evaluator)
-            with one_thread(self.device):
+            with acting_threads(self.device, self.envs):
                 evaluator.evaluate_agent(
                     self._agent,
                     self.envs,
