@@ -1,4 +1,4 @@
-"""`memo-habitat bench`: how fast the simulator, the memory and Dark-Key-To-Door are here."""
+"""`memo-habitat bench`: how fast simulator, memory, trainer and Dark-Key-To-Door are here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from memo_habitat import cli_bench_dark_key, cli_bench_memory
+from memo_habitat import cli_bench_dark_key, cli_bench_memory, cli_bench_train
 from memo_habitat.cli_common import Subparsers, add_command
 from memo_habitat.errors import UserError
 
@@ -14,7 +14,7 @@ EXAMPLES = """
 memo-habitat bench sim
 memo-habitat bench sim --json --sizes 64,256 --seconds 2
 """
-_ALL_EXAMPLES = f"{EXAMPLES}memo-habitat bench memory\nmemo-habitat bench dark-key"
+_ALL_EXAMPLES = f"{EXAMPLES}memo-habitat bench memory\nmemo-habitat bench train\nmemo-habitat bench dark-key"
 _SENSORS = "rgb,panoptic"
 
 
@@ -31,6 +31,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="per number (5)")
     parser.add_argument("--scene-dataset", metavar="FILE", help="default: the bundled apartments")
     cli_bench_memory.add(subjects)
+    cli_bench_train.add(subjects)
     cli_bench_dark_key.add(subjects)
 
 

@@ -34,3 +34,9 @@ class EncoderConfig:
     auxiliary_sensor: str = ""
     # Vector observations that join the token as they are (uuids); those a task lacks are an error.
     state_sensors: list[str] = field(default_factory=lambda: ["one_hot_target_sensor", "gps"])
+    # Sines and cosines that join each of their values, which should lie in [0, 1]: of pi, 2 pi, ...
+    # times the value, up to this multiple. 0: none.
+    state_harmonics: int = 0
+    # Show the last action of an episode at the first step of the next one too: where an episode's
+    # end is learned from, as in meta-learning tasks, it says what led there. Never across trials.
+    action_across_episodes: bool = False

@@ -53,7 +53,7 @@ class PolicyAgent:
         if self._previous is None:
             self._policy.forget()
             self._previous = torch.zeros_like(episode_start, dtype=torch.long)
-        previous = self._previous.masked_fill(episode_start, 0)
+        previous = self._previous.masked_fill(trial_start, 0)
         with self._looking(len(episode_start)) as inspector:
             data = self._policy.act(
                 observations,

@@ -123,6 +123,11 @@ def check_encoder(config: EncoderConfig) -> None:
             f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of "
             f"{', '.join(ENCODERS)}"
         )
+    if config.state_harmonics < 0:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.state_harmonics={config.state_harmonics}: "
+            "give 0 for none, or how many"
+        )
     if config.images_per_piece < 1:
         raise UserError(
             f"habitat_baselines.rl.encoder.images_per_piece={config.images_per_piece}: "

@@ -19,12 +19,9 @@ from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.interface import ActingCache
 from memo_habitat.policy.context import ContextUse
-from memo_habitat.policy.network import MemoNetwork
+from memo_habitat.policy.network import TRIAL_STEP, MemoNetwork
 from memo_habitat.rollout.batch import TrialBatch
 from memo_habitat.rollout.storage import TrialStorage
-
-# The sensor that tells where a trial begins: its value is 0 there.
-TRIAL_STEP = "trial_step"
 
 
 def precision_of(rl: Any) -> str:

@@ -16,6 +16,8 @@ from memo_habitat.memory.interface import TrialMemory
 from memo_habitat.memory.stack import build
 from memo_habitat.policy.encoders import build_encoder
 
+# The sensor that tells where a trial begins: its value is 0 there.
+TRIAL_STEP = "trial_step"
 _ACTION_EMBEDDING = 32
 
 
@@ -38,6 +40,9 @@ class MemoNetwork(nn.Module):
         self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
         state_width = sum(_width(observation_space, uuid) for uuid in self.state_sensors)
         self.action_embedding = nn.Embedding(num_actions, _ACTION_EMBEDDING)
+        self._harmonics = encoder.state_harmonics
+        self._action_across_episodes = encoder.action_across_episodes
+        state_width *= 1 + 2 * self._harmonics
         token_inputs = self.feature_width + state_width + _ACTION_EMBEDDING + 1
         self.token_projection = nn.Linear(token_inputs, memory.width)
         self.memory: TrialMemory = build(memory)
@@ -86,9 +91,12 @@ class MemoNetwork(nn.Module):
     ) -> Tensor:
         """Input tokens [*, D] of the memory; prev_actions long [*], episode_starts bool [*]."""
         starts = episode_starts.unsqueeze(-1)
-        previous = self.action_embedding(prev_actions).masked_fill(starts, 0.0)
-        state = [observations[uuid].to(previous.dtype) for uuid in self.state_sensors]
-        parts = [features, *state, previous, starts.to(previous.dtype)]
+        hidden = observations[TRIAL_STEP] == 0 if self._action_across_episodes else starts
+        previous = self.action_embedding(prev_actions).masked_fill(hidden, 0.0)
+        state = torch.cat([observations[u].to(previous.dtype) for u in self.state_sensors], dim=-1)
+        if self._harmonics:
+            state = torch.cat([state, harmonics(state, self._harmonics)], dim=-1)
+        parts = [features, state, previous, starts.to(previous.dtype)]
         out: Tensor = self.token_projection(torch.cat(parts, dim=-1))
         return out
 
@@ -103,6 +111,18 @@ class MemoNetwork(nn.Module):
     def predict(self, projected: Tensor) -> Tensor | None:
         """The same to logits [*] of the auxiliary sensor, if there is one."""
         return None if self.auxiliary is None else self.auxiliary(projected).squeeze(-1)
+
+
+def harmonics(values: Tensor, count: int) -> Tensor:
+    """Sine and cosine of k pi x for k = 1 .. count and each x of `values` [*, W]: [*, 2 count W].
+
+    In these a product of two places, which is what attention computes, is largest where they are
+    the same; in the values themselves it grows with both.
+    """
+    angles = values.unsqueeze(-1) * (
+        math.pi * torch.arange(1, count + 1, device=values.device, dtype=values.dtype)
+    )
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
 def _width(observation_space: spaces.Dict, uuid: str) -> int:

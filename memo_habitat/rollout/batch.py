@@ -19,7 +19,7 @@ from memo_habitat.errors import UserError
 
 # name -> (dtype, what it holds). All are [B, t]; observations are [B, t, *shape of the sensor].
 STEP_FIELDS: dict[str, tuple[torch.dtype, str]] = {
-    "prev_actions": (torch.long, "action of the step before, in [0, A); 0 where none was taken"),
+    "prev_actions": (torch.long, "action of the step before, in [0, A); 0 at a trial's first step"),
     "episode_starts": (torch.bool, "this is the first step of an episode"),
     "actions": (torch.long, "action taken, in [0, A)"),
     "log_probs": (torch.float32, "log-probability of the action when it was taken, <= 0"),

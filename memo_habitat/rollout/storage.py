@@ -82,9 +82,7 @@ class TrialStorage(Storage):
             self.rewards[:, self.steps] = rewards.squeeze(-1)
             starts = ~next_masks.squeeze(-1).to(self.episode_starts.device)
             self.episode_starts[:, self.steps + 1] = starts
-            self.prev_actions[:, self.steps + 1] = self.actions[:, self.steps].masked_fill(
-                starts, 0
-            )
+            self.prev_actions[:, self.steps + 1] = self.actions[:, self.steps]
 
     def advance_rollout(self, buffer_index: int = 0) -> None:
         """Go on to the next step."""

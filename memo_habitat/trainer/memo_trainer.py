@@ -20,7 +20,7 @@ from habitat_baselines.utils.timing import g_timer
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
-from memo_habitat.policy.memo_policy import TRIAL_STEP
+from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.trainer.checkpoints import (
     LATEST,
     newest_checkpoint,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.variants import KINDS
+from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.memo_policy import MemoPolicy
+from memo_habitat.policy.network import harmonics
 from memo_habitat.testing.policies import (
     act_trial,
     new_storage,
@@ -105,6 +109,46 @@ def test_an_episode_start_hides_the_previous_action():
         policy.forget()
         other = policy.get_value(observation, None, torch.ones(2, 1, dtype=torch.long), start)
     assert torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("trial_step", "hidden"), [(0, True), (3, False)])
+def test_across_episodes_only_a_trials_start_hides_the_previous_action(trial_step, hidden):
+    encoder = EncoderConfig(kind="blind", action_across_episodes=True)
+    policy = MemoPolicy(observation_space(), spaces.Discrete(4), encoder, MemoryConfig()).eval()
+    observation = random_observation(1, trial_step, torch.Generator().manual_seed(1))
+    values = []
+    for action in (0, 1):
+        previous = torch.tensor([action])
+        values.append(policy._step(observation, previous, torch.ones(1, dtype=torch.bool))[1])
+        policy.forget()
+    assert torch.equal(*values) == hidden
+
+
+def test_harmonics_are_sines_and_cosines_of_multiples_of_pi():
+    values = torch.tensor([[0.25, 0.5]])
+    found = harmonics(values, 3)
+    expected = [
+        [f(k * math.pi * x) for f in (math.sin, math.cos) for k in (1, 2, 3)] for x in (0.25, 0.5)
+    ]
+    torch.testing.assert_close(found, torch.tensor(expected).reshape(1, -1))
+    # On a grid of nine places each is most like itself, and by far.
+    places = harmonics(torch.linspace(0, 1, 9)[:, None], 8)
+    alike = places @ places.T
+    assert (alike.diagonal()[:, None] - alike + 4 * torch.eye(9) >= 4 - 1e-4).all()
+
+
+def test_state_values_join_the_token_with_their_harmonics():
+    plain = EncoderConfig(kind="blind")
+    rich = EncoderConfig(kind="blind", state_harmonics=5)
+    widths = [
+        MemoPolicy(
+            observation_space(), spaces.Discrete(4), encoder, MemoryConfig()
+        ).network.token_projection.in_features
+        for encoder in (plain, rich)
+    ]
+    assert widths[1] - widths[0] == 2 * 5 * (3 + 2)
+    with pytest.raises(UserError, match="state_harmonics=-1"):
+        check_encoder(EncoderConfig(state_harmonics=-1))
 
 
 @pytest.mark.parametrize(

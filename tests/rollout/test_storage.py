@@ -48,11 +48,11 @@ def collect(store, ends=()):
     store.advance_rollout()
 
 
-def test_the_next_step_knows_the_previous_action_except_at_an_episodes_start():
+def test_the_next_step_knows_the_previous_action_and_where_episodes_start():
     store = storage()
     collect(store, ends=(1,))
     current = store.get_last_step()
-    assert current["prev_actions"].flatten().tolist() == [1, 0, 1]
+    assert current["prev_actions"].flatten().tolist() == [1, 1, 1]
     assert current["masks"].flatten().tolist() == [True, False, True]
     assert current["observations"]["image"].dtype == torch.uint8
 
