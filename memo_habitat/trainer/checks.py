@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.memory.checks import check_config
 from memo_habitat.memory.variants import VARIANTS
 from memo_habitat.policy.encoders import check_encoder
@@ -115,10 +115,7 @@ def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
 
 def _check_trainer_keys(config: DictConfig) -> None:
     baselines = config.habitat_baselines
-    if baselines.num_environments < 1:
-        raise UserError(
-            f"habitat_baselines.num_environments={baselines.num_environments}: at least 1 is needed"
-        )
+    check_at_least_one("habitat_baselines.num_environments", baselines.num_environments)
     for first, second in _ALTERNATIVES:
         if (baselines[first] == -1) == (baselines[second] == -1):
             raise UserError(

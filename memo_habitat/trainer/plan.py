@@ -16,7 +16,7 @@ from habitat_baselines.common.env_spec import EnvironmentSpec
 from omegaconf import DictConfig
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.memory import kernels
 from memo_habitat.memory.stack import build
 from memo_habitat.policy.memo_policy import precision_of
@@ -142,8 +142,7 @@ def check(config: DictConfig) -> None:
         ("habitat_baselines.rl.ppo.num_mini_batch", updates.num_mini_batch),
         ("habitat_baselines.rl.ppo.updates_per_trial", updates.updates_per_trial),
     ):
-        if value < 1:
-            raise UserError(f"{name}={value}: at least 1 is needed")
+        check_at_least_one(name, value)
     if steps % updates.updates_per_trial:
         raise UserError(
             f"habitat.task.trial_steps={steps} is not divisible by habitat_baselines.rl.ppo."
