@@ -66,6 +66,17 @@ def test_planned_bytes_are_the_measured_ones(kind, overrides):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_planned_bytes_are_within_15_percent_of_the_measured_ones_for_an_lstm(recomputed):
+    wide = (f"{MEMORY}.width=128", f"{MEMORY}.activation_checkpointing={recomputed}")
+    config = small("lstm", f"{BASELINES}.rl.encoder.kind=blind", *wide)
+    planned = make_plan(config, PLENTY)
+    measured = measure_plan(config, planned)
+    assert planned.configured.peak_bytes == pytest.approx(measured["update_bytes"], rel=0.15)
+    assert planned.refresh_bytes == pytest.approx(measured["refresh_bytes"], rel=0.15)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["memo_studio", "fct_studio", "memo_apartments"])
 def test_planned_bytes_are_within_15_percent_of_the_measured_ones_in_full_size(name):
     config = compose_config(f"extobjnav/{name}")
