@@ -72,6 +72,16 @@ def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=0)
 
 
+def near_in_bfloat16(memory: Memory, actual: Tensor, expected: Tensor) -> None:
+    """Equal but for rounding to 8 bits, at outputs of RMS 1; seen: mean 0.003, largest 0.024."""
+    error = (actual - expected).detach().abs().flatten()
+    assert error.mean() < 5e-3
+    if memory.config.top_k:
+        return  # of two summaries that score nearly alike, rounding may retrieve the other
+    assert error.quantile(0.99) < 2e-2
+    assert error.max() < 5e-2
+
+
 @st.composite
 def memories(draw: st.DrawFn, flavours: tuple[str, ...] = ALL) -> Memory:
     """Memories of random small sizes."""
