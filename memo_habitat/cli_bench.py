@@ -14,7 +14,9 @@ EXAMPLES = """
 memo-habitat bench sim
 memo-habitat bench sim --json --sizes 64,256 --seconds 2
 """
-_ALL_EXAMPLES = f"{EXAMPLES}memo-habitat bench memory\nmemo-habitat bench train\nmemo-habitat bench dark-key"
+_ALL_EXAMPLES = (
+    f"{EXAMPLES}memo-habitat bench memory\nmemo-habitat bench train\nmemo-habitat bench dark-key"
+)
 _SENSORS = "rgb,panoptic"
 
 

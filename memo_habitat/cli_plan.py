@@ -6,7 +6,7 @@ import argparse
 import json
 
 from memo_habitat.cli_common import Subparsers, add_command, add_overrides
-from memo_habitat.errors import UserError
+from memo_habitat.errors import check_at_least_one
 
 EXAMPLES = """
 memo-habitat plan --config-name=extobjnav/memo_studio
@@ -37,8 +37,7 @@ def add(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan, with warnings where the config will not fit."""
-    if arguments.gpus < 1:
-        raise UserError(f"--gpus {arguments.gpus}: at least 1 is needed")
+    check_at_least_one("--gpus", arguments.gpus)
     from memo_habitat.config.compose import compose_config
 
     config = compose_config(arguments.config_name, arguments.overrides)

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The one exception that means: the user can mend this; and the commonest cause of it."""
 
 from __future__ import annotations
 
@@ -8,3 +8,14 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def check_at_least_one(name: str, value: int) -> None:
+    """Refuse a count below 1 of the config key or command-line option `name`.
+
+    Raises:
+        UserError: naming both, as the user gave them.
+    """
+    if value < 1:
+        between = " " if name.startswith("--") else "="
+        raise UserError(f"{name}{between}{value}: at least 1 is needed")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.trainer.run_folder import RunFolder, create_run, open_run, plan_run
 
 if TYPE_CHECKING:
@@ -136,9 +136,11 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
         with open_dict(evaluator):  # runs from before there was this option have no such key
             evaluator.inspect_memory = True
     if options.trials is not None:
-        evaluator.trials_per_house = _positive(options.trials, "--trials")
+        check_at_least_one("--trials", options.trials)
+        evaluator.trials_per_house = options.trials
     if options.steps is not None:
-        evaluator.steps_per_trial = _positive(options.steps, "--steps")
+        check_at_least_one("--steps", options.steps)
+        evaluator.steps_per_trial = options.steps
     config.habitat.task.trial_steps = evaluator.steps_per_trial
     _check_simulator(config)
     _execute(config, "eval")
@@ -226,9 +228,3 @@ def _check_simulator(config: DictConfig) -> None:
     kind = config.habitat.simulator.type
     if kind in _HABITAT_SIM_TYPES:
         stand_ins.require_habitat_sim(f"habitat.simulator.type={kind}")
-
-
-def _positive(value: int, option: str) -> int:
-    if value < 1:
-        raise UserError(f"{option} {value}: at least 1 is needed")
-    return value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memo_habitat import launch
-from memo_habitat.errors import UserError
+from memo_habitat.errors import check_at_least_one
 
 # Sized for fifteen minutes in all on two cores.
 TRAIN_STEPS = 150_000
@@ -35,8 +35,7 @@ class Plan:
         """
         chosen = {name: value for name, value in given.items() if value is not None}
         for name in ("train_steps", "trials", "steps"):
-            if chosen.get(name, 1) < 1:
-                raise UserError(f"--{name.replace('_', '-')} {chosen[name]}: at least 1 is needed")
+            check_at_least_one(f"--{name.replace('_', '-')}", chosen.get(name, 1))
         return cls(**chosen)
 
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from memo_habitat.dark_key.setting import Setting
 from memo_habitat.dark_key.vector_env import DarkKeyVectorEnv
-from memo_habitat.errors import UserError
+from memo_habitat.errors import check_at_least_one
 
 
 class DarkKeyVectorEnvFactory(VectorEnvFactory):
@@ -29,8 +29,7 @@ class DarkKeyVectorEnvFactory(VectorEnvFactory):
         is_eval = enforce_scenes_greater_eq_environments
         baselines, task = config.habitat_baselines, config.habitat.task
         count = baselines.num_environments
-        if count < 1:
-            raise UserError(f"habitat_baselines.num_environments={count}: at least 1 is needed")
+        check_at_least_one("habitat_baselines.num_environments", count)
         setting = Setting(task.size, config.habitat.environment.max_episode_steps, task.trial_steps)
         return DarkKeyVectorEnv(
             setting,

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from memo_habitat.memory.attention import Context
 from memo_habitat.memory.backbone import Backbone
 from memo_habitat.memory.cache import Cache
 
@@ -21,8 +22,7 @@ def step(backbone: Backbone, tokens: Tensor, cache: Cache, episode_starts: Tenso
     if _streams_steps(backbone):
         for rows, _ in cache.runs():
             _make_room(backbone, rows, cache)
-    context = cache.append(everyone, 1)
-    cache.record(everyone, tokens[:, None])
+    context = _enter(tokens[:, None], everyone, cache)
     if cache.observer is not None:
         context = cache.observer.watch(context, cache, backbone.config)
     encoded = backbone.push(tokens[:, None], context, 1)
@@ -59,8 +59,8 @@ def _extend(backbone: Backbone, tokens: Tensor, rows: slice, steps: int, cache: 
             _make_room(backbone, rows, cache)
             room = min(room, config.token_budget - cache.length(rows))
         piece = tokens[:, done : done + room]
-        outputs.append(_append(backbone, piece, rows, cache))
         count = piece.shape[1]
+        outputs.append(_append(backbone, piece, rows, cache, wanted=count))
         cache.count_steps(rows, count)
         done, steps = done + count, steps + count
         if backbone.variant.summarises:
@@ -93,18 +93,19 @@ def _extend_episodes(
     return outputs
 
 
-def _append(backbone: Backbone, tokens: Tensor, rows: slice, cache: Cache) -> Tensor:
-    """Push tokens [n, C, D] behind what `rows` hold; their outputs."""
+def _enter(tokens: Tensor, rows: slice, cache: Cache) -> Context:
+    """Make room for tokens [n, C, D] behind what `rows` hold; the context of their pass."""
     context = cache.append(rows, tokens.shape[1])
     cache.record(rows, tokens)
-    return backbone.push(tokens, context, tokens.shape[1])
+    return context
 
 
-def _feed_in(backbone: Backbone, tokens: Tensor, rows: slice, cache: Cache) -> None:
-    """The same for tokens [n, C, D] that are there to be attended to only."""
-    context = cache.append(rows, tokens.shape[1])
-    cache.record(rows, tokens)
-    backbone.push(tokens, context, 0)
+def _append(backbone: Backbone, tokens: Tensor, rows: slice, cache: Cache, wanted: int) -> Tensor:
+    """Push tokens [n, C, D] behind what `rows` hold; outputs [n, wanted, D] of the last ones.
+
+    With 0 wanted they are there to be attended to only.
+    """
+    return backbone.push(tokens, _enter(tokens, rows, cache), wanted)
 
 
 def _close_if_full(backbone: Backbone, rows: slice, steps: int, cache: Cache) -> None:
@@ -131,7 +132,7 @@ def _close(backbone: Backbone, rows: slice, cache: Cache) -> None:
     cache.truncate(rows, kept)
     # Retrieval chooses among the summaries in front of the one that is fed in.
     for part in torch.split(summary, length if backbone.config.top_k else _PIECE, dim=1):
-        _feed_in(backbone, part, rows, cache)
+        _append(backbone, part, rows, cache, wanted=0)
         cache.mark_summaries(rows)
 
 
@@ -170,7 +171,7 @@ def _make_room(backbone: Backbone, rows: slice, cache: Cache) -> None:
     kept = cache.recorded(rows, slice(backbone.config.segment_length, used))
     cache.truncate(rows, 0)
     for piece in torch.split(kept, _PIECE, dim=1):
-        _feed_in(backbone, piece, rows, cache)
+        _append(backbone, piece, rows, cache, wanted=0)
 
 
 def _forget(cache: Cache, rows: list[int]) -> None:

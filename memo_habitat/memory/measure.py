@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.profiler import profile
@@ -36,11 +37,30 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         work()
         return int(torch.cuda.max_memory_allocated(device)) - before
-    with profile(profile_memory=True, use_kineto=True) as recorded:
+    with recording() as recorded:
         work()
+    return bytes_of(recorded).peak
+
+
+class Bytes(NamedTuple):
+    """What a piece of work added to the bytes held: at most, and still when it had ended."""
+
+    peak: int
+    left: int
+
+
+def recording() -> profile:
+    """A profiler that records what the allocator of the CPU gives and takes back."""
+    return profile(profile_memory=True, use_kineto=True)
+
+
+def bytes_of(recorded: profile) -> Bytes:
+    """The bytes that a `recording` which has ended saw, 0 or more at the peak."""
+    results: Any = recorded.kineto_results
+    events = [] if results is None else [e for e in results.events() if e.name() == "[memory]"]
     held = peak = 0
-    for event in recorded.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
+    # Threads allocate at the same time, and no order of the record is promised.
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return Bytes(peak, held)

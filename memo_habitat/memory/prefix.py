@@ -1,4 +1,8 @@
-"""The contexts of training passes: which of the new tokens sees what, for every form of memory."""
+"""The context of training segment by segment: what a pass keeps for the passes after it.
+
+One pass alone is plain causal attention. Contexts of a whole trial in one pass, and of other masks,
+are in `at_once`; those of acting in `cached_pass`.
+"""
 
 from __future__ import annotations
 

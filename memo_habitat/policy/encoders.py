@@ -9,7 +9,7 @@ from gym import spaces
 from torch import Tensor, nn
 
 from memo_habitat.config.policy import ENCODERS, EncoderConfig
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 
 
 class SmallCNN(nn.Module):
@@ -128,11 +128,7 @@ def check_encoder(config: EncoderConfig) -> None:
             f"habitat_baselines.rl.encoder.state_harmonics={config.state_harmonics}: "
             "give 0 for none, or how many"
         )
-    if config.images_per_piece < 1:
-        raise UserError(
-            f"habitat_baselines.rl.encoder.images_per_piece={config.images_per_piece}: "
-            "at least 1 is needed"
-        )
+    check_at_least_one("habitat_baselines.rl.encoder.images_per_piece", config.images_per_piece)
 
 
 def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:

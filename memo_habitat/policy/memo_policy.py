@@ -129,6 +129,8 @@ class MemoPolicy(nn.Module, Policy):
         self, observations: dict[str, Tensor], prev_actions: Tensor, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor]:
         trial_starts = observations[TRIAL_STEP].reshape(-1) == 0
+        if bool(trial_starts.all()):
+            self._empty_cache()
         cache = self.acting_cache(len(trial_starts))
         if bool(trial_starts.any()):
             cache.reset(trial_starts)
@@ -148,8 +150,17 @@ class MemoPolicy(nn.Module, Policy):
             return self.network.features(observations).float()
 
     def acting_cache(self, num_envs: int) -> ActingCache:
-        """What acting remembers, of so many environments; empty where there was none of them."""
+        """What acting remembers, of so many environments.
+
+        Raises:
+            UserError: it remembers trials of another number of environments.
+        """
         if self._cache is None or len(self._cache.steps) != num_envs:
+            if self._cache is not None and bool(self._cache.steps.any()):
+                raise UserError(
+                    f"{num_envs} environments act in the middle of trials of "
+                    f"{len(self._cache.steps)}: call forget() before the number changes"
+                )
             device = self.network.critic.weight.device
             self._cache = self.network.memory.new_cache(num_envs, device, self._cache_dtype)
         return self._cache
@@ -161,6 +172,11 @@ class MemoPolicy(nn.Module, Policy):
     def forget(self) -> None:
         """Drop the acting memory of all environments."""
         self._cache = None
+
+    def _empty_cache(self) -> None:
+        """The same, but what is allocated stays for as many environments."""
+        if self._cache is not None:
+            self._cache.reset(torch.ones(len(self._cache.steps), dtype=torch.bool))
 
     def context_use(self) -> ContextUse | None:
         """Memory in use; None before the first step."""
@@ -214,8 +230,8 @@ class MemoPolicy(nn.Module, Policy):
         """
         was_training = self.training
         self.eval()
+        self._empty_cache()
         cache = self.acting_cache(storage.actions.shape[0])
-        cache.reset(torch.ones(len(cache.steps), dtype=torch.bool))
         for start in range(0, storage.steps, chunk):
             window = slice(start, min(start + chunk, storage.steps))
             observations = {k: v[:, window] for k, v in storage.observations.items()}

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.memory.checks import check_config
 from memo_habitat.memory.variants import VARIANTS
 from memo_habitat.policy.encoders import check_encoder
@@ -39,6 +39,12 @@ def check_training_config(config: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value, and what would be valid.
     """
+    check_training_settings(config)
+    _check_checkpoint_folder(config)
+
+
+def check_training_settings(config: DictConfig) -> None:
+    """The same but for the folder, which a plan does not write to."""
     check_model_config(config)
     _check_trainer_keys(config)
     trial_steps = config.habitat.task.trial_steps
@@ -50,19 +56,6 @@ def check_training_config(config: DictConfig) -> None:
         raise UserError(
             f"habitat.task.trial_steps={trial_steps} is not divisible by habitat_baselines.rl.ppo."
             f"updates_per_trial={updates}: try {', '.join(map(str, sorted(nearest)))}"
-        )
-    folder = Path(config.habitat_baselines.checkpoint_folder)
-    writable = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not writable.is_dir() or not os.access(writable, os.W_OK):
-        raise UserError(
-            f"habitat_baselines.checkpoint_folder={folder} cannot be written: choose another folder"
-        )
-    # Hidden files are what a kill left of a write.
-    holds = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
-    if holds and not (folder / RESUME_STATE).is_file():
-        raise UserError(
-            f"habitat_baselines.checkpoint_folder={folder} holds files but nothing to resume from: "
-            "choose an empty folder"
         )
 
 
@@ -92,6 +85,23 @@ def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
                 )
 
 
+def _check_checkpoint_folder(config: DictConfig) -> None:
+    """Refuse a folder that cannot be written, or holds files of something else."""
+    folder = Path(config.habitat_baselines.checkpoint_folder)
+    writable = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not writable.is_dir() or not os.access(writable, os.W_OK):
+        raise UserError(
+            f"habitat_baselines.checkpoint_folder={folder} cannot be written: choose another folder"
+        )
+    # Hidden files are what a kill left of a write.
+    holds = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+    if holds and not (folder / RESUME_STATE).is_file():
+        raise UserError(
+            f"habitat_baselines.checkpoint_folder={folder} holds files but nothing to resume from: "
+            "choose an empty folder"
+        )
+
+
 def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
     """Refuse to train under a budget that acting would have to drop tokens for.
 
@@ -115,10 +125,8 @@ def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
 
 def _check_trainer_keys(config: DictConfig) -> None:
     baselines = config.habitat_baselines
-    if baselines.num_environments < 1:
-        raise UserError(
-            f"habitat_baselines.num_environments={baselines.num_environments}: at least 1 is needed"
-        )
+    for key in ("num_environments", "rl.ppo.num_mini_batch"):
+        check_at_least_one(f"habitat_baselines.{key}", OmegaConf.select(baselines, key))
     for first, second in _ALTERNATIVES:
         if (baselines[first] == -1) == (baselines[second] == -1):
             raise UserError(

@@ -14,7 +14,7 @@ from habitat_baselines.common.env_factory import VectorEnvFactory
 from omegaconf import DictConfig
 
 from memo_habitat.discovery import workers
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.trainer.worker import make_env
 
 
@@ -38,8 +38,7 @@ class MemoVectorEnvFactory(VectorEnvFactory):
         is_eval = enforce_scenes_greater_eq_environments
         houses = _houses(config)
         count = config.habitat_baselines.num_environments
-        if count < 1:
-            raise UserError(f"habitat_baselines.num_environments={count}: at least 1 is needed")
+        check_at_least_one("habitat_baselines.num_environments", count)
         if is_eval:
             count = min(count, len(houses))
         workers.prepare()

@@ -42,7 +42,6 @@ from memo_habitat.trainer.interrupt import StopRequest, stop_on_interrupt
 from memo_habitat.trainer.progress import ProgressFile, steps_bar
 from memo_habitat.trainer.threads import acting_threads
 
-
 # Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
 TRIAL_RETURN = "trial_return"
 
@@ -202,7 +201,12 @@ class MemoTrainer(PPOTrainer):
         if TRIAL_RETURN in self._losses:
             trial_return = self._losses.pop(TRIAL_RETURN)
             writer.add_scalar("trials/return", trial_return, self.num_steps_done)
-            trials = {"trials": {"count": self.envs.num_envs * get_distrib_size()[2], "return": trial_return}}
+            trials = {
+                "trials": {
+                    "count": self.envs.num_envs * get_distrib_size()[2],
+                    "return": trial_return,
+                }
+            }
         window = {
             k: float((v[-1] - v[0]).sum() if len(v) > 1 else v[0].sum())
             for k, v in self.window_episode_stats.items()

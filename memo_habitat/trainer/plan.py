@@ -20,7 +20,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory import kernels
 from memo_habitat.memory.stack import build
 from memo_habitat.policy.memo_policy import precision_of
-from memo_habitat.trainer.checks import check_model_config
+from memo_habitat.trainer.checks import check_training_settings
 from memo_habitat.trainer.plan_limits import available_memory
 from memo_habitat.trainer.plan_measure import measure
 from memo_habitat.trainer.plan_rehearsal import Rehearsal, minibatch_of, minibatches_for
@@ -135,20 +135,7 @@ def check(config: DictConfig) -> None:
             f"habitat_baselines.trainer_name={trainer}: only trainings by the trainer memo are "
             "planned"
         )
-    check_model_config(config)
-    steps, updates = config.habitat.task.trial_steps, config.habitat_baselines.rl.ppo
-    for name, value in (
-        ("habitat_baselines.num_environments", config.habitat_baselines.num_environments),
-        ("habitat_baselines.rl.ppo.num_mini_batch", updates.num_mini_batch),
-        ("habitat_baselines.rl.ppo.updates_per_trial", updates.updates_per_trial),
-    ):
-        if value < 1:
-            raise UserError(f"{name}={value}: at least 1 is needed")
-    if steps % updates.updates_per_trial:
-        raise UserError(
-            f"habitat.task.trial_steps={steps} is not divisible by habitat_baselines.rl.ppo."
-            f"updates_per_trial={updates.updates_per_trial}"
-        )
+    check_training_settings(config)
 
 
 def trace(config: DictConfig, spec: EnvironmentSpec, memory_bytes: int, workers: int) -> Plan:

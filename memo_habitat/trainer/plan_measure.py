@@ -16,10 +16,10 @@ from omegaconf import DictConfig
 
 from memo_habitat.config.compose import import_habitat
 from memo_habitat.errors import UserError
+from memo_habitat.memory.measure import bytes_of, recording
 from memo_habitat.trainer.plan_rehearsal import Rehearsal
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_MEMORY_EVENT = "[memory]"
 _SILENT = "99"  # the profiler's library tells of its every start on stderr
 
 
@@ -118,21 +118,16 @@ class _CPUMeter:
     def phase(self, name: str) -> None:
         """Note the peak of the phase that ends here."""
         self._profile.__exit__(None, None, None)
-        results: Any = self._profile.kineto_results
-        events = [] if results is None else list(results.events())
-        events = [event for event in events if event.name() == _MEMORY_EVENT]
-        peak = self._live
-        for event in sorted(events, key=lambda e: e.start_ns()):
-            self._live += event.nbytes()
-            peak = max(peak, self._live)
-        self.peaks[name] = peak
+        seen = bytes_of(self._profile)
+        self.peaks[name] = self._live + seen.peak
+        self._live += seen.left
         self._start()
 
     def __exit__(self, *error: object) -> None:
         self._profile.__exit__(None, None, None)
 
     def _start(self) -> None:
-        self._profile = torch.autograd.profiler.profile(profile_memory=True, use_cpu=True)
+        self._profile = recording()
         self._profile.__enter__()
 
 

@@ -2,7 +2,8 @@
 
 Under `traced()` tensors are fake: they have a shape and a dtype and no elements, and the operators
 only work out the shapes of their results. Code runs as it is, backward passes included, so that the
-count follows the code. What a kernel allocates and frees within itself is not seen.
+count follows the code. What a kernel allocates and frees within itself is not seen, except an
+LSTM's (`plan_lstm`).
 
 Small tensors of whole numbers and truth values stay real, for they decide what code does: which
 steps are an episode's first, which rows make a minibatch.
@@ -27,6 +28,8 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
+
+from memo_habitat.trainer.plan_lstm import meanwhile_bytes, with_workspace
 
 _DECIDING = (torch.bool, torch.long)
 _SMALL = 2**22  # elements
@@ -65,6 +68,7 @@ class LiveBytes(TorchDispatchMode):
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._see(leaf.untyped_storage())
+        self.peak = max(self.peak, self.live + meanwhile_bytes(func, args))
         return result
 
     def _see(self, storage: torch.UntypedStorage) -> None:
@@ -96,7 +100,7 @@ def _carry_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             return float(_ANSWER) if inputs[0].dtype.is_floating_point else _ANSWER
         if func is torch.ops.aten.index.Tensor:
             args = (args[0], _places(args[1]))
-        return func(*args, **kwargs)
+        return with_workspace(func, func(*args, **kwargs))
     if not _decides(func, args, kwargs):
         return func(*args, **kwargs)
     with unset_fake_temporarily():

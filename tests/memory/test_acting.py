@@ -6,31 +6,38 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from memo_habitat.memory import Cache, Memory
+from memo_habitat.memory import Memory
 
-from .factories import ALL, TOLERANCE, memories, small_memory, starts, thorough, trial
+from .factories import (
+    EVERY,
+    act,
+    close,
+    memories,
+    near_in_bfloat16,
+    small_memory,
+    starts,
+    thorough,
+    trial,
+)
 
-
-def act(memory: Memory, tokens: Tensor, cache: Cache, begins: Tensor) -> Tensor:
-    """Step through [N, T, D] one step at a time; begins: bool [N, T]."""
-    steps = zip(tokens.unbind(1), begins.unbind(1), strict=True)
-    return torch.stack([memory.step(now, cache, begin) for now, begin in steps], dim=1)
+LSTM = small_memory("lstm")
 
 
 @thorough
-@given(memories(), st.integers(1, 3), st.integers(1, 40))
+@given(memories(EVERY), st.integers(1, 3), st.integers(1, 40))
+@example(LSTM, 3, 40)
 def test_stepping_equals_the_training_pass(memory: Memory, batch: int, steps: int) -> None:
     tokens, begins = trial(memory, batch, steps), starts(batch, steps)
     acted = act(memory, tokens, memory.new_cache(batch, "cpu"), begins)
-    torch.testing.assert_close(acted, memory(tokens, None, begins), atol=TOLERANCE, rtol=0)
+    close(acted, memory(tokens, None, begins))
 
 
 @thorough
-@given(memories(), st.lists(st.sets(st.integers(0, 2)), min_size=2, max_size=30))
+@given(memories(EVERY), st.lists(st.sets(st.integers(0, 2)), min_size=2, max_size=30))
+@example(LSTM, [set(), {1}, set(), {0, 1}, set(), set()])
 def test_each_environment_starts_anew_where_it_is_reset(
     memory: Memory, resets: list[set[int]]
 ) -> None:
@@ -50,16 +57,17 @@ def test_each_environment_starts_anew_where_it_is_reset(
                 own = slice(row, row + 1), slice(start, end)
                 expected = memory(tokens[own], None, begins[own])[0]
                 actual = torch.stack([step[row] for step in acted[start:end]])
-                torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=0)
+                close(actual, expected)
 
 
 @thorough
 @given(
-    memories(),
+    memories(EVERY),
     st.lists(st.integers(1, 12), min_size=1, max_size=5),
     st.integers(0, 9),
     st.integers(0, 9),
 )
+@example(LSTM, [3, 1, 8], 5, 1)
 def test_extending_in_chunks_equals_stepping(
     memory: Memory, chunks: list[int], before: int, reset_row: int
 ) -> None:
@@ -73,15 +81,15 @@ def test_extending_in_chunks_equals_stepping(
     expected = act(memory, tokens, stepped, begins)
     parts = zip(tokens.split(chunks, 1), begins.split(chunks, 1), strict=True)
     actual = torch.cat([memory.extend(part, extended, begin) for part, begin in parts], dim=1)
-    torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=0)
+    close(actual, expected)
     assert torch.equal(stepped.tokens_in_use(), extended.tokens_in_use())
     assert torch.equal(stepped.steps, extended.steps)
     following, none = trial(memory, 3, 1, seed=9)[:, 0], torch.zeros(3, dtype=torch.bool)
     left_behind = [memory.step(following, cache, none) for cache in (extended, stepped)]
-    torch.testing.assert_close(*left_behind, atol=TOLERANCE, rtol=0)
+    close(*left_behind)
 
 
-@pytest.mark.parametrize("flavour", ALL)
+@pytest.mark.parametrize("flavour", EVERY)
 def test_refreshing_after_an_update_equals_acting_anew_with_the_new_weights(flavour: str) -> None:
     memory = small_memory(flavour)
     tokens, begins = trial(memory, 2, 20), starts(2, 20)
@@ -101,31 +109,34 @@ def test_extending_past_the_largest_pass_equals_the_training_pass() -> None:
     memory = small_memory("fct", layers=1)
     tokens = trial(memory, 1, 1500)
     extended = memory.extend(tokens, memory.new_cache(1, "cpu"))
-    torch.testing.assert_close(extended, memory(tokens), atol=TOLERANCE, rtol=0)
+    close(extended, memory(tokens))
 
 
-@pytest.mark.parametrize("flavour", ALL)
+@pytest.mark.parametrize("flavour", EVERY)
 def test_acting_ignores_depth_dropout_and_leaves_no_graph(flavour: str) -> None:
     memory = small_memory(flavour, depth_dropout=0.9).train()
     tokens, begins = trial(memory, 2, 10), starts(2, 10)
     acted = act(memory, tokens, memory.new_cache(2, "cpu"), begins)
     assert not acted.requires_grad
     expected = memory.eval()(tokens, None, begins)
-    torch.testing.assert_close(acted, expected, atol=TOLERANCE, rtol=0)
+    close(acted, expected)
 
 
-def test_a_cache_filled_in_inference_mode_goes_on_outside_of_it() -> None:
-    memory = small_memory()
+@pytest.mark.parametrize("flavour", ["memo", "lstm"])
+def test_a_cache_filled_in_inference_mode_goes_on_outside_of_it(flavour: str) -> None:
+    memory = small_memory(flavour)
     tokens = trial(memory, 2, 600)
     with torch.inference_mode():
         cache = memory.new_cache(2, "cpu")
         memory.extend(tokens[:, :300], cache)
     cache.reset(torch.tensor([True, False]))
-    memory.extend(tokens[:, 300:], cache)
+    acted = memory.extend(tokens[:, 300:], cache)
+    close(acted[0], memory(tokens[:1, 300:])[0])
+    close(acted[1], memory(tokens)[1, 300:])
     memory(tokens).sum().backward()
 
 
-@pytest.mark.parametrize("flavour", ALL)
+@pytest.mark.parametrize("flavour", EVERY)
 def test_bfloat16_autocast_acts_as_it_trains(flavour: str) -> None:
     memory = small_memory(flavour)
     tokens, begins = trial(memory, 2, 20), starts(2, 20)
@@ -134,7 +145,7 @@ def test_bfloat16_autocast_acts_as_it_trains(flavour: str) -> None:
             cache = memory.new_cache(2, "cpu", dtype)
             cache.reset(torch.tensor([True, False]))
             acted = act(memory, tokens, cache, begins)
-            assert (acted - memory(tokens, None, begins)).abs().mean() < 2e-2
+            near_in_bfloat16(memory, acted, memory(tokens, None, begins))
 
 
 def test_no_inter_episode_attention_says_what_it_needs() -> None:

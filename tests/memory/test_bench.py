@@ -14,7 +14,7 @@ import torch
 from memo_habitat.errors import UserError
 from memo_habitat.memory import MemoryConfig, bench, build
 from memo_habitat.memory.bench import BENCHED, FIELDS, Arm, BenchOptions, bench_memory
-from memo_habitat.memory.measure import peak_bytes
+from memo_habitat.memory.measure import bytes_of, peak_bytes, recording
 from memo_habitat.memory.variants import KINDS
 
 SEGMENT = 16
@@ -189,6 +189,16 @@ def test_peak_bytes_are_those_held_at_once() -> None:
         del second, third
 
     assert peak_bytes(work, CPU) == 4 * 2500
+
+
+def test_a_recording_tells_the_peak_and_what_is_left() -> None:
+    with recording() as recorded:
+        kept = torch.zeros(1000)
+        torch.zeros(1500)
+    assert bytes_of(recorded) == (4 * 2500, 4 * 1000)
+    with recording() as recorded:
+        del kept
+    assert bytes_of(recorded) == (0, -4 * 1000)
 
 
 def test_peak_bytes_count_what_autograd_saves_and_the_gradients() -> None:

@@ -100,6 +100,24 @@ def test_a_trial_start_empties_the_memory_of_that_environment_alone():
     assert policy.context_use().full_context_kv_bytes.tolist() == [7 * 256, 256]
 
 
+@pytest.mark.parametrize("kind", ["memo", "lstm"])
+def test_the_number_of_environments_changes_between_trials_only(kind):
+    policy, storage = acted(kind, steps=5, envs=3)
+    generator = torch.Generator().manual_seed(0)
+    masks, previous = torch.ones(2, 1, dtype=torch.bool), torch.zeros(2, 1, dtype=torch.long)
+    with torch.inference_mode():
+        with pytest.raises(UserError, match=r"2 environments .* trials of 3: call forget\(\)"):
+            policy.act(random_observation(2, 5, generator), None, previous, masks)
+        assert policy.acting_cache(3).steps.tolist() == [5] * 3
+        policy.act(random_observation(2, 0, generator), None, previous, masks)
+        assert policy.acting_cache(2).steps.tolist() == [1] * 2
+        policy.refresh(storage, chunk=64, values=False)  # made anew, whatever it held
+        assert policy.acting_cache(3).steps.tolist() == [5] * 3
+        policy.forget()
+        policy.act(random_observation(2, 5, generator), None, previous, masks)
+    assert policy.acting_cache(2).steps.tolist() == [1] * 2
+
+
 def test_an_episode_start_hides_the_previous_action():
     policy = small_policy().eval()
     observation = random_observation(2, 0, torch.Generator().manual_seed(1))

@@ -10,6 +10,7 @@ from habitat.config.default import patch_config
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
+from memo_habitat.trainer.checks import check_training_config
 from memo_habitat.trainer.plan import USABLE, Plan, make_plan, measure_plan
 from memo_habitat.trainer.plan_limits import parse_memory
 from memo_habitat.trainer.plan_rehearsal import Rehearsal
@@ -62,6 +63,17 @@ def test_planned_bytes_are_the_measured_ones(kind, overrides):
     measured = measure_plan(config, planned)
     assert planned.configured.peak_bytes == pytest.approx(measured["update_bytes"], rel=0.05)
     assert planned.refresh_bytes == pytest.approx(measured["refresh_bytes"], rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_planned_bytes_are_within_15_percent_of_the_measured_ones_for_an_lstm(recomputed):
+    wide = (f"{MEMORY}.width=128", f"{MEMORY}.activation_checkpointing={recomputed}")
+    config = small("lstm", f"{BASELINES}.rl.encoder.kind=blind", *wide)
+    planned = make_plan(config, PLENTY)
+    measured = measure_plan(config, planned)
+    assert planned.configured.peak_bytes == pytest.approx(measured["update_bytes"], rel=0.15)
+    assert planned.refresh_bytes == pytest.approx(measured["refresh_bytes"], rel=0.15)
 
 
 @pytest.mark.slow
@@ -189,13 +201,24 @@ def test_only_our_trainer_is_planned():
     "override",
     [
         f"{BASELINES}.num_environments=0",
+        f"{BASELINES}.checkpoint_interval=3",
         f"{BASELINES}.rl.ppo.num_mini_batch=0",
         f"{BASELINES}.rl.ppo.updates_per_trial=7",
+        f"{BASELINES}.rl.ppo.use_double_buffered_sampler=True",
+        f"{BASELINES}.rl.encoder.images_per_piece=0",
+        f"{MEMORY}.token_budget=70",
+        f"{MEMORY}.width=3",
     ],
 )
-def test_a_config_that_cannot_train_is_refused(override):
-    with pytest.raises(UserError, match=override.rpartition(".")[2]):
-        make_plan(small("memo", override), PLENTY)
+def test_what_training_refuses_planning_refuses_in_the_same_words(override):
+    key, _, value = override.rpartition(".")[2].partition("=")
+    config = small("memo", override)
+    lines = []
+    for refuse in (check_training_config, lambda config: make_plan(config, PLENTY)):
+        with pytest.raises(UserError, match=f"{key}.*{value}") as refused:
+            refuse(config)
+        lines.append(str(refused.value))
+    assert lines[0] == lines[1]
 
 
 def test_a_missing_data_set_is_one_line():
