@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from gym import spaces
 from habitat_baselines.common.env_factory import VectorEnvFactory
+from habitat_baselines.common.env_spec import EnvironmentSpec
 from omegaconf import DictConfig
 
+from memo_habitat.dark_key.rules import ACTIONS
 from memo_habitat.dark_key.setting import Setting
-from memo_habitat.dark_key.vector_env import DarkKeyVectorEnv
+from memo_habitat.dark_key.vector_env import DarkKeyVectorEnv, observation_space
 from memo_habitat.errors import check_at_least_one
 
 
@@ -37,4 +40,13 @@ class DarkKeyVectorEnvFactory(VectorEnvFactory):
             config.habitat.seed,
             oracle=is_eval and baselines.evaluator.agent == "oracle",
             records=is_eval,
+        )
+
+    def environment_spec(self) -> EnvironmentSpec:
+        """Spaces of one environment as training observes it; they depend on no setting."""
+        actions = spaces.Discrete(len(ACTIONS))
+        return EnvironmentSpec(
+            observation_space=observation_space(),
+            action_space=actions,
+            orig_action_space=actions,
         )

@@ -39,7 +39,7 @@ from memo_habitat.trainer.envs import worker_death
 from memo_habitat.trainer.evaluation import evaluation_config
 from memo_habitat.trainer.in_process import InProcessCollector, TogetherEnvs
 from memo_habitat.trainer.interrupt import StopRequest, stop_on_interrupt
-from memo_habitat.trainer.progress import ProgressFile, steps_bar
+from memo_habitat.trainer.progress import ProgressFile, progress_row, steps_bar
 from memo_habitat.trainer.threads import acting_threads
 
 # Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
@@ -191,40 +191,35 @@ class MemoTrainer(PPOTrainer):
     def _log_update(self, writer: Any, progress: ProgressFile | None) -> None:
         if progress is None:
             return
+        trials = self._ended_trials()
         self._training_log(writer, self._losses, self._earlier_seconds)
-        for name in ("tokens", "kv_bytes", "kv_bytes_full_context"):
-            if f"memory_{name}" in self._losses:
-                writer.add_scalar(
-                    f"memory/{name}", self._losses[f"memory_{name}"], self.num_steps_done
-                )
-        trials = {}
-        if TRIAL_RETURN in self._losses:
-            trial_return = self._losses.pop(TRIAL_RETURN)
-            writer.add_scalar("trials/return", trial_return, self.num_steps_done)
-            trials = {
-                "trials": {
-                    "count": self.envs.num_envs * get_distrib_size()[2],
-                    "return": trial_return,
-                }
-            }
-        window = {
-            k: float((v[-1] - v[0]).sum() if len(v) > 1 else v[0].sum())
-            for k, v in self.window_episode_stats.items()
+        scalars = {
+            f"memory/{name}": self._losses[f"memory_{name}"]
+            for name in ("tokens", "kv_bytes", "kv_bytes_full_context")
+            if f"memory_{name}" in self._losses
         }
-        count = max(window.pop("count"), 1.0)
-        seconds = time.time() - self.t_start + self._earlier_seconds
+        if trials is not None:
+            scalars["trials/return"] = trials["return"]
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, self.num_steps_done)
         progress.append(
-            {
-                "steps": self.num_steps_done,
-                "updates": self.num_updates_done,
-                "seconds": round(seconds, 3),
-                **trials,
-                "episodes": count,
-                "metrics": {k: v / count for k, v in window.items()},
-                "learner": self._losses,
-                "stations": {k: v.mean for k, v in g_timer.items()},
-            }
+            progress_row(
+                self.num_steps_done,
+                self.num_updates_done,
+                time.time() - self.t_start + self._earlier_seconds,
+                trials,
+                self.window_episode_stats,
+                self._losses,
+                {name: timer.mean for name, timer in g_timer.items()},
+            )
         )
+
+    def _ended_trials(self) -> dict[str, float] | None:
+        """How many trials ended with this update and their mean return, taken from the losses."""
+        if TRIAL_RETURN not in self._losses:
+            return None
+        count = self.envs.num_envs * get_distrib_size()[2]
+        return {"count": count, "return": self._losses.pop(TRIAL_RETURN)}
 
     def _writer(self) -> Any:
         if not rank0_only():

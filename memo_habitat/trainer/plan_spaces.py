@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import hydra
 from gym import spaces
 from habitat.config import read_write
 from habitat.config.default import get_agent_config
@@ -50,11 +51,16 @@ class SensorsOnlySim(EmbreeSim):
 def environment_spec(config: DictConfig) -> EnvironmentSpec:
     """The spaces that the trainer would learn from its environments.
 
-    The data set is read, for it holds the vocabulary of targets; no scene is loaded.
+    A factory of environments that knows them by itself says so by a method of this name. Otherwise
+    the data set is read, for it holds the vocabulary of targets; no scene is loaded.
 
     Raises:
         UserError: the data set is missing, or a sensor is not known.
     """
+    factory = hydra.utils.instantiate(config.habitat_baselines.vector_env_factory)
+    if hasattr(factory, "environment_spec"):
+        known: EnvironmentSpec = factory.environment_spec()
+        return known
     config = config.copy()
     with read_write(config):
         config.habitat.simulator.type = _SIMULATOR

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ProgressFile:
@@ -28,6 +32,42 @@ class ProgressFile:
         if self._path is not None:
             with self._path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+def progress_row(
+    steps: int,
+    updates: int,
+    seconds: float,
+    trials: Mapping[str, float] | None,
+    episodes: Mapping[str, Sequence[Tensor]],
+    learner: Mapping[str, float],
+    stations: Mapping[str, float],
+) -> dict[str, Any]:
+    """What is told of one update.
+
+    Args:
+        steps: of all environments so far.
+        updates: so far.
+        seconds: of training so far, those before an interruption included.
+        trials: count and mean return of those that ended with it; None if none did.
+        episodes: Habitat's window of running sums, [N, 1] each; `count` is that of episodes.
+        learner: means of the update.
+        stations: mean time of each of the trainer's timers (s).
+    """
+    window = {
+        k: float((v[-1] - v[0]).sum() if len(v) > 1 else v[0].sum()) for k, v in episodes.items()
+    }
+    count = max(window.pop("count"), 1.0)
+    return {
+        "steps": steps,
+        "updates": updates,
+        "seconds": round(seconds, 3),
+        **({} if trials is None else {"trials": trials}),
+        "episodes": count,
+        "metrics": {k: v / count for k, v in window.items()},
+        "learner": learner,
+        "stations": stations,
+    }
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:

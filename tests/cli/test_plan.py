@@ -78,3 +78,11 @@ def test_bad_input_is_one_line(capsys, arguments, named):
     error = capsys.readouterr().err
     assert named in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["memo", "fct", "lstm"])
+def test_environments_without_a_data_set_are_planned_as_well(capsys, kind):
+    name = f"dark_key_to_door/{kind}"
+    assert main(["plan", f"--config-name={name}", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["config"] == name
