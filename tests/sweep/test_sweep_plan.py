@@ -21,6 +21,7 @@ from memo_habitat.sweep.plan import (
     variant_config,
     write_sweep,
 )
+from memo_habitat.trainer.run_folder import SWEEP_LOCK, SWEEP_LOG, discard_run, plan_run
 
 KNOWN = (
     "dark_key_to_door/fct",
@@ -178,3 +179,24 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
         planned(tmp_path)
     with pytest.raises(UserError, match=r"sweep\.json"):
         planned(tmp_path, None)
+
+
+def test_a_run_may_begin_beside_the_log_of_its_sweep_which_outlives_it(tmp_path):
+    run = plan_run("dark", out=tmp_path / "run")
+    for name in ("checkpoints", "eval/final"):
+        (run.path / name).mkdir(parents=True)
+    for name in (SWEEP_LOG, SWEEP_LOCK, "config.yaml"):
+        (run.path / name).touch()
+    with pytest.raises(UserError, match="other files"):
+        plan_run("dark", out=run.path)
+    discard_run(run)
+    assert sorted(path.name for path in run.path.iterdir()) == sorted([SWEEP_LOG, SWEEP_LOCK])
+    assert plan_run("dark", out=run.path) == run
+
+
+def test_nothing_is_left_of_a_discarded_run_without_a_sweep(tmp_path):
+    run = plan_run("dark", out=tmp_path / "run")
+    run.tensorboard_dir.mkdir(parents=True)
+    run.config_path.touch()
+    discard_run(run)
+    assert not run.path.exists()
