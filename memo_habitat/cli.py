@@ -20,6 +20,7 @@ from memo_habitat import (
     cli_quickstart,
     cli_report,
     cli_scenes,
+    cli_sweep,
     cli_train,
 )
 from memo_habitat.discovery import quiet
@@ -30,6 +31,7 @@ COMMANDS = (
     cli_plan,
     cli_train,
     cli_eval,
+    cli_sweep,
     cli_report,
     cli_scenes,
     cli_bench,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, check_at_least_one
-from memo_habitat.trainer.run_folder import RunFolder, create_run, open_run, plan_run
+from memo_habitat.trainer.progress import read_progress
+from memo_habitat.trainer.run_folder import (
+    RunFolder,
+    create_run,
+    discard_run,
+    open_run,
+    plan_run,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -80,7 +85,7 @@ def train(run: RunFolder, config: DictConfig) -> bool:
         _execute(config, "train")
     except UserError:
         if not run.progress_file.exists() and not any(run.checkpoint_dir.glob("*")):
-            shutil.rmtree(run.path, ignore_errors=True)
+            discard_run(run)
         raise
     return is_finished(run, config)
 
@@ -172,7 +177,7 @@ def find_checkpoint(run: RunFolder, wanted: str | None) -> Path:
     """
     folder = run.checkpoint_dir
     places = (
-        [folder / "latest.safetensors"]
+        [run.latest_checkpoint]
         if wanted is None
         else [Path(wanted), folder / wanted, folder / f"{wanted}.safetensors"]
     )
@@ -188,8 +193,8 @@ def is_finished(run: RunFolder, config: DictConfig) -> bool:
     """Return whether the last line of the progress file is at the configured end."""
     if not run.progress_file.is_file():
         return True  # a trainer of Habitat's own: it keeps none and returns when it is done
-    lines = run.progress_file.read_text(encoding="utf-8").splitlines()
-    last = json.loads(lines[-1]) if lines else {"steps": 0, "updates": 0}
+    rows = read_progress(run.progress_file)
+    last = rows[-1] if rows else {"steps": 0, "updates": 0}
     baselines = config.habitat_baselines
     if baselines.total_num_steps != -1:
         return bool(last["steps"] >= baselines.total_num_steps)

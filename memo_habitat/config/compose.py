@@ -26,6 +26,15 @@ def known_configs() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name.rpartition("/")[2] not in _PARTS))
 
 
+def unknown_config(name: str) -> str:
+    """Return one line on a config that does not exist, with the nearest names."""
+    known = known_configs()
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"unknown config {name!r}; did you mean {', '.join(close)}?"
+    return f"unknown config {name!r}; there are {', '.join(known)}"
+
+
 def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Return the config `name` with Hydra overrides ("key=value") applied.
 
@@ -49,7 +58,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
             and error.missing_cfg_file.removesuffix(".yaml") != name
         ):
             raise UserError(_one_line(error)) from error
-        raise UserError(_unknown_config(name)) from error
+        raise UserError(unknown_config(name)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, name, overrides)) from error
 
@@ -146,14 +155,6 @@ def _key_at_fault(text: str, overrides: Sequence[str]) -> str | None:
 
 def _missing(config: DictConfig, key: str) -> bool:
     return key not in set(config_keys(config))
-
-
-def _unknown_config(name: str) -> str:
-    known = known_configs()
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        return f"unknown config {name!r}; did you mean {', '.join(close)}?"
-    return f"unknown config {name!r}; there are {', '.join(known)}"
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:

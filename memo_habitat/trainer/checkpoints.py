@@ -18,10 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from memo_habitat.errors import UserError
-
-# Habitat's own name, hidden so that it never counts as a checkpoint.
-RESUME_STATE = ".habitat-resume-state.pth"
-LATEST = "latest.safetensors"
+from memo_habitat.trainer.run_folder import LATEST, RESUME_STATE
 
 
 def write_checkpoint(

@@ -10,9 +10,11 @@ runs/<config>-<time>/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -26,6 +28,12 @@ from memo_habitat.errors import UserError
 
 CONFIG_FILE = "config.yaml"
 FACTS_FILE = "run.json"
+# Habitat's own name, hidden so that it never counts as a checkpoint.
+RESUME_STATE = ".habitat-resume-state.pth"
+LATEST = "latest.safetensors"
+# Of the sweep that a run belongs to. They lie in the folder before the run does.
+SWEEP_LOG = "sweep.log"
+SWEEP_LOCK = ".sweep.lock"
 # Distributions whose version can change a result.
 PACKAGES = (
     "memo-habitat",
@@ -67,6 +75,16 @@ class RunFolder:
     def checkpoint_dir(self) -> Path:
         """Weights (ckpt.N.safetensors, latest.safetensors) and the hidden state to resume from."""
         return self.path / "checkpoints"
+
+    @property
+    def resume_state(self) -> Path:
+        """What a training goes on from."""
+        return self.checkpoint_dir / RESUME_STATE
+
+    @property
+    def latest_checkpoint(self) -> Path:
+        """The weights that were written last."""
+        return self.checkpoint_dir / LATEST
 
     @property
     def log_file(self) -> Path:
@@ -122,7 +140,7 @@ def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None
         UserError: the folder holds something already.
     """
     run = RunFolder(Path(out) if out is not None else _new_path(Path(root), name))
-    if run.path.is_dir() and any(run.path.iterdir()):
+    if run.path.is_dir() and any(_own_entries(run)):
         remedy = "name a new folder"
         if run.facts_path.exists():
             remedy += f", or go on with it: memo-habitat train --resume {run.path}"
@@ -152,6 +170,17 @@ def create_run(run: RunFolder, name: str, config: Any) -> None:
             f"cannot write to the output folder {run.path}: {error.strerror or error}; "
             "choose another with --out or --root"
         ) from error
+
+
+def discard_run(run: RunFolder) -> None:
+    """Remove a run in which nothing was learned; lock and log of its sweep stay."""
+    for entry in _own_entries(run):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it is not empty
+        run.path.rmdir()
 
 
 def open_run(path: str | Path) -> RunFolder:
@@ -215,6 +244,10 @@ def _git(checkout: Path, *arguments: str) -> str:
     command = ["git", "-C", str(checkout), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
+
+
+def _own_entries(run: RunFolder) -> list[Path]:
+    return [path for path in run.path.iterdir() if path.name not in (SWEEP_LOG, SWEEP_LOCK)]
 
 
 def _new_path(root: Path, name: str) -> Path:

@@ -17,6 +17,7 @@ COMMANDS = [
     ("quickstart",),
     ("train",),
     ("eval",),
+    ("sweep",),
     ("report",),
     ("scenes",),
     ("scenes", "generate"),
@@ -162,6 +163,20 @@ BAD_INPUT = {
     "no such run to resume": (("train", "--resume", "runs/none"), "runs/none"),
     "no such run to report": (("report", "runs/none"), "runs/none"),
     "unknown agent": (("eval", "runs/none", "--agent", "orakel"), "orakel"),
+    "no such sweep": (("sweep", "--resume", "runs/none"), "runs/none"),
+    "no config of that variant": (("sweep", STUDIO, "--variants", "gru"), "extobjnav/fct_studio"),
+    "seeds that are no numbers": (("sweep", STUDIO, "--seeds", "a"), "--seeds a"),
+    "no jobs": (("sweep", STUDIO, "--jobs", "0"), "--jobs 0"),
+    "unknown key of a sweep": (("sweep", STUDIO, "habitat.sed=1"), "did you mean habitat.seed"),
+    "seed that a sweep sets": (("sweep", STUDIO, "habitat.seed=1"), "--seeds"),
+    "another trainer in a sweep": (
+        ("sweep", "--config-name=nav/ppo_pointnav_studio"),
+        "trainer_name=ppo",
+    ),
+    "evaluation on layouts of a training": (
+        ("sweep", STUDIO, "habitat_baselines.evaluator.seed=100"),
+        "evaluator.seed=100",
+    ),
     "no steps to train": (("quickstart", "--train-steps", "0"), "--train-steps 0"),
     "unknown kind of home": (
         ("scenes", "generate", "--out", "new", "--kind", "castle"),

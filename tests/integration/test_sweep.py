@@ -1,0 +1,95 @@
+"""`memo-habitat sweep` with real trainings: stopped, killed and gone on with to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import run, start, stop, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+COMMAND = ("python", "-m", "tests.sweep.command", "sweep")
+TINY = (
+    "habitat.task.size=3",
+    "habitat.task.trial_steps=20",
+    "habitat.environment.max_episode_steps=10",
+    "habitat_baselines.num_environments=4",
+    "habitat_baselines.total_num_steps=8000",
+    "habitat_baselines.num_checkpoints=2",
+    "habitat_baselines.rl.ppo.num_mini_batch=1",
+    "habitat_baselines.rl.ppo.ppo_epoch=1",
+    "habitat_baselines.rl.memory.width=16",
+    "habitat_baselines.rl.memory.layers=1",
+    "habitat_baselines.rl.memory.heads=2",
+    "habitat_baselines.rl.memory.hidden=16",
+    "habitat_baselines.rl.memory.segment_length=10",
+    "habitat_baselines.rl.memory.summary_length=2",
+    # Means nothing to full context, which refuses it.
+    "habitat_baselines.rl.memory.top_k=3",
+)
+
+
+def rows(progress: Path) -> list[dict[str, float]]:
+    if not progress.is_file():
+        return []
+    return [json.loads(line) for line in progress.read_text().splitlines() if line.endswith("}")]
+
+
+def test_stop_kill_a_run_kill_the_sweep_and_go_on(tmp_path, monkeypatch, checkout):
+    monkeypatch.setenv("PYTHONPATH", str(checkout))
+    own, progress = tmp_path / "dark/memo/seed_3", tmp_path / "dark/memo/seed_3/progress.jsonl"
+    again = (*COMMAND, "--resume", "dark")
+
+    def until_it_learns(*arguments: str):
+        before = len(rows(progress))
+        sweep = start(*arguments, cwd=tmp_path)
+        # Rows past those that were there: a resumed training drops none that it can go on from.
+        wait_for(lambda: len(rows(progress)) >= before + 2, sweep)
+        return sweep
+
+    new = ("--config-name=dark_key_to_door/memo", "--seeds", "3", "--out", "dark", "--trials", "2")
+    sweep = until_it_learns(*COMMAND, *new, *TINY)
+    try:
+        sweep.send_signal(signal.SIGINT)
+        told, err = sweep.communicate(timeout=300)
+    finally:
+        stop(sweep)
+    assert sweep.returncode == 130, err
+    assert err == "stopped; go on with: memo-habitat sweep --resume dark\n"
+    assert (own / "checkpoints/.habitat-resume-state.pth").is_file()
+
+    sweep = until_it_learns(*again)
+    try:
+        os.kill(int((own / ".sweep.lock").read_text()), signal.SIGKILL)
+        told, err = sweep.communicate(timeout=300)
+    finally:
+        stop(sweep)
+    assert sweep.returncode == 1
+    assert "memo seed 3: failed (killed by SIGKILL)" in told
+
+    stop(until_it_learns(*again))  # the sweep alone: its runs have sessions of their own
+
+    done = run(*again, "--variants", "fct", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "fct seed 3: failed (exit status 2)" in done.stdout
+    assert "top_k=3 means nothing to kind 'fct'" in done.stderr
+    assert "memo seed 3: goes on at " in done.stdout
+    assert "memo seed 3: finished" in done.stdout
+    steps = [row["steps"] for row in rows(progress)]
+    assert steps == list(range(80, 8001, 80))
+    trials = {}
+    for folder in (own / "eval/final", *(tmp_path / "dark/reference/eval").iterdir()):
+        records = rows(folder / "records.jsonl")
+        trials[folder.name] = {
+            (record["trial_id"], tuple(record["start_position"]), str(record["goal_positions"]))
+            for record in records
+            if record["episode_index"] == 0
+        }
+    assert set(trials) == {"final", "oracle", "random"}
+    assert len(trials["final"]) == 2
+    assert trials["final"] == trials["oracle"] == trials["random"]

@@ -1,0 +1,35 @@
+"""`memo-habitat` in a process of its own with a report that says nothing.
+
+python -m tests.sweep.command [--pretend] sweep ...; --pretend: with the workers of pretend_worker.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+
+def write_sweep_report(folder: Path) -> Path:
+    path = folder / "report.html"
+    path.write_text("a report")
+    return path
+
+
+def stand_in() -> types.ModuleType:
+    module = types.ModuleType("memo_habitat.report.sweep")
+    module.write_sweep_report = write_sweep_report
+    return module
+
+
+if __name__ == "__main__":
+    sys.modules["memo_habitat.report.sweep"] = stand_in()
+    from memo_habitat import cli
+
+    if "--pretend" in sys.argv:
+        sys.argv.remove("--pretend")
+        from memo_habitat.sweep import job, plan
+
+        job.WORKER = "tests.sweep.pretend_worker"
+        plan.check_sweep = lambda sweep: None
+    sys.exit(cli.main())

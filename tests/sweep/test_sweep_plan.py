@@ -1,0 +1,202 @@
+"""What a sweep consists of: seeds, variants, order, and what may be added to a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memo_habitat.errors import UserError
+from memo_habitat.sweep.plan import (
+    FIRST_TRAINING_SEED,
+    LAST_SEED,
+    SEED_STRIDE,
+    Request,
+    habitat_seed,
+    parse_seeds,
+    plan_sweep,
+    read_sweep,
+    variant_config,
+    write_sweep,
+)
+from memo_habitat.trainer.run_folder import SWEEP_LOCK, SWEEP_LOG, discard_run, plan_run
+
+KNOWN = (
+    "dark_key_to_door/fct",
+    "dark_key_to_door/memo",
+    "dark_key_to_door/rmt",
+    "extobjnav/fct_studio",
+    "extobjnav/fct_apartments",
+    "extobjnav/memo_studio",
+    "extobjnav/no_iea_studio",
+)
+MEMO = "dark_key_to_door/memo"
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("0..4", (0, 1, 2, 3, 4)),
+        ("0,2,5", (0, 2, 5)),
+        ("3", (3,)),
+        ("5,0..2,1", (0, 1, 2, 5)),
+        ("7..7", (7,)),
+    ],
+)
+def test_seeds_are_read(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "4..0", "-1", "0..", "0...2", "1,,2", "0..100"])
+def test_what_is_no_list_of_seeds_is_named(text):
+    with pytest.raises(UserError, match=r"0\.\.4"):
+        parse_seeds(text)
+
+
+def test_no_two_seeds_draw_the_same_and_all_are_numpys():
+    steps = 39_000_000
+    environments = 1024
+    for number in range(LAST_SEED):
+        # Environment i after a resume at s steps draws from habitat.seed + s + i.
+        assert habitat_seed(number) + steps + environments < habitat_seed(number + 1)
+    assert habitat_seed(0) == FIRST_TRAINING_SEED
+    assert habitat_seed(LAST_SEED) + steps < 2**32
+    assert SEED_STRIDE % 2
+    assert SEED_STRIDE % 5
+
+
+@pytest.mark.parametrize(
+    ("config", "variant", "found"),
+    [
+        (MEMO, "fct", "dark_key_to_door/fct"),
+        (MEMO, "memo", MEMO),
+        ("extobjnav/memo_studio", "fct", "extobjnav/fct_studio"),
+        ("extobjnav/memo_studio", "fct_apartments", "extobjnav/fct_apartments"),
+        ("extobjnav/memo_studio", "no_iea", "extobjnav/no_iea_studio"),
+        ("extobjnav/no_iea_studio", "memo", "extobjnav/memo_studio"),
+    ],
+)
+def test_a_variant_is_the_config_of_that_kind(config, variant, found):
+    assert variant_config(config, variant, KNOWN) == found
+
+
+def test_an_unknown_variant_is_answered_with_what_there_is():
+    with pytest.raises(UserError, match=r"'gru'.*dark_key_to_door/fct, dark_key_to_door/memo, "):
+        variant_config(MEMO, "gru", KNOWN)
+
+
+def planned(folder: Path, config: str | None = MEMO, **request):
+    for name, value in request.items():
+        if isinstance(value, list):
+            request[name] = tuple(value)
+    return plan_sweep(Request(config, **request), folder, Path("runs"), KNOWN)
+
+
+def begun(folder: Path, **request):
+    """A sweep of which one run was made."""
+    sweep = planned(folder, **request)
+    write_sweep(sweep)
+    run = sweep.members()[0].path
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    return sweep
+
+
+@given(
+    st.lists(st.sampled_from(["memo", "fct", "rmt"]), min_size=1, unique=True),
+    st.lists(st.integers(0, 9), min_size=1, unique=True),
+)
+def test_an_interrupted_queue_is_balanced(tmp_path_factory, variants, seeds):
+    sweep = planned(tmp_path_factory.mktemp("sweep"), variants=variants, seeds=seeds)
+    members = sweep.members()
+    assert len({member.path for member in members}) == len(members) == len(variants) * len(seeds)
+    for cut in range(len(members)):
+        counts = [sum(m.variant == name for m in members[:cut]) for name in variants]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_by_default_the_config_alone_is_run(tmp_path):
+    sweep = planned(tmp_path)
+    assert sweep.variants == {"memo": MEMO}
+    assert sweep.seeds == (0, 1, 2)
+
+
+def test_what_was_written_is_read(tmp_path):
+    sweep = begun(tmp_path, variants=["memo", "fct"], seeds=[1, 3], overrides=["a=1"], trials=7)
+    assert read_sweep(tmp_path) == sweep
+    assert planned(tmp_path, None) == sweep
+
+
+def test_variants_and_seeds_are_added_to_a_sweep(tmp_path):
+    begun(tmp_path, variants=["memo"], seeds=[0], overrides=["a=1"])
+    more = planned(tmp_path, None, variants=["fct"], seeds=[2])
+    assert more.variants == {"memo": MEMO, "fct": "dark_key_to_door/fct"}
+    assert more.seeds == (0, 2)
+    assert more.overrides == ("a=1",)
+    assert planned(tmp_path, overrides=["a=1"]).variants == {"memo": MEMO}
+
+
+def test_one_config_has_one_name_in_a_sweep(tmp_path):
+    begun(tmp_path, config="extobjnav/memo_studio")
+    more = planned(tmp_path, None, variants=["memo", "fct"])
+    assert more.variants == {
+        "memo_studio": "extobjnav/memo_studio",
+        "fct": "extobjnav/fct_studio",
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        ({"overrides": ["a=2"]}, "with a=1 b=3, now it is a=2"),
+        ({}, "with a=1 b=3, now it is no overrides"),
+        ({"config": None, "overrides": ["b=3"]}, "with a=1 b=3, now it is b=3"),
+        ({"config": "dark_key_to_door/fct"}, "sweep of dark_key_to_door/memo, now it is dark_key"),
+        ({"overrides": ["a=1", "b=3"], "trials": 5}, "--trials 5.* on 8"),
+    ],
+)
+def test_another_sweep_in_the_same_folder_is_refused_with_both(tmp_path, request_, named):
+    begun(tmp_path, overrides=["a=1", "b=3"], trials=8)
+    with pytest.raises(UserError, match=named):
+        planned(tmp_path, **request_)
+
+
+def test_the_order_of_overrides_is_no_difference(tmp_path):
+    begun(tmp_path, overrides=["a=1", "b=3"])
+    assert planned(tmp_path, overrides=["b=3", "a=1"]).overrides == ("a=1", "b=3")
+
+
+def test_overrides_that_no_run_was_made_with_may_be_corrected(tmp_path):
+    write_sweep(planned(tmp_path, overrides=["mistyped=1"]))
+    assert planned(tmp_path, overrides=["typed=1"]).overrides == ("typed=1",)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match="other files"):
+        planned(tmp_path)
+    with pytest.raises(UserError, match=r"sweep\.json"):
+        planned(tmp_path, None)
+
+
+def test_a_run_may_begin_beside_the_log_of_its_sweep_which_outlives_it(tmp_path):
+    run = plan_run("dark", out=tmp_path / "run")
+    for name in ("checkpoints", "eval/final"):
+        (run.path / name).mkdir(parents=True)
+    for name in (SWEEP_LOG, SWEEP_LOCK, "config.yaml"):
+        (run.path / name).touch()
+    with pytest.raises(UserError, match="other files"):
+        plan_run("dark", out=run.path)
+    discard_run(run)
+    assert sorted(path.name for path in run.path.iterdir()) == sorted([SWEEP_LOG, SWEEP_LOCK])
+    assert plan_run("dark", out=run.path) == run
+
+
+def test_nothing_is_left_of_a_discarded_run_without_a_sweep(tmp_path):
+    run = plan_run("dark", out=tmp_path / "run")
+    run.tensorboard_dir.mkdir(parents=True)
+    run.config_path.touch()
+    discard_run(run)
+    assert not run.path.exists()
