@@ -100,12 +100,12 @@ def summary_table(evaluations: Sequence[Evaluation]) -> str:
     rates = [f"{TITLES[metric]} %" for metric in _IN_TERMINAL]
     rows = [("agent", "return per trial", *rates, "episodes", "trials")]
     for evaluation in evaluations:
-        row = headline(evaluation)
-        cells = [f"{amount(row.returns.mean):>5} {ends(row.returns)}".rstrip()]
+        numbers = headline(evaluation)
+        cells = [f"{amount(numbers.returns.mean):>5} {ends(numbers.returns)}".rstrip()]
         for metric in _IN_TERMINAL:
-            found = row.estimates[metric]
+            found = numbers.estimates[metric]
             cells.append(f"{percent(found.mean):>5} {interval(found):<14}".rstrip())
-        success = row.estimates["success"]
+        success = numbers.estimates["success"]
         rows.append((evaluation.label, *cells, f"{success.episodes:,}", str(success.trials)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []

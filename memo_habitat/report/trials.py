@@ -10,7 +10,6 @@ from memo_habitat.report.statistics import (
     Episodes,
     Estimate,
     FloatArray,
-    IntArray,
     mean_with_interval,
 )
 
@@ -34,32 +33,39 @@ class EpisodeCourse:
     """Means over the trials' first, second, ... episodes; K numbers.
 
     Attributes:
-        trials: int64 [K], how many trials have finished an episode of this number.
         length: float64 [K], steps.
         length_found: float64 [K], steps of the successful ones; NaN without any.
         reward: float64 [K], sum of the episode's rewards.
         success: float64 [K], share.
     """
 
-    trials: IntArray
     length: FloatArray
     length_found: FloatArray
     reward: FloatArray
     success: FloatArray
 
 
-def episode_course(episodes: Episodes, most: int = 20) -> EpisodeCourse:
-    """Means by the number of the episode in its trial, over episodes that were not cut off.
+def in_every_trial(episodes: Episodes) -> Episodes:
+    """The first K episodes of every trial, K the most that all trials have finished.
 
-    Numbers that fewer than half of the trials reach are left out, as in `by_episode_index`, and
-    those past `most`.
+    Which trials have more depends on how fast their episodes were, and the episode that the
+    trial's end cuts off is more often a long one: taking in what only some trials finish would
+    make later episodes look shorter than the first even for an agent that remembers nothing.
     """
-    trials = len(np.unique(episodes.trial))
     finished = episodes.finished()
-    counts = np.bincount(finished.index, minlength=1)
-    few = np.flatnonzero(counts < max(1.0, trials / 2))
-    last = min(most, int(few[0]) if len(few) else len(counts))
-    inside = finished.select(finished.index < last)
+    counts = np.bincount(finished.trial, minlength=len(episodes.trial_names))
+    present = np.unique(episodes.trial)
+    return finished.select(finished.index < (counts[present].min() if len(present) else 0))
+
+
+def episode_course(episodes: Episodes, most: int = 20) -> EpisodeCourse:
+    """Means by the number of the episode in its trial, over the numbers that every trial reaches.
+
+    Numbers past `most` are left out.
+    """
+    shared = in_every_trial(episodes)
+    inside = shared.select(shared.index < most)
+    last = int(inside.index.max(initial=-1)) + 1
     found = inside.select(inside.columns["success"] > 0)
 
     def mean(of: Episodes, name: str) -> FloatArray:
@@ -68,7 +74,6 @@ def episode_course(episodes: Episodes, most: int = 20) -> EpisodeCourse:
         return np.divide(sums, numbers, out=np.full(last, np.nan), where=numbers > 0)
 
     return EpisodeCourse(
-        counts[:last].astype(np.int64),
         mean(inside, "num_steps"),
         mean(found, "num_steps"),
         mean(inside, "reward"),
@@ -77,19 +82,18 @@ def episode_course(episodes: Episodes, most: int = 20) -> EpisodeCourse:
 
 
 def later_less_first(episodes: Episodes, metric: str) -> dict[str, float]:
-    """By trial: mean of `metric` over its later episodes less its value in the first.
+    """By trial: mean of `metric` over its second to K-th episode less its value in the first.
 
-    Episodes that the trial's end cut off are left out, and so are trials without a later one.
+    K is the number of episodes that every trial has finished (`in_every_trial`); nothing is
+    returned where that is less than two.
     """
-    finished = episodes.finished()
-    values = finished.columns[metric]
-    size = len(episodes.trial_names)
-    is_first = finished.index == 0
-    firsts = np.full(size, np.nan)
-    firsts[finished.trial[is_first]] = values[is_first]
-    later = finished.trial[~is_first]
-    sums = np.bincount(later, weights=values[~is_first], minlength=size)
-    counts = np.bincount(later, minlength=size)
-    differences = sums / np.maximum(counts, 1) - firsts
-    known = (counts > 0) & ~np.isnan(firsts)
-    return {finished.trial_names[t]: float(differences[t]) for t in np.flatnonzero(known)}
+    shared = in_every_trial(episodes)
+    last = int(shared.index.max(initial=0))
+    if last == 0:
+        return {}
+    values, size = shared.columns[metric], len(episodes.trial_names)
+    weights = np.where(shared.index == 0, -values, values / last)
+    differences = np.bincount(shared.trial, weights=weights, minlength=size)
+    return {
+        episodes.trial_names[trial]: float(differences[trial]) for trial in np.unique(shared.trial)
+    }

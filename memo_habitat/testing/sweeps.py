@@ -88,9 +88,7 @@ def write_progress(run: Path, skill: float, seed: int, updates: int = UPDATES) -
     """Write `updates` of 60 updates in which the return rises towards 50 times `skill`."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(
-        "habitat_baselines:\n"
-        f"  total_num_steps: {UPDATES * STEPS_PER_UPDATE}\n"
-        "  num_updates: -1\n"
+        f"habitat_baselines:\n  total_num_steps: {UPDATES * STEPS_PER_UPDATE}\n  num_updates: -1\n"
     )
     file = ProgressFile(str(run / "progress.jsonl"), 0)
     rng = np.random.default_rng(seed)
@@ -118,7 +116,9 @@ def _evaluate(folder: Path, agent: Agent, setting: Setting, trials: int) -> None
     envs = DarkKeyVectorEnv(setting, min(trials, 64), 0, oracle=True, records=True)
     plan = EvaluationPlan(trials, setting.trial_steps, map_resolution=0)
     meta = {
-        "agent": agent.name if agent.name == "random" or type(agent) is OracleAgent else "checkpoint",
+        "agent": agent.name
+        if agent.name == "random" or type(agent) is OracleAgent
+        else "checkpoint",
         "step": UPDATES * STEPS_PER_UPDATE,
         "split": "test",
         "seed": plan.seed,

@@ -69,10 +69,7 @@ def episode_figures(agents: Agents) -> list[Figure]:
     }
     if not courses:
         return []
-    left_out = (
-        "Episodes that the trial’s end cut off are left out, and numbers that fewer than half of "
-        f"the trials reach. {BAND}"
-    )
+    left_out = f"Only episodes that every trial has finished. {BAND}"
     kinds = (
         ("Steps of an episode", "length", "Fewer steps from one episode to the next: what was "
          "found out in the first ones is used in the later ones. One that fails takes all steps "

@@ -12,7 +12,7 @@ from memo_habitat.report.seeds import Difference, SeedEstimate, difference, over
 from memo_habitat.report.statistics import Estimate, mean_with_interval
 from memo_habitat.report.sweep.runs import Sweep, SweepRun
 from memo_habitat.report.sweep.tables import SHARES, Result
-from memo_habitat.report.trials import later_less_first
+from memo_habitat.report.trials import in_every_trial, later_less_first
 
 # The variant that the others are compared with; where it is not there, the first.
 _BASELINE = "memo"
@@ -149,8 +149,8 @@ def gain_of_later_episodes(evaluations: Sequence[Evaluation], metric: str) -> Es
 def first_episode(evaluations: Sequence[Evaluation], metric: str) -> float:
     """Mean of `metric` over the first episodes of all trials; NaN without any."""
     values = [
-        finished.columns[metric][finished.index == 0]
-        for finished in (evaluation.episodes.finished() for evaluation in evaluations)
+        shared.columns[metric][shared.index == 0]
+        for shared in (in_every_trial(evaluation.episodes) for evaluation in evaluations)
     ]
     together = np.concatenate(values) if values else np.zeros(0)
     return float(together.mean()) if len(together) else np.nan
