@@ -47,7 +47,13 @@ _MARKS = (10_000, 32_000)
 _MAP_HOUSES = 2
 _STRIPS = 3
 # Last part of a progress metric's name -> title of its curve.
-_LEARNING = {"extobjnav_success": "Success rate", "spl": "SPL", "reward": "Reward per episode"}
+_LEARNING = {
+    "return": "Return per trial",
+    "extobjnav_success": "Success rate",
+    "success": "Success rate",
+    "spl": "SPL",
+    "reward": "Reward per episode",
+}
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -69,7 +75,7 @@ def render(runs: Sequence[Run]) -> str:
             has_random=random is not None and len(series) > 1,
             has_oracle=oracle is not None and len(series) > 1,
             span=_span(series),
-            course=_course(series),
+            course=_course(series, on_grid),
             marks=_marks(series),
             context=_context(series),
             memory_figures=_memory_figures(series),
@@ -167,10 +173,12 @@ def _bucket_figure(
     return Figure(title, Markup(plots.rates(curves, axis)), text, columns, tuple(rows))
 
 
-def _course(series: Sequence[Series]) -> list[Figure]:
-    """Success and SPL along the trial, by step and by episode."""
+def _course(series: Sequence[Series], on_grid: bool) -> list[Figure]:
+    """Success and SPL along the trial, by step and by episode, and rewards."""
     figures = []
-    for metric in ("success", "spl"):
+    # On a grid episodes last about a tenth of the trial: by the step at which they end, those that
+    # end early would look better.
+    for metric in () if on_grid else ("success", "spl"):
         figures.append(
             _bucket_figure(
                 series,
@@ -274,7 +282,9 @@ def _learning(runs: Sequence[Run]) -> list[Figure]:
     for suffix, title in _LEARNING.items():
         curves = []
         for number, run in enumerate(run for run in runs if run.progress):
-            name = next((k for k in run.progress[-1] if k.rsplit("/", 1)[-1] == suffix), None)
+            # Not every update has every metric: trials may take several.
+            names = dict.fromkeys(key for line in run.progress for key in line)
+            name = next((k for k in names if k.rsplit("/", 1)[-1] == suffix), None)
             points = [
                 (line["steps"], line[name])
                 for line in run.progress
@@ -284,7 +294,7 @@ def _learning(runs: Sequence[Run]) -> list[Figure]:
                 x, y = zip(*points, strict=True)
                 curves.append(Curve(x, y, _FIRST_TRAINED + number % _NUM_TRAINED))
         if curves:
-            draw = plots.amounts if suffix == "reward" else plots.rates
+            draw = plots.amounts if suffix in ("reward", "return") else plots.rates
             svg = draw(curves, "environment steps")
             text = "Mean over the latest training episodes, at every update."
             figures.append(Figure(f"{title} in training", Markup(svg), text))

@@ -85,6 +85,7 @@ def amount(value: float, sign: bool = False) -> str:
     if math.isnan(value):
         return "–"
     digits = 2 if abs(value) < 10 else 1
+    value = round(value, digits) + 0.0  # no minus before a zero
     return f"{value:{'+' if sign else ''},.{digits}f}".replace("-", "−")
 
 
