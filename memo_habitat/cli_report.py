@@ -1,4 +1,4 @@
-"""`memo-habitat report`: one HTML file on one or several runs."""
+"""`memo-habitat report`: one HTML file on one or several runs, or on a sweep."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 
 from memo_habitat.cli_common import Subparsers, add_command
+from memo_habitat.errors import UserError
 
 EXAMPLES = """
 memo-habitat report runs/extobjnav-memo_studio-20260101-120000
 memo-habitat report runs/memo runs/fct --out memo-and-fct.html
+memo-habitat report sweeps/dark_key
 """
 
 
@@ -18,7 +20,9 @@ def add(commands: Subparsers) -> None:
     parser = add_command(
         commands, "report", run, "write the report of evaluated runs, one file", EXAMPLES
     )
-    parser.add_argument("folders", metavar="RUN", nargs="+", help="run folders")
+    parser.add_argument(
+        "folders", metavar="RUN", nargs="+", help="run folders, or one sweep folder"
+    )
     parser.add_argument(
         "--out", metavar="FILE", help="default: report.html in the run folder, or beside several"
     )
@@ -27,9 +31,24 @@ def add(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the report; prints its path."""
     from memo_habitat.report.build import write_report
+    from memo_habitat.report.sweep import SWEEP_FILE
     from memo_habitat.trainer.run_folder import open_run
 
+    if (Path(arguments.folders[0]) / SWEEP_FILE).exists():
+        print(_report_sweep(arguments))
+        return 0
     runs = [open_run(folder) for folder in arguments.folders]
     out = Path(arguments.out) if arguments.out else None
     print(write_report([run.path for run in runs], out))
     return 0
+
+
+def _report_sweep(arguments: argparse.Namespace) -> Path:
+    from memo_habitat.report.sweep import write_sweep_report
+
+    if len(arguments.folders) > 1 or arguments.out:
+        raise UserError(
+            f"{arguments.folders[0]} is a sweep: report it alone and without --out; its report "
+            "lies in its folder"
+        )
+    return write_sweep_report(Path(arguments.folders[0]))

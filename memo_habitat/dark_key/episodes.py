@@ -95,6 +95,8 @@ class EpisodeLog:
                 "path": np.stack([x, y], axis=1).astype(np.float64),
                 "start_position": np.array([x[0], 0.0, y[0]]),
                 "goal_positions": np.array([[layout[2] % size, 0.0, layout[2] // size]]),
+                "waypoint_positions": np.array([[layout[1] % size, 0.0, layout[1] // size]]),
+                "grid_shape": [size, size],
                 "truncated": not success and length < self._trials.setting.episode_steps,
             },
         }

@@ -13,7 +13,7 @@ import numpy as np
 from memo_habitat.errors import UserError
 from memo_habitat.memory.inspection import Reading
 from memo_habitat.policy.context import ContextUse
-from memo_habitat.report.meta import json_lines
+from memo_habitat.report.meta import keep_trials
 
 MEMORY_FILE = "memory.jsonl"
 _STRETCHES = 64  # equal parts of a trial at most, each a line of the file
@@ -160,15 +160,9 @@ def continue_inspection(folder: Path, complete: Collection[str]) -> None:
     Raises:
         UserError: some of the complete trials were played without being inspected.
     """
-    path = folder / MEMORY_FILE
-    lines = [line for line in json_lines(path) if line.get("trial_id") in complete]
-    missing = set(complete) - {line["trial_id"] for line in lines}
+    missing = set(complete) - keep_trials(folder / MEMORY_FILE, complete)
     if missing:
         raise UserError(
             f"{folder} holds {len(missing)} trials that were played without being inspected, such "
             f"as {min(missing)}; choose another name (--name, or habitat_baselines.evaluator.name)"
         )
-    if path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        partial.replace(path)

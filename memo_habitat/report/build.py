@@ -29,7 +29,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         out = (loaded[0].folder if len(loaded) == 1 else loaded[0].folder.parent) / REPORT_FILE
     elif out.is_dir():
         out = out / REPORT_FILE
-    page = render(loaded)
+    return write_page(out, render(loaded))
+
+
+def write_page(out: Path, page: str) -> Path:
+    """Write `page` to `out`, atomically; returns `out`."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(out.name + ".partial")

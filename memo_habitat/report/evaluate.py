@@ -175,6 +175,8 @@ class _Loop:
         seat.observation = observation
         seat.step += 1
         seat.reward += float(reward)
+        if self._observer is not None:
+            self._observer.reward_log.add(seat.trial.id, seat.step, float(reward))
         seat.trial_start = False
         seat.episode_start = bool(done)
         if not done:

@@ -21,7 +21,14 @@ from memo_habitat.report.agents import Agent, OracleAgent, RandomAgent
 from memo_habitat.report.attention import continue_inspection
 from memo_habitat.report.environments import Observation, arrangements
 from memo_habitat.report.evaluate import evaluate
-from memo_habitat.report.meta import META_FILE, now, open_folder, versions, write_json
+from memo_habitat.report.meta import (
+    META_FILE,
+    keep_trials,
+    now,
+    open_folder,
+    versions,
+    write_json,
+)
 from memo_habitat.report.observer import Observer, file_name
 from memo_habitat.report.plan import EvaluationPlan
 from memo_habitat.report.records import (
@@ -30,7 +37,9 @@ from memo_habitat.report.records import (
     complete_trials,
     iterate_records,
 )
+from memo_habitat.report.rewards import REWARDS_FILE
 from memo_habitat.report.statistics import Episodes, estimate, tabulate
+from memo_habitat.report.trials import return_per_trial
 
 AGENTS = ("checkpoint", "random", "oracle")
 _CHECKPOINT_SUFFIXES = (".pth", ".safetensors")
@@ -84,11 +93,12 @@ class TrialEvaluator(Evaluator):
         plan, baselines = self._plan, config.habitat_baselines
         folder = self._folder(baselines, checkpoint_index)
         meta = self._meta(config, envs, step_id, device)
+        complete = complete_trials(folder / RECORDS_FILE, plan.steps_per_trial)
         if plan.inspect_memory:
-            records = folder / RECORDS_FILE
-            continue_inspection(folder, complete_trials(records, plan.steps_per_trial))
+            continue_inspection(folder, complete)
         actor = self._make_agent(agent, envs, device)
         open_folder(folder, meta)
+        keep_trials(folder / REWARDS_FILE, complete)
 
         def batch(observations: Sequence[Observation]) -> dict[str, Tensor]:
             stacked = batch_obs(list(observations), device=device)
@@ -184,9 +194,10 @@ def log_scalars(episodes: Episodes, writer: Any, step: int) -> None:
 
 
 def summary_line(name: str, episodes: Episodes) -> str:
-    """One line: rates with intervals over trials."""
+    """One line: return and rates with intervals over trials."""
     finished = episodes.finished()
-    parts = []
+    earned = return_per_trial(episodes)
+    parts = [f"return per trial {earned.mean:.2f} [{earned.low:.2f}, {earned.high:.2f}]"]
     for metric, title in (("success", "success"), ("spl", "SPL"), ("soft_spl", "soft SPL")):
         found = estimate(finished, metric)
         parts.append(f"{title} {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")

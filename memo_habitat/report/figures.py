@@ -35,6 +35,7 @@ class Figure:
         text: definition of what is shown.
         columns: head of the table of its numbers.
         rows: the numbers as text; empty shows no table.
+        wide: whether it takes the whole width of the page.
     """
 
     title: str
@@ -42,3 +43,4 @@ class Figure:
     text: str
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
+    wide: bool = False

@@ -17,9 +17,11 @@ from memo_habitat.errors import UserError
 from memo_habitat.report import plots
 from memo_habitat.report.attention_figures import attention_figures
 from memo_habitat.report.figures import Figure, Series
+from memo_habitat.report.grids import GRIDS_LEAD, grid_trials
 from memo_habitat.report.maps import draw_map, png_source
 from memo_habitat.report.meta import now, versions
 from memo_habitat.report.plots import Curve, curve_of_buckets
+from memo_habitat.report.reward_figures import reward_figures
 from memo_habitat.report.runs import Evaluation, Run, first_and_last
 from memo_habitat.report.statistics import (
     Bucket,
@@ -27,7 +29,15 @@ from memo_habitat.report.statistics import (
     by_trial_step,
     up_to_trial_step,
 )
-from memo_habitat.report.summary import TITLES, Headline, headline, interval, percent
+from memo_habitat.report.summary import (
+    TITLES,
+    Headline,
+    amount,
+    ends,
+    headline,
+    interval,
+    percent,
+)
 
 # Series colours of the page: 0 random, 1 oracle, from 2 on the trained agents, then again from 2.
 _COLORS = {"random": 0, "oracle": 1}
@@ -37,46 +47,74 @@ _MARKS = (10_000, 32_000)
 _MAP_HOUSES = 2
 _STRIPS = 3
 # Last part of a progress metric's name -> title of its curve.
-_LEARNING = {"extobjnav_success": "Success rate", "spl": "SPL", "reward": "Reward per episode"}
+_LEARNING = {
+    "return": "Return per trial",
+    "extobjnav_success": "Success rate",
+    "success": "Success rate",
+    "spl": "SPL",
+    "reward": "Reward per episode",
+}
 
 
 def render(runs: Sequence[Run]) -> str:
     """The report on `runs` as one HTML page."""
     series = _series(runs)
-    environment = Environment(
+    random = next((s for s in series if s.evaluation.agent == "random"), None)
+    oracle = next((s for s in series if s.evaluation.agent == "oracle"), None)
+    cells = [(s, grid_trials(s.evaluation, s.color)) for s in series]
+    on_grid = any(trials for _, trials in cells)
+    page: str = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            runs=runs,
+            series=series,
+            titles=TITLES,
+            times_random=lambda row: _ratio(row, random, on_grid),
+            of_oracle=lambda row: _ratio(row, oracle, on_grid),
+            has_random=random is not None and len(series) > 1,
+            has_oracle=oracle is not None and len(series) > 1,
+            span=_span(series),
+            course=_course(series, on_grid),
+            marks=_marks(series),
+            context=_context(series),
+            memory_figures=_memory_figures(series),
+            attention=attention_figures(series),
+            learning=_learning(runs),
+            cells=cells,
+            grids_lead=GRIDS_LEAD,
+            on_grid=on_grid,
+            maps=[
+                (s, [] if trials else _maps(s, _success_distance(runs, s.evaluation)))
+                for s, trials in cells
+            ],
+            strips=[(s, _strips(s.evaluation)) for s in series],
+            made=now(),
+            versions=versions(),
+            isnan=math.isnan,
+        )
+    )
+    return page
+
+
+def environment() -> Environment:
+    """Where the templates are, and the filters that they use."""
+    found = Environment(
         loader=PackageLoader("memo_habitat.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        percent=percent, interval=interval, bytes=plots.short_bytes, number=plots.short_number
+    found.filters.update(
+        percent=percent,
+        interval=interval,
+        amount=amount,
+        ends=ends,
+        bytes=plots.short_bytes,
+        number=plots.short_number,
     )
-    random = next((s for s in series if s.evaluation.agent == "random"), None)
-    oracle = next((s for s in series if s.evaluation.agent == "oracle"), None)
-    page: str = environment.get_template("report.html.j2").render(
-        runs=runs,
-        series=series,
-        titles=TITLES,
-        times_random=lambda row: _ratio(row, random),
-        of_oracle=lambda row: _ratio(row, oracle),
-        has_random=random is not None and len(series) > 1,
-        has_oracle=oracle is not None and len(series) > 1,
-        span=_span(series),
-        course=_course(series),
-        marks=_marks(series),
-        context=_context(series),
-        memory_figures=_memory_figures(series),
-        attention=attention_figures(series),
-        learning=_learning(runs),
-        maps=[(s, _maps(s, _success_distance(runs, s.evaluation))) for s in series],
-        strips=[(s, _strips(s.evaluation)) for s in series],
-        made=now(),
-        versions=versions(),
-        isnan=math.isnan,
-    )
-    return page
+    return found
 
 
 def _series(runs: Sequence[Run]) -> list[Series]:
@@ -90,12 +128,15 @@ def _series(runs: Sequence[Run]) -> list[Series]:
     return found
 
 
-def _ratio(row: Headline, reference: Series | None) -> float:
-    """Success rate as a multiple of the reference's; NaN where there is none."""
+def _ratio(row: Headline, reference: Series | None, on_grid: bool) -> float:
+    """Success rate, or on a grid return, as a multiple of the reference's; NaN without any."""
     if reference is None or reference.row is row:
         return math.nan
-    theirs = reference.row.estimates["success"].mean
-    return row.estimates["success"].mean / theirs if theirs > 0 else math.nan
+    ours, theirs = (
+        found.returns.mean if on_grid else found.estimates["success"].mean
+        for found in (row, reference.row)
+    )
+    return ours / theirs if theirs > 0 else math.nan
 
 
 def _span(series: Sequence[Series]) -> float:
@@ -132,10 +173,12 @@ def _bucket_figure(
     return Figure(title, Markup(plots.rates(curves, axis)), text, columns, tuple(rows))
 
 
-def _course(series: Sequence[Series]) -> list[Figure]:
-    """Success and SPL along the trial, by step and by episode."""
+def _course(series: Sequence[Series], on_grid: bool) -> list[Figure]:
+    """Success and SPL along the trial, by step and by episode, and rewards."""
     figures = []
-    for metric in ("success", "spl"):
+    # On a grid episodes last about a tenth of the trial: by the step at which they end, those that
+    # end early would look better.
+    for metric in () if on_grid else ("success", "spl"):
         figures.append(
             _bucket_figure(
                 series,
@@ -159,7 +202,7 @@ def _course(series: Sequence[Series]) -> list[Figure]:
                 lambda e, m=metric: by_episode_index(e.episodes.finished(), m),  # type: ignore[misc]
             )
         )
-    return figures
+    return [*figures, *reward_figures([(s.color, [s.evaluation]) for s in series])]
 
 
 def _marks(series: Sequence[Series]) -> list[tuple[Series, list[Bucket], list[Bucket]]]:
@@ -239,7 +282,9 @@ def _learning(runs: Sequence[Run]) -> list[Figure]:
     for suffix, title in _LEARNING.items():
         curves = []
         for number, run in enumerate(run for run in runs if run.progress):
-            name = next((k for k in run.progress[-1] if k.rsplit("/", 1)[-1] == suffix), None)
+            # Not every update has every metric: trials may take several.
+            names = dict.fromkeys(key for line in run.progress for key in line)
+            name = next((k for k in names if k.rsplit("/", 1)[-1] == suffix), None)
             points = [
                 (line["steps"], line[name])
                 for line in run.progress
@@ -249,7 +294,7 @@ def _learning(runs: Sequence[Run]) -> list[Figure]:
                 x, y = zip(*points, strict=True)
                 curves.append(Curve(x, y, _FIRST_TRAINED + number % _NUM_TRAINED))
         if curves:
-            draw = plots.amounts if suffix == "reward" else plots.rates
+            draw = plots.amounts if suffix in ("reward", "return") else plots.rates
             svg = draw(curves, "environment steps")
             text = "Mean over the latest training episodes, at every update."
             figures.append(Figure(f"{title} in training", Markup(svg), text))

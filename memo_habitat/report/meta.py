@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,6 +70,36 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(values, dict):
                 raise UserError(f"{path}, line {number} is no JSON object; remove the line")
             yield values
+
+
+def append_json_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Append `line` to a file with one JSON object on each line.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror or error}); make its folder writable"
+        ) from error
+
+
+def keep_trials(path: Path, trials: Collection[str]) -> frozenset[str]:
+    """Drop the lines of other trials from `path`, if it exists; returns the trials it then holds.
+
+    For a file with one JSON object on each line: what an interrupted evaluation left of trials
+    that will be played anew must not stay, nor a line that was torn by a kill.
+    """
+    if not path.exists():
+        return frozenset()
+    lines = [line for line in json_lines(path) if line.get("trial_id") in trials]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    partial.replace(path)
+    return frozenset(str(line["trial_id"]) for line in lines)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

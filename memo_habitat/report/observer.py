@@ -1,8 +1,7 @@
-"""What an evaluation keeps beside its records: frames, maps, context and attention."""
+"""What an evaluation keeps beside its records: frames, maps, context, rewards and attention."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from memo_habitat.errors import UserError
 from memo_habitat.report.attention import AttentionLog
+from memo_habitat.report.meta import append_json_line
 from memo_habitat.report.plan import EvaluationPlan, TrialKey
 from memo_habitat.report.records import EpisodeRecord
+from memo_habitat.report.rewards import RewardLog
 
 FRAMES_FOLDER = "frames"
 FRAMES_INDEX = "index.jsonl"
@@ -84,6 +84,7 @@ class Observer:
         self._strips: dict[int, FilmStrip] = {}
         self._spacing = max(1, plan.steps_per_trial // TRACE_POINTS)
         self.attention_log = AttentionLog(folder, plan.steps_per_trial, plan.inspect_every)
+        self.reward_log = RewardLog(folder, plan.steps_per_trial)
 
     def choose(self, planned: Sequence[TrialKey]) -> None:
         """Watch the first trials of `planned`, the first of every house before any second one."""
@@ -146,7 +147,7 @@ class Observer:
             "num_steps": record.num_steps,
             "files": names,
         }
-        _append(folder / FRAMES_INDEX, line)
+        append_json_line(folder / FRAMES_INDEX, line)
 
     def wants_trace(self, trial: str, step: int) -> bool:
         """Whether the context at this step of the trial belongs on its curve."""
@@ -162,22 +163,13 @@ class Observer:
             "full_context_kv_bytes": full,
             "process_bytes": resident_bytes(),
         }
-        _append(self._folder / TRACE_FILE, line)
+        append_json_line(self._folder / TRACE_FILE, line)
 
     def end_trial(self, trial: str) -> None:
-        """Write where the memory attended in `trial`, if that was looked at."""
+        """Write rewards along `trial`, and where the memory attended if that was looked at."""
+        self.reward_log.end_trial(trial)
         if self._plan.inspect_memory:
             self.attention_log.end_trial(trial)
 
     def _map_path(self, house: str) -> Path:
         return self._folder / MAPS_FOLDER / f"{file_name(house)}.npz"
-
-
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror or error}); make its folder writable"
-        ) from error

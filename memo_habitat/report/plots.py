@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from memo_habitat.report.statistics import Bucket
+from memo_habitat.report.seeds import mean_curve
+from memo_habitat.report.statistics import Bucket, FloatArray
 
 # Stand-ins that matplotlib writes into the SVG and that are then replaced by the page's variables.
 _INK = "#010203"
@@ -91,11 +92,11 @@ def _color(number: int) -> str:
 
 
 @contextmanager
-def _figure(x_label: str) -> Iterator[tuple[Axes, list[str]]]:
+def _figure(x_label: str, wide: bool = False) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw in; the SVG is put into the list when the block ends."""
     svg: list[str] = []
     with rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(4.8, 2.9), layout="constrained")
+        figure = Figure(figsize=(8.6, 3.4) if wide else (4.8, 2.9), layout="constrained")
         axes = figure.add_subplot()
         yield axes, svg
         axes.set_xlabel(x_label)
@@ -162,6 +163,14 @@ def curve_of_buckets(buckets: Sequence[Bucket], color: int) -> Curve:
     )
 
 
+def curve_over_seeds(x: FloatArray, values: FloatArray, color: int, marked: bool = False) -> Curve:
+    """The mean of one curve per seed, `values` [S, P], with a band where there are several."""
+    mean, low, high = (ends.tolist() for ends in mean_curve(values))
+    if len(values) < 2:
+        return Curve(x.tolist(), mean, color, marked=marked)
+    return Curve(x.tolist(), mean, color, low, high, marked=marked)
+
+
 def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> str:
     """Shares from 0 to 1 over `x_label`, as SVG; the axis reaches to `least` at least."""
     with _figure(x_label) as (axes, svg):
@@ -202,9 +211,19 @@ def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> str:
     return svg[0]
 
 
-def amounts(curves: Sequence[Curve], x_label: str, unit: str = "", zero: bool = True) -> str:
-    """Values of any size over `x_label`, as SVG; `unit` "B" writes bytes; `zero` starts at 0."""
-    with _figure(x_label) as (axes, svg):
+def amounts(
+    curves: Sequence[Curve], x_label: str, unit: str = "", zero: bool = True, wide: bool = False
+) -> str:
+    """Values of any size over `x_label`, as SVG.
+
+    Args:
+        curves: what is drawn.
+        x_label: what is along the horizontal axis.
+        unit: "B" writes bytes.
+        zero: whether the vertical axis starts at 0.
+        wide: whether the figure takes the whole width of the page.
+    """
+    with _figure(x_label, wide) as (axes, svg):
         for curve in curves:
             _draw(axes, curve)
         axes.set_xlim(left=0)

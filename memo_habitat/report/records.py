@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,9 @@ class EpisodeRecord:
         path: [P][2] positions (x, z) in m, one per step, the start first.
         start_position: [3] m.
         goal_positions: [G][3] m, the target's instances.
+        waypoint_positions: [W][3] m, what has to be visited before the target, in this order.
+        grid_shape: cells along x and z where the episode took place on a grid, whose cell (i, j)
+            is the point x = i, z = j of the positions; empty elsewhere.
     """
 
     trial_id: str
@@ -71,6 +74,8 @@ class EpisodeRecord:
     path: tuple[tuple[float, ...], ...] = ()
     start_position: tuple[float, ...] = ()
     goal_positions: tuple[tuple[float, ...], ...] = ()
+    waypoint_positions: tuple[tuple[float, ...], ...] = ()
+    grid_shape: tuple[int, ...] = ()
 
     @property
     def house(self) -> str:
@@ -119,6 +124,12 @@ def _point(value: Any) -> tuple[float, ...]:
     return tuple(_number(item) for item in value)
 
 
+def _counts(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError("a list of whole numbers is needed")
+    return tuple(_count(item) for item in value)
+
+
 def _points(value: Any) -> tuple[tuple[float, ...], ...]:
     if not isinstance(value, list | tuple):
         raise ValueError("a list of points is needed")
@@ -132,9 +143,12 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "bool": _flag,
     "int | None": _optional_count,
     "tuple[float, ...]": _point,
+    "tuple[int, ...]": _counts,
     "tuple[tuple[float, ...], ...]": _points,
 }
 _SHARES = frozenset({"success", "spl", "soft_spl"})
+# Fields that records written by earlier versions lack, and tasks without such things leave out.
+_OPTIONAL = frozenset({"waypoint_positions", "grid_shape"})
 
 
 def record_from_mapping(values: Mapping[str, Any]) -> EpisodeRecord:
@@ -146,6 +160,8 @@ def record_from_mapping(values: Mapping[str, Any]) -> EpisodeRecord:
     parsed: dict[str, Any] = {}
     for field in fields(EpisodeRecord):
         if field.name not in values:
+            if field.name in _OPTIONAL:
+                continue
             raise ValueError(f"field '{field.name}' is missing")
         parse = _share if field.name in _SHARES else _PARSERS[str(field.type)]
         try:
@@ -156,11 +172,21 @@ def record_from_mapping(values: Mapping[str, Any]) -> EpisodeRecord:
     return EpisodeRecord(**parsed)
 
 
-def _parse_line(line: str, path: Path, number: int) -> EpisodeRecord:
+def _parse_line(
+    line: str,
+    path: Path,
+    number: int,
+    paths: bool = True,
+    trials: Collection[str] | None = None,
+) -> EpisodeRecord | None:
     try:
         values = json.loads(line)
         if not isinstance(values, dict):
             raise ValueError("a JSON object is needed")
+        if trials is not None and values.get("trial_id") not in trials:
+            return None
+        if not paths:
+            values["path"] = ()
         return record_from_mapping(values)
     except ValueError as error:
         raise UserError(
@@ -169,8 +195,15 @@ def _parse_line(line: str, path: Path, number: int) -> EpisodeRecord:
         ) from error
 
 
-def iterate_records(path: Path) -> Iterator[EpisodeRecord]:
+def iterate_records(
+    path: Path, paths: bool = True, trials: Collection[str] | None = None
+) -> Iterator[EpisodeRecord]:
     """The records of `path`, one at a time.
+
+    Args:
+        path: the records file.
+        paths: whether their positions are wanted; without them, reading takes half the time.
+        trials: names of the trials whose records are wanted; None: all.
 
     Raises:
         UserError: the file cannot be read, or a line is malformed; names file and line.
@@ -178,8 +211,11 @@ def iterate_records(path: Path) -> Iterator[EpisodeRecord]:
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _parse_line(line, path, number)
+                if not line.strip():
+                    continue
+                record = _parse_line(line, path, number, paths, trials)
+                if record is not None:
+                    yield record
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot read the records {path} ({error}); run `memo-habitat eval` to make them"
@@ -259,7 +295,9 @@ def _complete_lines(path: Path, steps_per_trial: int) -> tuple[dict[str, None], 
                 break  # torn by a kill in the middle of a write: its trial is not complete either
             if not line.strip():
                 continue
-            record = _parse_line(line, path, number)
+            record = _parse_line(line, path, number, paths=False)
+            if record is None:
+                continue
             owners.append((record.trial_id, line))
             if record.trial_step_end >= steps_per_trial:
                 complete[record.trial_id] = None

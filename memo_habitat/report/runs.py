@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,8 @@ from memo_habitat.report.observer import (
     TRACE_FILE,
     file_name,
 )
-from memo_habitat.report.records import (
-    RECORDS_FILE,
-    EpisodeRecord,
-    complete_trials,
-    iterate_records,
-)
+from memo_habitat.report.records import RECORDS_FILE, EpisodeRecord, iterate_records
+from memo_habitat.report.rewards import REWARDS_FILE, TrialRewards, parse_rewards
 from memo_habitat.report.statistics import Episodes, tabulate
 
 EVAL_FOLDER = "eval"
@@ -72,10 +68,15 @@ class Evaluation:
         """Kind of agent: checkpoint, random or oracle."""
         return str(self.meta.get("agent", self.folder.name))
 
-    def records(self) -> Iterator[EpisodeRecord]:
-        """Its records with their paths, one at a time."""
-        path = self.folder / RECORDS_FILE
-        return (record for record in iterate_records(path) if record.trial_id in self.trials)
+    def records(self, trials: Collection[str] | None = None) -> Iterator[EpisodeRecord]:
+        """Its records with their paths, one at a time; of the given trials alone, if any are."""
+        chosen = self.trials if trials is None else self.trials.intersection(trials)
+        return iterate_records(self.folder / RECORDS_FILE, trials=chosen)
+
+    def rewards(self) -> TrialRewards | None:
+        """Rewards along its trials; None where they were not written down."""
+        path = self.folder / REWARDS_FILE
+        return parse_rewards(path, json_lines(path), self.trials, self.steps)
 
     def trace(self) -> dict[str, list[dict[str, Any]]]:
         """Points of context along the trial, by trial; a trial played anew replaces its points."""
@@ -182,17 +183,23 @@ def load_evaluation(folder: Path, label: str) -> Evaluation:
     path, meta_path = folder / RECORDS_FILE, folder / META_FILE
     meta = read_json(meta_path) if meta_path.exists() else {}
     steps = int(meta.get("steps_per_trial", 0))
-    everything = tabulate(iterate_records(path))
+    everything = tabulate(iterate_records(path, paths=False))
     if len(everything) == 0:
         raise UserError(
             f"{path} holds no record; run `memo-habitat eval` again, which goes on from there"
         )
     steps = steps or int(everything.end.max())
-    whole = complete_trials(path, steps) or frozenset(everything.trial_names)
-    is_whole = np.array([name in whole for name in everything.trial_names])
-    kept = is_whole[everything.trial]
-    unfinished = len(everything.trial_names) - len(whole)
-    return Evaluation(folder, label, meta, steps, everything.select(kept), unfinished, whole)
+    is_whole = np.zeros(len(everything.trial_names), dtype=bool)
+    is_whole[everything.trial[everything.end >= steps]] = True
+    unfinished = 0
+    if is_whole.any():
+        unfinished = int((~is_whole).sum())
+        everything = everything.select(is_whole[everything.trial])
+    else:
+        is_whole[:] = True
+    names = zip(everything.trial_names, is_whole, strict=True)
+    whole = frozenset(name for name, complete in names if complete)
+    return Evaluation(folder, label, meta, steps, everything, unfinished, whole)
 
 
 def _rank(evaluation: Evaluation) -> tuple[int, int, str]:

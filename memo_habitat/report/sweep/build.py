@@ -1,0 +1,177 @@
+"""Writes the report on a sweep: one HTML file, two CSV files and the learning curves' picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memo_habitat.report.build import REPORT_FILE, write_page
+from memo_habitat.report.figures import Figure
+from memo_habitat.report.grids import GRIDS_LEAD, GridTrial, grid_trials
+from memo_habitat.report.html import environment
+from memo_habitat.report.meta import now, versions
+from memo_habitat.report.reward_figures import reward_figures
+from memo_habitat.report.runs import Evaluation
+from memo_habitat.report.statistics import Estimate
+from memo_habitat.report.sweep.figures import (
+    BAND,
+    episode_figures,
+    learning_curves,
+    learning_figure,
+    reference_lines,
+)
+from memo_habitat.report.sweep.picture import write_pictures
+from memo_habitat.report.sweep.runs import Sweep, load_sweep
+from memo_habitat.report.sweep.summary import (
+    REFERENCE_COLORS,
+    Variant,
+    baseline,
+    first_episode,
+    gain_of_later_episodes,
+    summarise,
+)
+from memo_habitat.report.sweep.tables import (
+    CURVES_FILE,
+    RESULTS_FILE,
+    SHARES,
+    Result,
+    results,
+    write_curves,
+    write_results,
+)
+from memo_habitat.report.trials import return_per_trial
+
+# What later episodes are compared in with the first, and how the page calls it.
+_GAINS = {"num_steps": "Steps", "reward": "Reward", "success": "Success rate"}
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A variant or a reference agent with its place in the page.
+
+    Attributes:
+        name: how it is called.
+        color: number of its colour.
+        evaluations: one per seed.
+    """
+
+    name: str
+    color: int
+    evaluations: tuple[Evaluation, ...]
+
+
+def write_sweep_report(folder: Path) -> Path:
+    """Write report.html, results.csv, curves.csv, curve.png and curve.svg into a sweep's folder.
+
+    A sweep may be reported while it runs: the page says what is missing.
+
+    Returns:
+        where the page is.
+
+    Raises:
+        UserError: no sweep is there, no run of it has made progress, or nothing can be written.
+    """
+    folder = Path(folder)
+    sweep = load_sweep(folder)
+    rows = results(sweep)
+    variants = summarise(sweep, rows)
+    write_results(folder / RESULTS_FILE, rows)
+    write_curves(folder / CURVES_FILE, sweep)
+    curves = learning_curves(sweep, variants)
+    if curves:
+        last = max(curve.x[-1] for curve in curves.values())
+        title = str(sweep.info.get("config", folder.resolve().name))
+        write_pictures(folder, curves, reference_lines(sweep, last), title)
+    return write_page(folder / REPORT_FILE, render(sweep, rows, variants))
+
+
+def render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) -> str:
+    """The page."""
+    references = {
+        name: return_per_trial(evaluation.episodes) for name, evaluation in sweep.references.items()
+    }
+    agents = _agents(sweep, variants)
+    page: str = (
+        environment()
+        .get_template("sweep.html.j2")
+        .render(
+            sweep=sweep,
+            rows=rows,
+            variants=variants,
+            references=references,
+            reference_colors=REFERENCE_COLORS,
+            agents=agents,
+            baseline=baseline(sweep),
+            shares=SHARES,
+            span=_span(references, variants),
+            learning=[
+                figure for figure in [learning_figure(sweep, variants)] if figure is not None
+            ],
+            course=_course(agents),
+            gains=_gains(agents),
+            gain_titles=list(_GAINS.values()),
+            cells=_cells(sweep, variants),
+            grids_lead=GRIDS_LEAD,
+            made=now(),
+            versions=versions(),
+            isnan=math.isnan,
+        )
+    )
+    return page
+
+
+def _agents(sweep: Sweep, variants: Sequence[Variant]) -> list[Agent]:
+    """Everybody that was evaluated: random, the variants, oracle."""
+    evaluated = [Agent(v.name, v.color, tuple(v.evaluations)) for v in variants if v.evaluations]
+    ends = {
+        name: Agent(name, REFERENCE_COLORS[name], (evaluation,))
+        for name, evaluation in sweep.references.items()
+    }
+    before, after = ([ends[name]] if name in ends else [] for name in ("random", "oracle"))
+    return [*before, *evaluated, *after]
+
+
+def _course(agents: Sequence[Agent]) -> list[Figure]:
+    return [
+        *reward_figures([(a.color, a.evaluations) for a in agents], f"Mean over seeds. {BAND}"),
+        *episode_figures([(a.name, a.color, a.evaluations) for a in agents]),
+    ]
+
+
+def _gains(agents: Sequence[Agent]) -> list[tuple[Agent, list[tuple[float, Estimate]]]]:
+    """By agent: mean over first episodes, and later ones' difference to it, of every measure."""
+    return [
+        (
+            agent,
+            [
+                (
+                    first_episode(agent.evaluations, metric),
+                    gain_of_later_episodes(agent.evaluations, metric),
+                )
+                for metric in _GAINS
+            ],
+        )
+        for agent in agents
+    ]
+
+
+def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, list[GridTrial]]]:
+    """Heading, colour and drawn trials of each variant's best seed, and of the references."""
+    chosen = [
+        (f"{v.name}, seed {v.best.seed}", v.color, v.best.evaluation)
+        for v in variants
+        if v.best is not None
+    ]
+    chosen += [(name, REFERENCE_COLORS[name], e) for name, e in sweep.references.items()]
+    drawn = [(name, color, grid_trials(e, color)) for name, color, e in chosen if e is not None]
+    return [(name, color, trials) for name, color, trials in drawn if trials]
+
+
+def _span(references: dict[str, Estimate], variants: Sequence[Variant]) -> float:
+    """Upper end of the bars' axis."""
+    ends = [found.high for found in references.values()]
+    ends += [found.mean for found in references.values()]
+    ends += [variant.held_out.mean for variant in variants]
+    return max((end for end in ends if not math.isnan(end)), default=1.0) or 1.0

@@ -1,0 +1,266 @@
+"""Reads what a sweep folder holds, however much of it is there yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from memo_habitat.errors import UserError
+from memo_habitat.report.meta import META_FILE, json_lines, read_json
+from memo_habitat.report.records import RECORDS_FILE
+from memo_habitat.report.runs import EVAL_FOLDER, Evaluation, load_evaluation
+from memo_habitat.report.statistics import FloatArray, mean_with_interval
+from memo_habitat.report.trials import return_per_trial, trial_returns
+
+SWEEP_FILE = "sweep.json"
+_FINAL = "final"
+_REFERENCE_FOLDER = "reference"
+_REFERENCES = ("oracle", "random")
+# What must be alike for two evaluations to have played the same layouts.
+_LAYOUTS = ("seed", "steps_per_trial", "houses", "split")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A training's progress over U updates.
+
+    Attributes:
+        steps: float64 [U], environment steps by the end of each update.
+        seconds: float64 [U], training time by then.
+        trials: float64 [U], trials that ended in the update.
+        returns: float64 [U], their mean return; NaN where none ended.
+        updates: how many updates there were in all.
+        memory: memory_tokens, memory_kv_bytes, memory_kv_bytes_full_context at the last update's
+            end, for one environment; what is not known is missing.
+    """
+
+    steps: FloatArray
+    seconds: FloatArray
+    trials: FloatArray
+    returns: FloatArray
+    updates: int
+    memory: dict[str, float]
+
+    def ended(self) -> Progress:
+        """The updates in which trials ended."""
+        kept = self.trials > 0
+        return Progress(
+            self.steps[kept],
+            self.seconds[kept],
+            self.trials[kept],
+            self.returns[kept],
+            self.updates,
+            self.memory,
+        )
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep.
+
+    Attributes:
+        variant: name of its variant.
+        seed: its seed.
+        folder: its run folder.
+        progress: of its training.
+        share: part of its training that is done, 1 at its end.
+        evaluation: on held-out layouts; None before it.
+    """
+
+    variant: str
+    seed: int
+    folder: Path
+    progress: Progress
+    share: float
+    evaluation: Evaluation | None
+
+    @cached_property
+    def held_out(self) -> Any:
+        """Estimate of its return per trial in the evaluation, with its interval over trials."""
+        if self.evaluation is None:
+            return mean_with_interval(np.zeros(0), np.zeros(0, dtype=np.int64))
+        return return_per_trial(self.evaluation.episodes)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep.
+
+    Attributes:
+        folder: where it is.
+        info: sweep.json: config, variants, seeds, overrides, command, versions.
+        variants: names of the variants, in order.
+        runs: those with progress, by variant and seed.
+        references: evaluations of oracle and random, where there are any.
+        notes: what is missing or unfinished, one sentence each.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    variants: tuple[str, ...]
+    runs: tuple[SweepRun, ...]
+    references: dict[str, Evaluation]
+    notes: tuple[str, ...]
+
+    def of(self, variant: str) -> list[SweepRun]:
+        """The runs of one variant."""
+        return [run for run in self.runs if run.variant == variant]
+
+    def reference_return(self, name: str, evaluation: Evaluation | None = None) -> float:
+        """Mean return per trial of a reference agent; NaN where it is not known.
+
+        Args:
+            name: oracle or random.
+            evaluation: take the layouts that this one played alone.
+        """
+        if name not in self.references:
+            return np.nan
+        reference = self.references[name]
+        returns = trial_returns(reference.episodes)
+        if evaluation is not None:
+            if not same_layouts(reference, evaluation):
+                return np.nan
+            missing = evaluation.trials - set(returns)
+            if missing:
+                return np.nan
+            returns = {trial: returns[trial] for trial in evaluation.trials}
+        return float(np.mean(list(returns.values())))
+
+    def ratio(self, run: SweepRun) -> float:
+        """Held-out return of `run` as a share of the oracle's on the same layouts."""
+        oracle = self.reference_return("oracle", run.evaluation)
+        return float(run.held_out.mean / oracle) if oracle > 0 else np.nan
+
+
+def same_layouts(first: Evaluation, second: Evaluation) -> bool:
+    """Whether trials of the same name had the same layout in both."""
+    return all(first.meta.get(name) == second.meta.get(name) for name in _LAYOUTS)
+
+
+def load_sweep(folder: Path) -> Sweep:
+    """Read the sweep `folder`; what is missing is told in its notes.
+
+    Raises:
+        UserError: no sweep is there, or none of its runs has made progress.
+    """
+    path = folder / SWEEP_FILE
+    if not path.exists():
+        raise UserError(
+            f"{folder} is no sweep folder (it has no {SWEEP_FILE}); `memo-habitat sweep` makes one"
+        )
+    info = read_json(path)
+    variants, seeds = info.get("variants"), info.get("seeds")
+    if not variants or not isinstance(variants, dict | list) or not isinstance(seeds, list):
+        raise UserError(f"{path} names no variants or no seeds; begin the sweep anew")
+    notes: list[str] = []
+    runs = [_load_run(folder, name, seed, notes) for name in variants for seed in seeds]
+    found = tuple(run for run in runs if run is not None)
+    if not found:
+        raise UserError(
+            f"no run of the sweep {folder} has made an update yet ({len(runs)} are planned); "
+            "report again when one has"
+        )
+    references = {}
+    for name in _REFERENCES:
+        evaluation = _evaluation(folder / _REFERENCE_FOLDER / EVAL_FOLDER / name, name, notes)
+        if evaluation is not None:
+            references[name] = evaluation
+        else:
+            notes.append(f"{name}: not evaluated, so it is not shown.")
+    sweep = Sweep(folder, info, tuple(variants), found, references, ())
+    notes += _other_layouts(sweep)
+    return Sweep(folder, info, tuple(variants), found, references, tuple(notes))
+
+
+def _load_run(folder: Path, variant: str, seed: int, notes: list[str]) -> SweepRun | None:
+    run, name = folder / variant / f"seed_{seed}", f"{variant}, seed {seed}"
+    if not run.is_dir():
+        notes.append(f"{name}: not begun.")
+        return None
+    progress = read_progress(run / "progress.jsonl", notes, name)
+    if progress is None:
+        notes.append(f"{name}: no update yet.")
+        return None
+    if not (progress.trials > 0).any():
+        notes.append(f"{name}: its progress tells no return per trial, so it has no curve.")
+    share = _share_done(run / "config.yaml", progress)
+    if share < 1:
+        notes.append(f"{name}: {100 * share:.0f} % of its training done.")
+    evaluation = _held_out(run, name, notes)
+    if evaluation is None:
+        notes.append(f"{name}: not evaluated.")
+    elif evaluation.unfinished:
+        notes.append(f"{name}: {evaluation.unfinished} unfinished trials left out.")
+    return SweepRun(variant, seed, run, progress, share, evaluation)
+
+
+def read_progress(path: Path, notes: list[str], name: str) -> Progress | None:
+    """The progress file of a run; None without an update. A malformed one is told in `notes`."""
+    rows = []
+    try:
+        for line in json_lines(path):
+            ended = line.get("trials") or {"count": 0, "return": np.nan}
+            rows.append((line["steps"], line["seconds"], ended["count"], ended["return"]))
+    except (UserError, KeyError, TypeError) as error:
+        notes.append(f"{name}: {path.name} is malformed from line {len(rows) + 1} on ({error}).")
+    if not rows:
+        return None
+    learner = line.get("learner", {})
+    memory = {key: float(learner[key]) for key in learner if key.startswith("memory_")}
+    steps, seconds, trials, returns = np.array(rows, dtype=np.float64).T
+    return Progress(steps, seconds, trials, returns, len(rows), memory)
+
+
+def _share_done(path: Path, progress: Progress) -> float:
+    """Part of the configured training that is done; 1 where the config does not say."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), loader)
+        baselines = config["habitat_baselines"]
+        steps, updates = float(baselines["total_num_steps"]), float(baselines["num_updates"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return 1.0
+    done = progress.steps[-1] / steps if steps > 0 else progress.updates / updates
+    return min(1.0, float(done))
+
+
+def _held_out(run: Path, name: str, notes: list[str]) -> Evaluation | None:
+    """The final evaluation; where there is none, that of the latest checkpoint."""
+    folders = sorted(path.parent for path in run.glob(f"{EVAL_FOLDER}/*/{RECORDS_FILE}"))
+    if run / EVAL_FOLDER / _FINAL in folders:
+        return _evaluation(run / EVAL_FOLDER / _FINAL, name, notes)
+    steps = {}
+    for path in folders:
+        meta = read_json(path / META_FILE) if (path / META_FILE).exists() else {}
+        if meta.get("agent") == "checkpoint":
+            steps[path] = int(meta.get("step") or 0)
+    if not steps:
+        return None
+    return _evaluation(max(steps, key=lambda path: steps[path]), name, notes)
+
+
+def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
+    if not (folder / RECORDS_FILE).exists():
+        return None
+    try:
+        return load_evaluation(folder, name)
+    except UserError as error:
+        notes.append(f"{name}: {error}.")
+        return None
+
+
+def _other_layouts(sweep: Sweep) -> list[str]:
+    """Runs that cannot be compared with the oracle, which played other layouts."""
+    if "oracle" not in sweep.references:
+        return []
+    return [
+        f"{run.variant}, seed {run.seed}: evaluated on other layouts than the oracle, so that "
+        "there is no ratio."
+        for run in sweep.runs
+        if run.evaluation is not None and np.isnan(sweep.reference_return("oracle", run.evaluation))
+    ]

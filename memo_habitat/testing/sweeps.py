@@ -1,0 +1,135 @@
+"""Writes sweep folders without training: made-up progress, and agents of known skill evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from habitat_baselines.utils.common import batch_obs
+from torch import Tensor
+
+from memo_habitat.dark_key.episodes import house_name
+from memo_habitat.dark_key.setting import SETTINGS, Setting
+from memo_habitat.dark_key.vector_env import DarkKeyVectorEnv
+from memo_habitat.policy.context import ContextUse
+from memo_habitat.report.agents import Agent, OracleAgent, RandomAgent
+from memo_habitat.report.evaluate import evaluate
+from memo_habitat.report.evaluator import progress_bar
+from memo_habitat.report.meta import open_folder, write_json
+from memo_habitat.report.observer import Observer
+from memo_habitat.report.plan import EvaluationPlan
+from memo_habitat.report.records import RECORDS_FILE, RecordWriter
+from memo_habitat.trainer.progress import ProgressFile
+
+UPDATES, STEPS_PER_UPDATE = 60, 9600
+BYTES_PER_TOKEN = 2048
+
+
+class Learner(OracleAgent):
+    """Acts as the oracle more and more often in the course of a trial, else at random."""
+
+    def __init__(self, skill: float, seed: int, half_time: float = 40.0) -> None:
+        """Reach the share `skill` of the oracle's actions, half of it after `half_time` steps."""
+        self._skill, self._half_time = skill, half_time
+        self._rng = np.random.default_rng(seed)
+        self._steps = torch.zeros(0, dtype=torch.long)
+
+    def act(
+        self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
+    ) -> Tensor:
+        """Actions, long [N]."""
+        steps = self._steps = observations["trial_step"].reshape(-1)
+        share = self._skill * (1 - 0.5 ** (steps.numpy() / self._half_time))
+        knows = torch.from_numpy(self._rng.random(len(steps)) < share)
+        others = torch.from_numpy(self._rng.integers(5, size=len(steps)))
+        return torch.where(knows, super().act(observations, trial_start, episode_start), others)
+
+    def context(self) -> ContextUse:  # type: ignore[override]
+        """Every tenth step is kept."""
+        tokens = self._steps // 10 + 1
+        full = (self._steps + 1) * BYTES_PER_TOKEN
+        return ContextUse(tokens, tokens * BYTES_PER_TOKEN, full)
+
+
+def write_sweep(
+    folder: Path,
+    skills: Mapping[str, float],
+    seeds: Sequence[int] = (0, 1),
+    setting: Setting = SETTINGS["quick"],
+    trials: int = 8,
+    references: bool = True,
+) -> Path:
+    """Write a sweep whose variants have these `skills` (see `Learner`), a little more each seed."""
+    info = {
+        "config": "dark_key_to_door/memo",
+        "variants": {name: f"dark_key_to_door/{name}" for name in skills},
+        "seeds": list(seeds),
+        "overrides": [f"habitat.task.size={setting.size}"],
+        "command": "memo-habitat sweep",
+        "versions": {"memo-habitat": "0"},
+        "started": "2026-01-01T12:00:00+00:00",
+    }
+    write_json(folder / "sweep.json", info)
+    if references:
+        for agent in (OracleAgent(), RandomAgent(5, 0)):
+            _evaluate(folder / "reference" / "eval" / agent.name, agent, setting, trials)
+    for name, skill in skills.items():
+        for seed in seeds:
+            own = skill + 0.02 * seed
+            run = folder / name / f"seed_{seed}"
+            write_progress(run, own, seed)
+            _evaluate(run / "eval" / "final", Learner(own, seed), setting, trials)
+    return folder
+
+
+def write_progress(run: Path, skill: float, seed: int, updates: int = UPDATES) -> None:
+    """Write `updates` of 60 updates in which the return rises towards 50 times `skill`."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.yaml").write_text(
+        f"habitat_baselines:\n  total_num_steps: {UPDATES * STEPS_PER_UPDATE}\n  num_updates: -1\n"
+    )
+    file = ProgressFile(str(run / "progress.jsonl"), 0)
+    rng = np.random.default_rng(seed)
+    for update in range(1, updates + 1):
+        mean = 50 * skill * (1 - np.exp(-update / 15)) + rng.normal(0, 1)
+        file.append(
+            {
+                "steps": update * STEPS_PER_UPDATE,
+                "updates": update,
+                "seconds": 2.0 * update,
+                "episodes": 400.0,
+                "metrics": {},
+                "learner": {
+                    "memory_tokens": 18.0,
+                    "memory_kv_bytes": 18.0 * BYTES_PER_TOKEN,
+                    "memory_kv_bytes_full_context": 150.0 * BYTES_PER_TOKEN,
+                },
+                "stations": {},
+                "trials": {"count": 64, "return": float(mean)},
+            }
+        )
+
+
+def _evaluate(folder: Path, agent: Agent, setting: Setting, trials: int) -> None:
+    envs = DarkKeyVectorEnv(setting, min(trials, 64), 0, oracle=True, records=True)
+    plan = EvaluationPlan(trials, setting.trial_steps, map_resolution=0)
+    meta = {
+        "agent": agent.name
+        if agent.name == "random" or type(agent) is OracleAgent
+        else "checkpoint",
+        "step": UPDATES * STEPS_PER_UPDATE,
+        "split": "test",
+        "seed": plan.seed,
+        "steps_per_trial": setting.trial_steps,
+        "houses": [house_name(setting.size)],
+    }
+    open_folder(folder, meta)
+    with (
+        torch.inference_mode(),
+        RecordWriter(folder / RECORDS_FILE, setting.trial_steps) as sink,
+        progress_bar(0, folder.name) as bar,
+    ):
+        observer = Observer(folder, plan)
+        evaluate(envs, agent, plan, sink, bar, lambda seen: batch_obs(list(seen)), observer)

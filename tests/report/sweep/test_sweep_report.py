@@ -1,0 +1,221 @@
+"""The sweep's report says what its runs say, stands alone, and takes whatever is there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memo_habitat.cli import main
+from memo_habitat.dark_key.layouts import DrawnLayouts
+from memo_habitat.dark_key.oracle import oracle_returns
+from memo_habitat.dark_key.setting import Setting
+from memo_habitat.errors import UserError
+from memo_habitat.report.sweep import write_sweep_report
+from memo_habitat.report.sweep.runs import load_sweep
+from memo_habitat.report.sweep.tables import results
+from memo_habitat.testing.sweeps import STEPS_PER_UPDATE, UPDATES, write_sweep
+
+SETTING = Setting(size=4, episode_steps=12, trial_steps=60)
+TRIALS = 6
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweeps") / "small"
+    return write_sweep(folder, {"memo": 0.9, "fct": 0.4}, (0, 1), SETTING, TRIALS)
+
+
+@pytest.fixture
+def sweep(original: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed, without a report."""
+    reported = shutil.ignore_patterns("report.html", "*.csv", "curve.*")
+    return shutil.copytree(original, tmp_path / "sweep", ignore=reported)
+
+
+@pytest.fixture(scope="module")
+def page(original: Path) -> str:
+    return write_sweep_report(original).read_text(encoding="utf-8")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
+    assert not re.search(r'(?:href|src|srcset|action)="(?!data:|#)', page)
+    assert not re.search(r"<(script|link|iframe)\b|@import|url\((?!#)", page)
+    pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(pictures) > 10
+    for svg in pictures:
+        ElementTree.fromstring(svg)
+    used = set(re.findall(r"var\((--[a-z0-9-]+)\)", page))
+    assert used <= set(re.findall(r"(--[a-z0-9-]+):", page))
+
+
+@pytest.mark.parametrize(
+    "section", ["results", "learning", "course", "cost", "grids", "runs", "made"]
+)
+def test_every_section_is_there(page: str, section: str) -> None:
+    assert f'<section id="{section}">' in page
+
+
+def test_a_whole_sweep_has_nothing_missing(original: Path, page: str) -> None:
+    assert load_sweep(original).notes == ()
+    assert "Unfinished or missing" not in page
+
+
+def test_the_oracle_s_return_is_the_one_its_layouts_allow(original: Path) -> None:
+    layouts = DrawnLayouts(0, SETTING.cells).of(np.arange(TRIALS))
+    expected = float(oracle_returns(SETTING, layouts).mean())
+    sweep = load_sweep(original)
+    assert sweep.reference_return("oracle") == expected
+    for run in sweep.runs:
+        assert sweep.ratio(run) == run.held_out.mean / expected
+
+
+def test_results_read_back_as_they_are(original: Path, page: str) -> None:
+    expected = results(load_sweep(original))
+    rows = rows_of(original / "results.csv")
+    assert len(rows) == 4
+    for row, result in zip(rows, expected, strict=True):
+        assert (row["variant"], int(row["seed"])) == (result.variant, result.seed)
+        for name, text in row.items():
+            if name != "variant":
+                assert float(text) == pytest.approx(getattr(result, name), nan_ok=True)
+    assert int(rows[0]["steps"]) == UPDATES * STEPS_PER_UPDATE
+    assert float(rows[0]["steps_per_second"]) == STEPS_PER_UPDATE / 2
+
+
+def test_a_run_s_return_is_the_sum_of_its_records_over_its_trials(
+    original: Path, page: str
+) -> None:
+    lines = (original / "fct/seed_1/eval/final/records.jsonl").read_text().splitlines()
+    total = sum(json.loads(line)["reward"] for line in lines)
+    row = rows_of(original / "results.csv")[3]
+    assert (row["variant"], row["seed"]) == ("fct", "1")
+    assert float(row["held_out_return"]) == pytest.approx(total / TRIALS)
+
+
+def test_curves_read_back_and_are_thinned(sweep: Path) -> None:
+    long = sweep / "memo" / "seed_0" / "progress.jsonl"
+    with long.open("w") as file:
+        for update in range(1, 1001):
+            row = {"steps": 10 * update, "seconds": 1.0 * update}
+            row["trials"] = {"count": 1 + update % 2, "return": float(update % 2)}
+            file.write(json.dumps(row) + "\n")
+    write_sweep_report(sweep)
+    rows = rows_of(sweep / "curves.csv")
+    thinned = [row for row in rows if (row["variant"], row["seed"]) == ("memo", "0")]
+    assert 300 < len(thinned) <= 400
+    assert int(thinned[-1]["steps"]) == 10_000
+    # Updates 1 to 3: returns 1, 0, 1 of 2, 1, 2 trials.
+    assert float(thinned[0]["return"]) == pytest.approx(4 / 5)
+    assert len([row for row in rows if row["variant"] == "fct"]) == 2 * UPDATES
+
+
+def test_the_picture_is_written(original: Path, page: str) -> None:
+    assert (original / "curve.png").read_bytes().startswith(b"\x89PNG")
+    ElementTree.parse(original / "curve.svg")
+
+
+def test_what_is_missing_is_said_and_the_rest_reported(sweep: Path) -> None:
+    shutil.rmtree(sweep / "memo" / "seed_1")
+    shutil.rmtree(sweep / "fct" / "seed_0" / "eval")
+    shutil.rmtree(sweep / "reference" / "eval" / "random")
+    progress = sweep / "fct" / "seed_1" / "progress.jsonl"
+    lines = progress.read_text().splitlines(keepends=True)
+    progress.write_text("".join(lines[: UPDATES // 2]) + '{"steps": 1')
+    text = write_sweep_report(sweep).read_text(encoding="utf-8")
+    for note in (
+        "memo, seed 1: not begun.",
+        "fct, seed 0: not evaluated.",
+        "random: not evaluated",
+        "fct, seed 1: 50 % of its training done.",
+    ):
+        assert note in text
+    assert len(rows_of(sweep / "results.csv")) == 3
+
+
+def test_unfinished_trials_are_left_out_and_said_so(sweep: Path) -> None:
+    records = sweep / "memo" / "seed_0" / "eval" / "final" / "records.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    records.write_text("".join(lines[:-1]))
+    assert "memo, seed 0: 1 unfinished trials left out." in load_sweep(sweep).notes
+    write_sweep_report(sweep)
+
+
+def test_malformed_files_of_one_run_do_not_stop_the_report(sweep: Path) -> None:
+    (sweep / "memo" / "seed_0" / "eval" / "final" / "records.jsonl").write_text("{}\n")
+    progress = sweep / "fct" / "seed_0" / "progress.jsonl"
+    progress.write_text(progress.read_text() + "[]\n")
+    text = write_sweep_report(sweep).read_text(encoding="utf-8")
+    assert "memo, seed 0:" in text and "fct, seed 0: progress.jsonl is malformed" in text
+
+
+def test_a_training_alone_makes_a_page_too(sweep: Path) -> None:
+    for path in sweep.glob("*/seed_*/eval"):
+        shutil.rmtree(path)
+    shutil.rmtree(sweep / "reference")
+    text = write_sweep_report(sweep).read_text(encoding="utf-8")
+    assert '<section id="learning">' in text and '<section id="course">' not in text
+
+
+def test_progress_without_returns_has_no_curve_but_a_row(sweep: Path) -> None:
+    for path in sweep.glob("*/seed_*/progress.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            del row["trials"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = write_sweep_report(sweep).read_text(encoding="utf-8")
+    assert "tells no return per trial" in text
+    assert not (sweep / "curve.png").exists()
+    assert {row["final_return"] for row in rows_of(sweep / "results.csv")} == {"nan"}
+
+
+def test_other_layouts_than_the_oracle_s_give_no_ratio(sweep: Path) -> None:
+    meta = sweep / "memo" / "seed_0" / "eval" / "final" / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "seed": 5}))
+    found = load_sweep(sweep)
+    assert [np.isnan(found.ratio(run)) for run in found.runs] == [True, False, False, False]
+    assert "memo, seed 0: evaluated on other layouts" in found.notes[0]
+
+
+def test_the_latest_checkpoint_stands_in_for_the_final_evaluation(sweep: Path) -> None:
+    folder = sweep / "memo" / "seed_0" / "eval"
+    shutil.copytree(folder / "final", folder / "ckpt.0")
+    shutil.copytree(sweep / "reference" / "eval" / "random", folder / "random")
+    (folder / "final").rename(folder / "ckpt.9")
+    meta = folder / "ckpt.0" / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "step": 1}))
+    evaluation = load_sweep(sweep).runs[0].evaluation
+    assert evaluation is not None and evaluation.folder.name == "ckpt.9"
+
+
+def test_a_folder_without_progress_is_refused(sweep: Path, tmp_path: Path) -> None:
+    for path in sweep.glob("*/seed_*"):
+        shutil.rmtree(path)
+    with pytest.raises(UserError, match="4 are planned"):
+        write_sweep_report(sweep)
+    with pytest.raises(UserError, match=r"sweep\.json"):
+        write_sweep_report(tmp_path)
+    (sweep / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match="no variants"):
+        write_sweep_report(sweep)
+    assert not (sweep / "report.html").exists()
+
+
+def test_the_command_reports_a_sweep(
+    sweep: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["report", str(sweep)]) == 0
+    assert capsys.readouterr().out.strip() == str(sweep / "report.html")
+    assert main(["report", str(sweep), "--out", str(tmp_path / "x.html")]) != 0
+    assert "without --out" in capsys.readouterr().err
