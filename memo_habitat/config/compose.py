@@ -12,8 +12,8 @@ from memo_habitat.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Configs that others are made from, not to be launched.
-_PARTS = ("base",)
+# Configs and folders of configs that others are made from, not to be launched.
+_PARTS = {"base", "setting"}
 _HOW_TO_WRITE = """write key=value, with braces, brackets or commas in quotes: "key='{value}'\""""
 
 
@@ -23,7 +23,7 @@ def known_configs() -> tuple[str, ...]:
 
     root = Path(habitat_configs.__file__).parent
     names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
-    return tuple(sorted(name for name in names if name.rpartition("/")[2] not in _PARTS))
+    return tuple(sorted(name for name in names if not _PARTS & set(name.split("/"))))
 
 
 def unknown_config(name: str) -> str:

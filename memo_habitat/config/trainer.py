@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict
+from typing import Dict, Optional
 
 from habitat_baselines.config.default_structured_configs import (
     AgentAccessMgrConfig,
@@ -29,6 +29,8 @@ class MemoPPOConfig(PPOConfig):
     num_mini_batch: int = 4
     value_loss_coef: float = 0.5
     entropy_coef: float = 0.01
+    # Where the entropy coefficient arrives, linearly, at the end of training; null: it stays.
+    entropy_coef_final: Optional[float] = None
     lr: float = 2e-4
     eps: float = 1e-5
     max_grad_norm: float = 0.2

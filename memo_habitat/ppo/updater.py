@@ -30,6 +30,7 @@ class MemoPPO(Updater):
         self.policy = policy
         self.config = config
         self.optimizer = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=config.eps)
+        self.entropy_coef = float(config.entropy_coef)
         self._distributed = False
 
     @classmethod
@@ -56,6 +57,12 @@ class MemoPPO(Updater):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
 
+    def anneal_entropy(self, share: float) -> None:
+        """Set the entropy coefficient for the updates that follow `share` of the training."""
+        first, last = self.config.entropy_coef, self.config.entropy_coef_final
+        if last is not None:
+            self.entropy_coef = first + (last - first) * min(share, 1.0)
+
     def update(self, rollouts: TrialStorage) -> dict[str, float]:
         """One partial or full update from the steps in storage; returns means for the log."""
         sums: defaultdict[str, float] = defaultdict(float)
@@ -75,6 +82,7 @@ class MemoPPO(Updater):
                         sums["grad_norm"] += self._optimiser_step()
         steps = passes / count if self.config.accumulate_gradients else passes
         means = {k: v / (steps if k == "grad_norm" else passes) for k, v in sums.items()}
+        means["entropy_coef"] = self.entropy_coef
         means["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         return means
 
@@ -99,7 +107,7 @@ class MemoPPO(Updater):
         if cfg.use_normalized_value_loss:
             value_error = value_error / (returns.var() + 1e-5)
         entropy = out.entropy.mean()
-        loss = surrogate.loss + cfg.value_loss_coef * value_error - cfg.entropy_coef * entropy
+        loss = surrogate.loss + cfg.value_loss_coef * value_error - self.entropy_coef * entropy
         auxiliary = self._auxiliary_loss(batch, out)
         memory_loss = torch.zeros_like(entropy) if out.memory_loss is None else out.memory_loss
         memory_coef = self.policy.network.memory.config.memory_loss_coef

@@ -76,10 +76,10 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         return storage
 
     def pre_rollout(self) -> None:
-        """Set the learning rate for the steps done so far."""
-        self._updater.set_learning_rate(
-            self._schedule.at(self._percent_done_fn() * self.total_steps)
-        )
+        """Set the learning rate and the entropy coefficient for the steps done so far."""
+        done = self._percent_done_fn()
+        self._updater.set_learning_rate(self._schedule.at(done * self.total_steps))
+        self._updater.anneal_entropy(done)
 
     def after_update(self) -> None:
         """With new weights every cached key and value is stale: make them anew."""
