@@ -31,7 +31,8 @@ Measured is the memory alone, on random tokens: width D={_SIZES.width}, L={_SIZE
 H={_SIZES.heads} heads, segments of
 S={_SIZES.segment_length} steps, summaries of M={_SIZES.summary_length} tokens; depth dropout 0, \
 segment jitter 0, episodes of 500 steps.
-Variants take turns within every repeat. Columns "/ fct": {figures.RATIOS}.
+Variants take turns within every repeat. Columns "/ fct":
+{figures.RATIOS}.
 With all defaults it takes about 12 minutes on two cores, and 8 GB of memory.
 """
 

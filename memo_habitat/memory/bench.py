@@ -86,9 +86,9 @@ class BenchOptions:
                 raise UserError(f"{name} {text}: not known here, use {', '.join(known)}")
         for name in ("steps", "batch", "act_steps", "act_batch", "repeats"):
             value = getattr(self, name)
-            values = [value] if isinstance(value, int) else value
-            if min(values, default=1) < 1:
-                raise UserError(f"{name} {_listed(values)}: at least 1 is needed")
+            sizes = [value] if isinstance(value, int) else value
+            if min(sizes, default=1) < 1:
+                raise UserError(f"{name} {_listed(sizes)}: at least 1 is needed")
         if len(self.batches()) != len(self.steps):
             raise UserError(
                 f"batch {_listed(self.batch)}: give one, or one for each of {_listed(self.steps)}"
