@@ -7,6 +7,7 @@ to import is imported by the command that needs it, so that help is immediate.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the arguments; "key=value" may stand anywhere where a command takes overrides."""
     parser = build_parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv))
     debug = "--debug" in rest
     rest = [item for item in rest if item != "--debug"]
     overrides = [item for item in rest if not item.startswith("-") and "=" in item]
@@ -78,6 +79,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.debug = arguments.debug or debug
     return arguments
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """The arguments with "--gpu-memory -5GB" as "--gpu-memory=-5GB", or argparse sees two options.
+
+    No option of ours begins with a digit; the command refuses the value and says what is valid.
+    """
+    joined: list[str] = []
+    for item in argv:
+        option = joined[-1] if joined else ""
+        if re.match(r"-\d", item) and option.startswith("--") and "=" not in option:
+            joined[-1] = f"{option}={item}"
+        else:
+            joined.append(item)
+    return joined
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -83,7 +83,8 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> None:
         if override.is_delete():
             raise UserError(f"{override.input_line}: keys of a run that exists can only be changed")
         if not override.is_add() and _missing(config, key):
-            raise UserError(f"unknown key {key!r}{_nearest(key, config_keys(config))}")
+            where = "the run's config.yaml lists what there is"
+            raise UserError(f"unknown key {key!r}{_nearest(key, config_keys(config), where)}")
         try:
             with open_dict(config):
                 OmegaConf.update(config, key, override.value())
@@ -142,7 +143,8 @@ def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     known = config_keys(compose_config(name))
     if key in known:
         return text
-    return f"unknown key {key!r} in config {name!r}{_nearest(key, known)}"
+    where = f"`memo-habitat train --config-name={name} --cfg` prints what there is"
+    return f"unknown key {key!r} in config {name!r}{_nearest(key, known, where)}"
 
 
 def _key_at_fault(text: str, overrides: Sequence[str]) -> str | None:
@@ -157,8 +159,8 @@ def _missing(config: DictConfig, key: str) -> bool:
     return key not in set(config_keys(config))
 
 
-def _nearest(key: str, known: Sequence[str]) -> str:
-    """Return "; did you mean ..." with the keys that look or end like `key`."""
+def _nearest(key: str, known: Sequence[str], where: str) -> str:
+    """Return "; did you mean ..." with the keys that look or end like `key`, else `where`."""
     last = key.rpartition(".")[2]
     same_end = [other for other in known if other.rpartition(".")[2] == last]
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
@@ -167,7 +169,7 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     for end in difflib.get_close_matches(last, ends, n=1, cutoff=0.75):
         same_end += [other for other in known if other.rpartition(".")[2] == end]
     nearest = list(dict.fromkeys([*close, *same_end]))[:3]
-    return f"; did you mean {', '.join(nearest)}?" if nearest else "; --cfg lists what there is"
+    return f"; did you mean {', '.join(nearest)}?" if nearest else f"; {where}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class MemoryConfig:
     """Sizes and options of the memory transformer (Memo, arXiv 2510.19732).
 
-    kind: "memo", "fct", "rmt", "ac", "no_iea" or "lstm".
+    kind: "memo", "fct", "rmt", "ac", "no_iea" or "lstm", or one given to `memory.register`.
     width: D, features of a token.
     layers: L, transformer blocks.
     heads: H, attention heads; D / H must be even (rotary positions turn pairs).

@@ -9,5 +9,6 @@ output = memory.step(tokens_now, cache)       # [N, D] -> [N, D]
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory.cache import Cache
 from memo_habitat.memory.stack import Memory, build
+from memo_habitat.memory.variants import register
 
-__all__ = ["Cache", "Memory", "MemoryConfig", "build"]
+__all__ = ["Cache", "Memory", "MemoryConfig", "build", "register"]

@@ -34,6 +34,7 @@ FIELDS = (
     *("act_ratio_to_fct", "refresh_seconds", "cache_bytes", "cache_ratio_to_fct"),
     "peak_train_bytes",
 )
+_STEPS, _TRIALS = 8192, 16  # of a training pass whose batch is not given: steps, and most trials
 _EPISODE = 500  # steps between two episode starts, for the variant that attends within episodes
 _CHUNK = 256  # steps that a refresh computes at once, as the trainer does by default
 _TURNS = 8  # turns of the round in which a segment is acted, so that slow moments hit all alike
@@ -46,13 +47,13 @@ class BenchOptions:
 
     variants: names in `BENCHED`; the reference, "fct", is added where it is missing.
     steps: T of each training pass.
-    batch: B of each of them, or one for all; empty: trials that make 8192 steps, at least one.
+    batch: B of each of them, or one for all; empty: trials that make 8192 steps, 1 to 16 of them.
     act_steps: steps of the trial after which acting is measured.
     act_batch: N, environments that act in lockstep.
     precisions: of "float32" and "bfloat16" (autocast, and the cache's dtype).
     repeats: timed training passes of each variant, and segments acted after each of `act_steps`.
     device: of torch, where everything runs.
-    base: sizes of the memory.
+    base: sizes of the memory; its depth dropout and segment jitter are not used, they are 0.
     """
 
     variants: Sequence[str] = tuple(BENCHED)
@@ -68,11 +69,11 @@ class BenchOptions:
     def batches(self) -> list[int]:
         """B of each training pass."""
         if not self.batch:
-            return [max(1, 8192 // steps) for steps in self.steps]
+            return [min(max(1, _STEPS // steps), _TRIALS) for steps in self.steps]
         return list(self.batch) * (len(self.steps) if len(self.batch) == 1 else 1)
 
     def check(self) -> None:
-        """Raise UserError, naming the value and the remedy, where nothing could be measured."""
+        """Raise UserError where nothing could be measured: "<field> <value>: <the remedy>"."""
         gpus = ("cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())))
         for name, values, known in (
             ("variants", self.variants, tuple(BENCHED)),
@@ -81,13 +82,21 @@ class BenchOptions:
         ):
             unknown = [value for value in values if value not in known]
             if unknown or not values:
-                raise UserError(f"{name} {', '.join(unknown)!r}: here there are {','.join(known)}")
+                text = _listed(unknown) or "''"
+                raise UserError(f"{name} {text}: not known here, use {', '.join(known)}")
         for name in ("steps", "batch", "act_steps", "act_batch", "repeats"):
             value = getattr(self, name)
-            if min([value] if isinstance(value, int) else value, default=1) < 1:
-                raise UserError(f"{name} is {value}: it must be at least 1")
+            sizes = [value] if isinstance(value, int) else value
+            if min(sizes, default=1) < 1:
+                raise UserError(f"{name} {_listed(sizes)}: at least 1 is needed")
         if len(self.batches()) != len(self.steps):
-            raise UserError(f"batch {list(self.batch)}: give one, or one for each of {self.steps}")
+            raise UserError(
+                f"batch {_listed(self.batch)}: give one, or one for each of {_listed(self.steps)}"
+            )
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ",".join(map(str, values))
 
 
 class Arm:

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.summary_loss import MEMORY_LOSSES
-from memo_habitat.memory.variants import KINDS, VARIANTS
+from memo_habitat.memory.variants import PARTICULAR, VARIANTS, kinds, takes
 
 _CHOICES = {
     "sink_value": ("learned", "zero"),
     "memory_form": ("tokens", "kv"),
     "memory_loss": MEMORY_LOSSES,
 }
-_SUMMARISING = tuple(kind for kind, variant in VARIANTS.items() if variant.summarises)
-_KINDS_OF_OPTION = {
-    "detach_probability": ("ac",),
-    "token_budget": ("memo", "ac", "fct"),
-    "memory_form": ("memo",),
-    "summary_layer": _SUMMARISING,
-    "top_k": _SUMMARISING,
-    "memory_loss": _SUMMARISING,
-    "compile": tuple(VARIANTS),
-}
 
 
 def check_config(config: MemoryConfig) -> None:
     """Raise UserError, naming the value and the remedy, for sizes that no model can have."""
-    if config.kind not in KINDS:
-        raise UserError(f"memory kind {config.kind!r} is unknown: use one of {sorted(KINDS)}")
+    if config.kind not in kinds():
+        raise UserError(
+            f"memory kind {config.kind!r} is unknown: use one of {', '.join(kinds())}; one of your "
+            "own is first to be named: memo_habitat.memory.register(name, class)"
+        )
     for name in ("width", "layers", "heads", "hidden", "segment_length", "summary_length"):
         if getattr(config, name) < 1:
             raise UserError(f"memory {name} is {getattr(config, name)}: it must be at least 1")
@@ -47,13 +42,17 @@ def check_config(config: MemoryConfig) -> None:
             f"memory detach_probability is {config.detach_probability}: it must be in [0, 1]"
         )
     for name in ("token_budget", "top_k", "memory_loss_coef"):
-        if getattr(config, name) < 0:
-            raise UserError(f"memory {name} is {getattr(config, name)}: it must be at least 0")
+        if not 0 <= getattr(config, name) < math.inf:
+            raise UserError(
+                f"memory {name} is {getattr(config, name)}: it must be at least 0, and finite"
+            )
     for name, allowed in _CHOICES.items():
         if getattr(config, name) not in allowed:
-            raise UserError(f"memory {name} {getattr(config, name)!r}: use one of {allowed}")
-    if config.rope_base <= 1:
-        raise UserError(f"memory rope_base is {config.rope_base}: it must be above 1")
+            raise UserError(
+                f"memory {name} {getattr(config, name)!r}: use one of {', '.join(allowed)}"
+            )
+    if not 1 < config.rope_base < math.inf:
+        raise UserError(f"memory rope_base is {config.rope_base}: it must be above 1, and finite")
     _check_options(config)
 
 
@@ -65,12 +64,13 @@ def _check_options(config: MemoryConfig) -> None:
             f"memory summary_length {config.summary_length} is not below segment_length "
             f"{config.segment_length}: a summary must be shorter than its segment"
         )
-    for name, kinds in _KINDS_OF_OPTION.items():
+    for name in PARTICULAR:
         value, off = getattr(config, name), getattr(MemoryConfig, name)
-        if value != off and config.kind not in kinds:
+        if value != off and not takes(config.kind, name):
+            others = ", ".join(kind for kind in kinds() if takes(kind, name))
             raise UserError(
                 f"memory {name}={value} means nothing to kind {config.kind!r}: leave it at {off}, "
-                f"or use one of {kinds}"
+                f"or use one of {others}"
             )
     if config.memory_form == "kv" and config.summary_layer:
         raise UserError(
@@ -91,7 +91,8 @@ def check_starts(starts: Tensor | None, tokens: Tensor, legend: str) -> None:
     if starts is None or starts.dtype != torch.bool or starts.shape != wanted:
         got = "none" if starts is None else f"{starts.dtype} of shape {list(starts.shape)}"
         raise ValueError(
-            f"memory kind 'no_iea' needs episode_starts, bool {legend} = {list(wanted)}; got {got}"
+            f"a memory that attends within episodes, as memory kind 'no_iea' does, needs "
+            f"episode_starts, bool {legend} = {list(wanted)}; got {got}"
         )
 
 
@@ -106,3 +107,9 @@ def check_tokens(tokens: Tensor, width: int, legend: str, batch: int | None = No
         )
     if batch is not None and len(tokens) != batch:
         raise ValueError(f"tokens are for {len(tokens)} environments, the cache has {batch}")
+
+
+def check_environments(batch: int) -> None:
+    """Raise ValueError unless a cache can be made for so many environments."""
+    if batch < 1:
+        raise ValueError(f"a cache is for at least 1 environment, got {batch}")

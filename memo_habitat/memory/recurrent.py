@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.checks import check_config, check_tokens
+from memo_habitat.memory.checks import check_config, check_environments, check_tokens
 from memo_habitat.memory.encoded import Encoded
 
 State = tuple[Tensor, Tensor]  # hidden and cell state, [L, N, D] each
@@ -132,6 +132,7 @@ class RecurrentMemory(nn.Module):
 
         dtype: that of kept tokens elsewhere; here none are kept, and the state has the weights'.
         """
+        check_environments(batch)
         return RecurrentCache(self._no_state(batch, device))
 
     @torch.no_grad()

@@ -21,7 +21,12 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory import acting, training
 from memo_habitat.memory.backbone import Backbone
 from memo_habitat.memory.cache import Cache
-from memo_habitat.memory.checks import check_config, check_starts, check_tokens
+from memo_habitat.memory.checks import (
+    check_config,
+    check_environments,
+    check_starts,
+    check_tokens,
+)
 from memo_habitat.memory.encoded import Encoded
 from memo_habitat.memory.recurrent import RecurrentMemory
 from memo_habitat.memory.slots import CacheShape
@@ -31,7 +36,8 @@ class Memory(Backbone):
     """Tokens of environment steps in, what the agent knows at each step out.
 
     Legend: B trials or N environments, T or C steps, D width, S segment and M summary length.
-    episode_starts, True at the first step of an episode, is for `no_iea` alone, which needs it.
+    episode_starts, True at the first step of an episode, is for variants that attend within
+    episodes (`no_iea`) alone, which need it.
     """
 
     def forward(
@@ -73,6 +79,7 @@ class Memory(Backbone):
         self, batch: int, device: torch.device | str, dtype: torch.dtype = torch.float32
     ) -> Cache:
         """An empty cache for `batch` environments; under autocast give it autocast's dtype."""
+        check_environments(batch)
         config = self.config
         shape = CacheShape(
             layers=config.layers,

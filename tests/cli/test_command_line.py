@@ -144,6 +144,11 @@ BAD_INPUT = {
         ("train", STUDIO, "memory.summary_length=4"),
         "habitat_baselines.rl.memory.summary_length",
     ),
+    "folder of a new run as a key": (
+        ("train", STUDIO, "run_dir=there"),
+        "run_dir=there: use --out DIR, or --root",
+    ),
+    "folder of a run as a key": (("train", "--resume", "there", "+run_dir=x"), "stays in there"),
     "value of another kind": (("train", STUDIO, "habitat.seed=abc"), "Integer"),
     "unreadable override": (("train", STUDIO, "habitat.seed=[1"), "habitat.seed=[1"),
     "unknown option of a group": (("train", STUDIO, "habitat/task=pointnaw"), "pointnav"),

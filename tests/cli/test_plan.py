@@ -70,7 +70,9 @@ def test_measured_stands_beside_planned(capsys):
     [
         (("--gpus", "0"), "--gpus 0"),
         (("--gpu-memory", "80"), "--gpu-memory 80"),
+        (("--gpu-memory", "-5GB"), "--gpu-memory -5GB: give an amount above 0 with its unit"),
         (("habitat_baselines.num_environmens=2",), "did you mean"),
+        (("zzz=2",), "`memo-habitat train --config-name=extobjnav/memo_studio --cfg`"),
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, named):

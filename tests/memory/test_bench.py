@@ -15,7 +15,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory import MemoryConfig, bench, build
 from memo_habitat.memory.bench import BENCHED, FIELDS, Arm, BenchOptions, bench_memory
 from memo_habitat.memory.measure import bytes_of, peak_bytes, recording
-from memo_habitat.memory.variants import KINDS
+from memo_habitat.memory.variants import kinds
 
 SEGMENT = 16
 TINY = BenchOptions(
@@ -39,7 +39,7 @@ def rows() -> list[dict]:
 
 
 def test_every_kind_of_memory_is_benchmarked() -> None:
-    assert {changes["kind"] for changes in BENCHED.values()} == set(KINDS)
+    assert {changes["kind"] for changes in BENCHED.values()} == set(kinds())
 
 
 def test_there_is_one_row_per_variant_precision_and_size(rows: list[dict]) -> None:
@@ -215,16 +215,16 @@ def test_peak_bytes_count_what_autograd_saves_and_the_gradients() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"variants": ("memo", "mem")}, r"variants 'mem': here there are memo,.*fct"),
-        ({"variants": ()}, "variants '': here there are memo"),
-        ({"precisions": ("float16",)}, "precisions 'float16': here there are float32,bfloat16"),
-        ({"repeats": 0}, "repeats is 0: it must be at least 1"),
-        ({"act_batch": 0}, "act_batch is 0"),
-        ({"steps": (0, 8)}, r"steps is \(0, 8\): it must be at least 1"),
-        ({"batch": (1, 1, 1)}, r"batch \[1, 1, 1\]: give one, or one for each of \(40, 64\)"),
-        ({"act_steps": (0,)}, r"act_steps is \(0,\): it must be at least 1"),
-        ({"device": "cuda:9999"}, "device 'cuda:9999': here there are cpu"),
-        ({"device": "abacus"}, "device 'abacus': here there are cpu"),
+        ({"variants": ("memo", "mem")}, r"variants mem: not known here, use memo,.*fct"),
+        ({"variants": ()}, "variants '': not known here, use memo"),
+        ({"precisions": ("float16",)}, "precisions float16: not known here, use float32, bfloat16"),
+        ({"repeats": 0}, "repeats 0: at least 1 is needed"),
+        ({"act_batch": 0}, "act_batch 0: at least 1"),
+        ({"steps": (0, 8)}, "steps 0,8: at least 1 is needed"),
+        ({"batch": (1, 1, 1)}, "batch 1,1,1: give one, or one for each of 40,64"),
+        ({"act_steps": (0,)}, "act_steps 0: at least 1 is needed"),
+        ({"device": "cuda:9999"}, "device cuda:9999: not known here, use cpu"),
+        ({"device": "abacus"}, "device abacus: not known here, use cpu"),
     ],
 )
 def test_what_cannot_be_measured_is_named_with_the_remedy(values: dict, message: str) -> None:
@@ -239,6 +239,10 @@ def test_batches_are_one_for_each_pass_one_for_all_or_8192_steps(
     batch: tuple[int, ...], expected: list[int]
 ) -> None:
     assert BenchOptions(batch=batch).batches() == expected
+
+
+def test_short_passes_get_no_huge_batch() -> None:
+    assert BenchOptions(steps=(24, 512, 1024, 65536)).batches() == [16, 16, 8, 1]
 
 
 def test_measuring_needs_neither_habitat_nor_a_plotting_library() -> None:

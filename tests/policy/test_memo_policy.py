@@ -12,7 +12,7 @@ from gym import spaces
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
-from memo_habitat.memory.variants import KINDS
+from memo_habitat.memory.variants import kinds
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.memo_policy import MemoPolicy
 from memo_habitat.policy.network import harmonics
@@ -34,7 +34,7 @@ def acted(kind, steps=11, envs=3, encoder="cnn", seed=0, **options):
 
 
 @pytest.mark.parametrize("encoder", ["cnn", "blind", "resnet18"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 def test_training_sees_the_log_probabilities_and_values_of_acting(kind, encoder):
     policy, storage = acted(kind, encoder=encoder)
     batch = next(storage.minibatches(1))
@@ -44,7 +44,7 @@ def test_training_sees_the_log_probabilities_and_values_of_acting(kind, encoder)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 def test_refresh_with_new_weights_equals_acting_anew_from_the_start(kind, chunk):
     policy, storage = acted(kind)
     with torch.no_grad():
@@ -201,7 +201,7 @@ def decided(policy):
     return policy
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 def test_bfloat16_acts_trains_and_refreshes_within_2e_2_of_float32(kind):
     exact, storage = acted(kind, steps=14)
     low = small_policy(kind, precision="bfloat16").eval()

@@ -1,0 +1,68 @@
+"""Tables in the documentation agree with the records and the code that they speak of."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from memo_habitat.cli_bench_memory_rows import RATIOS, markdown
+from memo_habitat.dark_key.setting import SETTINGS
+from memo_habitat.memory.variants import PARTICULAR, kinds, takes
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("record", ["memory_bench", "memory_bench_training"])
+def test_the_figures_of_the_memory_are_those_of_the_records(record: str) -> None:
+    lines = (DOCS / f"results/memory/{record}.jsonl").read_text().splitlines()
+    page = (DOCS / "results/memory.md").read_text()
+    tables = markdown([json.loads(line) for line in lines]).strip().split("\n\n")
+    assert tables
+    for table in tables:
+        assert table in page, f"{record}: the page should have\n{table}"
+
+
+def test_the_plan_on_the_page_is_that_of_its_record() -> None:
+    plan = json.loads((DOCS / "results/memory/plan_memo_studio.json").read_text())
+    page = (DOCS / "results/memory.md").read_text()
+    for name, planned, measured in (
+        ("update", plan["configured"]["peak_bytes"], plan["measured"]["update_bytes"]),
+        ("caches made anew", plan["refresh_bytes"], plan["measured"]["refresh_bytes"]),
+    ):
+        assert f"| {name} | {planned / 1e6:.1f} MB | {measured / 1e6:.1f} MB |" in page
+
+
+def test_the_page_says_how_ratios_are_made() -> None:
+    assert RATIOS.split(",")[0].removeprefix("the ") in " ".join(
+        (DOCS / "results/memory.md").read_text().split()
+    )
+
+
+def test_the_options_of_each_kind_are_those_that_are_accepted() -> None:
+    page = (DOCS / "configs.md").read_text()
+    assert f"| | {' | '.join(kinds())} |" in page
+    rows = re.findall(r"^\| `(\w+)` ((?:\| (?:yes )?){6})\|$", page, re.MULTILINE)
+    stated = {
+        option: [
+            kind for kind, cell in zip(kinds(), cells.split("|")[1:], strict=True) if "y" in cell
+        ]
+        for option, cells in rows
+    }
+    assert set(stated) == set(PARTICULAR)
+    for option, known in stated.items():
+        assert known == [kind for kind in kinds() if takes(kind, option)], option
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_settings_of_dark_key_to_door_are_those_of_the_code(name: str) -> None:
+    setting = SETTINGS[name]
+    (row,) = re.findall(rf"^\| {name} \|.*$", (DOCS / "configs.md").read_text(), re.MULTILINE)
+    assert f"| {setting.size}×{setting.size} | {setting.episode_steps} steps |" in row
+    assert f"| {setting.trial_steps} steps |" in row
+    if name != "default":
+        assert f"habitat.task.size={setting.size} " in row
+        assert f"habitat.environment.max_episode_steps={setting.episode_steps} " in row
+        assert f"habitat.task.trial_steps={setting.trial_steps}`" in row
