@@ -1,0 +1,27 @@
+"""The configs' settings are those that the benchmark's code knows by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from memo_habitat.config.compose import compose_config, known_configs
+from memo_habitat.dark_key.setting import SETTINGS, Setting
+
+VARIANTS = [name for name in known_configs() if name.startswith("dark_key_to_door/")]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_has_every_setting(name, setting):
+    config = compose_config(name, [f"dark_key_to_door/setting={setting}"])
+    habitat = config.habitat
+    found = Setting(
+        habitat.task.size, habitat.environment.max_episode_steps, habitat.task.trial_steps
+    )
+    assert found == SETTINGS[setting]
+    assert config.habitat_baselines.evaluator.steps_per_trial == found.trial_steps
+    assert config.habitat_baselines.rl.memory.kind == name.rpartition("/")[2]
+
+
+def test_a_setting_is_no_experiment_of_its_own():
+    assert len(VARIANTS) == 6
