@@ -36,11 +36,9 @@ class MemoPPOConfig(PPOConfig):
     max_grad_norm: float = 0.2
     gamma: float = 0.99
     tau: float = 0.95
+    # By the mean and deviation of all steps in the losses, over all minibatches and workers.
     use_normalized_advantage: bool = False
     use_clipped_value_loss: bool = False
-    # Divide the value loss by the variance of the minibatch's returns: whatever the rewards' scale,
-    # it stays in proportion to the policy's loss.
-    use_normalized_value_loss: bool = False
     # Weight of predicting rl.encoder.auxiliary_sensor, where there is one.
     auxiliary_coef: float = 1.0
     # One optimiser step per epoch, from all minibatches; False: one per minibatch.

@@ -32,6 +32,7 @@ class MemoPPO(Updater):
         self.optimizer = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=config.eps)
         self.entropy_coef = float(config.entropy_coef)
         self._distributed = False
+        self._advantages_are = (0.0, 1.0)
 
     @classmethod
     def from_config(cls, actor_critic: MemoPolicy, config: Any) -> MemoPPO:
@@ -69,6 +70,7 @@ class MemoPPO(Updater):
         passes = 0
         environments = len(rollouts.actions)
         count = min(self.config.num_mini_batch, environments)
+        self._advantages_are = self._moments(rollouts.advantages_in_loss())
         with g_timer.avg_time("trainer.ppo"):
             for _ in range(self.config.ppo_epoch):
                 # One minibatch at a time exists: together they are a copy of the rollout.
@@ -93,7 +95,8 @@ class MemoPPO(Updater):
         out = self.policy.evaluate_trials(batch, segment_length, cfg.context_encoder_gradients)
         advantages = batch.in_loss(batch.advantages)
         if cfg.use_normalized_advantage:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-5)
+            mean, deviation = self._advantages_are
+            advantages = (advantages - mean) / (deviation + 1e-5)
         surrogate = policy_loss(
             out.log_probs, batch.in_loss(batch.log_probs), advantages, cfg.clip_param
         )
@@ -104,8 +107,6 @@ class MemoPPO(Updater):
             returns,
             cfg.clip_param if cfg.use_clipped_value_loss else None,
         )
-        if cfg.use_normalized_value_loss:
-            value_error = value_error / (returns.var() + 1e-5)
         entropy = out.entropy.mean()
         loss = surrogate.loss + cfg.value_loss_coef * value_error - self.entropy_coef * entropy
         auxiliary = self._auxiliary_loss(batch, out)
@@ -124,6 +125,19 @@ class MemoPPO(Updater):
             "explained_variance": _explained_variance(out.values.detach(), returns),
             "segment_length": float(segment_length),
         }
+
+    def _moments(self, values: Tensor) -> tuple[float, float]:
+        """Mean and standard deviation of `values` of all workers.
+
+        Of the whole rollout, not of a minibatch: where rewards are rare, the minibatches without
+        one would have their noise blown up to the size of the others' signal.
+        """
+        sums = torch.stack([values.new_tensor(values.numel()), values.sum(), values.square().sum()])
+        if self._distributed:
+            distributed.all_reduce(sums)
+        count, first, second = sums.double().tolist()
+        mean = first / count
+        return mean, max(second / count - mean * mean, 0.0) ** 0.5
 
     def _auxiliary_loss(self, batch: TrialBatch, out: ActionEvaluation) -> Tensor:
         """Binary cross-entropy of predicting the auxiliary sensor; 0 where the policy has none."""

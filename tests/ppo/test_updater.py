@@ -29,13 +29,38 @@ def updated(policy, storage, **config):
     return policy, means
 
 
+@pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("kind", ["memo", "fct"])
-def test_accumulated_gradients_do_not_depend_on_the_number_of_minibatches(kind):
+def test_accumulated_gradients_do_not_depend_on_the_number_of_minibatches(kind, normalized):
     policy, storage = collected(kind)
-    whole, _ = updated(policy, storage, num_mini_batch=1)
-    parts, _ = updated(policy, storage, num_mini_batch=4)
+    config = {"use_normalized_advantage": normalized}
+    whole, _ = updated(policy, storage, num_mini_batch=1, **config)
+    parts, _ = updated(policy, storage, num_mini_batch=4, **config)
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_normalised_advantages_are_those_of_the_steps_in_the_loss_scaled_by_hand():
+    policy, storage = collected()
+    scaled = copy.deepcopy(storage)
+    advantages = scaled.advantages
+    scaled.advantages = (advantages - advantages.mean()) / advantages.std(correction=0)
+    by_flag, _ = updated(policy, storage, num_mini_batch=2, use_normalized_advantage=True)
+    torch.manual_seed(0)
+    by_hand, _ = updated(policy, scaled, num_mini_batch=2)
+    for a, b in zip(by_flag.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("final", "share", "expected"),
+    [(None, 0.7, 0.03), (0.01, 0.0, 0.03), (0.01, 0.5, 0.02), (0.01, 1.3, 0.01)],
+)
+def test_the_entropy_coefficient_goes_linearly_to_its_final_value(final, share, expected):
+    policy, _ = collected()
+    updater = MemoPPO(policy, MemoPPOConfig(entropy_coef=0.03, entropy_coef_final=final))
+    updater.anneal_entropy(share)
+    assert updater.entropy_coef == pytest.approx(expected)
 
 
 def test_the_first_pass_has_ratio_one():
