@@ -31,6 +31,9 @@ class Step(NamedTuple):
 
             - `grid` float32 [N, 4]: x and y from 0 to 1, holds the key, step of the episode as a
               share of its limit;
+            - `grid_before` float32 [N, 4]: `grid` of the step before; zeros at a trial's first step.
+              Nothing new to who remembers that step; with the last action and reward it makes
+              one observation tell a whole transition, also one that ended an episode;
             - `last_reward` float32 [N, 1]: reward of the step before; 0 at a trial's first step;
             - `trial_step` int64 [N, 1]: steps taken in the trial; 0 at its first observation;
             - `trial_time` float32 [N, 1]: the same as a share of the trial.
@@ -112,6 +115,7 @@ class Trials:
         reals = np.zeros((4, count), dtype=np.float32)
         observations = {
             "grid": np.zeros((count, 4), dtype=np.float32),
+            "grid_before": np.zeros((count, 4), dtype=np.float32),
             "last_reward": reals[0][:, None],
             "trial_step": self.trial_steps[:, None],
             "trial_time": reals[1][:, None],
@@ -165,6 +169,7 @@ class Trials:
         kept = [] if rest is None else [array[rest] for array in self._changing]
         # What the step before left behind is kept until here, for those who ask in between.
         np.multiply(out.trial_returns, ~out.trial_ends, out=out.trial_returns)
+        out.observations["grid_before"][:] = out.observations["grid"]
         self._move(actions)
         np.multiply(self.y, setting.size, out=self.cells)
         self.cells += self.x
@@ -205,6 +210,7 @@ class Trials:
         self.trial_steps[which] = 0
         self._episode_numbers[which] = -1
         self._step.observations["last_reward"][which] = 0.0
+        self._step.observations["grid_before"][which] = 0.0
         self._begin_episodes(which)
 
     def _begin_episodes(self, which: IntArray) -> None:

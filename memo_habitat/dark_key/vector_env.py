@@ -202,6 +202,7 @@ def observation_space(oracle: bool = False) -> spaces.Dict:
     """Spaces of one environment's observations, by uuid."""
     found = {
         "grid": spaces.Box(0.0, 1.0, (4,), np.float32),
+        "grid_before": spaces.Box(0.0, 1.0, (4,), np.float32),
         "last_reward": spaces.Box(0.0, 1.0, (1,), np.float32),
         "trial_step": spaces.Box(0, np.iinfo(np.int64).max, (1,), np.int64),
         "trial_time": spaces.Box(0.0, 1.0, (1,), np.float32),

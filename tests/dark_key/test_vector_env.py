@@ -227,3 +227,21 @@ def test_the_map_is_an_empty_grid_with_cell_centres_at_whole_metres():
     assert answer["free"].shape == (5, 5)
     assert answer["free"].all()
     assert (answer["origin"], answer["resolution"]) == ((-0.5, -0.5), 1.0)
+
+
+def test_the_grid_before_is_the_step_befores_and_nothing_at_a_trials_start():
+    envs = DarkKeyVectorEnv(Setting(3, 4, 9), 5, seed=1)
+    drawn = np.random.default_rng(0)
+    before = envs.reset_batch()["grid"].copy()
+    assert not envs.reset_batch()["grid_before"].any()
+    stood_still = np.zeros(5, dtype=bool)
+    kept = np.zeros((5, 4), dtype=np.float32)
+    for turn in range(40):
+        only = drawn.random(5) < 0.7
+        step = envs.step_batch(drawn.integers(0, 5, 5), only if turn % 2 else None)
+        stood_still = ~only if turn % 2 else np.zeros(5, dtype=bool)
+        begun = step.observations["trial_step"][:, 0] == 0
+        expected = np.where(begun[:, None], 0.0, before)
+        expected = np.where(stood_still[:, None], kept, expected)
+        np.testing.assert_array_equal(step.observations["grid_before"], expected)
+        before, kept = step.observations["grid"].copy(), expected
