@@ -36,7 +36,8 @@ class MemoPPOConfig(PPOConfig):
     max_grad_norm: float = 0.2
     gamma: float = 0.99
     tau: float = 0.95
-    # By the mean and deviation of all steps in the losses, over all minibatches and workers.
+    # By the mean and deviation of the minibatch: trials that are rich by luck (a key beside the
+    # start) set the scale of their own minibatch alone.
     use_normalized_advantage: bool = False
     use_clipped_value_loss: bool = False
     # Weight of predicting rl.encoder.auxiliary_sensor, where there is one.

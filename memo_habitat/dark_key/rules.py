@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
             - `grid` float32 [N, 4]: x and y from 0 to 1, holds the key, step of the episode as a
               share of its limit;
-            - `grid_before` float32 [N, 4]: `grid` of the step before; zeros at a trial's first step.
+            - `grid_before` float32 [N, 4]: `grid` of the step before; 0 at a trial's first step.
               Nothing new to who remembers that step; with the last action and reward it makes
               one observation tell a whole transition, also one that ended an episode;
             - `last_reward` float32 [N, 1]: reward of the step before; 0 at a trial's first step;

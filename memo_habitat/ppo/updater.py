@@ -69,8 +69,6 @@ class MemoPPO(Updater):
         passes = 0
         environments = len(rollouts.actions)
         count = min(self.config.num_mini_batch, environments)
-        if self.config.use_normalized_advantage:
-            self._normalise(rollouts.advantages_in_loss())
         with g_timer.avg_time("trainer.ppo"):
             for _ in range(self.config.ppo_epoch):
                 # One minibatch at a time exists: together they are a copy of the rollout.
@@ -94,6 +92,8 @@ class MemoPPO(Updater):
         segment_length = self.policy.draw_segment_length()
         out = self.policy.evaluate_trials(batch, segment_length, cfg.context_encoder_gradients)
         advantages = batch.in_loss(batch.advantages)
+        if cfg.use_normalized_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-5)
         surrogate = policy_loss(
             out.log_probs, batch.in_loss(batch.log_probs), advantages, cfg.clip_param
         )
@@ -122,26 +122,6 @@ class MemoPPO(Updater):
             "explained_variance": _explained_variance(out.values.detach(), returns),
             "segment_length": float(segment_length),
         }
-
-    def _normalise(self, values: Tensor) -> None:
-        """Give `values` mean 0 and deviation 1 over all workers, in place.
-
-        Over the whole rollout, not minibatch by minibatch: where rewards are rare, those without
-        one would have their noise blown up to the size of the others' signal.
-        """
-        exact = values.double()
-        sums = torch.stack(
-            [exact.new_tensor(exact.numel()), exact.sum(), exact.square().sum()],
-        )
-        if self._distributed:
-            self._add_up(sums)
-        mean, square = sums[1:] / sums[0]
-        deviation = (square - mean.square()).clamp(min=0.0).sqrt()
-        values.sub_(mean).div_(deviation + 1e-5)
-
-    def _add_up(self, sums: Tensor) -> None:
-        """Replace `sums` by their sums over all workers."""
-        distributed.all_reduce(sums)
 
     def _auxiliary_loss(self, batch: TrialBatch, out: ActionEvaluation) -> Tensor:
         """Binary cross-entropy of predicting the auxiliary sensor; 0 where the policy has none."""

@@ -124,21 +124,13 @@ class TrialStorage(Storage):
         )
         self.returns[:, :n] = self.advantages[:, :n] + values
 
-    @property
-    def first_in_loss(self) -> int:
-        """The first step that enters the losses of the next update."""
-        return 0 if self.trial_complete else self.loss_start
-
-    def advantages_in_loss(self) -> Tensor:
-        """Advantages [N, steps] of all steps that enter the losses of the next update."""
-        return self.advantages[:, self.first_in_loss : self.steps]
-
     def minibatches(
         self, count: int, generator: torch.Generator | None = None
     ) -> Iterator[TrialBatch]:
         """Split the environments, never time, into `count` random groups of about equal size."""
         n = self.actions.shape[0]
         order = torch.randperm(n, generator=generator)
+        loss_start = 0 if self.trial_complete else self.loss_start
         for rows in order.tensor_split(min(count, n)):
             yield TrialBatch(
                 observations={k: v[rows, : self.steps] for k, v in self.observations.items()},
@@ -150,7 +142,7 @@ class TrialStorage(Storage):
                 values=self.values[rows, : self.steps],
                 returns=self.returns[rows, : self.steps],
                 advantages=self.advantages[rows, : self.steps],
-                loss_start=self.first_in_loss,
+                loss_start=loss_start,
             )
 
     def after_update(self) -> None:

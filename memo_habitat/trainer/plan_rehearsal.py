@@ -55,9 +55,6 @@ class RehearsedPPO(MemoPPO):
         self.fill_gradients()
         torch.cat([p.grad.reshape(-1) for p in self.policy.parameters() if p.grad is not None])
 
-    def _add_up(self, sums: Tensor) -> None:
-        """There is nobody to add up with."""
-
     def act_as_one_of(self, workers: int) -> None:
         """Hold what one of so many workers would."""
         self._distributed = workers > 1
