@@ -15,7 +15,10 @@ from memo_habitat.memory.variants import PARTICULAR, kinds, takes
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("record", ["memory_bench", "memory_bench_training"])
+RECORDS = ("memory_bench", "memory_bench_training", "memory_bench_again")
+
+
+@pytest.mark.parametrize("record", RECORDS)
 def test_the_figures_of_the_memory_are_those_of_the_records(record: str) -> None:
     lines = (DOCS / f"results/memory/{record}.jsonl").read_text().splitlines()
     page = (DOCS / "results/memory.md").read_text()
