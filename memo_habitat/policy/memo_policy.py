@@ -12,7 +12,6 @@ from habitat_baselines.rl.ppo.policy import Policy, PolicyActionData
 from habitat_baselines.utils.common import get_num_actions
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torch.distributions import Categorical
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig
@@ -50,6 +49,15 @@ class ActionEvaluation:
     entropy: Tensor
     auxiliary_logits: Tensor | None
     memory_loss: Tensor | None
+
+
+def draw(log_probs: Tensor) -> Tensor:
+    """An action of each distribution [*, A], long [*].
+
+    A race of exponential clocks: the one of rate p rings first with probability p. `Categorical`
+    draws alike, but checks its arguments in every step.
+    """
+    return (log_probs.exp() / torch.empty_like(log_probs).exponential_()).argmax(-1)
 
 
 @baseline_registry.register_policy(name="MemoPolicy")
@@ -108,10 +116,12 @@ class MemoPolicy(nn.Module, Policy):
         prev_actions long [N, 1]; masks bool [N, 1], False at an episode's first step.
         """
         logits, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
-        actions = logits.argmax(-1) if deterministic else Categorical(logits=logits).sample()
-        log_probs = logits.log_softmax(-1).gather(-1, actions[:, None])
+        log_probs = logits.log_softmax(-1)
+        actions = log_probs.argmax(-1) if deterministic else draw(log_probs)
         return PolicyActionData(
-            actions=actions[:, None], values=values[:, None], action_log_probs=log_probs
+            actions=actions[:, None],
+            values=values[:, None],
+            action_log_probs=log_probs.gather(-1, actions[:, None]),
         )
 
     def get_value(

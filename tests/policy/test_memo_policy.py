@@ -14,7 +14,7 @@ from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.variants import kinds
 from memo_habitat.policy.encoders import check_encoder
-from memo_habitat.policy.memo_policy import MemoPolicy
+from memo_habitat.policy.memo_policy import MemoPolicy, draw
 from memo_habitat.policy.network import harmonics
 from memo_habitat.testing.policies import (
     act_trial,
@@ -116,6 +116,16 @@ def test_the_number_of_environments_changes_between_trials_only(kind):
         policy.forget()
         policy.act(random_observation(2, 5, generator), None, previous, masks)
     assert policy.acting_cache(2).steps.tolist() == [1] * 2
+
+
+def test_actions_are_drawn_as_often_as_they_are_probable():
+    torch.manual_seed(0)
+    probabilities = torch.tensor([0.0, 0.1, 0.25, 0.65])
+    drawn = draw(probabilities.log().expand(100_000, 4))
+    shares = drawn.bincount(minlength=4) / len(drawn)
+    # Four standard errors of the likeliest share.
+    torch.testing.assert_close(shares, probabilities, atol=0.006, rtol=0)
+    assert shares[0] == 0
 
 
 def test_an_episode_start_hides_the_previous_action():
