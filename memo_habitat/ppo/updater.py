@@ -59,7 +59,8 @@ class MemoPPO(Updater):
 
     def anneal_entropy(self, share: float) -> None:
         """Set the entropy coefficient for the updates that follow `share` of the training."""
-        first, last = self.config.entropy_coef, self.config.entropy_coef_final
+        # Runs from before the coefficient could decline have no such key.
+        first, last = self.config.entropy_coef, getattr(self.config, "entropy_coef_final", None)
         if last is not None:
             self.entropy_coef = first + (last - first) * min(share, 1.0)
 

@@ -72,6 +72,7 @@ def bench_train(name: str, overrides: Sequence[str] = (), trials: int = 5) -> di
     with TemporaryDirectory() as folder:
         with read_write(config):
             config.run_dir = str(Path(folder) / "run")
+            baselines.num_updates = -1
             baselines.total_num_steps = (1 + trials) * steps * baselines.num_environments
         g_timer.clear()
         trainer = _TimedTrainer(config)

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from memo_habitat.config.trainer import MemoPPOConfig
 from memo_habitat.ppo.updater import MemoPPO
@@ -57,6 +58,16 @@ def test_the_entropy_coefficient_goes_linearly_to_its_final_value(final, share, 
     updater = MemoPPO(policy, MemoPPOConfig(entropy_coef=0.03, entropy_coef_final=final))
     updater.anneal_entropy(share)
     assert updater.entropy_coef == pytest.approx(expected)
+
+
+def test_the_config_of_a_run_from_before_the_entropy_could_decline_goes_on():
+    policy, _ = collected()
+    config = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(MemoPPOConfig())))
+    del config.entropy_coef_final
+    OmegaConf.set_struct(config, True)
+    updater = MemoPPO(policy, config)
+    updater.anneal_entropy(0.5)
+    assert updater.entropy_coef == config.entropy_coef
 
 
 def test_the_first_pass_has_ratio_one():
