@@ -13,6 +13,7 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.variants import kinds
+from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.memo_policy import MemoPolicy, draw
 from memo_habitat.policy.network import harmonics
@@ -150,6 +151,33 @@ def test_across_episodes_only_a_trials_start_hides_the_previous_action(trial_ste
         values.append(policy._step(observation, previous, torch.ones(1, dtype=torch.bool))[1])
         policy.forget()
     assert torch.equal(*values) == hidden
+
+
+def test_an_evaluation_shows_previous_actions_as_training_does_across_episodes():
+    torch.manual_seed(3)
+    encoder = EncoderConfig(kind="blind", action_across_episodes=True)
+    sizes = MemoryConfig(width=16, layers=2, heads=2, hidden=32, segment_length=4, summary_length=2)
+    policy = decided(MemoPolicy(observation_space(), spaces.Discrete(4), encoder, sizes)).eval()
+    agent, generator = PolicyAgent(policy, deterministic=True), torch.Generator().manual_seed(5)
+    envs, steps = 6, 9
+    for _ in range(2):  # trials
+        seen, starts = [], torch.rand(envs, steps, generator=generator) < 0.4
+        starts[:, 0] = True
+        actions = torch.zeros(envs, steps, dtype=torch.long)
+        for step in range(steps):
+            seen.append(random_observation(envs, step, generator))
+            trial_start = torch.full((envs,), step == 0)
+            actions[:, step] = agent.act(seen[-1], trial_start, starts[:, step])
+        observations = {name: torch.stack([o[name] for o in seen], dim=1) for name in seen[0]}
+        previous = torch.cat([torch.zeros(envs, 1, dtype=torch.long), actions[:, :-1]], dim=1)
+        features = policy.network.features(observations)
+        tokens = policy.network.tokens(features, observations, previous, starts)
+        logits, _ = policy.network.heads(policy.network.memory(tokens, None, starts))
+        assert torch.equal(logits.argmax(-1), actions)
+        hidden = previous.masked_fill(starts, 0)
+        tokens = policy.network.tokens(features, observations, hidden, starts)
+        logits, _ = policy.network.heads(policy.network.memory(tokens, None, starts))
+        assert not torch.equal(logits.argmax(-1), actions)
 
 
 def test_harmonics_are_sines_and_cosines_of_multiples_of_pi():
