@@ -127,6 +127,10 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     point_into(config, run)
     name = options.name or options.agent
     if options.agent == "checkpoint":
+        if config.habitat_baselines.trainer_name == "memo":
+            from memo_habitat.trainer.checks import check_evaluated_model
+
+            check_evaluated_model(config, run.config())
         checkpoint = find_checkpoint(run, options.checkpoint)
         name = options.name or checkpoint.stem
         config.habitat_baselines.eval_ckpt_path_dir = str(checkpoint)

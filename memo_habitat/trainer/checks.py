@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -74,15 +76,29 @@ def check_model_config(config: DictConfig) -> None:
 
 def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
     """Refuse to go on with another model than the one that was being trained."""
+    for key, wanted, had in _other_model(config, saved):
+        raise UserError(
+            f"{key}={wanted}, but the training in {config.habitat_baselines.checkpoint_folder} "
+            f"has {had}: go on with that, or choose another folder"
+        )
+
+
+def check_evaluated_model(config: DictConfig, trained: DictConfig) -> None:
+    """Refuse to evaluate as another model than the one that was trained."""
+    for key, wanted, had in _other_model(config, trained):
+        raise UserError(
+            f"{key}={wanted}, but what is evaluated was trained with {had}, and is that model "
+            "whatever the key says: train another to compare"
+        )
+
+
+def _other_model(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Keys in which the models differ, with the value in `config` and the one in `saved`."""
     for part in ("memory", "encoder"):
         wanted, had = config.habitat_baselines.rl[part], saved.habitat_baselines.rl[part]
         for key in had:
             if key in wanted and key not in RUNTIME_KEYS[part] and wanted[key] != had[key]:
-                raise UserError(
-                    f"habitat_baselines.rl.{part}.{key}={wanted[key]}, but the training in "
-                    f"{config.habitat_baselines.checkpoint_folder} has {had[key]}: go on "
-                    "with that, or choose another folder"
-                )
+                yield f"habitat_baselines.rl.{part}.{key}", wanted[key], had[key]
 
 
 def _check_checkpoint_folder(config: DictConfig) -> None:

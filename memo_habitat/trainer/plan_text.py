@@ -56,8 +56,8 @@ def _holdings(plan: Plan) -> Iterator[str]:
         (
             "cache, acting",
             gigabytes(plan.cache_bytes),
-            f"at a trial's end; full context: {gigabytes(plan.full_context_cache_bytes)}"
-            f" (1/{1 / max(share, 1e-9):.1f})",
+            "allocated at a trial's end, by 256 tokens at a time; full context: "
+            f"{gigabytes(plan.full_context_cache_bytes)} (1/{1 / max(share, 1e-9):.1f})",
         ),
         ("peak, caches made anew", gigabytes(plan.refresh_bytes), "after every update"),
     )

@@ -1,0 +1,35 @@
+"""`memo-habitat eval`: what may be changed of a run, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from memo_habitat import launch
+from memo_habitat.errors import UserError
+
+MEMORY, ENCODER = "habitat_baselines.rl.memory", "habitat_baselines.rl.encoder"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return launch.start_training("dark_key_to_door/memo", out=folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        (f"{MEMORY}.top_k=2", "top_k=2.*trained with 0"),
+        (f"{MEMORY}.kind=fct", "kind=fct.*trained with memo"),
+        (f"{ENCODER}.state_harmonics=3", "state_harmonics=3.*trained with 8"),
+    ],
+)
+def test_another_model_than_the_trained_one_is_refused(run, override, named):
+    with pytest.raises(UserError, match=named):
+        launch.evaluate(run, launch.EvalOptions(overrides=[override]))
+
+
+@pytest.mark.parametrize("override", [f"{MEMORY}.token_budget=80", "habitat.task.size=5"])
+def test_how_it_is_run_and_on_what_may_be_changed(run, override):
+    with pytest.raises(UserError, match="no checkpoint"):  # as far as it gets without one
+        launch.evaluate(run, launch.EvalOptions(overrides=[override]))
