@@ -77,7 +77,7 @@ class Queue:
                     time.sleep(_TICK_SECONDS)
             finally:
                 for job in self._running():  # none, unless something unforeseen was raised
-                    job.interrupt()
+                    job.close()
         self._terminal.clear()
         return self._outcome
 
@@ -100,7 +100,7 @@ class Queue:
             self._outcome.interrupted = True
             self._terminal.say("stopping: runs save their state; again: stop at once")
             for job in self._running():
-                job.interrupt()
+                job.close()
         if stops.count > 1:
             for job in self._running():
                 job.kill()

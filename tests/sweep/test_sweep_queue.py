@@ -38,11 +38,11 @@ def _pretend(tmp_path, monkeypatch, checkout):
     monkeypatch.setitem(sys.modules, "memo_habitat.report.sweep", stand_in())
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """The command in a process that can be killed without its workers."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.sweep.command", "--pretend", *arguments],
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
     )
@@ -211,6 +211,47 @@ def test_a_second_interrupt_kills(tmp_path):
     sweep.communicate(timeout=120)
     assert sweep.returncode == 130
     assert not is_held(run)
+
+
+def test_the_end_of_the_terminal_lets_the_runs_save(tmp_path):
+    master, terminal = os.openpty()
+    options = (f"pretend.hold={tmp_path}/go", f"pretend.saving={tmp_path}/save")
+    sweep = start(*NEW, "--seeds", "0", *options, output=terminal)
+    os.close(terminal)
+    run = DARK / "memo/seed_0"
+    wait_for(lambda: holds(run), "the run waits")
+    os.close(master)
+    sweep.send_signal(signal.SIGHUP)
+    wait_for((run / "saving").exists, "the run saves")
+    # It stays with the run: its end would be a second interrupt.
+    with pytest.raises(subprocess.TimeoutExpired):
+        sweep.wait(timeout=1)
+    Path("save").touch()
+    sweep.wait(timeout=120)
+    assert (run / "saved").exists()
+    assert not is_held(run)
+
+
+def test_a_sweep_that_breaks_interrupts_its_runs_once(tmp_path):
+    class Broken(Terminal):
+        def say(self, line: str) -> None:
+            wait_for(lambda: holds(run), "the run waits")
+            raise RuntimeError(line)
+
+    overrides = (f"pretend.hold={tmp_path}/go", f"pretend.saving={tmp_path}/save")
+    request = Request(KNOWN[0], None, (0,), overrides)
+    sweep = plan_sweep(request, DARK, Path("runs"), KNOWN)
+    run = sweep.members()[0].path
+    broken = Queue(sweep, 1, Broken())
+    with pytest.raises(RuntimeError, match="starts"):
+        broken.run()
+    wait_for((run / "saving").exists, "the run saves")
+    for worker in broken._running():  # as at the end of the process
+        worker.close()
+    time.sleep(0.5)
+    Path("save").touch()
+    wait_for(lambda: not is_held(run), "the run leaves")
+    assert (run / "saved").exists()
 
 
 def queue(*, patience: float, jobs: int = 1) -> Queue:
