@@ -78,6 +78,7 @@ class Queue:
             finally:
                 for job in self._running():  # none, unless something unforeseen was raised
                     job.close()
+        self._outcome.interrupted |= stops.count > 0 and bool(self._tasks)
         self._terminal.clear()
         return self._outcome
 

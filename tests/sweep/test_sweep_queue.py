@@ -213,6 +213,23 @@ def test_a_second_interrupt_kills(tmp_path):
     assert not is_held(run)
 
 
+def test_an_interrupted_sweep_that_waits_for_another_process_is_not_finished():
+    run = DARK / "memo/seed_0"
+    write_sweep(plan_sweep(Request(KNOWN[0], None, (0,)), DARK, Path("runs"), KNOWN))
+    run.mkdir(parents=True)
+    held = lock(run / SWEEP_LOCK)
+    try:
+        sweep = start(*AGAIN)
+        while "memo seed 0: waits, for" not in sweep.stdout.readline():
+            assert sweep.poll() is None
+        sweep.send_signal(signal.SIGINT)
+        told, _ = sweep.communicate(timeout=120)
+    finally:
+        os.close(held)
+    assert sweep.returncode == 130, told
+    assert told == "stopped; go on with: memo-habitat sweep --resume runs/dark\n"
+
+
 def test_the_end_of_the_terminal_lets_the_runs_save(tmp_path):
     master, terminal = os.openpty()
     options = (f"pretend.hold={tmp_path}/go", f"pretend.saving={tmp_path}/save")
