@@ -95,7 +95,10 @@ def _print_queue(sweep: Sweep) -> None:
 
     print(f"{sweep.folder}: {' '.join(sweep.overrides) or 'no overrides'}")
     for member in sweep.members():
-        says = RunTask(sweep, member).todo().says
+        try:
+            says = RunTask(sweep, member).todo().says
+        except UserError as error:
+            says = f"fails, {error}"
         print(f"{member.name}: {says} ({member.config}, habitat.seed={habitat_seed(member.seed)})")
 
 

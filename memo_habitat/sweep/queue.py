@@ -90,7 +90,7 @@ class Queue:
 
     def _skip_finished(self) -> None:
         self._add_reference()
-        left = [task for task in self._tasks if task.todo().commands]
+        left = [task for task in self._tasks if _is_left(task)]
         self._outcome.finished = len(self._tasks) - len(left)
         if self._outcome.finished:
             self._terminal.say(f"finished before: {self._outcome.finished} of {self._total}")
@@ -174,11 +174,7 @@ class Queue:
         """Put the references first as soon as there is a config to evaluate them with."""
         if self._reference is None:
             return
-        try:
-            ready = self._reference.prepare()
-        except UserError:  # of a run that fails for the same reason
-            return
-        if ready:
+        if self._reference.prepare():
             self._tasks.insert(0, self._reference)
             self._reference = None
 
@@ -197,6 +193,13 @@ def core_shares(jobs: int) -> Sequence[Sequence[int]]:
     if jobs >= count:
         return [[cores[job % count]] for job in range(jobs)]
     return [cores[job * count // jobs : (job + 1) * count // jobs] for job in range(jobs)]
+
+
+def _is_left(task: Task) -> bool:
+    try:
+        return bool(task.todo().commands)
+    except (UserError, OSError):  # fails when it is started, and no other with it
+        return True
 
 
 def _progress(task: Task) -> Path:

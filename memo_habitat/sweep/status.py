@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
+from memo_habitat.errors import UserError
 from memo_habitat.sweep.plan import Member, Sweep
 from memo_habitat.trainer.run_folder import RunFolder
 
@@ -92,7 +93,10 @@ class Estimate:
 
     def _share(self, member: Member, row: dict[str, Any]) -> float:
         if member.path not in self._goals:  # reading a config takes a while
-            baselines = RunFolder(member.path).config().habitat_baselines
+            try:
+                baselines = RunFolder(member.path).config().habitat_baselines
+            except UserError:  # the task of that run tells of it
+                return 0.0
             by_steps = baselines.total_num_steps != -1
             goal = baselines.total_num_steps if by_steps else baselines.num_updates
             self._goals[member.path] = ("steps" if by_steps else "updates", float(goal))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,23 @@ def test_a_failed_run_is_told_of_stops_no_other_and_is_tried_again(capsys):
     sizes = [log.stat().st_size for log in logs]
     assert main(AGAIN) == 1
     assert all(log.stat().st_size > size for log, size in zip(logs, sizes, strict=True))
+
+
+def test_an_unreadable_run_fails_alone(capsys):
+    assert main([*NEW, "--seeds", "0"]) == 0
+    broken = DARK / "memo/seed_0/checkpoints/latest.safetensors"
+    broken.write_bytes(b"no")
+    shutil.rmtree(DARK / "reference")
+    assert main([*AGAIN, "--variants", "fct", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert f"memo seed 0: fails, cannot read the checkpoint {broken}" in told
+    assert "fct seed 0: starts" in told
+    assert main([*AGAIN, "--variants", "fct"]) == 1
+    assert f"memo seed 0  not started: cannot read the checkpoint {broken}" in (
+        capsys.readouterr().err
+    )
+    assert (DARK / "fct/seed_0/eval/final/records.jsonl").is_file()
+    assert (DARK / "reference/eval/oracle/records.jsonl").is_file()
 
 
 def test_where_nothing_was_evaluated_there_is_no_report(capsys):
@@ -376,3 +394,5 @@ def test_the_estimate_is_of_measured_rates():
     assert Estimate(sweep, 1).line(1, 4).endswith("training 50 % · about 15 min of training left")
     assert Estimate(sweep, 2).line(1, 4).endswith("about 8 min of training left")
     assert last_return(DARK / "memo/seed_0/progress.jsonl") == "last return 1.50"
+    (DARK / "memo/seed_1/config.yaml").write_text("habitat_baselines: {")
+    assert "training 33 %" in Estimate(sweep, 1).line(1, 4)
