@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from memo_habitat.trainer.run_folder import SWEEP_LOG, RunFolder
 # What a killed sweep leaves behind ends by itself, at the latest when an update is over.
 PATIENCE_SECONDS = 60.0
 _TICK_SECONDS = 0.2
+# How processes end when a sweep is stopped; SIGTERM may have been sent to all of them at once.
+_STOPPED = (0, INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class Queue:
             facts = [f"finished in {job.seconds:.0f} s", last_return(_progress(task))]
             told = f"{task.name}: {', '.join(fact for fact in facts if fact)}"
             self._terminal.say(f"[{self._outcome.finished}/{self._total}] {told}")
-        elif self._outcome.interrupted and status in (0, INTERRUPTED, -2, -9):
+        elif self._outcome.interrupted and status in _STOPPED:
             self._terminal.say(f"{task.name}: stopped, {left.says} next time")
         else:
             why = "left unfinished" if status == 0 else describe_status(status)

@@ -179,6 +179,22 @@ def test_an_interrupted_sweep_waits_for_its_runs_and_goes_on(number, tmp_path):
     assert [began_at(run) for run in runs] == [[0, 30], [0, 30]]
 
 
+def test_runs_that_are_terminated_with_their_sweep_have_not_failed(tmp_path):
+    sweep = start(*NEW, "--seeds", "0", f"pretend.hold={tmp_path}/go")
+    run = DARK / "memo/seed_0"
+    wait_for(lambda: holds(run), "the run waits")
+    worker = int((run / SWEEP_LOCK).read_text())
+    os.kill(worker, signal.SIGSTOP)  # so that it ends by the signal, not by its pipe
+    sweep.send_signal(signal.SIGTERM)
+    while "stopping" not in sweep.stdout.readline():
+        assert sweep.poll() is None
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGCONT)
+    told, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 130, told
+    assert "failed" not in told
+
+
 def test_a_killed_run_has_failed_and_goes_on_the_next_time(tmp_path, capsys):
     sweep = start(*NEW, "--variants", "memo,fct", "--seeds", "0", f"pretend.hold={tmp_path}/go")
     run = DARK / "memo/seed_0"
