@@ -71,7 +71,11 @@ class RunTask:
         return self.member.path
 
     def todo(self) -> Todo:
-        """Begin, go on, or evaluate."""
+        """Begin, go on, or evaluate.
+
+        Raises:
+            UserError: what was learned could neither be gone on with nor be kept.
+        """
         run, trials = RunFolder(self.path), self.sweep.trials
         evaluate = _evaluation(run, trials, "--name", FINAL)
         if is_trained(run):
@@ -82,6 +86,11 @@ class RunTask:
             steps = int(rows[-1]["steps"]) if rows else 0
             resume = ("train", "--resume", str(run.path))
             return Todo((resume, evaluate), f"goes on at {steps:,} steps")
+        if weights := sorted(run.checkpoint_dir.glob("*.safetensors")):
+            raise UserError(
+                f"{run.path} holds {weights[0].name} of an unfinished training, but no state to go "
+                "on from; remove the folder to begin anew"
+            )
         return Todo((self._begin(), evaluate), "starts", anew=True)
 
     def _begin(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -336,7 +337,7 @@ def test_two_sweeps_in_one_folder_are_refused(capsys):
     assert f"process {os.getpid()} is at work in runs/dark" in capsys.readouterr().err
 
 
-def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_finished():
+def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_finished(capsys):
     assert main([*NEW, "--seeds", "0"]) == 0
     run = DARK / "memo/seed_0"
     task = RunTask(read_sweep(DARK), read_sweep(DARK).members()[0])
@@ -348,6 +349,12 @@ def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_fin
     assert task.todo().commands[0] == ("train", "--resume", str(run))
     (run / "checkpoints/.habitat-resume-state.pth").unlink()
     assert task.todo().anew
+    (run / "checkpoints/ckpt.0.safetensors").touch()
+    kept = contents(run)
+    assert main(AGAIN) == 1
+    said = "runs/dark/memo/seed_0 holds ckpt.0.safetensors .* remove the folder to begin anew"
+    assert re.search(said, capsys.readouterr().err)
+    assert {path: contents(run)[path] for path in kept} == kept
 
 
 def test_what_a_kill_left_of_a_start_goes_and_the_log_stays():
