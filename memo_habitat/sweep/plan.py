@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.launch import override_key, refuse_run_dir
 from memo_habitat.report.meta import write_json
 from memo_habitat.trainer.run_folder import CONFIG_FILE, plan_run, run_facts
@@ -159,8 +159,8 @@ def plan_sweep(request: Request, folder: Path | None, root: Path, known: Sequenc
     Raises:
         UserError: unknown variant, a folder with other contents, another config or overrides.
     """
-    if request.trials is not None and request.trials < 1:
-        raise UserError(f"--trials {request.trials}: at least 1 is needed")
+    if request.trials is not None:
+        check_at_least_one("--trials", request.trials)
     before = _begun(request, folder)
     if before is None:
         config = _known(request.config, known)

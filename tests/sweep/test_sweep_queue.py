@@ -394,6 +394,13 @@ def test_shares_are_even_and_leave_no_core_out(monkeypatch, cores, jobs):
         assert sorted(core for share in shares for core in share) == sorted(own)
 
 
+@pytest.mark.parametrize("option", ["--jobs", "--trials"])
+def test_none_at_all_is_refused_by_the_options_name(option, capsys):
+    assert main([*NEW, option, "0"]) == 2
+    assert f"{option} 0: at least 1 is needed" in capsys.readouterr().err
+    assert not DARK.exists()
+
+
 def test_the_dry_run_lists_the_queue_and_writes_nothing(capsys):
     assert main([*NEW, "--variants", "memo,fct", "--seeds", "0", "--dry-run", "a=1"]) == 0
     told = capsys.readouterr().out
