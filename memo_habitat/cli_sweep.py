@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.cli_common import Subparsers, add_command, add_overrides
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 
 if TYPE_CHECKING:
     from memo_habitat.sweep.plan import Request, Sweep
@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from memo_habitat.sweep.plan import check_sweep, plan_sweep, write_sweep
     from memo_habitat.trainer.run_folder import SWEEP_LOCK
 
-    if arguments.jobs < 1:
-        raise UserError(f"--jobs {arguments.jobs}: at least 1 is needed")
+    check_at_least_one("--jobs", arguments.jobs)
     if arguments.resume is not None and arguments.out is not None:
         raise UserError(f"--out {arguments.out} goes with --config-name, not with --resume")
     given = arguments.resume or arguments.out
@@ -95,7 +94,10 @@ def _print_queue(sweep: Sweep) -> None:
 
     print(f"{sweep.folder}: {' '.join(sweep.overrides) or 'no overrides'}")
     for member in sweep.members():
-        says = RunTask(sweep, member).todo().says
+        try:
+            says = RunTask(sweep, member).todo().says
+        except UserError as error:
+            says = f"fails, {error}"
         print(f"{member.name}: {says} ({member.config}, habitat.seed={habitat_seed(member.seed)})")
 
 

@@ -64,7 +64,7 @@ def start_training(
     """
     from memo_habitat.config.compose import compose_config, known_configs
 
-    _refuse_run_dir(overrides, "use --out DIR, or --root")
+    refuse_run_dir(overrides, "use --out DIR, or --root")
     config = compose_config(name, overrides)
     if name.removesuffix(".yaml") not in known_configs():
         raise UserError(
@@ -99,7 +99,7 @@ def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, 
     """
     from memo_habitat.config.compose import apply_overrides, import_habitat
 
-    _refuse_run_dir(overrides, f"the run stays in {path}, which may be moved as a whole")
+    refuse_run_dir(overrides, f"the run stays in {path}, which may be moved as a whole")
     run = open_run(path)
     import_habitat()
     config = run.config()
@@ -120,7 +120,7 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
 
     from memo_habitat.config.compose import apply_overrides, import_habitat
 
-    _refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
+    refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
     import_habitat()
     config = run.config()
     apply_overrides(config, options.overrides)
@@ -165,6 +165,22 @@ def point_into(config: DictConfig, run: RunFolder) -> None:
 
     with open_dict(config):
         config.run_dir = str(run.path)
+
+
+def refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:
+    """Refuse an override of the one key that `point_into` sets.
+
+    Raises:
+        UserError: names the override and the remedy.
+    """
+    for override in overrides:
+        if override_key(override) == "run_dir":
+            raise UserError(f"{override}: {remedy}")
+
+
+def override_key(override: str) -> str:
+    """The key that a "key=value", "+key=value" or "~key" is about."""
+    return override.partition("=")[0].strip().lstrip("+~")
 
 
 def check(config: DictConfig) -> None:
@@ -232,13 +248,6 @@ def _keep_with_state(run: RunFolder, config: DictConfig) -> None:
     if state is not None:
         check_resumed_model(config, state["config"])
         replace_resume_config(run.checkpoint_dir, patch_config(config.copy()))
-
-
-def _refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:
-    """Raise UserError for an override of the one key that `point_into` sets."""
-    for override in overrides:
-        if override.partition("=")[0].strip().lstrip("+~") == "run_dir":
-            raise UserError(f"{override}: {remedy}")
 
 
 def _check_simulator(config: DictConfig) -> None:

@@ -88,11 +88,6 @@ class Job:
         """Exit status, negative after a signal; None while it runs."""
         return 0 if self._process is None else self._process.poll()
 
-    def interrupt(self) -> None:
-        """Ask it to save and leave."""
-        if self._process is not None and self.status is None:
-            self._process.send_signal(signal.SIGINT)
-
     def kill(self) -> None:
         """End it at once, with all its own processes."""
         if self._process is not None and self.status is None:
@@ -100,7 +95,11 @@ class Job:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of the pipe to a process that has ended."""
+        """End the pipe to it: asks a process at work to save and leave, once however often called.
+
+        A signal would come on top of the pipe's end when the sweep leaves early, and the second
+        interrupt stops a training before its state is saved.
+        """
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 

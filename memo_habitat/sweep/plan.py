@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.launch import override_key, refuse_run_dir
 from memo_habitat.report.meta import write_json
 from memo_habitat.trainer.run_folder import CONFIG_FILE, plan_run, run_facts
 
@@ -158,8 +159,8 @@ def plan_sweep(request: Request, folder: Path | None, root: Path, known: Sequenc
     Raises:
         UserError: unknown variant, a folder with other contents, another config or overrides.
     """
-    if request.trials is not None and request.trials < 1:
-        raise UserError(f"--trials {request.trials}: at least 1 is needed")
+    if request.trials is not None:
+        check_at_least_one("--trials", request.trials)
     before = _begun(request, folder)
     if before is None:
         config = _known(request.config, known)
@@ -188,12 +189,13 @@ def check_sweep(sweep: Sweep) -> None:
     """Refuse a sweep that no run could be made with; composes its config, which takes seconds.
 
     Raises:
-        UserError: an unknown key, a trainer or a seed that a sweep cannot use.
+        UserError: an unknown key, or a key, trainer or seed that a sweep cannot use.
     """
     from memo_habitat.config.compose import compose_config
 
+    refuse_run_dir(sweep.overrides, "a sweep has its runs in its own folder; use --out, or --root")
     for override in sweep.overrides:
-        if override.lstrip("+").partition("=")[0] == "habitat.seed":
+        if override_key(override) == "habitat.seed":
             raise UserError(f"{override}: a sweep sets habitat.seed itself, from --seeds")
     baselines = compose_config(sweep.config, sweep.overrides).habitat_baselines
     if baselines.trainer_name != "memo":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from memo_habitat.trainer.run_folder import SWEEP_LOG, RunFolder
 # What a killed sweep leaves behind ends by itself, at the latest when an update is over.
 PATIENCE_SECONDS = 60.0
 _TICK_SECONDS = 0.2
+# How processes end when a sweep is stopped; SIGTERM may have been sent to all of them at once.
+_STOPPED = (0, INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Queue:
                     time.sleep(_TICK_SECONDS)
             finally:
                 for job in self._running():  # none, unless something unforeseen was raised
-                    job.interrupt()
+                    job.close()
+        self._outcome.interrupted |= stops.count > 0 and bool(self._tasks)
         self._terminal.clear()
         return self._outcome
 
@@ -89,7 +93,7 @@ class Queue:
 
     def _skip_finished(self) -> None:
         self._add_reference()
-        left = [task for task in self._tasks if task.todo().commands]
+        left = [task for task in self._tasks if _is_left(task)]
         self._outcome.finished = len(self._tasks) - len(left)
         if self._outcome.finished:
             self._terminal.say(f"finished before: {self._outcome.finished} of {self._total}")
@@ -100,7 +104,7 @@ class Queue:
             self._outcome.interrupted = True
             self._terminal.say("stopping: runs save their state; again: stop at once")
             for job in self._running():
-                job.interrupt()
+                job.close()
         if stops.count > 1:
             for job in self._running():
                 job.kill()
@@ -162,7 +166,7 @@ class Queue:
             facts = [f"finished in {job.seconds:.0f} s", last_return(_progress(task))]
             told = f"{task.name}: {', '.join(fact for fact in facts if fact)}"
             self._terminal.say(f"[{self._outcome.finished}/{self._total}] {told}")
-        elif self._outcome.interrupted and status in (0, INTERRUPTED, -2, -9):
+        elif self._outcome.interrupted and status in _STOPPED:
             self._terminal.say(f"{task.name}: stopped, {left.says} next time")
         else:
             why = "left unfinished" if status == 0 else describe_status(status)
@@ -173,11 +177,7 @@ class Queue:
         """Put the references first as soon as there is a config to evaluate them with."""
         if self._reference is None:
             return
-        try:
-            ready = self._reference.prepare()
-        except UserError:  # of a run that fails for the same reason
-            return
-        if ready:
+        if self._reference.prepare():
             self._tasks.insert(0, self._reference)
             self._reference = None
 
@@ -196,6 +196,13 @@ def core_shares(jobs: int) -> Sequence[Sequence[int]]:
     if jobs >= count:
         return [[cores[job % count]] for job in range(jobs)]
     return [cores[job * count // jobs : (job + 1) * count // jobs] for job in range(jobs)]
+
+
+def _is_left(task: Task) -> bool:
+    try:
+        return bool(task.todo().commands)
+    except (UserError, OSError):  # fails when it is started, and no other with it
+        return True
 
 
 def _progress(task: Task) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,8 +10,9 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from memo_habitat.errors import UserError
 from memo_habitat.sweep.plan import Member, Sweep
 from memo_habitat.trainer.run_folder import RunFolder
 
@@ -20,7 +22,10 @@ _TAIL_BYTES = 65536
 
 
 class Terminal:
-    """Lines that stay, on stdout, above one line that changes, on stderr if it is a terminal."""
+    """Lines that stay, on stdout, above one line that changes, on stderr if it is a terminal.
+
+    Runs outlive who reads of them: a terminal that was closed is not written to, nor an error.
+    """
 
     def __init__(self) -> None:
         self._shown = False
@@ -30,8 +35,7 @@ class Terminal:
     def say(self, line: str) -> None:
         """Write a line that stays."""
         self.clear()
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        _write(sys.stdout, line + "\n")
 
     def is_due(self) -> bool:
         """Whether the changing line is to be made anew."""
@@ -43,15 +47,13 @@ class Terminal:
     def show(self, line: str) -> None:
         """Replace the line that changes."""
         width = shutil.get_terminal_size().columns
-        sys.stderr.write(f"\r\x1b[K{line[: width - 1]}")
-        sys.stderr.flush()
+        _write(sys.stderr, f"\r\x1b[K{line[: width - 1]}")
         self._shown = True
 
     def clear(self) -> None:
         """Remove the line that changes."""
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            _write(sys.stderr, "\r\x1b[K")
             self._shown = False
 
 
@@ -91,7 +93,10 @@ class Estimate:
 
     def _share(self, member: Member, row: dict[str, Any]) -> float:
         if member.path not in self._goals:  # reading a config takes a while
-            baselines = RunFolder(member.path).config().habitat_baselines
+            try:
+                baselines = RunFolder(member.path).config().habitat_baselines
+            except UserError:  # the task of that run tells of it
+                return 0.0
             by_steps = baselines.total_num_steps != -1
             goal = baselines.total_num_steps if by_steps else baselines.num_updates
             self._goals[member.path] = ("steps" if by_steps else "updates", float(goal))
@@ -122,6 +127,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _write(stream: TextIO, text: str) -> None:
+    with contextlib.suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 def _last_rows(progress: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from memo_habitat import launch
+from memo_habitat.errors import UserError
 from memo_habitat.report.meta import META_FILE, read_json
 from memo_habitat.report.records import RECORDS_FILE
 from memo_habitat.sweep.plan import Member, Sweep, habitat_seed
@@ -70,7 +71,11 @@ class RunTask:
         return self.member.path
 
     def todo(self) -> Todo:
-        """Begin, go on, or evaluate."""
+        """Begin, go on, or evaluate.
+
+        Raises:
+            UserError: what was learned could neither be gone on with nor be kept.
+        """
         run, trials = RunFolder(self.path), self.sweep.trials
         evaluate = _evaluation(run, trials, "--name", FINAL)
         if is_trained(run):
@@ -81,6 +86,11 @@ class RunTask:
             steps = int(rows[-1]["steps"]) if rows else 0
             resume = ("train", "--resume", str(run.path))
             return Todo((resume, evaluate), f"goes on at {steps:,} steps")
+        if weights := sorted(run.checkpoint_dir.glob("*.safetensors")):
+            raise UserError(
+                f"{run.path} holds {weights[0].name} of an unfinished training, but no state to go "
+                "on from; remove the folder to begin anew"
+            )
         return Todo((self._begin(), evaluate), "starts", anew=True)
 
     def _begin(self) -> tuple[str, ...]:
@@ -118,7 +128,7 @@ class ReferenceTask:
             return True
         for member in self.sweep.members():
             trained = RunFolder(member.path)
-            if is_trained(trained):
+            if _is_readably_trained(trained):
                 run.path.mkdir(exist_ok=True)
                 partial = run.config_path.with_name(f"{run.config_path.name}.partial")
                 partial.write_bytes(trained.config_path.read_bytes())
@@ -137,6 +147,13 @@ def is_trained(run: RunFolder) -> bool:
     return checkpoint_step(run.latest_checkpoint) >= read_progress(run.progress_file)[-1]["steps"]
 
 
+def _is_readably_trained(run: RunFolder) -> bool:
+    try:
+        return is_trained(run)
+    except UserError:  # the task of that run tells of it
+        return False
+
+
 def checkpoint_step(path: Path) -> int:
     """The environment steps after which a checkpoint was written; imports no torch.
 
@@ -144,8 +161,6 @@ def checkpoint_step(path: Path) -> int:
         UserError: no readable checkpoint.
     """
     from safetensors import SafetensorError, safe_open
-
-    from memo_habitat.errors import UserError
 
     try:
         with safe_open(path, framework="numpy") as file:

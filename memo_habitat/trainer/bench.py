@@ -17,7 +17,7 @@ from habitat.config.default import patch_config
 from habitat_baselines.utils.timing import g_timer
 
 from memo_habitat.config.compose import compose_config
-from memo_habitat.errors import UserError
+from memo_habitat.errors import check_at_least_one
 from memo_habitat.trainer.memo_trainer import MemoTrainer
 
 # Name in the table -> the timers in it, of the trainer's own and of Habitat's collection.
@@ -65,8 +65,7 @@ def bench_train(name: str, overrides: Sequence[str] = (), trials: int = 5) -> di
         (of the time: `STATIONS` and `other`), environments, trial_steps, updates_per_trial,
         ppo_epoch, num_mini_batch, memory, precision, device, threads, processor, torch.
     """
-    if trials < 1:
-        raise UserError(f"{trials} trials: at least 1 is needed")
+    check_at_least_one("--trials", trials)
     config = patch_config(compose_config(name, overrides))
     baselines, steps = config.habitat_baselines, config.habitat.task.trial_steps
     with TemporaryDirectory() as folder:

@@ -1,7 +1,8 @@
 """A worker whose commands take no time; its process, its lock and its signals are the real ones.
 
 Overrides of its trainings: pretend.hold=FILE waits for the file before the last update,
-pretend.refused=CONFIG fails at the start of that config.
+pretend.refused=CONFIG fails at the start of that config, pretend.saving=FILE waits for the file
+before an interrupted training has saved. A second interrupt ends it unsaved, as the trainer.
 """
 
 from __future__ import annotations
@@ -42,6 +43,19 @@ def train(arguments: list[str]) -> int:
         return 2
     done = [row["steps"] for row in read_progress(run.progress_file)]
     steps = max(done, default=0)
+    try:
+        learn(run, options, steps)
+    except KeyboardInterrupt:
+        (run.path / "saving").touch()
+        saving = options.get("pretend.saving")
+        while saving and not Path(saving).exists():
+            time.sleep(0.02)
+        (run.path / "saved").touch()
+        return 130
+    return 0
+
+
+def learn(run: RunFolder, options: dict[str, str], steps: int) -> None:
     with (run.path / "began_at.txt").open("a") as file:
         file.write(f"{steps}\n")
     progress = ProgressFile(str(run.progress_file), steps)
@@ -54,7 +68,6 @@ def train(arguments: list[str]) -> int:
         extra = {"extra_state": json.dumps({"step": steps})}
         save_file({"weight": np.zeros(1)}, run.latest_checkpoint, metadata=extra)
         run.resume_state.touch()
-    return 0
 
 
 def begin(run: RunFolder, arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from memo_habitat.sweep.plan import (
     LAST_SEED,
     SEED_STRIDE,
     Request,
+    check_sweep,
     habitat_seed,
     parse_seeds,
     plan_sweep,
@@ -171,6 +173,14 @@ def test_the_order_of_overrides_is_no_difference(tmp_path):
 def test_overrides_that_no_run_was_made_with_may_be_corrected(tmp_path):
     write_sweep(planned(tmp_path, overrides=["mistyped=1"]))
     assert planned(tmp_path, overrides=["typed=1"]).overrides == ("typed=1",)
+
+
+@pytest.mark.parametrize("key", ["habitat.seed", "run_dir"])
+@pytest.mark.parametrize("override", ["{}=1", "+{}=1", "++{}=1", " {} =1", "~{}"])
+def test_what_a_sweep_sets_itself_is_refused_at_once(tmp_path, key, override):
+    given_ = override.format(key)
+    with pytest.raises(UserError, match=f"^{re.escape(given_)}: a sweep "):
+        check_sweep(planned(tmp_path, overrides=["a=1", given_]))
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,11 +40,11 @@ def _pretend(tmp_path, monkeypatch, checkout):
     monkeypatch.setitem(sys.modules, "memo_habitat.report.sweep", stand_in())
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """The command in a process that can be killed without its workers."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.sweep.command", "--pretend", *arguments],
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
     )
@@ -137,6 +139,23 @@ def test_a_failed_run_is_told_of_stops_no_other_and_is_tried_again(capsys):
     assert all(log.stat().st_size > size for log, size in zip(logs, sizes, strict=True))
 
 
+def test_an_unreadable_run_fails_alone(capsys):
+    assert main([*NEW, "--seeds", "0"]) == 0
+    broken = DARK / "memo/seed_0/checkpoints/latest.safetensors"
+    broken.write_bytes(b"no")
+    shutil.rmtree(DARK / "reference")
+    assert main([*AGAIN, "--variants", "fct", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert f"memo seed 0: fails, cannot read the checkpoint {broken}" in told
+    assert "fct seed 0: starts" in told
+    assert main([*AGAIN, "--variants", "fct"]) == 1
+    assert f"memo seed 0  not started: cannot read the checkpoint {broken}" in (
+        capsys.readouterr().err
+    )
+    assert (DARK / "fct/seed_0/eval/final/records.jsonl").is_file()
+    assert (DARK / "reference/eval/oracle/records.jsonl").is_file()
+
+
 def test_where_nothing_was_evaluated_there_is_no_report(capsys):
     refused = "pretend.refused=dark_key_to_door/memo"
     assert main([*NEW, "--seeds", "0", refused]) == 1
@@ -161,6 +180,22 @@ def test_an_interrupted_sweep_waits_for_its_runs_and_goes_on(number, tmp_path):
     assert [began_at(run) for run in runs] == [[0, 30], [0, 30]]
 
 
+def test_runs_that_are_terminated_with_their_sweep_have_not_failed(tmp_path):
+    sweep = start(*NEW, "--seeds", "0", f"pretend.hold={tmp_path}/go")
+    run = DARK / "memo/seed_0"
+    wait_for(lambda: holds(run), "the run waits")
+    worker = int((run / SWEEP_LOCK).read_text())
+    os.kill(worker, signal.SIGSTOP)  # so that it ends by the signal, not by its pipe
+    sweep.send_signal(signal.SIGTERM)
+    while "stopping" not in sweep.stdout.readline():
+        assert sweep.poll() is None
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGCONT)
+    told, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 130, told
+    assert "failed" not in told
+
+
 def test_a_killed_run_has_failed_and_goes_on_the_next_time(tmp_path, capsys):
     sweep = start(*NEW, "--variants", "memo,fct", "--seeds", "0", f"pretend.hold={tmp_path}/go")
     run = DARK / "memo/seed_0"
@@ -175,16 +210,22 @@ def test_a_killed_run_has_failed_and_goes_on_the_next_time(tmp_path, capsys):
     assert began_at(run) == [0, 30]
 
 
-def test_the_runs_of_a_killed_sweep_leave_and_the_next_one_goes_on(tmp_path, capsys):
+def test_the_runs_of_a_killed_sweep_leave_and_the_next_one_goes_on(tmp_path):
     sweep = start(*NEW, "--seeds", "0", f"pretend.hold={tmp_path}/go")
     run = DARK / "memo/seed_0"
     wait_for(lambda: holds(run), "the run waits")
+    worker = int((run / SWEEP_LOCK).read_text())
+    os.kill(worker, signal.SIGSTOP)  # still at work, as in a long update
     sweep.kill()
     sweep.communicate(timeout=120)
-    # At once, while the run may still be at work: it is waited for.
+    again = start(*AGAIN)
+    while "memo seed 0: waits, for" not in again.stdout.readline():
+        assert again.poll() is None
+    os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: began_at(run) == [0, 30], "the run goes on")
     Path("go").touch()
-    assert main(AGAIN) == 0
-    assert began_at(run) in ([0, 30], [0])
+    told, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, told
     assert (run / "eval/final/records.jsonl").is_file()
 
 
@@ -211,6 +252,64 @@ def test_a_second_interrupt_kills(tmp_path):
     sweep.communicate(timeout=120)
     assert sweep.returncode == 130
     assert not is_held(run)
+
+
+def test_an_interrupted_sweep_that_waits_for_another_process_is_not_finished():
+    run = DARK / "memo/seed_0"
+    write_sweep(plan_sweep(Request(KNOWN[0], None, (0,)), DARK, Path("runs"), KNOWN))
+    run.mkdir(parents=True)
+    held = lock(run / SWEEP_LOCK)
+    try:
+        sweep = start(*AGAIN)
+        while "memo seed 0: waits, for" not in sweep.stdout.readline():
+            assert sweep.poll() is None
+        sweep.send_signal(signal.SIGINT)
+        told, _ = sweep.communicate(timeout=120)
+    finally:
+        os.close(held)
+    assert sweep.returncode == 130, told
+    assert told == "stopped; go on with: memo-habitat sweep --resume runs/dark\n"
+
+
+def test_the_end_of_the_terminal_lets_the_runs_save(tmp_path):
+    master, terminal = os.openpty()
+    options = (f"pretend.hold={tmp_path}/go", f"pretend.saving={tmp_path}/save")
+    sweep = start(*NEW, "--seeds", "0", *options, output=terminal)
+    os.close(terminal)
+    run = DARK / "memo/seed_0"
+    wait_for(lambda: holds(run), "the run waits")
+    os.close(master)
+    sweep.send_signal(signal.SIGHUP)
+    wait_for((run / "saving").exists, "the run saves")
+    # It stays with the run: its end would be a second interrupt.
+    with pytest.raises(subprocess.TimeoutExpired):
+        sweep.wait(timeout=1)
+    Path("save").touch()
+    sweep.wait(timeout=120)
+    assert (run / "saved").exists()
+    assert not is_held(run)
+
+
+def test_a_sweep_that_breaks_interrupts_its_runs_once(tmp_path):
+    class Broken(Terminal):
+        def say(self, line: str) -> None:
+            wait_for(lambda: holds(run), "the run waits")
+            raise RuntimeError(line)
+
+    overrides = (f"pretend.hold={tmp_path}/go", f"pretend.saving={tmp_path}/save")
+    request = Request(KNOWN[0], None, (0,), overrides)
+    sweep = plan_sweep(request, DARK, Path("runs"), KNOWN)
+    run = sweep.members()[0].path
+    broken = Queue(sweep, 1, Broken())
+    with pytest.raises(RuntimeError, match="starts"):
+        broken.run()
+    wait_for((run / "saving").exists, "the run saves")
+    for worker in broken._running():  # as at the end of the process
+        worker.close()
+    time.sleep(0.5)
+    Path("save").touch()
+    wait_for(lambda: not is_held(run), "the run leaves")
+    assert (run / "saved").exists()
 
 
 def queue(*, patience: float, jobs: int = 1) -> Queue:
@@ -244,7 +343,7 @@ def test_two_sweeps_in_one_folder_are_refused(capsys):
     assert f"process {os.getpid()} is at work in runs/dark" in capsys.readouterr().err
 
 
-def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_finished():
+def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_finished(capsys):
     assert main([*NEW, "--seeds", "0"]) == 0
     run = DARK / "memo/seed_0"
     task = RunTask(read_sweep(DARK), read_sweep(DARK).members()[0])
@@ -256,6 +355,12 @@ def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_fin
     assert task.todo().commands[0] == ("train", "--resume", str(run))
     (run / "checkpoints/.habitat-resume-state.pth").unlink()
     assert task.todo().anew
+    (run / "checkpoints/ckpt.0.safetensors").touch()
+    kept = contents(run)
+    assert main(AGAIN) == 1
+    said = "runs/dark/memo/seed_0 holds ckpt.0.safetensors .* remove the folder to begin anew"
+    assert re.search(said, capsys.readouterr().err)
+    assert {path: contents(run)[path] for path in kept} == kept
 
 
 def test_what_a_kill_left_of_a_start_goes_and_the_log_stays():
@@ -295,6 +400,13 @@ def test_shares_are_even_and_leave_no_core_out(monkeypatch, cores, jobs):
         assert sorted(core for share in shares for core in share) == sorted(own)
 
 
+@pytest.mark.parametrize("option", ["--jobs", "--trials"])
+def test_none_at_all_is_refused_by_the_options_name(option, capsys):
+    assert main([*NEW, option, "0"]) == 2
+    assert f"{option} 0: at least 1 is needed" in capsys.readouterr().err
+    assert not DARK.exists()
+
+
 def test_the_dry_run_lists_the_queue_and_writes_nothing(capsys):
     assert main([*NEW, "--variants", "memo,fct", "--seeds", "0", "--dry-run", "a=1"]) == 0
     told = capsys.readouterr().out
@@ -318,3 +430,5 @@ def test_the_estimate_is_of_measured_rates():
     assert Estimate(sweep, 1).line(1, 4).endswith("training 50 % · about 15 min of training left")
     assert Estimate(sweep, 2).line(1, 4).endswith("about 8 min of training left")
     assert last_return(DARK / "memo/seed_0/progress.jsonl") == "last return 1.50"
+    (DARK / "memo/seed_1/config.yaml").write_text("habitat_baselines: {")
+    assert "training 33 %" in Estimate(sweep, 1).line(1, 4)

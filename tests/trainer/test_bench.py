@@ -42,5 +42,5 @@ def test_the_command_prints_one_json_object(capsys):
 
 
 def test_no_trial_is_refused():
-    with pytest.raises(UserError, match="0 trials"):
+    with pytest.raises(UserError, match="--trials 0: at least 1"):
         bench_train("dark_key_to_door/memo", SIZES, trials=0)
