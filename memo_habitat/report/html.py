@@ -139,8 +139,8 @@ def _ratio(row: Headline, reference: Series | None, on_grid: bool) -> float:
     return ours / theirs if theirs > 0 else math.nan
 
 
-def _span(series: Sequence[Series]) -> float:
-    """Upper end of the interval bars' axis: the next tenth above everything shown."""
+def _span(series: Sequence[Series]) -> tuple[float, float]:
+    """Both ends of the interval bars' axis: from 0 to the next tenth above everything shown."""
     ends = [
         value
         for s in series
@@ -148,7 +148,7 @@ def _span(series: Sequence[Series]) -> float:
         for value in (found.mean, found.high)
         if not math.isnan(value)
     ]
-    return min(1.0, max(0.1, math.ceil(10 * max(ends, default=1.0) - 1e-9) / 10))
+    return 0.0, min(1.0, max(0.1, math.ceil(10 * max(ends, default=1.0) - 1e-9) / 10))
 
 
 def _bucket_figure(

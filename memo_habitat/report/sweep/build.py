@@ -12,6 +12,7 @@ from memo_habitat.report.figures import Figure
 from memo_habitat.report.grids import GRIDS_LEAD, GridTrial, grid_trials
 from memo_habitat.report.html import environment
 from memo_habitat.report.meta import now, versions
+from memo_habitat.report.plots import value_range
 from memo_habitat.report.reward_figures import reward_figures
 from memo_habitat.report.runs import Evaluation
 from memo_habitat.report.statistics import Estimate
@@ -169,9 +170,8 @@ def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, li
     return [(name, color, trials) for name, color, trials in drawn if trials]
 
 
-def _span(references: dict[str, Estimate], variants: Sequence[Variant]) -> float:
-    """Upper end of the bars' axis."""
-    ends = [found.high for found in references.values()]
-    ends += [found.mean for found in references.values()]
-    ends += [variant.held_out.mean for variant in variants]
-    return max((end for end in ends if not math.isnan(end)), default=1.0) or 1.0
+def _span(references: dict[str, Estimate], variants: Sequence[Variant]) -> tuple[float, float]:
+    """Both ends of the bars' axis."""
+    shown = [*references.values(), *(variant.held_out for variant in variants)]
+    highs = [found.high for found in references.values()]
+    return value_range([*highs, *(found.mean for found in shown)], [found.low for found in shown])

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from memo_habitat.errors import UserError
-from memo_habitat.report.plots import Curve, short_number
+from memo_habitat.report.plots import Curve, range_of_curves, short_number
 
 PICTURES = ("curve.png", "curve.svg")
 # The page's series colours on a light ground.
@@ -92,8 +91,7 @@ def _draw_line(axes: Axes, name: str, line: Curve) -> None:
 
 
 def _finish(axes: Axes, drawn: list[Curve], title: str) -> None:
-    highest = max((float(np.nanmax(curve.y)) for curve in drawn if len(curve.y)), default=1.0)
-    axes.set_ylim(0, 1.12 * highest if highest > 0 else 1.0)
+    axes.set_ylim(range_of_curves(drawn, 0.12))
     axes.set_xlim(left=0)
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel("environment steps")

@@ -144,6 +144,23 @@ def test_what_is_missing_is_said_and_the_rest_reported(sweep: Path) -> None:
     assert len(rows_of(sweep / "results.csv")) == 3
 
 
+def test_returns_below_zero_are_inside_the_pictures(sweep: Path) -> None:
+    for seed in (0, 1):
+        run = sweep / "fct" / f"seed_{seed}"
+        for path in (run / "progress.jsonl", run / "eval" / "final" / "records.jsonl"):
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            for row in rows:
+                if "trials" in row:
+                    row["trials"]["return"] = -20.0 - seed
+                else:
+                    row["reward"] = -1.0
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = write_sweep_report(sweep).read_text(encoding="utf-8")
+    assert "−" in (sweep / "curve.svg").read_text(encoding="utf-8")
+    means = re.findall(r'<line x1="(\S+)" x2="\1"[^>]*class="mean"', text)
+    assert len(means) == 4 and all(0 <= float(mean) <= 100 for mean in means)
+
+
 def test_unfinished_trials_are_left_out_and_said_so(sweep: Path) -> None:
     records = sweep / "memo" / "seed_0" / "eval" / "final" / "records.jsonl"
     lines = records.read_text().splitlines(keepends=True)
