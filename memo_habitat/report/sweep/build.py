@@ -24,7 +24,7 @@ from memo_habitat.report.sweep.figures import (
     reference_lines,
 )
 from memo_habitat.report.sweep.picture import write_pictures
-from memo_habitat.report.sweep.runs import Sweep, load_sweep
+from memo_habitat.report.sweep.runs import Sweep, load_sweep, played_alike
 from memo_habitat.report.sweep.summary import (
     REFERENCE_COLORS,
     Variant,
@@ -104,6 +104,7 @@ def render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) ->
             references=references,
             reference_colors=REFERENCE_COLORS,
             agents=agents,
+            alike=played_alike([evaluation for a in agents for evaluation in a.evaluations]),
             baseline=baseline(sweep),
             shares=SHARES,
             span=_span(references, variants),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,6 +143,14 @@ def same_layouts(first: Evaluation, second: Evaluation) -> bool:
     return all(first.meta.get(name) == second.meta.get(name) for name in _LAYOUTS)
 
 
+def played_alike(evaluations: Sequence[Evaluation]) -> bool:
+    """Whether all of them played the same trials in the same layouts."""
+    return all(
+        other.trials == evaluations[0].trials and same_layouts(other, evaluations[0])
+        for other in evaluations[1:]
+    )
+
+
 def load_sweep(folder: Path) -> Sweep:
     """Read the sweep `folder`; what is missing is told in its notes.
 
@@ -173,7 +182,7 @@ def load_sweep(folder: Path) -> Sweep:
         else:
             notes.append(f"{name}: not evaluated, so it is not shown.")
     sweep = Sweep(folder, info, tuple(variants), found, references, ())
-    notes += _other_layouts(sweep)
+    notes += [*_other_layouts(sweep), *_fewer_trials(sweep)]
     return Sweep(folder, info, tuple(variants), found, references, tuple(notes))
 
 
@@ -252,6 +261,19 @@ def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
     except UserError as error:
         notes.append(f"{name}: {error}.")
         return None
+
+
+def _fewer_trials(sweep: Sweep) -> list[str]:
+    """Runs whose evaluation lacks trials that another run's has."""
+    evaluated = [(run, run.evaluation) for run in sweep.runs if run.evaluation is not None]
+    every = frozenset[str]().union(*(evaluation.trials for _, evaluation in evaluated))
+    return [
+        f"{run.variant}, seed {run.seed}: evaluated on {len(evaluation.trials)} of the "
+        f"{len(every)} trials that runs were evaluated on, so that its return is a mean over other "
+        "layouts than theirs."
+        for run, evaluation in evaluated
+        if evaluation.trials != every
+    ]
 
 
 def _other_layouts(sweep: Sweep) -> list[str]:

@@ -69,7 +69,8 @@ def test_every_section_is_there(page: str, section: str) -> None:
 
 def test_a_whole_sweep_has_nothing_missing(original: Path, page: str) -> None:
     assert load_sweep(original).notes == ()
-    assert "Unfinished or missing" not in page
+    assert "Unfinished, missing" not in page
+    assert f"evaluated on {TRIALS} held-out trials of 60 steps, the same for all" in page
 
 
 def test_the_oracle_s_return_is_the_one_its_layouts_allow(original: Path) -> None:
@@ -167,6 +168,17 @@ def test_unfinished_trials_are_left_out_and_said_so(sweep: Path) -> None:
     records.write_text("".join(lines[:-1]))
     assert "memo, seed 0: 1 unfinished trials left out." in load_sweep(sweep).notes
     write_sweep_report(sweep)
+
+
+def test_runs_with_other_trials_are_said_not_to_be_the_same(sweep: Path) -> None:
+    records = sweep / "fct" / "seed_1" / "eval" / "final" / "records.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    gone = json.loads(lines[-1])["trial_id"]
+    records.write_text("".join(line for line in lines if json.loads(line)["trial_id"] != gone))
+    notes = load_sweep(sweep).notes
+    assert len(notes) == 1 and notes[0].startswith("fct, seed 1: evaluated on 5 of the 6 trials")
+    text = write_sweep_report(sweep).read_text(encoding="utf-8")
+    assert "trials, not the same for all" in text and "steps, the same for all" not in text
 
 
 def test_malformed_files_of_one_run_do_not_stop_the_report(sweep: Path) -> None:
