@@ -210,19 +210,31 @@ def _load_run(folder: Path, variant: str, seed: int, notes: list[str]) -> SweepR
 
 def read_progress(path: Path, notes: list[str], name: str) -> Progress | None:
     """The progress file of a run; None without an update. A malformed one is told in `notes`."""
-    rows = []
+    rows: list[tuple[float, float, float, float]] = []
+    memory: dict[str, float] = {}
     try:
         for line in json_lines(path):
-            ended = line.get("trials") or {"count": 0, "return": np.nan}
-            rows.append((line["steps"], line["seconds"], ended["count"], ended["return"]))
-    except (UserError, KeyError, TypeError) as error:
+            row, memory_then = _progress_row(line), _memory(line)
+            rows.append(row)
+            memory = memory_then
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         notes.append(f"{name}: {path.name} is malformed from line {len(rows) + 1} on ({error}).")
     if not rows:
         return None
-    learner = line.get("learner", {})
-    memory = {key: float(learner[key]) for key in learner if key.startswith("memory_")}
-    steps, seconds, trials, returns = np.array(rows, dtype=np.float64).T
+    steps, seconds, trials, returns = np.array(rows).T
     return Progress(steps, seconds, trials, returns, len(rows), memory)
+
+
+def _progress_row(line: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Steps, seconds, number of trials that ended and their mean return, NaN without any."""
+    ended = line.get("trials") or {"count": 0, "return": None}
+    mean = np.nan if ended["return"] is None else float(ended["return"])
+    return float(line["steps"]), float(line["seconds"]), float(ended["count"]), mean
+
+
+def _memory(line: dict[str, Any]) -> dict[str, float]:
+    learner = line.get("learner") or {}
+    return {key: float(value) for key, value in learner.items() if key.startswith("memory_")}
 
 
 def _share_done(path: Path, progress: Progress) -> float:

@@ -18,9 +18,9 @@ from memo_habitat.dark_key.oracle import oracle_returns
 from memo_habitat.dark_key.setting import Setting
 from memo_habitat.errors import UserError
 from memo_habitat.report.sweep import write_sweep_report
-from memo_habitat.report.sweep.runs import load_sweep
+from memo_habitat.report.sweep.runs import load_sweep, read_progress
 from memo_habitat.report.sweep.tables import results
-from memo_habitat.testing.sweeps import STEPS_PER_UPDATE, UPDATES, write_sweep
+from memo_habitat.testing.sweeps import STEPS_PER_UPDATE, UPDATES, write_progress, write_sweep
 
 SETTING = Setting(size=4, episode_steps=12, trial_steps=60)
 TRIALS = 6
@@ -187,6 +187,32 @@ def test_malformed_files_of_one_run_do_not_stop_the_report(sweep: Path) -> None:
     progress.write_text(progress.read_text() + "[]\n")
     text = write_sweep_report(sweep).read_text(encoding="utf-8")
     assert "memo, seed 0:" in text and "fct, seed 0: progress.jsonl is malformed" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": "many"},
+        {"seconds": [1]},
+        {"trials": {"count": "x", "return": 1.0}},
+        {"trials": [1]},
+        {"learner": {"memory_tokens": "few"}},
+        {"learner": [1]},
+    ],
+)
+def test_a_malformed_last_line_of_progress_counts_for_nothing(tmp_path: Path, change) -> None:
+    write_progress(tmp_path, 0.5, 0, updates=3)
+    path, notes = tmp_path / "progress.jsonl", list[str]()
+    before = read_progress(path, notes, "memo")
+    assert before is not None and before.memory["memory_tokens"] == 18.0 and not notes
+    row = json.loads(path.read_text().splitlines()[-1])
+    row["learner"]["memory_tokens"] = 99.0
+    with path.open("a") as file:
+        file.write(json.dumps({**row, **change}) + "\n")
+    after = read_progress(path, notes, "memo")
+    assert after is not None and after.memory == before.memory
+    assert after.returns.tolist() == before.returns.tolist()
+    assert len(notes) == 1 and "memo: progress.jsonl is malformed from line 4 on" in notes[0]
 
 
 def test_a_training_alone_makes_a_page_too(sweep: Path) -> None:
