@@ -296,7 +296,11 @@ def _learning(runs: Sequence[Run]) -> list[Figure]:
         if curves:
             draw = plots.amounts if suffix in ("reward", "return") else plots.rates
             svg = draw(curves, "environment steps")
-            text = "Mean over the latest training episodes, at every update."
+            text = (
+                "Mean over the trials that ended in each update; updates without any have no point."
+                if suffix == "return"
+                else "Mean over the latest training episodes, at every update."
+            )
             figures.append(Figure(f"{title} in training", Markup(svg), text))
     return figures
 
