@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memo_habitat.report.build import REPORT_FILE, write_page
-from memo_habitat.report.figures import Figure
+from memo_habitat.report.figures import REFERENCE_COLORS, Figure
 from memo_habitat.report.grids import GRIDS_LEAD, GridTrial, grid_trials
 from memo_habitat.report.html import environment
 from memo_habitat.report.meta import now, versions
@@ -26,7 +26,6 @@ from memo_habitat.report.sweep.figures import (
 from memo_habitat.report.sweep.picture import write_pictures
 from memo_habitat.report.sweep.runs import Sweep, load_sweep, played_alike
 from memo_habitat.report.sweep.summary import (
-    REFERENCE_COLORS,
     Variant,
     baseline,
     first_episode,
@@ -173,6 +172,8 @@ def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, li
 
 def _span(references: dict[str, Estimate], variants: Sequence[Variant]) -> tuple[float, float]:
     """Both ends of the bars' axis."""
-    shown = [*references.values(), *(variant.held_out for variant in variants)]
-    highs = [found.high for found in references.values()]
-    return value_range([*highs, *(found.mean for found in shown)], [found.low for found in shown])
+    held_out = [variant.held_out for variant in variants]
+    known = references.values()
+    shown = [end for found in known for end in (found.mean, found.high)]
+    lows = [*(found.low for found in known), *(found.low for found in held_out)]
+    return value_range([*shown, *(found.mean for found in held_out)], lows)
