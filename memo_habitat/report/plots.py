@@ -22,29 +22,35 @@ from memo_habitat.report.statistics import Bucket, FloatArray
 _INK = "#010203"
 _FAINT = "#040506"
 _VARIABLES = {_INK: "currentColor", _FAINT: "var(--rule)"}
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "memo-habitat",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": _FAINT,
-    "grid.linewidth": 0.7,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-}
+
+
+def axes_style(ink: str, faint: str, font_size: float) -> dict[str, Any]:
+    """Settings of matplotlib: a horizontal grid and no frame, text in `ink`, lines `faint`."""
+    return {
+        "svg.hashsalt": "memo-habitat",
+        "font.size": font_size,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": faint,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": faint,
+        "grid.linewidth": 0.7,
+        "xtick.color": faint,
+        "ytick.color": faint,
+        "xtick.labelcolor": ink,
+        "ytick.labelcolor": ink,
+        "ytick.major.size": 0,
+        "lines.linewidth": 1.8,
+        "lines.solid_capstyle": "round",
+    }
+
+
+_STYLE = {**axes_style(_INK, _FAINT, 9), "svg.fonttype": "none"}
 
 
 @dataclass(frozen=True)

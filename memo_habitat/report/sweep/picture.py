@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from memo_habitat.errors import UserError
-from memo_habitat.report.plots import Curve, range_of_curves, short_number
+from memo_habitat.report.plots import Curve, axes_style, range_of_curves, short_number
 
 PICTURES = ("curve.png", "curve.svg")
 # The page's series colours on a light ground.
@@ -20,26 +20,6 @@ _COLORS = (
     *("#b8962e", "#c23d66", "#2b8fa8", "#5d6b1f", "#a14a8a"),
 )
 _INK, _FAINT = "#1d2127", "#dcdfe3"
-_STYLE = {
-    "svg.hashsalt": "memo-habitat",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": _FAINT,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "ytick.major.size": 0,
-    "lines.solid_capstyle": "round",
-}
 
 
 def write_pictures(
@@ -53,7 +33,7 @@ def write_pictures(
         lines: references, dashed and named at their right end.
         title: what was trained.
     """
-    with rc_context(_STYLE):  # type: ignore[arg-type]
+    with rc_context(axes_style(_INK, _FAINT, 10)):  # type: ignore[arg-type]
         figure = Figure(figsize=(7.6, 4.2), dpi=160, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for name, curve in curves.items():
