@@ -9,6 +9,15 @@ from markupsafe import Markup
 from memo_habitat.report.runs import Evaluation
 from memo_habitat.report.summary import Headline
 
+# Series colours of the page: 0 random, 1 oracle, from 2 on what was trained, then again from 2.
+REFERENCE_COLORS = {"random": 0, "oracle": 1}
+_FIRST_TRAINED, _NUM_TRAINED = 2, 8
+
+
+def trained_color(number: int) -> int:
+    """Number of the page's colour for the trained agent `number`, counted from 0."""
+    return _FIRST_TRAINED + number % _NUM_TRAINED
+
 
 @dataclass(frozen=True)
 class Series:

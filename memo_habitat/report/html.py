@@ -16,7 +16,7 @@ from PIL import Image
 from memo_habitat.errors import UserError
 from memo_habitat.report import plots
 from memo_habitat.report.attention_figures import attention_figures
-from memo_habitat.report.figures import Figure, Series
+from memo_habitat.report.figures import REFERENCE_COLORS, Figure, Series, trained_color
 from memo_habitat.report.grids import GRIDS_LEAD, grid_trials
 from memo_habitat.report.maps import draw_map, png_source
 from memo_habitat.report.meta import now, versions
@@ -39,9 +39,6 @@ from memo_habitat.report.summary import (
     percent,
 )
 
-# Series colours of the page: 0 random, 1 oracle, from 2 on the trained agents, then again from 2.
-_COLORS = {"random": 0, "oracle": 1}
-_FIRST_TRAINED, _NUM_TRAINED = 2, 6
 # Steps of the trial up to which published results are given.
 _MARKS = (10_000, 32_000)
 _MAP_HOUSES = 2
@@ -120,9 +117,9 @@ def environment() -> Environment:
 def _series(runs: Sequence[Run]) -> list[Series]:
     found, trained = [], 0
     for evaluation in [e for run in runs for e in run.evaluations]:
-        color = _COLORS.get(evaluation.agent)
+        color = REFERENCE_COLORS.get(evaluation.agent)
         if color is None:
-            color = _FIRST_TRAINED + trained % _NUM_TRAINED
+            color = trained_color(trained)
             trained += 1
         found.append(Series(evaluation, color, headline(evaluation)))
     return found
@@ -139,8 +136,8 @@ def _ratio(row: Headline, reference: Series | None, on_grid: bool) -> float:
     return ours / theirs if theirs > 0 else math.nan
 
 
-def _span(series: Sequence[Series]) -> float:
-    """Upper end of the interval bars' axis: the next tenth above everything shown."""
+def _span(series: Sequence[Series]) -> tuple[float, float]:
+    """Both ends of the interval bars' axis: from 0 to the next tenth above everything shown."""
     ends = [
         value
         for s in series
@@ -148,7 +145,7 @@ def _span(series: Sequence[Series]) -> float:
         for value in (found.mean, found.high)
         if not math.isnan(value)
     ]
-    return min(1.0, max(0.1, math.ceil(10 * max(ends, default=1.0) - 1e-9) / 10))
+    return 0.0, min(1.0, max(0.1, math.ceil(10 * max(ends, default=1.0) - 1e-9) / 10))
 
 
 def _bucket_figure(
@@ -292,11 +289,15 @@ def _learning(runs: Sequence[Run]) -> list[Figure]:
             ]
             if len(points) > 1:
                 x, y = zip(*points, strict=True)
-                curves.append(Curve(x, y, _FIRST_TRAINED + number % _NUM_TRAINED))
+                curves.append(Curve(x, y, trained_color(number)))
         if curves:
             draw = plots.amounts if suffix in ("reward", "return") else plots.rates
             svg = draw(curves, "environment steps")
-            text = "Mean over the latest training episodes, at every update."
+            text = (
+                "Mean over the trials that ended in each update; updates without any have no point."
+                if suffix == "return"
+                else "Mean over the latest training episodes, at every update."
+            )
             figures.append(Figure(f"{title} in training", Markup(svg), text))
     return figures
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,29 +22,35 @@ from memo_habitat.report.statistics import Bucket, FloatArray
 _INK = "#010203"
 _FAINT = "#040506"
 _VARIABLES = {_INK: "currentColor", _FAINT: "var(--rule)"}
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "memo-habitat",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": _FAINT,
-    "grid.linewidth": 0.7,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-}
+
+
+def axes_style(ink: str, faint: str, font_size: float) -> dict[str, Any]:
+    """Settings of matplotlib: a horizontal grid and no frame, text in `ink`, lines `faint`."""
+    return {
+        "svg.hashsalt": "memo-habitat",
+        "font.size": font_size,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": faint,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": faint,
+        "grid.linewidth": 0.7,
+        "xtick.color": faint,
+        "ytick.color": faint,
+        "xtick.labelcolor": ink,
+        "ytick.labelcolor": ink,
+        "ytick.major.size": 0,
+        "lines.linewidth": 1.8,
+        "lines.solid_capstyle": "round",
+    }
+
+
+_STYLE = {**axes_style(_INK, _FAINT, 9), "svg.fonttype": "none"}
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,32 @@ def curve_over_seeds(x: FloatArray, values: FloatArray, color: int, marked: bool
     return Curve(x.tolist(), mean, color, low, high, marked=marked)
 
 
+def value_range(
+    values: Iterable[float], lows: Iterable[float], margin: float = 0.0
+) -> tuple[float, float]:
+    """Both ends of an axis that holds 0 and all that is shown; NaN values are left out.
+
+    Lower ends of intervals count only where some value is below 0 itself: an interval of two seeds
+    reaches far below 0 even where nothing can be negative, and would press the rest together.
+
+    Args:
+        values: what has to be seen.
+        lows: lower ends of their intervals.
+        margin: share of either end that is added to it.
+    """
+    known = [0.0, *(value for value in values if not np.isnan(value))]
+    if min(known) < 0:
+        known += [low for low in lows if not np.isnan(low)]
+    low, high = (1 + margin) * min(known), (1 + margin) * max(known)
+    return (low, high) if low < high else (0.0, 1.0)
+
+
+def range_of_curves(curves: Sequence[Curve], margin: float) -> tuple[float, float]:
+    """Both ends of the vertical axis of `curves`, see `value_range`."""
+    values = [value for curve in curves for value in curve.y]
+    return value_range(values, [low for curve in curves for low in curve.low or ()], margin)
+
+
 def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> str:
     """Shares from 0 to 1 over `x_label`, as SVG; the axis reaches to `least` at least."""
     with _figure(x_label) as (axes, svg):
@@ -220,7 +252,7 @@ def amounts(
         curves: what is drawn.
         x_label: what is along the horizontal axis.
         unit: "B" writes bytes.
-        zero: whether the vertical axis starts at 0.
+        zero: whether the vertical axis holds 0; it starts there unless a curve goes below.
         wide: whether the figure takes the whole width of the page.
     """
     with _figure(x_label, wide) as (axes, svg):
@@ -228,8 +260,7 @@ def amounts(
             _draw(axes, curve)
         axes.set_xlim(left=0)
         if zero:
-            highest = max((float(np.nanmax(curve.y)) for curve in curves), default=1.0)
-            axes.set_ylim(0, 1.1 * highest if highest > 0 else 1.0)
+            axes.set_ylim(range_of_curves(curves, 0.1))
         locator = MaxNLocator(5)
         if unit == "B":
             locator = _BinaryLocator(axes.get_ylim()[1])

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -220,11 +220,6 @@ def iterate_records(
         raise UserError(
             f"cannot read the records {path} ({error}); run `memo-habitat eval` to make them"
         ) from error
-
-
-def without_path(record: EpisodeRecord) -> EpisodeRecord:
-    """The record less its positions, which make up nearly all of its size."""
-    return replace(record, path=())
 
 
 class RecordWriter:

@@ -74,9 +74,11 @@ class TrialRewards:
 def parse_rewards(
     path: Path, lines: Iterable[dict[str, Any]], trials: Collection[str], steps: int
 ) -> TrialRewards | None:
-    """Rewards as `RewardLog` wrote them into `path`, of `trials`; None without any.
+    """Rewards as `RewardLog` wrote them into `path`, of `trials`; None unless all are there.
 
-    A trial's last line counts: it was played anew where there are several.
+    A mean over some of them would stand for the whole evaluation: an evaluation whose first
+    trials were played without a log has no curve. A trial's last line counts: it was played anew
+    where there are several.
     """
     found: dict[str, list[float]] = {}
     width = 0
@@ -95,7 +97,7 @@ def parse_rewards(
             )
         if trial in trials:
             found[trial] = sums
-    if not found:
+    if not found or len(found) < len(set(trials)):
         return None
     ends = np.minimum(width * np.arange(1.0, -(-steps // width) + 1), steps)
     return TrialRewards(ends, np.array([found[trial] for trial in sorted(found)]))

@@ -74,7 +74,7 @@ class Evaluation:
         return iterate_records(self.folder / RECORDS_FILE, trials=chosen)
 
     def rewards(self) -> TrialRewards | None:
-        """Rewards along its trials; None where they were not written down."""
+        """Rewards along its trials; None where not all were written down."""
         path = self.folder / REWARDS_FILE
         return parse_rewards(path, json_lines(path), self.trials, self.steps)
 

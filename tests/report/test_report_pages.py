@@ -165,6 +165,34 @@ def test_the_same_plot_has_the_same_bytes() -> None:
     assert plots.rates([curve], "step") == plots.rates([curve], "step")
 
 
+def ticks_of(svg: str) -> list[float]:
+    """The numbers at both axes."""
+    texts = re.findall(r">([−\d.]+)</text>", svg)
+    return [float(text.replace("−", "-")) for text in texts]
+
+
+def test_amounts_below_zero_are_inside_the_plot() -> None:
+    below = plots.amounts([Curve([1, 2, 3], [-8.0, np.nan, 4.0], 2)], "step")
+    assert min(ticks_of(below)) < -5 and 0 in ticks_of(below)
+    above = plots.amounts([Curve([1, 2], [3.0, 4.0], 2, [-9, -9], [9, 9])], "step")
+    assert min(ticks_of(above)) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "lows", "ends"),
+    [
+        ([2.0, 10.0], [1.0], (0.0, 11.0)),
+        ([2.0, 10.0], [-30.0], (0.0, 11.0)),  # two seeds' interval of what is never negative
+        ([-2.0, 10.0], [-30.0], (-33.0, 11.0)),
+        ([-10.0, -2.0, np.nan], [np.nan], (-11.0, 0.0)),
+        ([0.0, np.nan], [], (0.0, 1.0)),
+        ([], [], (0.0, 1.0)),
+    ],
+)
+def test_an_axis_holds_zero_and_all_values(values, lows, ends) -> None:
+    assert plots.value_range(values, lows, 0.1) == pytest.approx(ends)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (999, "999"), (4096, "4,096"), (32_000, "32k"), (1_250_000, "1.25M")],

@@ -63,6 +63,12 @@ def test_a_trial_played_anew_counts_once_and_others_not_at_all(tmp_path: Path) -
     assert read(path, set(), 4) is None
 
 
+def test_rewards_of_some_of_the_trials_alone_are_none(tmp_path: Path) -> None:
+    path = written(tmp_path, 4, {"a": {1: 9.0}, "b": {1: 5.0}})
+    assert read(path, {"a", "b", "c"}, 4) is None
+    assert read(path, {"a", "b"}, 4) is not None
+
+
 def test_an_unfinished_trial_leaves_nothing(tmp_path: Path) -> None:
     log = RewardLog(tmp_path, 4)
     log.add("a", 1, 1.0)

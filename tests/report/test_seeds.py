@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from memo_habitat.report.seeds import difference, mean_curve, over_seeds
 
@@ -54,3 +55,30 @@ def test_a_difference_to_a_single_seed_has_no_interval() -> None:
     found = difference({0: 5.0, 1: 7.0}, {0: 1.0}).found
     assert (found.mean, found.seeds) == (5.0, 1) and np.isnan(found.low)
     assert np.isnan(difference({}, {0: 1.0}).found.mean)
+
+
+def test_other_seeds_agree_with_scipy_at_unequal_numbers() -> None:
+    first, second = [5.0, 7.0, 6.5, 9.0], [1.0, 3.5, -2.0]
+    found = difference(dict(enumerate(first)), dict(enumerate(second, start=10))).found
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.filterwarnings("error")
+def test_seeds_that_are_all_alike_have_no_interval() -> None:
+    alike = over_seeds([0.1, 0.1, 0.1])
+    assert (alike.mean, alike.seeds) == (pytest.approx(0.1), 3) and np.isnan(alike.low)
+    # The differences 1.1 - 1 and 2.1 - 2 are equal up to rounding.
+    paired = difference({0: 1.1, 1: 2.1}, {0: 1.0, 1: 2.0})
+    assert paired.paired and np.isnan([paired.found.low, paired.found.high]).all()
+    other = difference({0: 0.1, 1: 0.1, 2: 0.1}, {7: 3.0, 8: 3.0}).found
+    assert other.mean == pytest.approx(-2.9) and np.isnan([other.low, other.high]).all()
+    _, low, high = mean_curve(np.array([[0.0, 1.0], [0.0, 3.0]]))
+    assert np.isnan([low[0], high[0]]).all() and not np.isnan([low[1], high[1]]).any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_alike_seeds_beside_others_leave_the_others_spread() -> None:
+    # 1 and 3 alone: standard error 1 and 1 degree of freedom.
+    found = difference({0: 5.0, 1: 5.0}, {2: 1.0, 3: 3.0}).found
+    assert (found.low, found.high) == pytest.approx((3 - T1, 3 + T1), abs=1e-3)

@@ -16,6 +16,7 @@ from memo_habitat.config.report import TrialEvaluatorConfig
 from memo_habitat.errors import UserError
 from memo_habitat.report.evaluator import TrialEvaluator
 from memo_habitat.report.records import iterate_records
+from memo_habitat.report.runs import load_evaluation
 from memo_habitat.testing.vector_envs import NUM_ACTIONS, FakeEnv, FakeVectorEnv
 
 STEPS = 40
@@ -92,6 +93,26 @@ def test_the_folder_of_another_evaluation_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seed=3"):
         evaluate_fakes(tmp_path, agent="random", seed=4)
     assert (tmp_path / "eval" / "random" / "records.jsonl").read_bytes() == before
+
+
+def test_what_an_interruption_left_of_rewards_is_played_anew(tmp_path: Path) -> None:
+    evaluate_fakes(tmp_path, agent="oracle")
+    folder = tmp_path / "eval" / "oracle"
+    rewards, records = folder / "returns.jsonl", folder / "records.jsonl"
+    before = rewards.read_text().splitlines()
+    # Killed after the last trial's rewards were written and before its last record was; the torn
+    # line would be glued to the next one.
+    lines = records.read_text().splitlines(keepends=True)
+    last = json.loads(lines[-1])["trial_id"]
+    records.write_text("".join(lines[:-1]))
+    with rewards.open("a") as file:
+        file.write('{"trial_id": "loft/a/')
+    evaluate_fakes(tmp_path, agent="oracle")
+    after = rewards.read_text().splitlines()
+    assert sorted(after) == sorted(before)
+    assert json.loads(after[-1])["trial_id"] == last
+    found = load_evaluation(folder, "oracle").rewards()
+    assert found is not None and len(found.sums) == 4
 
 
 def test_output_folder_and_name_can_be_chosen(tmp_path: Path) -> None:

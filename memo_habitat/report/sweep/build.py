@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memo_habitat.report.build import REPORT_FILE, write_page
-from memo_habitat.report.figures import Figure
+from memo_habitat.report.figures import REFERENCE_COLORS, Figure
 from memo_habitat.report.grids import GRIDS_LEAD, GridTrial, grid_trials
 from memo_habitat.report.html import environment
 from memo_habitat.report.meta import now, versions
+from memo_habitat.report.plots import value_range
 from memo_habitat.report.reward_figures import reward_figures
 from memo_habitat.report.runs import Evaluation
 from memo_habitat.report.statistics import Estimate
@@ -23,9 +24,8 @@ from memo_habitat.report.sweep.figures import (
     reference_lines,
 )
 from memo_habitat.report.sweep.picture import write_pictures
-from memo_habitat.report.sweep.runs import Sweep, load_sweep
+from memo_habitat.report.sweep.runs import Sweep, load_sweep, played_alike
 from memo_habitat.report.sweep.summary import (
-    REFERENCE_COLORS,
     Variant,
     baseline,
     first_episode,
@@ -103,6 +103,7 @@ def render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) ->
             references=references,
             reference_colors=REFERENCE_COLORS,
             agents=agents,
+            alike=played_alike([evaluation for a in agents for evaluation in a.evaluations]),
             baseline=baseline(sweep),
             shares=SHARES,
             span=_span(references, variants),
@@ -169,9 +170,10 @@ def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, li
     return [(name, color, trials) for name, color, trials in drawn if trials]
 
 
-def _span(references: dict[str, Estimate], variants: Sequence[Variant]) -> float:
-    """Upper end of the bars' axis."""
-    ends = [found.high for found in references.values()]
-    ends += [found.mean for found in references.values()]
-    ends += [variant.held_out.mean for variant in variants]
-    return max((end for end in ends if not math.isnan(end)), default=1.0) or 1.0
+def _span(references: dict[str, Estimate], variants: Sequence[Variant]) -> tuple[float, float]:
+    """Both ends of the bars' axis."""
+    held_out = [variant.held_out for variant in variants]
+    known = references.values()
+    shown = [end for found in known for end in (found.mean, found.high)]
+    lows = [*(found.low for found in known), *(found.low for found in held_out)]
+    return value_range([*shown, *(found.mean for found in held_out)], lows)

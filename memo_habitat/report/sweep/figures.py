@@ -8,14 +8,14 @@ import numpy as np
 from markupsafe import Markup
 
 from memo_habitat.report import plots
-from memo_habitat.report.figures import Figure
+from memo_habitat.report.figures import REFERENCE_COLORS, Figure
 from memo_habitat.report.plots import Curve, curve_over_seeds
 from memo_habitat.report.runs import Evaluation
 from memo_habitat.report.statistics import FloatArray
 from memo_habitat.report.summary import amount
 from memo_habitat.report.sweep.learning import SMOOTHING, on_one_axis, smooth, smoothing_width
 from memo_habitat.report.sweep.runs import Sweep
-from memo_habitat.report.sweep.summary import REFERENCE_COLORS, Variant
+from memo_habitat.report.sweep.summary import Variant
 from memo_habitat.report.trials import EpisodeCourse, episode_course
 
 BAND = "Band: 95 % interval over seeds (Student’s t); none with a single seed."

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from memo_habitat.errors import UserError
-from memo_habitat.report.plots import Curve, short_number
+from memo_habitat.report.plots import Curve, axes_style, range_of_curves, short_number
 
 PICTURES = ("curve.png", "curve.svg")
 # The page's series colours on a light ground.
@@ -21,26 +20,6 @@ _COLORS = (
     *("#b8962e", "#c23d66", "#2b8fa8", "#5d6b1f", "#a14a8a"),
 )
 _INK, _FAINT = "#1d2127", "#dcdfe3"
-_STYLE = {
-    "svg.hashsalt": "memo-habitat",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": _FAINT,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "ytick.major.size": 0,
-    "lines.solid_capstyle": "round",
-}
 
 
 def write_pictures(
@@ -54,7 +33,7 @@ def write_pictures(
         lines: references, dashed and named at their right end.
         title: what was trained.
     """
-    with rc_context(_STYLE):  # type: ignore[arg-type]
+    with rc_context(axes_style(_INK, _FAINT, 10)):  # type: ignore[arg-type]
         figure = Figure(figsize=(7.6, 4.2), dpi=160, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for name, curve in curves.items():
@@ -92,8 +71,7 @@ def _draw_line(axes: Axes, name: str, line: Curve) -> None:
 
 
 def _finish(axes: Axes, drawn: list[Curve], title: str) -> None:
-    highest = max((float(np.nanmax(curve.y)) for curve in drawn if len(curve.y)), default=1.0)
-    axes.set_ylim(0, 1.12 * highest if highest > 0 else 1.0)
+    axes.set_ylim(range_of_curves(drawn, 0.12))
     axes.set_xlim(left=0)
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel("environment steps")

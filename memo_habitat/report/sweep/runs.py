@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,6 +143,14 @@ def same_layouts(first: Evaluation, second: Evaluation) -> bool:
     return all(first.meta.get(name) == second.meta.get(name) for name in _LAYOUTS)
 
 
+def played_alike(evaluations: Sequence[Evaluation]) -> bool:
+    """Whether all of them played the same trials in the same layouts."""
+    return all(
+        other.trials == evaluations[0].trials and same_layouts(other, evaluations[0])
+        for other in evaluations[1:]
+    )
+
+
 def load_sweep(folder: Path) -> Sweep:
     """Read the sweep `folder`; what is missing is told in its notes.
 
@@ -173,7 +182,7 @@ def load_sweep(folder: Path) -> Sweep:
         else:
             notes.append(f"{name}: not evaluated, so it is not shown.")
     sweep = Sweep(folder, info, tuple(variants), found, references, ())
-    notes += _other_layouts(sweep)
+    notes += [*_other_layouts(sweep), *_fewer_trials(sweep)]
     return Sweep(folder, info, tuple(variants), found, references, tuple(notes))
 
 
@@ -201,19 +210,31 @@ def _load_run(folder: Path, variant: str, seed: int, notes: list[str]) -> SweepR
 
 def read_progress(path: Path, notes: list[str], name: str) -> Progress | None:
     """The progress file of a run; None without an update. A malformed one is told in `notes`."""
-    rows = []
+    rows: list[tuple[float, float, float, float]] = []
+    memory: dict[str, float] = {}
     try:
         for line in json_lines(path):
-            ended = line.get("trials") or {"count": 0, "return": np.nan}
-            rows.append((line["steps"], line["seconds"], ended["count"], ended["return"]))
-    except (UserError, KeyError, TypeError) as error:
+            row, memory_then = _progress_row(line), _memory(line)
+            rows.append(row)
+            memory = memory_then
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         notes.append(f"{name}: {path.name} is malformed from line {len(rows) + 1} on ({error}).")
     if not rows:
         return None
-    learner = line.get("learner", {})
-    memory = {key: float(learner[key]) for key in learner if key.startswith("memory_")}
-    steps, seconds, trials, returns = np.array(rows, dtype=np.float64).T
+    steps, seconds, trials, returns = np.array(rows).T
     return Progress(steps, seconds, trials, returns, len(rows), memory)
+
+
+def _progress_row(line: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Steps, seconds, number of trials that ended and their mean return, NaN without any."""
+    ended = line.get("trials") or {"count": 0, "return": None}
+    mean = np.nan if ended["return"] is None else float(ended["return"])
+    return float(line["steps"]), float(line["seconds"]), float(ended["count"]), mean
+
+
+def _memory(line: dict[str, Any]) -> dict[str, float]:
+    learner = line.get("learner") or {}
+    return {key: float(value) for key, value in learner.items() if key.startswith("memory_")}
 
 
 def _share_done(path: Path, progress: Progress) -> float:
@@ -252,6 +273,19 @@ def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
     except UserError as error:
         notes.append(f"{name}: {error}.")
         return None
+
+
+def _fewer_trials(sweep: Sweep) -> list[str]:
+    """Runs whose evaluation lacks trials that another run's has."""
+    evaluated = [(run, run.evaluation) for run in sweep.runs if run.evaluation is not None]
+    every = frozenset[str]().union(*(evaluation.trials for _, evaluation in evaluated))
+    return [
+        f"{run.variant}, seed {run.seed}: evaluated on {len(evaluation.trials)} of the "
+        f"{len(every)} trials that runs were evaluated on, so that its return is a mean over other "
+        "layouts than theirs."
+        for run, evaluation in evaluated
+        if evaluation.trials != every
+    ]
 
 
 def _other_layouts(sweep: Sweep) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memo_habitat.report.figures import trained_color
 from memo_habitat.report.runs import Evaluation
 from memo_habitat.report.seeds import Difference, SeedEstimate, difference, over_seeds
 from memo_habitat.report.statistics import Estimate, mean_with_interval
@@ -16,9 +17,6 @@ from memo_habitat.report.trials import in_every_trial, later_less_first
 
 # The variant that the others are compared with; where it is not there, the first.
 _BASELINE = "memo"
-# Series colours of the page: 0 random, 1 oracle, from 2 on the variants, then again from 2.
-REFERENCE_COLORS = {"random": 0, "oracle": 1}
-_FIRST_COLOR, _NUM_COLORS = 2, 8
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def summarise(sweep: Sweep, rows: Sequence[Result]) -> list[Variant]:
     """The variants that have runs, in order."""
     compared = baseline(sweep)
     return [
-        _variant(sweep, rows, name, _FIRST_COLOR + number % _NUM_COLORS, compared)
+        _variant(sweep, rows, name, trained_color(number), compared)
         for number, name in enumerate(sweep.variants)
         if sweep.of(name)
     ]

@@ -18,9 +18,9 @@ from memo_habitat.dark_key.oracle import oracle_returns
 from memo_habitat.dark_key.setting import Setting
 from memo_habitat.errors import UserError
 from memo_habitat.report.sweep import write_sweep_report
-from memo_habitat.report.sweep.runs import load_sweep
+from memo_habitat.report.sweep.runs import load_sweep, read_progress
 from memo_habitat.report.sweep.tables import results
-from memo_habitat.testing.sweeps import STEPS_PER_UPDATE, UPDATES, write_sweep
+from memo_habitat.testing.sweeps import STEPS_PER_UPDATE, UPDATES, write_progress, write_sweep
 
 SETTING = Setting(size=4, episode_steps=12, trial_steps=60)
 TRIALS = 6
@@ -69,7 +69,8 @@ def test_every_section_is_there(page: str, section: str) -> None:
 
 def test_a_whole_sweep_has_nothing_missing(original: Path, page: str) -> None:
     assert load_sweep(original).notes == ()
-    assert "Unfinished or missing" not in page
+    assert "Unfinished, missing" not in page
+    assert f"evaluated on {TRIALS} held-out trials of 60 steps, the same for all" in page
 
 
 def test_the_oracle_s_return_is_the_one_its_layouts_allow(original: Path) -> None:
@@ -144,6 +145,23 @@ def test_what_is_missing_is_said_and_the_rest_reported(sweep: Path) -> None:
     assert len(rows_of(sweep / "results.csv")) == 3
 
 
+def test_returns_below_zero_are_inside_the_pictures(sweep: Path) -> None:
+    for seed in (0, 1):
+        run = sweep / "fct" / f"seed_{seed}"
+        for path in (run / "progress.jsonl", run / "eval" / "final" / "records.jsonl"):
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            for row in rows:
+                if "trials" in row:
+                    row["trials"]["return"] = -20.0 - seed
+                else:
+                    row["reward"] = -1.0
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = write_sweep_report(sweep).read_text(encoding="utf-8")
+    assert "−" in (sweep / "curve.svg").read_text(encoding="utf-8")
+    means = re.findall(r'<line x1="(\S+)" x2="\1"[^>]*class="mean"', text)
+    assert len(means) == 4 and all(0 <= float(mean) <= 100 for mean in means)
+
+
 def test_unfinished_trials_are_left_out_and_said_so(sweep: Path) -> None:
     records = sweep / "memo" / "seed_0" / "eval" / "final" / "records.jsonl"
     lines = records.read_text().splitlines(keepends=True)
@@ -152,12 +170,49 @@ def test_unfinished_trials_are_left_out_and_said_so(sweep: Path) -> None:
     write_sweep_report(sweep)
 
 
+def test_runs_with_other_trials_are_said_not_to_be_the_same(sweep: Path) -> None:
+    records = sweep / "fct" / "seed_1" / "eval" / "final" / "records.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    gone = json.loads(lines[-1])["trial_id"]
+    records.write_text("".join(line for line in lines if json.loads(line)["trial_id"] != gone))
+    notes = load_sweep(sweep).notes
+    assert len(notes) == 1 and notes[0].startswith("fct, seed 1: evaluated on 5 of the 6 trials")
+    text = write_sweep_report(sweep).read_text(encoding="utf-8")
+    assert "trials, not the same for all" in text and "steps, the same for all" not in text
+
+
 def test_malformed_files_of_one_run_do_not_stop_the_report(sweep: Path) -> None:
     (sweep / "memo" / "seed_0" / "eval" / "final" / "records.jsonl").write_text("{}\n")
     progress = sweep / "fct" / "seed_0" / "progress.jsonl"
     progress.write_text(progress.read_text() + "[]\n")
     text = write_sweep_report(sweep).read_text(encoding="utf-8")
     assert "memo, seed 0:" in text and "fct, seed 0: progress.jsonl is malformed" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": "many"},
+        {"seconds": [1]},
+        {"trials": {"count": "x", "return": 1.0}},
+        {"trials": [1]},
+        {"learner": {"memory_tokens": "few"}},
+        {"learner": [1]},
+    ],
+)
+def test_a_malformed_last_line_of_progress_counts_for_nothing(tmp_path: Path, change) -> None:
+    write_progress(tmp_path, 0.5, 0, updates=3)
+    path, notes = tmp_path / "progress.jsonl", list[str]()
+    before = read_progress(path, notes, "memo")
+    assert before is not None and before.memory["memory_tokens"] == 18.0 and not notes
+    row = json.loads(path.read_text().splitlines()[-1])
+    row["learner"]["memory_tokens"] = 99.0
+    with path.open("a") as file:
+        file.write(json.dumps({**row, **change}) + "\n")
+    after = read_progress(path, notes, "memo")
+    assert after is not None and after.memory == before.memory
+    assert after.returns.tolist() == before.returns.tolist()
+    assert len(notes) == 1 and "memo: progress.jsonl is malformed from line 4 on" in notes[0]
 
 
 def test_a_training_alone_makes_a_page_too(sweep: Path) -> None:
