@@ -31,7 +31,7 @@ def add(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the report; prints its path."""
     from memo_habitat.report.build import write_report
-    from memo_habitat.report.sweep import SWEEP_FILE
+    from memo_habitat.report.sweep_folder import SWEEP_FILE
     from memo_habitat.trainer.run_folder import open_run
 
     if (Path(arguments.folders[0]) / SWEEP_FILE).exists():

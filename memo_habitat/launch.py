@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, check_at_least_one
-from memo_habitat.trainer.progress import read_progress
+from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.trainer.run_folder import (
     RunFolder,
     create_run,
@@ -122,7 +122,8 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
 
     refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
     import_habitat()
-    config = run.config()
+    trained = run.config()
+    config = trained.copy()
     apply_overrides(config, options.overrides)
     point_into(config, run)
     name = options.name or options.agent
@@ -130,7 +131,7 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
         if config.habitat_baselines.trainer_name == "memo":
             from memo_habitat.trainer.checks import check_evaluated_model
 
-            check_evaluated_model(config, run.config())
+            check_evaluated_model(config, trained)
         checkpoint = find_checkpoint(run, options.checkpoint)
         name = options.name or checkpoint.stem
         config.habitat_baselines.eval_ckpt_path_dir = str(checkpoint)
@@ -218,10 +219,7 @@ def is_finished(run: RunFolder, config: DictConfig) -> bool:
         return True  # a trainer of Habitat's own: it keeps none and returns when it is done
     rows = read_progress(run.progress_file)
     last = rows[-1] if rows else {"steps": 0, "updates": 0}
-    baselines = config.habitat_baselines
-    if baselines.total_num_steps != -1:
-        return bool(last["steps"] >= baselines.total_num_steps)
-    return bool(last["updates"] >= baselines.num_updates)
+    return share_done(config.habitat_baselines, last["steps"], last["updates"]) >= 1.0
 
 
 def _execute(config: DictConfig, run_type: str) -> None:

@@ -139,10 +139,11 @@ class MemoPolicy(nn.Module, Policy):
         self, observations: dict[str, Tensor], prev_actions: Tensor, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor]:
         trial_starts = observations[TRIAL_STEP].reshape(-1) == 0
-        if bool(trial_starts.all()):
+        begin = trial_starts.tolist()
+        if all(begin):
             self._empty_cache()
-        cache = self.acting_cache(len(trial_starts))
-        if bool(trial_starts.any()):
+        cache = self.acting_cache(len(begin))
+        if any(begin) and not all(begin):
             cache.reset(trial_starts)
         features = self._features(observations)
         tokens = self.network.tokens(features, observations, prev_actions, episode_starts)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memo_habitat.errors import UserError
 from memo_habitat.policy.context import ContextUse
+from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.report.agents import Agent
 from memo_habitat.report.environments import (
     Observation,
@@ -27,7 +28,6 @@ from memo_habitat.report.plan import EvaluationPlan, TrialKey, assign_trials, pl
 from memo_habitat.report.records import EpisodeRecord, RecordWriter, record_from_mapping
 
 EPISODE_INFO = "extobjnav_episode"
-TRIAL_STEP = "trial_step"
 _MEASURES = {
     "success": "extobjnav_success",
     "spl": "spl",

@@ -79,23 +79,19 @@ def render(runs: Sequence[Run]) -> str:
             attention=attention_figures(series),
             learning=_learning(runs),
             cells=cells,
-            grids_lead=GRIDS_LEAD,
             on_grid=on_grid,
             maps=[
                 (s, [] if trials else _maps(s, _success_distance(runs, s.evaluation)))
                 for s, trials in cells
             ],
             strips=[(s, _strips(s.evaluation)) for s in series],
-            made=now(),
-            versions=versions(),
-            isnan=math.isnan,
         )
     )
     return page
 
 
 def environment() -> Environment:
-    """Where the templates are, and the filters that they use."""
+    """Where the templates are, and the filters and values that all of them use."""
     found = Environment(
         loader=PackageLoader("memo_habitat.report", "templates"),
         autoescape=True,
@@ -111,6 +107,7 @@ def environment() -> Environment:
         bytes=plots.short_bytes,
         number=plots.short_number,
     )
+    found.globals.update(grids_lead=GRIDS_LEAD, made=now(), versions=versions(), isnan=math.isnan)
     return found
 
 

@@ -1,11 +1,4 @@
-"""Which runs a sweep consists of: variants, seeds, and the file `sweep.json` that says so.
-
-<sweep>/
-    sweep.json                   config, variants, seeds, overrides, command, versions
-    <variant>/seed_<k>/          an ordinary run folder; its evaluation is eval/final
-    reference/eval/{oracle,random}
-    report.html
-"""
+"""Which runs a sweep consists of: variants, seeds, and the file `sweep.json` that says so."""
 
 from __future__ import annotations
 
@@ -18,10 +11,9 @@ from typing import Any
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.launch import override_key, refuse_run_dir
 from memo_habitat.report.meta import write_json
+from memo_habitat.report.sweep_folder import REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.run_folder import CONFIG_FILE, plan_run, run_facts
 
-SWEEP_FILE = "sweep.json"
-REFERENCE = "reference"
 # Below are the seeds of evaluations, `habitat_baselines.evaluator.seed`.
 FIRST_TRAINING_SEED = 100
 # Environment i of a run draws from habitat.seed + i, and after a resume at s steps from
@@ -70,7 +62,7 @@ class Sweep:
     def members(self) -> list[Member]:
         """All runs, seeds outermost, so that an interrupted sweep has as many of each variant."""
         return [
-            Member(variant, config, seed, self.folder / variant / f"seed_{seed}")
+            Member(variant, config, seed, member_folder(self.folder, variant, seed))
             for seed in self.seeds
             for variant, config in self.variants.items()
         ]

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from memo_habitat.errors import UserError
 from memo_habitat.sweep.plan import Member, Sweep
+from memo_habitat.trainer.progress import share_done
 from memo_habitat.trainer.run_folder import RunFolder
 
 # Seconds between two looks at the progress of the runs.
@@ -62,7 +63,7 @@ class Estimate:
 
     def __init__(self, sweep: Sweep, jobs: int) -> None:
         self._members, self._jobs = sweep.members(), jobs
-        self._goals: dict[Path, tuple[str, float]] = {}
+        self._baselines: dict[Path, Any] = {}
 
     def line(self, finished: int, tasks: int) -> str:
         """For the terminal, such as "2/6 done · training 41 % · 1 h 20 min left"."""
@@ -92,16 +93,12 @@ class Estimate:
         return shares, left / max(1, at_once)
 
     def _share(self, member: Member, row: dict[str, Any]) -> float:
-        if member.path not in self._goals:  # reading a config takes a while
+        if member.path not in self._baselines:  # reading a config takes a while
             try:
-                baselines = RunFolder(member.path).config().habitat_baselines
+                self._baselines[member.path] = RunFolder(member.path).config().habitat_baselines
             except UserError:  # the task of that run tells of it
                 return 0.0
-            by_steps = baselines.total_num_steps != -1
-            goal = baselines.total_num_steps if by_steps else baselines.num_updates
-            self._goals[member.path] = ("steps" if by_steps else "updates", float(goal))
-        unit, goal = self._goals[member.path]
-        return min(1.0, float(row[unit]) / goal)
+        return share_done(self._baselines[member.path], row["steps"], row["updates"])
 
 
 def last_row(progress: Path) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from memo_habitat.report.meta import open_folder, write_json
 from memo_habitat.report.observer import Observer
 from memo_habitat.report.plan import EvaluationPlan
 from memo_habitat.report.records import RECORDS_FILE, RecordWriter
+from memo_habitat.report.sweep_folder import SWEEP_FILE, member_folder
 from memo_habitat.trainer.progress import ProgressFile
 
 UPDATES, STEPS_PER_UPDATE = 60, 9600
@@ -71,14 +72,14 @@ def write_sweep(
         "versions": {"memo-habitat": "0"},
         "started": "2026-01-01T12:00:00+00:00",
     }
-    write_json(folder / "sweep.json", info)
+    write_json(folder / SWEEP_FILE, info)
     if references:
         for agent in (OracleAgent(), RandomAgent(5, 0)):
             _evaluate(folder / "reference" / "eval" / agent.name, agent, setting, trials)
     for name, skill in skills.items():
         for seed in seeds:
             own = skill + 0.02 * seed
-            run = folder / name / f"seed_{seed}"
+            run = member_folder(folder, name, seed)
             write_progress(run, own, seed)
             _evaluate(run / "eval" / "final", Learner(own, seed), setting, trials)
     return folder

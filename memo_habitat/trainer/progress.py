@@ -82,6 +82,17 @@ def read_progress(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def share_done(baselines: Mapping[str, Any], steps: float, updates: float) -> float:
+    """Part of a training that is done after so many steps and updates, 1 at its end.
+
+    baselines: the config's node `habitat_baselines`, in which one of the two goals is -1.
+    """
+    goal = baselines["total_num_steps"]
+    if goal != -1:
+        return min(1.0, steps / float(goal))
+    return min(1.0, updates / float(baselines["num_updates"]))
+
+
 def steps_bar(done: int, total: float) -> tqdm[Any]:
     """Environment steps with rate and time left; silent where stderr is not a terminal."""
     return tqdm(

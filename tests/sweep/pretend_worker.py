@@ -64,7 +64,8 @@ def learn(run: RunFolder, options: dict[str, str], steps: int) -> None:
         while steps + PER_UPDATE == STEPS and hold and not Path(hold).exists():
             time.sleep(0.02)
         steps += PER_UPDATE
-        progress.append({"steps": steps, "seconds": steps / 10, "metrics": {"reward": 0.5}})
+        row = {"steps": steps, "updates": steps // PER_UPDATE, "seconds": steps / 10}
+        progress.append({**row, "metrics": {"reward": 0.5}})
         extra = {"extra_state": json.dumps({"step": steps})}
         save_file({"weight": np.zeros(1)}, run.latest_checkpoint, metadata=extra)
         run.resume_state.touch()

@@ -349,7 +349,7 @@ def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_fin
     task = RunTask(read_sweep(DARK), read_sweep(DARK).members()[0])
     assert task.todo().commands == ()
     with (run / "progress.jsonl").open("a") as file:
-        file.write(json.dumps({"steps": 50}) + "\n")
+        file.write(json.dumps({"steps": 50, "updates": 5}) + "\n")
     assert task.todo().commands[0] == ("train", "--resume", str(run))
     (run / "checkpoints/latest.safetensors").unlink()
     assert task.todo().commands[0] == ("train", "--resume", str(run))
@@ -425,7 +425,8 @@ def test_the_estimate_is_of_measured_rates():
         goal = {"habitat_baselines": {"total_num_steps": 100, "num_updates": -1}}
         (run / "config.yaml").write_text(json.dumps(goal))
         # A minute each 10 steps; the last row is being written.
-        row = {"steps": steps, "seconds": steps * 6, "trials": {"count": 2, "return": 1.5}}
+        row = {"steps": steps, "updates": steps // 10, "seconds": steps * 6}
+        row["trials"] = {"count": 2, "return": 1.5}
         (run / "progress.jsonl").write_text(json.dumps(row) + '\n{"steps": 99')
     assert Estimate(sweep, 1).line(1, 4).endswith("training 50 % · about 15 min of training left")
     assert Estimate(sweep, 2).line(1, 4).endswith("about 8 min of training left")

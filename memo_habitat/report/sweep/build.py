@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from memo_habitat.report.build import REPORT_FILE, write_page
 from memo_habitat.report.figures import REFERENCE_COLORS, Figure
-from memo_habitat.report.grids import GRIDS_LEAD, GridTrial, grid_trials
+from memo_habitat.report.grids import GridTrial, grid_trials
 from memo_habitat.report.html import environment
-from memo_habitat.report.meta import now, versions
 from memo_habitat.report.plots import value_range
 from memo_habitat.report.reward_figures import reward_figures
 from memo_habitat.report.runs import Evaluation
@@ -114,10 +112,6 @@ def render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) ->
             gains=_gains(agents),
             gain_titles=list(_GAINS.values()),
             cells=_cells(sweep, variants),
-            grids_lead=GRIDS_LEAD,
-            made=now(),
-            versions=versions(),
-            isnan=math.isnan,
         )
     )
     return page

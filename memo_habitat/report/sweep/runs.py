@@ -16,12 +16,16 @@ from memo_habitat.report.meta import META_FILE, json_lines, read_json
 from memo_habitat.report.records import RECORDS_FILE
 from memo_habitat.report.runs import EVAL_FOLDER, Evaluation, load_evaluation
 from memo_habitat.report.statistics import FloatArray, mean_with_interval
+from memo_habitat.report.sweep_folder import (
+    FINAL,
+    REFERENCE,
+    REFERENCE_AGENTS,
+    SWEEP_FILE,
+    member_folder,
+)
 from memo_habitat.report.trials import return_per_trial, trial_returns
+from memo_habitat.trainer.progress import share_done
 
-SWEEP_FILE = "sweep.json"
-_FINAL = "final"
-_REFERENCE_FOLDER = "reference"
-_REFERENCES = ("oracle", "random")
 # What must be alike for two evaluations to have played the same layouts.
 _LAYOUTS = ("seed", "steps_per_trial", "houses", "split")
 
@@ -175,8 +179,8 @@ def load_sweep(folder: Path) -> Sweep:
             "report again when one has"
         )
     references = {}
-    for name in _REFERENCES:
-        evaluation = _evaluation(folder / _REFERENCE_FOLDER / EVAL_FOLDER / name, name, notes)
+    for name in REFERENCE_AGENTS:
+        evaluation = _evaluation(folder / REFERENCE / EVAL_FOLDER / name, name, notes)
         if evaluation is not None:
             references[name] = evaluation
         else:
@@ -187,7 +191,7 @@ def load_sweep(folder: Path) -> Sweep:
 
 
 def _load_run(folder: Path, variant: str, seed: int, notes: list[str]) -> SweepRun | None:
-    run, name = folder / variant / f"seed_{seed}", f"{variant}, seed {seed}"
+    run, name = member_folder(folder, variant, seed), f"{variant}, seed {seed}"
     if not run.is_dir():
         notes.append(f"{name}: not begun.")
         return None
@@ -243,18 +247,16 @@ def _share_done(path: Path, progress: Progress) -> float:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), loader)
         baselines = config["habitat_baselines"]
-        steps, updates = float(baselines["total_num_steps"]), float(baselines["num_updates"])
+        return share_done(baselines, float(progress.steps[-1]), progress.updates)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         return 1.0
-    done = progress.steps[-1] / steps if steps > 0 else progress.updates / updates
-    return min(1.0, float(done))
 
 
 def _held_out(run: Path, name: str, notes: list[str]) -> Evaluation | None:
     """The final evaluation; where there is none, that of the latest checkpoint."""
     folders = sorted(path.parent for path in run.glob(f"{EVAL_FOLDER}/*/{RECORDS_FILE}"))
-    if run / EVAL_FOLDER / _FINAL in folders:
-        return _evaluation(run / EVAL_FOLDER / _FINAL, name, notes)
+    if run / EVAL_FOLDER / FINAL in folders:
+        return _evaluation(run / EVAL_FOLDER / FINAL, name, notes)
     steps = {}
     for path in folders:
         meta = read_json(path / META_FILE) if (path / META_FILE).exists() else {}
