@@ -31,6 +31,8 @@ class MemoPPOConfig(PPOConfig):
     entropy_coef: float = 0.01
     # Where the entropy coefficient arrives, linearly, at the end of training; null: it stays.
     entropy_coef_final: Optional[float] = None
+    # "adam", or "muon": Muon for the matrices of the memory, Adam for the rest.
+    optimizer: str = "adam"
     lr: float = 2e-4
     eps: float = 1e-5
     max_grad_norm: float = 0.2

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from memo_habitat.dark_key.actions import STAY
 from memo_habitat.dark_key.layouts import IntArray
 from memo_habitat.dark_key.oracle import steps_to_door, ways
-from memo_habitat.dark_key.rules import STAY, Step, Trials
+from memo_habitat.dark_key.rules import Step, Trials
 
 # What a trial is called in records: all of a setting are one arrangement of one "house", and the
 # trial's number is the repetition.

@@ -7,7 +7,7 @@ from habitat_baselines.common.env_factory import VectorEnvFactory
 from habitat_baselines.common.env_spec import EnvironmentSpec
 from omegaconf import DictConfig
 
-from memo_habitat.dark_key.rules import ACTIONS
+from memo_habitat.dark_key.actions import ACTIONS
 from memo_habitat.dark_key.setting import Setting
 from memo_habitat.dark_key.vector_env import DarkKeyVectorEnv, observation_space
 from memo_habitat.errors import check_at_least_one

@@ -14,10 +14,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from memo_habitat.dark_key.actions import ACTIONS
 from memo_habitat.dark_key.layouts import DrawnLayouts
 from memo_habitat.dark_key.picture import draw
 from memo_habitat.dark_key.registration import register
-from memo_habitat.dark_key.rules import ACTIONS, Trials
+from memo_habitat.dark_key.rules import Trials
 from memo_habitat.dark_key.setting import Setting
 
 _DEFAULT = Setting()

@@ -6,17 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from memo_habitat.dark_key.actions import ACTIONS, DOWN, LEFT, RIGHT, STAY, UP
 from memo_habitat.dark_key.layouts import IntArray, LayoutSource
-from memo_habitat.dark_key.rules import (
-    ACTIONS,
-    DOWN,
-    LEFT,
-    RIGHT,
-    STAY,
-    UP,
-    FloatArray,
-    Trials,
-)
+from memo_habitat.dark_key.rules import FloatArray, Trials
 from memo_habitat.dark_key.setting import Setting
 
 # Trials that `play` runs at the same time; faster than more of them, whose arrays leave the cache.

@@ -8,18 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memo_habitat.dark_key.actions import ACTIONS, MOVES_X, MOVES_Y
 from memo_habitat.dark_key.layouts import IntArray, LayoutSource
 from memo_habitat.dark_key.setting import Setting
+from memo_habitat.dark_key.visits import Visits
 from memo_habitat.errors import UserError
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
-
-ACTIONS = ("up", "down", "left", "right", "stay")
-UP, DOWN, LEFT, RIGHT, STAY = range(len(ACTIONS))
-# Steps along x and y that each action takes; y grows upwards.
-_MOVES_X = np.array([0, 0, -1, 1, 0])
-_MOVES_Y = np.array([1, -1, 0, 0, 0])
 
 
 class Step(NamedTuple):
@@ -36,7 +32,10 @@ class Step(NamedTuple):
               one observation tell a whole transition, also one that ended an episode;
             - `last_reward` float32 [N, 1]: reward of the step before; 0 at a trial's first step;
             - `trial_step` int64 [N, 1]: steps taken in the trial; 0 at its first observation;
-            - `trial_time` float32 [N, 1]: the same as a share of the trial.
+            - `trial_time` float32 [N, 1]: the same as a share of the trial;
+            - `visited_ahead` float32 [N, 5]: per action, 1 if the cell it leads to has been entered
+              in this trial, with the key or without it as now. A perfect memory of the way so far:
+              something for auxiliary losses to predict, never an input of a policy.
         rewards: float32 [N], 0 or 1.
         episode_ends: bool [N], at the door, by the time limit, or with the trial.
         trial_ends: bool [N].
@@ -119,7 +118,9 @@ class Trials:
             "last_reward": reals[0][:, None],
             "trial_step": self.trial_steps[:, None],
             "trial_time": reals[1][:, None],
+            "visited_ahead": np.zeros((count, len(ACTIONS)), dtype=np.float32),
         }
+        self._visits = Visits(setting.size, count)
         flags = np.zeros((3, count), dtype=np.bool_)
         self._step = Step(
             observations=observations,
@@ -135,7 +136,8 @@ class Trials:
         # What a step changes outside of `begin`.
         self._changing = (
             *(self.x, self.y, self.holds, self.episode_steps, self.trial_steps),
-            *(self._episode_numbers, *observations.values(), *self._step[1:]),
+            *(self._episode_numbers, self._visits.visited, *observations.values()),
+            *self._step[1:],
         )
         self._coordinates = _shares(setting.size - 1)
         self._episode_times = _shares(setting.episode_steps)
@@ -211,6 +213,7 @@ class Trials:
         self._episode_numbers[which] = -1
         self._step.observations["last_reward"][which] = 0.0
         self._step.observations["grid_before"][which] = 0.0
+        self._visits.forget(which)
         self._begin_episodes(which)
 
     def _begin_episodes(self, which: IntArray) -> None:
@@ -221,7 +224,7 @@ class Trials:
 
     def _move(self, actions: IntArray) -> None:
         last = self.setting.size - 1
-        for position, moves in ((self.x, _MOVES_X), (self.y, _MOVES_Y)):
+        for position, moves in ((self.x, MOVES_X), (self.y, MOVES_Y)):
             # The actions have been checked: "clip" only spares `take` a copy.
             position += np.take(moves, actions, out=self._moves, mode="clip")
             np.maximum(position, 0, out=position)
@@ -247,6 +250,8 @@ class Trials:
         grid[:, 2] = self.holds
         grid[:, 3] = self._episode_times[self.episode_steps]
         observations["trial_time"][:, 0] = self._trial_times[self.trial_steps]
+        self._visits.enter(self.x, self.y, self.holds)
+        self._visits.ahead(out=observations["visited_ahead"])
 
     def _in_turns(self, which: IntArray) -> IntArray:
         return self.trial_numbers[which] + self.count if self._begun else which

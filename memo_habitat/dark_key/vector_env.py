@@ -10,10 +10,11 @@ import numpy as np
 from gym import spaces
 from numpy.typing import NDArray
 
+from memo_habitat.dark_key.actions import ACTIONS
 from memo_habitat.dark_key.episodes import ARRANGEMENT, EpisodeLog, house_name
 from memo_habitat.dark_key.layouts import DrawnLayouts, IntArray
 from memo_habitat.dark_key.oracle import oracle_actions
-from memo_habitat.dark_key.rules import ACTIONS, BoolArray, Step, Trials
+from memo_habitat.dark_key.rules import BoolArray, Step, Trials
 from memo_habitat.dark_key.setting import Setting
 from memo_habitat.errors import UserError
 
@@ -206,6 +207,7 @@ def observation_space(oracle: bool = False) -> spaces.Dict:
         "last_reward": spaces.Box(0.0, 1.0, (1,), np.float32),
         "trial_step": spaces.Box(0, np.iinfo(np.int64).max, (1,), np.int64),
         "trial_time": spaces.Box(0.0, 1.0, (1,), np.float32),
+        "visited_ahead": spaces.Box(0.0, 1.0, (len(ACTIONS),), np.float32),
     }
     if oracle:
         found[ORACLE_ACTION] = spaces.Box(0, len(ACTIONS) - 1, (1,), np.int64)

@@ -38,7 +38,9 @@ class MemoNetwork(nn.Module):
         self.visual_encoder = build_encoder(encoder, observation_space)
         self._images_per_piece = encoder.images_per_piece if memory.activation_checkpointing else 0
         self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
-        state_width = sum(_width(observation_space, uuid) for uuid in self.state_sensors)
+        state_width = sum(
+            _width(observation_space, "state_sensors", uuid) for uuid in self.state_sensors
+        )
         self.action_embedding = nn.Embedding(num_actions, _ACTION_EMBEDDING)
         self._harmonics = encoder.state_harmonics
         self._action_across_episodes = encoder.action_across_episodes
@@ -51,7 +53,10 @@ class MemoNetwork(nn.Module):
         )
         self.actor = nn.Linear(memory.width, num_actions)
         self.critic = nn.Linear(memory.width, 1)
-        self.auxiliary = nn.Linear(memory.width, 1) if encoder.auxiliary_sensor else None
+        self.auxiliary = None
+        if encoder.auxiliary_sensor:
+            predicted = _width(observation_space, "auxiliary_sensor", encoder.auxiliary_sensor)
+            self.auxiliary = nn.Linear(memory.width, predicted)
         # A nearly uniform first policy and a zero first value (as PPO implementations agree on).
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
         nn.init.zeros_(self.actor.bias)
@@ -109,8 +114,8 @@ class MemoNetwork(nn.Module):
         return self.actor(projected), self.critic(projected).squeeze(-1)
 
     def predict(self, projected: Tensor) -> Tensor | None:
-        """The same to logits [*] of the auxiliary sensor, if there is one."""
-        return None if self.auxiliary is None else self.auxiliary(projected).squeeze(-1)
+        """The same to logits [*, W] of the auxiliary sensor's W values, if there is one."""
+        return None if self.auxiliary is None else self.auxiliary(projected)
 
 
 def harmonics(values: Tensor, count: int) -> Tensor:
@@ -125,10 +130,10 @@ def harmonics(values: Tensor, count: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
-def _width(observation_space: spaces.Dict, uuid: str) -> int:
+def _width(observation_space: spaces.Dict, key: str, uuid: str) -> int:
     if uuid not in observation_space.spaces:
         raise UserError(
-            f"habitat_baselines.rl.encoder.state_sensors names {uuid!r}, which is not observed; "
+            f"habitat_baselines.rl.encoder.{key} names {uuid!r}, which is not observed; "
             f"there are: {', '.join(sorted(observation_space.spaces))}"
         )
     return math.prod(observation_space.spaces[uuid].shape)

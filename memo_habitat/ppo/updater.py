@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 
 from memo_habitat.policy.memo_policy import ActionEvaluation, MemoPolicy
 from memo_habitat.ppo.losses import policy_loss, value_loss
+from memo_habitat.ppo.optimiser import build_optimiser
 from memo_habitat.rollout.batch import TrialBatch
 from memo_habitat.rollout.storage import TrialStorage
 
@@ -29,7 +30,9 @@ class MemoPPO(Updater):
     def __init__(self, policy: MemoPolicy, config: Any) -> None:
         self.policy = policy
         self.config = config
-        self.optimizer = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=config.eps)
+        # Runs from before there was a choice have no such key.
+        name = getattr(config, "optimizer", "adam")
+        self.optimizer = build_optimiser(policy, name, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
         self._distributed = False
 
@@ -129,7 +132,7 @@ class MemoPPO(Updater):
         if out.auxiliary_logits is None:
             return torch.zeros((), device=out.values.device)
         uuid = self.policy.network.auxiliary_sensor
-        truth = batch.in_loss(batch.observations[uuid]).squeeze(-1).float()
+        truth = batch.in_loss(batch.observations[uuid]).float()
         return nn.functional.binary_cross_entropy_with_logits(out.auxiliary_logits, truth)
 
     def _optimiser_step(self) -> float:

@@ -36,7 +36,10 @@ def small_policy(
     images_per_piece: int = 1024,
     **memory: object,
 ) -> MemoPolicy:
-    """A policy of a few thousand weights; `memory` overrides its sizes."""
+    """A policy of a few thousand weights; `memory` overrides its sizes.
+
+    An auxiliary sensor has three values, one per category.
+    """
     sizes: dict[str, object] = {
         "width": 16,
         "layers": 2,
@@ -46,8 +49,13 @@ def small_policy(
         "summary_length": 2,
         **memory,
     }
+    observed = observation_space()
+    if auxiliary_sensor:
+        observed = spaces.Dict(
+            {**observed.spaces, auxiliary_sensor: observed["one_hot_target_sensor"]}
+        )
     return MemoPolicy(
-        observation_space(),
+        observed,
         spaces.Discrete(NUM_ACTIONS),
         EncoderConfig(
             kind=encoder,

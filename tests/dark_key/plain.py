@@ -22,9 +22,11 @@ class PlainTrial:
     last_reward: float = 0.0
     episodes_over: int = 0
     total: float = 0.0
+    entered: set = field(default_factory=set)
 
     def __post_init__(self):
         self.agent = self.start
+        self.entered.add((self.agent, self.holds_key))
 
     def walk(self, action):
         """Actions: up, down, left, right, stay. Walls clip."""
@@ -60,10 +62,20 @@ class PlainTrial:
         if episode_over:
             self.agent, self.holds_key, self.episode_step = self.start, False, 0
             self.episodes_over += 1
+        self.entered.add((self.agent, self.holds_key))
         self.last_reward = reward
         self.total += reward
         # "A trial lasts 500 steps, whatever the number of episodes."
         return reward, opened, episode_over, self.trial_step == self.trial_length
+
+    def visited_ahead(self):
+        """Per action: whether the cell it leads to was entered before, with the key as now."""
+        here, ahead = self.agent, []
+        for action in ("up", "down", "left", "right", "stay"):
+            self.walk(action)
+            ahead.append(float((self.agent, self.holds_key) in self.entered))
+            self.agent = here
+        return ahead
 
     def observation(self):
         """x/8, y/8, holds key, episode step/50, last reward, trial step/500."""

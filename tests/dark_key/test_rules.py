@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memo_habitat.dark_key.actions import ACTIONS, DOWN, LEFT, RIGHT, STAY, UP
 from memo_habitat.dark_key.layouts import BLOCK, DrawnLayouts, GivenLayouts
-from memo_habitat.dark_key.rules import ACTIONS, DOWN, LEFT, RIGHT, STAY, UP, Trials
+from memo_habitat.dark_key.rules import Trials
 from memo_habitat.dark_key.setting import SETTINGS, Setting
 from memo_habitat.errors import UserError
 
@@ -69,6 +70,7 @@ def test_every_step_agrees_with_the_plain_implementation(game):
                 trial = plain[i] = plain_trial(setting, layouts[numbers[i] % len(layouts)])
             assert observed(step.observations, i) == pytest.approx(trial.observation())
             assert step.observations["trial_step"][i, 0] == trial.trial_step
+            assert step.observations["visited_ahead"][i].tolist() == trial.visited_ahead()
         assert trials.trial_numbers.tolist() == numbers
 
 

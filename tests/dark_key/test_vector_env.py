@@ -12,11 +12,11 @@ from habitat_baselines.utils.common import batch_obs
 from habitat_baselines.utils.info_dict import extract_scalars_from_infos
 from omegaconf import OmegaConf
 
+from memo_habitat.dark_key.actions import STAY
 from memo_habitat.dark_key.episodes import ARRANGEMENT, house_name
 from memo_habitat.dark_key.factory import DarkKeyVectorEnvFactory
 from memo_habitat.dark_key.layouts import DrawnLayouts
 from memo_habitat.dark_key.oracle import oracle_returns, steps_to_door
-from memo_habitat.dark_key.rules import STAY
 from memo_habitat.dark_key.setting import SETTINGS, Setting
 from memo_habitat.dark_key.vector_env import ORACLE_ACTION, DarkKeyVectorEnv
 from memo_habitat.errors import UserError

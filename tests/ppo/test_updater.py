@@ -87,12 +87,13 @@ def test_actions_with_positive_advantage_become_more_probable():
 
 
 def test_the_auxiliary_sensor_is_learned_from_the_loss_alone():
-    # The first place of the goal stands for a binary sensor that the policy does not get.
+    # The goal, as a sensor of several binary values that the policy does not get.
     policy, storage = collected(auxiliary_sensor="found")
-    storage.observations["found"] = storage.observations["one_hot_target_sensor"][..., :1].clone()
+    storage.observations["found"] = storage.observations["one_hot_target_sensor"].clone()
     updater = MemoPPO(policy, MemoPPOConfig(ppo_epoch=1, num_mini_batch=1, lr=1e-2))
     losses = [updater.update(storage)["auxiliary_loss"] for _ in range(30)]
     assert losses[-1] < 0.5 * losses[0]
+    assert policy.network.auxiliary.out_features == storage.observations["found"].shape[-1] > 1
     assert "found" not in policy.network.state_sensors
 
 

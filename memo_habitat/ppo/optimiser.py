@@ -1,0 +1,90 @@
+"""The optimiser of an update: Adam, or Muon for the memory's matrices with Adam for the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from memo_habitat.errors import UserError
+from memo_habitat.policy.memo_policy import MemoPolicy
+
+OPTIMISERS = ("adam", "muon")
+_MOMENTUM = 0.95
+
+
+def build_optimiser(
+    policy: MemoPolicy, name: str, lr: float, eps: float
+) -> torch.optim.Optimizer | MuonAndAdam:
+    """The optimiser that `rl.ppo.optimizer` names, over all parameters of the policy.
+
+    Raises:
+        UserError: a name that there is not, or Muon with a PyTorch that has none.
+    """
+    if name not in OPTIMISERS:
+        raise UserError(
+            f"habitat_baselines.rl.ppo.optimizer={name!r}; choose of {', '.join(OPTIMISERS)}"
+        )
+    if name == "adam":
+        return torch.optim.Adam(policy.parameters(), lr=lr, eps=eps)
+    if not hasattr(torch.optim, "Muon"):
+        raise UserError(
+            f"habitat_baselines.rl.ppo.optimizer=muon needs PyTorch 2.9 or newer, and this is "
+            f"{torch.__version__}: pip install -U torch, or choose adam"
+        )
+    return MuonAndAdam(policy, lr, eps)
+
+
+class MuonAndAdam:
+    """Muon (kellerjordan.github.io/posts/muon) for the matrices between hidden states.
+
+    Its steps are scaled to the size of Adam's, so that one learning rate serves both. Vectors,
+    embeddings, the projection to tokens and the heads are Adam's: what Muon makes of a matrix, a
+    step of equal length in all directions, suits those whose two sides are hidden.
+
+    Attributes:
+        param_groups: of both optimisers.
+    """
+
+    def __init__(self, policy: MemoPolicy, lr: float, eps: float) -> None:
+        hidden = hidden_matrices(policy)
+        own = {id(parameter) for parameter in hidden}
+        others = [p for p in policy.parameters() if id(p) not in own]
+        self._adam = torch.optim.Adam(others, lr=lr, eps=eps)
+        self._muon = torch.optim.Muon(
+            hidden, lr=lr, momentum=_MOMENTUM, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
+        self.param_groups = [*self._adam.param_groups, *self._muon.param_groups]
+
+    def step(self) -> None:
+        """Step with the gradients at hand."""
+        self._adam.step()
+        self._muon.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self._adam.zero_grad()
+        self._muon.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What both have accumulated."""
+        return {"adam": self._adam.state_dict(), "muon": self._muon.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what both had accumulated."""
+        self._adam.load_state_dict(state["adam"])
+        self._muon.load_state_dict(state["muon"])
+        # Loading replaces the groups.
+        self.param_groups = [*self._adam.param_groups, *self._muon.param_groups]
+
+
+def hidden_matrices(policy: MemoPolicy) -> list[nn.Parameter]:
+    """Weights [out, in] within the policy's memory; the summary queries are embeddings."""
+    return [
+        parameter
+        for name, parameter in policy.network.named_parameters()
+        if name.startswith("memory.")
+        and parameter.ndim == 2
+        and name.rpartition(".")[2].startswith("weight")
+    ]
