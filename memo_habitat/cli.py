@@ -25,7 +25,7 @@ from memo_habitat import (
     cli_train,
 )
 from memo_habitat.discovery import quiet
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, WorkerError
 
 COMMANDS = (
     cli_quickstart,
@@ -38,6 +38,7 @@ COMMANDS = (
     cli_bench,
     cli_doctor,
 )
+WORKER_ERROR = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -97,7 +98,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for bad input, 130 if interrupted."""
+    """Run one command and return its exit status: 0, 2 for bad input, 130 if interrupted, or 1."""
     arguments = parse(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     quiet.silence_gym_notice()
@@ -109,6 +110,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"memo-habitat {arguments.command}: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
+    except WorkerError as error:
+        if arguments.debug:
+            raise
+        print(f"memo-habitat {arguments.command}: {_one_line(error)}", file=sys.stderr)
+        return WORKER_ERROR
     except KeyboardInterrupt:
         if arguments.debug:
             raise

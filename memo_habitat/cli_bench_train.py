@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from memo_habitat.cli_common import Subparsers, add_command, add_overrides
+from memo_habitat.cli_common import Subparsers, add_command, add_overrides, add_workers
 
 EXAMPLES = """
 memo-habitat bench train
 memo-habitat bench train --config-name=dark_key_to_door/fct --json
 memo-habitat bench train --config-name=extobjnav/memo_studio --trials 2
+memo-habitat bench train --workers 2 habitat_baselines.num_environments=32
 """
 CONFIG = "dark_key_to_door/memo"
 
@@ -29,6 +30,7 @@ def add(subjects: Subparsers) -> None:
         "--trials", type=int, default=5, metavar="N", help="measured, after one to warm up (5)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_workers(parser)
     add_overrides(parser)
 
 
@@ -39,14 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
     import_habitat()
     from memo_habitat.trainer.bench import bench_train
 
-    row = bench_train(arguments.config_name, arguments.overrides, arguments.trials)
+    row = bench_train(
+        arguments.config_name, arguments.overrides, arguments.trials, arguments.workers
+    )
     if arguments.json:
         print(json.dumps(row))
         return 0
     seconds = row["trial_seconds"]
+    each = f"{row['workers']} workers, each with " if row["workers"] > 1 else ""
     print(
         f"{row['config']}: {row['env_steps_per_second']:,} environment steps a second "
-        f"({row['environments']} environments, {row['threads']} threads on {row['device']}; "
+        f"({each}{row['environments']} environments, {row['threads']} threads on {row['device']}; "
         f"trials of {row['trial_steps']} steps took {min(seconds):.2f} to {max(seconds):.2f} s)"
     )
     for station, share in row["shares"].items():

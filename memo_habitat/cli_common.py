@@ -42,3 +42,15 @@ def add_evaluation_size(parser: argparse.ArgumentParser) -> None:
     """Declare how much is evaluated."""
     parser.add_argument("--trials", type=int, metavar="N", help="trials in every house")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of each trial")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Declare how many processes train."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that train together on this machine (DD-PPO), each with "
+        "habitat_baselines.num_environments environments (default: 1)",
+    )

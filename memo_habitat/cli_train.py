@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from memo_habitat.cli_common import Subparsers, add_command, add_overrides
-from memo_habitat.errors import UserError
+from memo_habitat.cli_common import Subparsers, add_command, add_overrides, add_workers
+from memo_habitat.errors import UserError, WorkerError
 
 EXAMPLES = """
 memo-habitat train --config-name=extobjnav/memo_studio
 memo-habitat train --config-name=extobjnav/memo_studio habitat.seed=1 --root /data/runs
 memo-habitat train --resume runs/extobjnav-memo_studio-20260101-120000
+memo-habitat train --config-name=dark_key_to_door/memo --workers 4
 memo-habitat train --list
 """
 
@@ -27,6 +28,7 @@ def add(commands: Subparsers) -> None:
     where.add_argument("--root", default="runs", help="folder of run folders (default: runs)")
     where.add_argument("--out", metavar="DIR", help="this very run folder; new or empty")
     parser.add_argument("--cfg", action="store_true", help="print the config and do nothing else")
+    add_workers(parser)
     add_overrides(parser)
 
 
@@ -34,10 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; the run folder is printed first and how to go on last."""
     from memo_habitat import launch
     from memo_habitat.config.compose import compose_config, known_configs
+    from memo_habitat.trainer.parallel import check_workers
 
     if arguments.list:
         print("\n".join(known_configs()))
         return 0
+    check_workers(arguments.workers)
     if arguments.resume is not None:
         if arguments.out is not None:
             raise UserError(f"--out {arguments.out} goes with a new run, not with --resume")
@@ -52,8 +56,17 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.config_name, arguments.overrides, arguments.root, arguments.out
         )
     print(f"run folder: {folder.path}", flush=True)
-    if not launch.train(folder, config):
-        print(f"stopped; go on with: memo-habitat train --resume {folder.path}", file=sys.stderr)
+    going_on = f"go on with: memo-habitat train --resume {folder.path}"
+    if arguments.workers > 1:
+        going_on += f" --workers {arguments.workers}"
+    try:
+        finished = launch.train(folder, config, arguments.workers)
+    except WorkerError as error:
+        if not folder.resume_state.exists():
+            raise
+        raise WorkerError(f"{error}; {going_on}") from error
+    if not finished:
+        print(f"stopped; {going_on}", file=sys.stderr)
         return 130
     print(f"trained; next: memo-habitat eval {folder.path}")
     return 0

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this; and the commonest cause of it."""
+"""The exceptions that are told in one line, and the commonest cause of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ class UserError(Exception):
     """Bad input: one line that names the offending value and what would be valid.
 
     The command line prints it without a traceback and exits with status 2.
+    """
+
+
+class WorkerError(Exception):
+    """A process at work for the command ended before its time; one line that says which and how.
+
+    The command line prints it without a traceback and exits with status 1.
     """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.trainer.parallel import run_workers
 from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.trainer.run_folder import (
     RunFolder,
@@ -77,18 +78,38 @@ def start_training(
     return run, config
 
 
-def train(run: RunFolder, config: DictConfig) -> bool:
+def train(run: RunFolder, config: DictConfig, workers: int = 1) -> bool:
     """Train in `run`, or go on there; returns whether the training has reached its end.
 
     A run folder in which nothing was learned yet is removed again if the user's input was at fault.
+
+    Args:
+        run: the folder.
+        config: its config.
+        workers: DD-PPO processes, each with the config's number of environments; 1: this process.
+
+    Raises:
+        UserError: what the trainer refuses.
+        WorkerError: one of several workers died.
     """
     try:
-        _execute(config, "train")
+        if workers == 1:
+            work_at_training(config)
+        else:
+            run_workers(work_at_training, config, workers, run.workers_dir)
     except UserError:
         if not run.progress_file.exists() and not any(run.checkpoint_dir.glob("*")):
             discard_run(run)
         raise
     return is_finished(run, config)
+
+
+def work_at_training(config: DictConfig) -> None:
+    """Train in this process: alone, or as the worker that the environment variables say."""
+    from memo_habitat.config.compose import import_habitat
+
+    import_habitat()
+    _execute(config, "train")
 
 
 def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, DictConfig]:

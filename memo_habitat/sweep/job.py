@@ -113,13 +113,3 @@ class Job:
             lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
         said = [line for line in lines if line and not line.startswith(COMMANDS_BEGIN)]
         return said[-1] if said else ""
-
-
-def describe_status(status: int) -> str:
-    """What an exit status says: "exit status 2", "killed by SIGKILL"."""
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"

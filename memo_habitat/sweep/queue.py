@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memo_habitat.errors import UserError
-from memo_habitat.sweep.interrupt import StopCount, count_stops
-from memo_habitat.sweep.job import Job, describe_status
+from memo_habitat.processes import StopCount, count_stops, describe_status
+from memo_habitat.sweep.job import Job
 from memo_habitat.sweep.lock import HeldError
 from memo_habitat.sweep.plan import Sweep
 from memo_habitat.sweep.status import Estimate, Terminal, last_return

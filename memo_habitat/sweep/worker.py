@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
+
+from memo_habitat.processes import interrupt_with_parent
 
 COMMANDS_BEGIN = "== "
 INTERRUPTED = 130
@@ -21,11 +21,9 @@ INTERRUPTED = 130
 
 def main(cores: list[int], commands: list[list[str]]) -> int:
     """Run the commands until one fails; returns its exit status."""
-    # Whoever starts a sweep in the background may have Ctrl-C ignored, which would be inherited.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt_with_parent()
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    threading.Thread(target=_interrupt_with_parent, daemon=True).start()
     try:
         from memo_habitat import cli
 
@@ -39,14 +37,6 @@ def main(cores: list[int], commands: list[list[str]]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
-
-
-def _interrupt_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    own = threading.main_thread().ident
-    if own is not None:
-        signal.pthread_kill(own, signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ import torch
 from habitat.config import read_write
 from habitat.config.default import patch_config
 from habitat_baselines.utils.timing import g_timer
+from omegaconf import DictConfig
 
-from memo_habitat.config.compose import compose_config
+from memo_habitat.config.compose import compose_config, import_habitat
 from memo_habitat.errors import check_at_least_one
 from memo_habitat.trainer.memo_trainer import MemoTrainer
+from memo_habitat.trainer.parallel import check_workers, run_workers
 
 # Name in the table -> the timers in it, of the trainer's own and of Habitat's collection.
 STATIONS = {
@@ -57,51 +59,96 @@ class _TimedTrainer(MemoTrainer):
         super().train()
 
 
-def bench_train(name: str, overrides: Sequence[str] = (), trials: int = 5) -> dict[str, Any]:
+def bench_train(
+    name: str, overrides: Sequence[str] = (), trials: int = 5, workers: int = 1
+) -> dict[str, Any]:
     """Train `trials` trials of the config `name` after one to warm up, and say how long they took.
 
+    Args:
+        name: of the config.
+        overrides: "key=value".
+        trials: measured.
+        workers: processes that train together, as in `launch.train`.
+
     Returns:
-        config, env_steps_per_second (of the median trial), trial_seconds (each of them), shares
-        (of the time: `STATIONS` and `other`), environments, trial_steps, updates_per_trial,
-        ppo_epoch, num_mini_batch, memory, precision, device, threads, processor, torch.
+        config, env_steps_per_second (of the median trial, summed over the workers), trial_seconds
+        (each of the first worker's), shares (of the time: `STATIONS` and `other`; means over the
+        workers), workers, environments (of each worker), environments_total, trial_steps,
+        updates_per_trial, ppo_epoch, num_mini_batch, memory, precision, device, threads (of each
+        worker), processor, torch.
     """
     check_at_least_one("--trials", trials)
+    check_workers(workers)
     config = patch_config(compose_config(name, overrides))
     baselines, steps = config.habitat_baselines, config.habitat.task.trial_steps
     with TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        run_dir.mkdir()  # Habitat leaves it to the first worker, and the others would not wait
         with read_write(config):
-            config.run_dir = str(Path(folder) / "run")
+            config.run_dir = str(run_dir)
             baselines.num_updates = -1
-            baselines.total_num_steps = (1 + trials) * steps * baselines.num_environments
-        g_timer.clear()
-        trainer = _TimedTrainer(config)
-        trainer.train()
-    seconds = [after.clock - before.clock for before, after in pairwise(trainer.marks)]
-    first, last = trainer.marks[0], trainer.marks[-1]
-    spent = {
-        station: sum(last.timers.get(key, 0.0) - first.timers.get(key, 0.0) for key in keys)
-        for station, keys in STATIONS.items()
-    }
-    whole = last.clock - first.clock
-    spent["other"] = whole - sum(spent.values())
-    ppo = baselines.rl.ppo
+            baselines.total_num_steps = (1 + trials) * steps * baselines.num_environments * workers
+        rows = (
+            [measure_training(config)]
+            if workers == 1
+            else run_workers(measure_training, config, workers)
+        )
+    if any(len(row["trial_seconds"]) < trials for row in rows):
+        raise KeyboardInterrupt  # asked to stop
+    ppo, first = baselines.rl.ppo, rows[0]
+    each = steps * baselines.num_environments
     return {
         "config": name,
         "overrides": list(overrides),
         "env_steps_per_second": round(
-            steps * baselines.num_environments / statistics.median(seconds)
+            sum(each / statistics.median(row["trial_seconds"]) for row in rows)
         ),
-        "trial_seconds": [round(value, 3) for value in seconds],
-        "shares": {station: round(value / whole, 4) for station, value in spent.items()},
+        "trial_seconds": [round(value, 3) for value in first["trial_seconds"]],
+        "shares": {
+            station: round(statistics.fmean(row["shares"][station] for row in rows), 4)
+            for station in first["shares"]
+        },
+        "workers": workers,
         "environments": baselines.num_environments,
+        "environments_total": baselines.num_environments * workers,
         "trial_steps": steps,
         "updates_per_trial": ppo.updates_per_trial,
         "ppo_epoch": ppo.ppo_epoch,
         "num_mini_batch": ppo.num_mini_batch,
         "memory": baselines.rl.memory.kind,
         "precision": baselines.rl.precision,
-        "device": str(trainer.device),
-        "threads": torch.get_num_threads(),
+        "device": first["device"],
+        "threads": first["threads"],
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
     }
+
+
+def measure_training(config: DictConfig) -> dict[str, Any]:
+    """Train in this process and time it.
+
+    Returns:
+        trial_seconds (of all trials but the first), shares, threads, device.
+    """
+    import_habitat()
+    g_timer.clear()
+    trainer = _TimedTrainer(patch_config(config))
+    trainer.train()
+    marks = trainer.marks
+    return {
+        "trial_seconds": [after.clock - before.clock for before, after in pairwise(marks)],
+        "shares": _shares(marks[0], marks[-1]) if len(marks) > 1 else {},
+        "threads": torch.get_num_threads(),
+        "device": str(trainer.device),
+    }
+
+
+def _shares(first: _Mark, last: _Mark) -> dict[str, float]:
+    """The part of the time between two marks that each station took."""
+    whole = last.clock - first.clock
+    spent = {
+        station: sum(last.timers.get(key, 0.0) - first.timers.get(key, 0.0) for key in keys)
+        for station, keys in STATIONS.items()
+    }
+    spent["other"] = whole - sum(spent.values())
+    return {station: value / whole for station, value in spent.items()}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from habitat_baselines.rl.ddppo.ddp_utils import EXIT
+import torch
+from habitat_baselines.rl.ddppo.ddp_utils import EXIT, REQUEUE
+from torch import Tensor
 
 _UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
 
@@ -23,6 +25,22 @@ class StopRequest:
     def is_set(self) -> bool:
         """Whether to stop, by the user or by a signal that Habitat handles."""
         return self.by_user or bool(EXIT.is_set())
+
+    def agree(self, all_reduce: Callable[[Tensor], Tensor]) -> bool:
+        """Whether to stop, the same on every worker: one that went on alone would wait forever.
+
+        So would one that alone asked SLURM to queue the job anew: that is agreed on as well.
+
+        Args:
+            all_reduce: the sum of a tensor over all workers.
+        """
+        asked = torch.tensor([float(self.is_set), float(REQUEUE.is_set())])
+        stops, requeues = (bool(total) for total in all_reduce(asked))
+        if stops:
+            self.by_user = True
+        if requeues:
+            REQUEUE.set()
+        return stops
 
 
 @contextmanager

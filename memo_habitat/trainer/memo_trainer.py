@@ -127,7 +127,7 @@ class MemoTrainer(PPOTrainer):
             if stop.is_set and not self._is_distributed:
                 return None
             collected += self._collect_step()
-        if self._any_worker_stops(stop):
+        if stop.agree(self._all_reduce):
             return None
         if self._in_process is not None:
             self._count_episodes(self._in_process, begun)
@@ -151,10 +151,6 @@ class MemoTrainer(PPOTrainer):
         for name, sums in statistics.items():
             self.running_episode_stats.setdefault(name, torch.zeros_like(sums))
             self.running_episode_stats[name] += sums
-
-    def _any_worker_stops(self, stop: StopRequest) -> bool:
-        """Whether to stop, the same on every worker: one that went on alone would wait forever."""
-        return bool(self._all_reduce(torch.tensor(float(stop.is_set))).item())
 
     @g_timer.avg_time("trainer.update_agent")
     def _update_agent(self) -> dict[str, float]:
@@ -296,6 +292,7 @@ class MemoTrainer(PPOTrainer):
         statistics = {
             "running": dict(self.running_episode_stats),
             "window": {k: list(v) for k, v in self.window_episode_stats.items()},
+            "workers": get_distrib_size()[2],
         }
         write_resume_state(
             Path(self.config.habitat_baselines.checkpoint_folder),
@@ -321,8 +318,9 @@ class MemoTrainer(PPOTrainer):
         logger.info(f"Resumed at {self.num_steps_done} steps")
 
     def _resume_statistics(self, saved: dict[str, Any]) -> None:
-        """Go on counting episodes, unless the number of environments was changed."""
-        if len(saved["running"]["count"]) != self.envs.num_envs:
+        """Go on counting episodes, unless the number of environments or workers was changed."""
+        same_envs = len(saved["running"]["count"]) == self.envs.num_envs
+        if not same_envs or saved.get("workers", 1) != 1:
             return
         self.running_episode_stats = saved["running"]
         for key, values in saved["window"].items():

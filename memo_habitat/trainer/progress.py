@@ -94,13 +94,15 @@ def share_done(baselines: Mapping[str, Any], steps: float, updates: float) -> fl
 
 
 def steps_bar(done: int, total: float) -> tqdm[Any]:
-    """Environment steps with rate and time left; silent where stderr is not a terminal."""
+    """Environment steps with rate and time left; silent beside rank 0 and without a terminal."""
+    from habitat_baselines.rl.ddppo.ddp_utils import rank0_only
+
     return tqdm(
         total=int(total),
         initial=done,
         unit="step",
         unit_scale=True,
         desc="train",
-        disable=not sys.stderr.isatty(),
+        disable=not (rank0_only() and sys.stderr.isatty()),
         dynamic_ncols=True,
     )

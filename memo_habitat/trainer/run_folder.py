@@ -4,6 +4,7 @@ runs/<config>-<time>/
     config.yaml      the config as composed
     run.json         versions, git revision, seed, command
     tb/  checkpoints/  train.log  progress.jsonl
+    workers/         <rank>.log of each, where several processes train
     eval/<name>/     one per evaluated agent
     report.html
 """
@@ -90,6 +91,11 @@ class RunFolder:
     def log_file(self) -> Path:
         """What the trainer logs."""
         return self.path / "train.log"
+
+    @property
+    def workers_dir(self) -> Path:
+        """What the processes of a training by several printed, one file each."""
+        return self.path / "workers"
 
     @property
     def progress_file(self) -> Path:

@@ -240,6 +240,15 @@ def test_the_layouts_of_a_seed_stay_what_they_are():
     assert found.tolist() == [[64, 76, 0], [25, 61, 58], [53, 54, 28]]
 
 
+@pytest.mark.parametrize("apart", [1, 32, 64])
+def test_neighbouring_seeds_share_no_trials_so_that_workers_play_different_ones(apart):
+    numbers = np.arange(3 * BLOCK)
+    one, other = (DrawnLayouts(seed, 81).of(numbers) for seed in (100, 100 + apart))
+    # By chance one trial in 81 cubed is the same; a shifted stream would share nearly all.
+    shared = {*map(tuple, one)} & {*map(tuple, other)}
+    assert len(shared) <= len(numbers) // 100
+
+
 def test_cells_are_drawn_uniformly_and_independently():
     drawn = DrawnLayouts(3, 9).of(np.arange(81_000))
     for a, b in itertools.combinations(range(3), 2):

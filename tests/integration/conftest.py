@@ -32,6 +32,22 @@ TINY = (
     "habitat_baselines.rl.memory.summary_length=4",
     "habitat_baselines.rl.encoder.features=16",
 )
+# Dark-Key-To-Door on 3×3 cells, four environments, trials of 20 steps and one update each.
+TINY_DARK_KEY = (
+    "habitat.task.size=3",
+    "habitat.task.trial_steps=20",
+    "habitat.environment.max_episode_steps=10",
+    "habitat_baselines.num_environments=4",
+    "habitat_baselines.num_checkpoints=2",
+    "habitat_baselines.rl.ppo.num_mini_batch=1",
+    "habitat_baselines.rl.ppo.ppo_epoch=1",
+    "habitat_baselines.rl.memory.width=16",
+    "habitat_baselines.rl.memory.layers=1",
+    "habitat_baselines.rl.memory.heads=2",
+    "habitat_baselines.rl.memory.hidden=16",
+    "habitat_baselines.rl.memory.segment_length=10",
+    "habitat_baselines.rl.memory.summary_length=2",
+)
 
 
 def command(name: str) -> str:

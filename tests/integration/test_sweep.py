@@ -9,26 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import run, start, stop, wait_for
+from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 COMMAND = ("python", "-m", "tests.sweep.command", "sweep")
 TINY = (
-    "habitat.task.size=3",
-    "habitat.task.trial_steps=20",
-    "habitat.environment.max_episode_steps=10",
-    "habitat_baselines.num_environments=4",
+    *TINY_DARK_KEY,
     "habitat_baselines.total_num_steps=8000",
-    "habitat_baselines.num_checkpoints=2",
-    "habitat_baselines.rl.ppo.num_mini_batch=1",
-    "habitat_baselines.rl.ppo.ppo_epoch=1",
-    "habitat_baselines.rl.memory.width=16",
-    "habitat_baselines.rl.memory.layers=1",
-    "habitat_baselines.rl.memory.heads=2",
-    "habitat_baselines.rl.memory.hidden=16",
-    "habitat_baselines.rl.memory.segment_length=10",
-    "habitat_baselines.rl.memory.summary_length=2",
     # Means nothing to full context, which refuses it.
     "habitat_baselines.rl.memory.top_k=3",
 )

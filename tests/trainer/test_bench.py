@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 
 import pytest
 
@@ -30,6 +31,7 @@ def test_the_stations_shares_add_up_and_every_trial_is_timed(tmp_path, monkeypat
     assert sum(row["shares"].values()) == pytest.approx(1.0, abs=1e-3)
     assert all(row["shares"][station] > 0 for station in STATIONS)
     assert (row["environments"], row["trial_steps"], row["updates_per_trial"]) == (3, 12, 2)
+    assert (row["workers"], row["environments_total"]) == (1, 3)
     assert not list(tmp_path.iterdir())
 
 
@@ -39,6 +41,18 @@ def test_the_command_prints_one_json_object(capsys):
     row = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (row["config"], row["memory"]) == ("dark_key_to_door/fct", "fct")
     assert row["overrides"] == list(SIZES)
+
+
+@pytest.mark.slow
+def test_workers_are_measured_together(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    row = bench_train("dark_key_to_door/memo", SIZES, trials=2, workers=2)
+    assert (row["workers"], row["environments"], row["environments_total"]) == (2, 3, 6)
+    assert (len(row["trial_seconds"]), row["threads"]) == (2, 1)
+    # Both step the same number of environments, and neither passes the other by a whole trial.
+    alone = 12 * 3 / statistics.median(row["trial_seconds"])
+    assert row["env_steps_per_second"] > alone
+    assert sum(row["shares"].values()) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_no_trial_is_refused():

@@ -24,6 +24,7 @@ from memo_habitat.trainer.checkpoints import (
     read_checkpoint,
     read_resume_state,
     replace_resume_config,
+    write_resume_state,
 )
 from memo_habitat.trainer.checks import (
     check_model_config,
@@ -263,6 +264,22 @@ def test_another_number_of_environments_may_go_on(train, composed):
     assert all(len(row["metrics"]) for row in rows(train.folder))
 
 
+def test_one_process_goes_on_from_several_workers_and_counts_its_own_episodes(train):
+    train(32, at={13: interrupt})
+    folder = train.folder / "checkpoints"
+    state = read_resume_state(folder)
+    # Habitat keeps sums over all workers beside those of the first.
+    saved = state["statistics"]
+    saved["workers"] = 100
+    saved["window"] = {k: [100 * v for v in values] for k, values in saved["window"].items()}
+    config = state.pop("config")
+    write_resume_state(folder, state, config)
+    before = len(rows(train.folder))
+    train(32)
+    assert {row["metrics"]["spl"] for row in rows(train.folder)[before:]} == {0.5}
+    assert all(row["episodes"] >= 1 for row in rows(train.folder)[before:])
+
+
 def test_environments_with_other_trials_are_refused(train):
     train(64, trial_steps=TRIAL + 1, dies=UserError)
 
@@ -272,7 +289,7 @@ def test_an_auxiliary_sensor_that_is_not_observed_is_named(composed, tmp_path):
     with read_write(config):
         config.run_dir = str(tmp_path)
         config.habitat_baselines.rl.encoder.auxiliary_sensor = "sonar"
-    with pytest.raises(UserError, match="auxiliary_sensor='sonar' is not observed"):
+    with pytest.raises(UserError, match="auxiliary_sensor names 'sonar', which is not observed"):
         ScriptedTrainer(config).train()
 
 

@@ -1,0 +1,68 @@
+"""Processes at work for another one: requests to stop, the parent's end, how one ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopCount:
+    """How often a process with others at work for it was asked to stop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+@contextmanager
+def count_stops() -> Iterator[StopCount]:
+    """Within: Ctrl-C, SIGTERM and the terminal's end are counted and do nothing else.
+
+    The first lets the processes at work save and leave, the second ends them.
+    """
+    stops = StopCount()
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        stops.count += 1
+
+    # nohup asks for the terminal's end to be ignored.
+    hangs_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    caught = (signal.SIGINT, signal.SIGTERM, *hangs_up)
+    before = {number: signal.signal(number, on_signal) for number in caught}
+    try:
+        yield stops
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt_with_parent() -> None:
+    """From now on Ctrl-C interrupts this process, and so does the end of its parent.
+
+    Standard input must be a pipe that the parent holds open and writes nothing to. When the parent
+    dies, by whatever signal, the pipe ends: a training then saves its state and leaves.
+    """
+    # Whoever starts the parent in the background may have Ctrl-C ignored, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_interrupt_at_the_pipes_end, daemon=True).start()
+
+
+def _interrupt_at_the_pipes_end() -> None:
+    while os.read(0, 1):
+        pass
+    own = threading.main_thread().ident
+    if own is not None:
+        signal.pthread_kill(own, signal.SIGINT)
+
+
+def describe_status(status: int) -> str:
+    """What an exit status says: "exit status 2", "killed by SIGKILL"."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

@@ -1,0 +1,285 @@
+"""Several DD-PPO workers on this machine: started, watched, stopped together.
+
+Each is a process of `parallel_worker` and finds the others as Habitat's DD-PPO does, by LOCAL_RANK,
+RANK, WORLD_SIZE, MAIN_ADDR and MAIN_PORT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from memo_habitat.errors import UserError, WorkerError, check_at_least_one
+from memo_habitat.processes import StopCount, count_stops, describe_status
+from memo_habitat.trainer.parallel_worker import CONFIG, INTERRUPTED, failure_note, result_file
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+PROGRAM = "memo_habitat.trainer.parallel_worker"
+# What the others have to end in when one is dead (s).
+GRACE = 5.0
+_POLL = 0.1
+# Names of the loopback interface on Linux and macOS.
+_LOOPBACKS = ("lo", "lo0")
+_OUTPUT_READ = 65536
+# SLURM's announcements, which Habitat's own handlers in the workers answer.
+_ANNOUNCEMENTS = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+def check_workers(workers: int) -> None:
+    """Refuse a number of workers that cannot be started here.
+
+    Raises:
+        UserError: fewer than one, more than visible GPUs, or already one of several processes.
+    """
+    check_at_least_one("--workers", workers)
+    if workers == 1:
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            f"--workers {workers} within WORLD_SIZE={os.environ['WORLD_SIZE']}: leave --workers "
+            "out, or start without torchrun"
+        )
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if 0 < gpus < workers:
+        raise UserError(
+            f"--workers {workers}: every worker takes one GPU and {gpus} can be seen; lower it, or "
+            "train on the CPU with CUDA_VISIBLE_DEVICES="
+        )
+
+
+def run_workers(
+    work: Callable[[DictConfig], Any], config: DictConfig, workers: int, logs: Path | None = None
+) -> list[Any]:
+    """Call `work(config)` in several processes that find each other; what each returned.
+
+    The first Ctrl-C or SIGTERM is passed on once to all workers, which stop together; the second
+    ends them. If one dies the others are ended.
+
+    Args:
+        work: function of a module; returns what JSON can hold.
+        config: given to every worker.
+        workers: number of them.
+        logs: folder for <rank>.log, what each worker but the first prints, and all tracebacks;
+            None keeps none.
+
+    Raises:
+        UserError: the first that a worker raised.
+        WorkerError: a worker died in another way; names it.
+        KeyboardInterrupt: stopped at once.
+    """
+    from omegaconf import OmegaConf
+
+    with TemporaryDirectory(prefix="memo-habitat-") as folder, _reserved_port() as port:
+        shared = Path(folder)
+        OmegaConf.save(config, shared / CONFIG)
+        printed = shared if logs is None else logs
+        printed.mkdir(parents=True, exist_ok=True)
+        target = f"{work.__module__}:{work.__qualname__}"
+        crew: list[_Worker] = []
+        with count_stops() as stops, _announcements_to(crew):
+            try:
+                for rank in range(workers):
+                    environment = worker_environment(rank, workers, port, os.environ)
+                    crew.append(_Worker(rank, target, shared, printed, environment))
+                statuses = _watch(crew, stops)
+            finally:
+                _end(crew)
+        if any(statuses):
+            interrupted = {INTERRUPTED, -signal.SIGINT} & set(statuses)
+            if stops.count and interrupted:
+                raise KeyboardInterrupt
+            raise _explain(crew, statuses, shared, kept=logs is not None)
+        return [json.loads(result_file(shared, worker.rank).read_text()) for worker in crew]
+
+
+def worker_environment(
+    rank: int, workers: int, port: int, base: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment variables of worker `rank`; what the user has set for threads stays.
+
+    Args:
+        rank: from 0 on.
+        workers: how many there are.
+        port: on which they find each other.
+        base: the variables of this process.
+    """
+    environment = {
+        **base,
+        "LOCAL_RANK": str(rank),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(workers),
+        "MAIN_ADDR": "127.0.0.1",
+        "MAIN_PORT": str(port),
+        "MAIN_PORT_RANGE": "1",  # in a SLURM job Habitat adds the job's number modulo this
+    }
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
+    names = [name for _, name in socket.if_nameindex()]
+    for name in [name for name in _LOOPBACKS if name in names][:1]:
+        # Habitat looks for the default route, which a machine without network has not.
+        environment.setdefault("GLOO_SOCKET_IFNAME", name)
+        environment.setdefault("NCCL_SOCKET_IFNAME", name)
+    return environment
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Worker:
+    """One process. It leads a process group, so that Ctrl-C at the terminal reaches us alone."""
+
+    def __init__(
+        self, rank: int, target: str, shared: Path, logs: Path, environment: dict[str, str]
+    ) -> None:
+        self.rank = rank
+        self.log = logs / f"{rank}.log"
+        arguments = [sys.executable, "-m", PROGRAM, target, str(shared), str(self.log)]
+        with self.log.open("ab") as log:
+            self._log_start = log.seek(0, os.SEEK_END)
+            own: dict[str, Any] = {} if rank == 0 else {"stdout": log, "stderr": log}
+            if sys.version_info >= (3, 11):
+                own["process_group"] = 0
+            else:
+                own["preexec_fn"] = os.setpgrp
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.PIPE,  # held open: the worker leaves when it ends
+                env=environment,
+                **own,
+            )
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, negative after a signal; None while it runs."""
+        return self._process.poll()
+
+    def send(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        self._process.send_signal(number)
+
+    def end(self, deadline: float) -> None:
+        """Wait until `deadline` (of time.monotonic), then kill it with its own processes."""
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def last_line(self) -> str:
+        """The last line in its log since it began."""
+        with self.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, size - _OUTPUT_READ))
+            lines = log.read().decode(errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _watch(crew: Sequence[_Worker], stops: StopCount) -> list[int]:
+    """Wait for the end of all, or of the first that fails; the statuses, 0 of those at work.
+
+    Raises:
+        KeyboardInterrupt: asked a second time to stop.
+    """
+    sent = 0
+    while True:
+        statuses = [worker.status for worker in crew]
+        if any(statuses) or None not in statuses:
+            return [status or 0 for status in statuses]
+        while sent < stops.count:
+            sent += 1
+            for worker in crew:
+                worker.send(signal.SIGINT)
+        if sent > 1:
+            raise KeyboardInterrupt
+        time.sleep(_POLL)
+
+
+def _end(crew: Sequence[_Worker]) -> None:
+    """End those that still run: asked first, then killed."""
+    for worker in crew:
+        worker.send(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    for worker in crew:
+        worker.end(deadline)
+
+
+def _explain(crew: Sequence[_Worker], statuses: list[int], shared: Path, kept: bool) -> Exception:
+    """What went wrong first; the others fail in turn when they miss the one that did."""
+    killed = [worker for worker in crew if statuses[worker.rank] < 0]
+    notes = [
+        (note["at"], worker, note)
+        for worker in crew
+        if (note := _read_note(shared, worker.rank)) is not None
+    ]
+    if not killed and notes:
+        _, worker, note = min(notes, key=lambda found: found[0])
+        if note["by_user"]:
+            return UserError(note["line"])
+        how = f"failed: {note['line']}"
+    else:
+        worker = killed[0] if killed else next(w for w in crew if statuses[w.rank])
+        how = f"ended: {describe_status(statuses[worker.rank])}"
+        said = worker.last_line()
+        how += f"; its last line is {said!r}" if said else ""
+    where = f"; its log is {worker.log}" if kept else ""
+    return WorkerError(f"worker {worker.rank} of {len(crew)} {how}{where}")
+
+
+def _read_note(shared: Path, rank: int) -> dict[str, Any] | None:
+    try:
+        note: dict[str, Any] = json.loads(failure_note(shared, rank).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):  # none, or it was killed while it wrote
+        return None
+    return note
+
+
+@contextlib.contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A free port that nobody else is given within.
+
+    The socket is bound and never listens, so that the workers' store, which reuses addresses, may
+    listen there while the system gives the port to no one else.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _announcements_to(crew: Sequence[_Worker]) -> Iterator[None]:
+    """Within a SLURM job: pass its announcements on, which would end this process."""
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+
+    def pass_on(signum: int, frame: Any) -> None:
+        for worker in crew:
+            worker.send(signum)
+
+    before = {number: signal.signal(number, pass_on) for number in _ANNOUNCEMENTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,82 @@
+"""`memo-habitat train --workers`: two processes train, are killed, stopped and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+TRIAL, ENVS, WORKERS = 20, 4, 2
+PER_TRIAL = TRIAL * ENVS * WORKERS
+TRAIN = ("memo-habitat", "train", "--workers", str(WORKERS))
+NEW = ("--config-name=dark_key_to_door/memo", *TINY_DARK_KEY)
+ENDLESS = "habitat_baselines.total_num_steps=100000000"
+
+
+def rows(progress: Path) -> list[dict]:
+    return [json.loads(line) for line in progress.read_text().splitlines()]
+
+
+def worker(parent: int, rank: int) -> int:
+    """The process of a worker, which carries the name of its log."""
+    command = ["pgrep", "-P", str(parent), "-f", f"workers/{rank}.log"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def until_it_learns(progress: Path, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    done = progress.read_text().count("\n") if progress.exists() else 0
+    process = start(*TRAIN, *arguments, cwd=cwd)
+    wait_for(lambda: progress.exists() and progress.read_text().count("\n") > done + 2, process)
+    return process
+
+
+def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path):
+    progress = tmp_path / "run/progress.jsonl"
+    training = until_it_learns(progress, *NEW, ENDLESS, "--out", "run", cwd=tmp_path)
+    try:
+        os.kill(worker(training.pid, 1), signal.SIGKILL)
+        _, err = training.communicate(timeout=120)
+    finally:
+        stop(training)
+    going_on = f"go on with: memo-habitat train --resume run --workers {WORKERS}\n"
+    assert training.returncode == 1
+    assert err == (
+        "memo-habitat train: worker 1 of 2 ended: killed by SIGKILL; "
+        f"its log is run/workers/1.log; {going_on}"
+    )
+
+    training = until_it_learns(progress, "--resume", "run", cwd=tmp_path)
+    try:
+        training.send_signal(signal.SIGINT)
+        _, err = training.communicate(timeout=120)
+    finally:
+        stop(training)
+    assert (training.returncode, err) == (130, f"stopped; {going_on}")
+
+    total = rows(progress)[-1]["steps"] + PER_TRIAL
+    last = f"habitat_baselines.total_num_steps={total}"
+    done = run(*TRAIN, "--resume", "run", last, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    # No gap and nothing twice: the steps of both workers, the trials of both.
+    found = rows(progress)
+    assert [row["steps"] for row in found] == list(range(PER_TRIAL, total + 1, PER_TRIAL))
+    assert [row["updates"] for row in found] == list(range(1, len(found) + 1))
+    assert {row["trials"]["count"] for row in found} == {ENVS * WORKERS}
+    assert all(row["episodes"] >= ENVS * WORKERS for row in found)
+
+
+def test_what_the_trainer_refuses_is_one_line_and_leaves_no_run(tmp_path):
+    wrong = "habitat_baselines.rl.encoder.auxiliary_sensor=sonar"
+    done = run(*TRAIN, *NEW, wrong, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "auxiliary_sensor names 'sonar', which is not observed" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
