@@ -20,8 +20,10 @@ def test_every_variant_has_every_setting(name, setting):
     )
     assert found == SETTINGS[setting]
     assert config.habitat_baselines.evaluator.steps_per_trial == found.trial_steps
-    assert config.habitat_baselines.rl.memory.kind == name.rpartition("/")[2]
+    memory, variant = config.habitat_baselines.rl.memory, name.rpartition("/")[2]
+    assert memory.kind == variant.removesuffix("_fixed")
+    assert (memory.segment_jitter == 0) == variant.endswith("_fixed")
 
 
 def test_a_setting_is_no_experiment_of_its_own():
-    assert len(VARIANTS) == 6
+    assert len(VARIANTS) == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-COMMAND = ("python", "-m", "tests.sweep.command", "sweep")
+COMMAND = ("python", "-m", "memo_habitat.cli", "sweep")
 TINY = (
     *TINY_DARK_KEY,
     "habitat_baselines.total_num_steps=8000",
@@ -81,3 +82,18 @@ def test_stop_kill_a_run_kill_the_sweep_and_go_on(tmp_path, monkeypatch, checkou
     assert set(trials) == {"final", "oracle", "random"}
     assert len(trials["final"]) == 2
     assert trials["final"] == trials["oracle"] == trials["random"]
+
+    # The report is the real one, over the folder as the sweep laid it out.
+    page = (tmp_path / "dark/report.html").read_text()
+    assert "fct, seed 3" in page  # what is missing is said
+    with (tmp_path / "dark/results.csv").open() as file:
+        (result,) = csv.DictReader(file)
+    played = rows(own / "eval/final/returns.jsonl")
+    held_out = [sum(row["rewards"]) for row in played]
+    assert (result["variant"], result["seed"], result["steps"]) == ("memo", "3", "8000")
+    assert float(result["held_out_return"]) == pytest.approx(
+        sum(held_out) / len(held_out), abs=0.01
+    )
+    curve = (tmp_path / "dark/curves.csv").read_text().splitlines()
+    assert len(curve) > 10
+    assert (tmp_path / "dark/curve.png").stat().st_size > 1000

@@ -1,6 +1,6 @@
-"""`memo-habitat` in a process of its own with a report that says nothing.
+"""`memo-habitat` in a process of its own, with pretend_worker's workers and an empty report.
 
-python -m tests.sweep.command [--pretend] sweep ...; --pretend: with the workers of pretend_worker.
+python -m tests.sweep.command sweep ...
 """
 
 from __future__ import annotations
@@ -25,11 +25,8 @@ def stand_in() -> types.ModuleType:
 if __name__ == "__main__":
     sys.modules["memo_habitat.report.sweep"] = stand_in()
     from memo_habitat import cli
+    from memo_habitat.sweep import job, plan
 
-    if "--pretend" in sys.argv:
-        sys.argv.remove("--pretend")
-        from memo_habitat.sweep import job, plan
-
-        job.WORKER = "tests.sweep.pretend_worker"
-        plan.check_sweep = lambda sweep: None
+    job.WORKER = "tests.sweep.pretend_worker"
+    plan.check_sweep = lambda sweep: None
     sys.exit(cli.main())

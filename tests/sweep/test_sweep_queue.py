@@ -43,7 +43,7 @@ def _pretend(tmp_path, monkeypatch, checkout):
 def start(*arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """The command in a process that can be killed without its workers."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.sweep.command", "--pretend", *arguments],
+        [sys.executable, "-m", "tests.sweep.command", *arguments],
         stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
