@@ -32,7 +32,12 @@ def wait_for_all(config, name):
 
 def tell(config):
     sys.stdout.write("told to the log\n")
-    return {"config": config.value, **{name: os.environ[name] for name in TOLD}}
+    leads = os.getpgrp() == os.getpid()
+    return {
+        "config": config.value,
+        "leads_its_group": leads,
+        **{name: os.environ[name] for name in TOLD},
+    }
 
 
 def refuse(config):

@@ -70,6 +70,9 @@ def test_workers_get_the_config_their_ranks_and_one_place_to_meet(start):
     assert first["MAIN_PORT"] == second["MAIN_PORT"]
     assert first["MAIN_ADDR"] == second["MAIN_ADDR"] == "127.0.0.1"
     assert first["config"] == second["config"] == 7
+    # Ctrl-C at the terminal goes to a group: it must reach them by us alone.
+    assert first["leads_its_group"]
+    assert second["leads_its_group"]
     # The first has the terminal.
     assert (logs / "1.log").read_text() == "told to the log\n"
     assert (logs / "0.log").read_text() == ""
