@@ -127,11 +127,11 @@ def worker_environment(
         "MAIN_PORT_RANGE": "1",  # in a SLURM job Habitat adds the job's number modulo this
     }
     environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
-    names = [name for _, name in socket.if_nameindex()]
-    for name in [name for name in _LOOPBACKS if name in names][:1]:
+    loopback = next((name for _, name in socket.if_nameindex() if name in _LOOPBACKS), None)
+    if loopback is not None:
         # Habitat looks for the default route, which a machine without network has not.
-        environment.setdefault("GLOO_SOCKET_IFNAME", name)
-        environment.setdefault("NCCL_SOCKET_IFNAME", name)
+        environment.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        environment.setdefault("NCCL_SOCKET_IFNAME", loopback)
     return environment
 
 
