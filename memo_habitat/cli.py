@@ -26,6 +26,7 @@ from memo_habitat import (
 )
 from memo_habitat.discovery import quiet
 from memo_habitat.errors import UserError, WorkerError
+from memo_habitat.processes import INTERRUPTED
 
 COMMANDS = (
     cli_quickstart,
@@ -40,7 +41,6 @@ COMMANDS = (
 )
 WORKER_ERROR = 1
 USER_ERROR = 2
-INTERRUPTED = 130
 
 
 class OneLineParser(argparse.ArgumentParser):

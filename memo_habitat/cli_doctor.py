@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import sys
 from importlib import metadata
@@ -11,6 +10,7 @@ from importlib import metadata
 from memo_habitat import __version__
 from memo_habitat.cli_common import Subparsers, add_command
 from memo_habitat.errors import UserError
+from memo_habitat.processes import available_cores
 
 EXAMPLES = """
 memo-habitat doctor
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [
         ("memo-habitat", __version__, True),
         ("python", f"{platform.python_version()} ({sys.executable})", True),
-        ("system", f"{platform.platform()}, {_cores()} cores", True),
+        ("system", f"{platform.platform()}, {available_cores()} cores", True),
         _torch(),
         *(_version(name) for name in ("habitat-lab", "habitat-baselines", "hydra-core")),
         *(_version(name) for name in ("trimesh", "embreex", "numpy")),
@@ -37,12 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     for name, fact, is_well in lines:
         print(f"{'ok' if is_well else '!!':3}{name:19}{fact}")
     return 0 if all(is_well for _, _, is_well in lines) else 1
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version(name: str) -> tuple[str, str, bool]:

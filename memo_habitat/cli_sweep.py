@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from memo_habitat.cli_common import Subparsers, add_command, add_overrides
 from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.processes import INTERRUPTED
 
 if TYPE_CHECKING:
     from memo_habitat.sweep.plan import Request, Sweep
@@ -22,7 +23,7 @@ memo-habitat sweep --config-name=dark_key_to_door/memo --variants memo,fct --out
 memo-habitat sweep --resume runs/dark --jobs 2
 memo-habitat sweep --resume runs/dark --variants rmt --seeds 5..9
 """
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 
 def add(commands: Subparsers) -> None:

@@ -7,6 +7,7 @@ import sys
 
 from memo_habitat.cli_common import Subparsers, add_command, add_overrides, add_workers
 from memo_habitat.errors import UserError, WorkerError
+from memo_habitat.processes import INTERRUPTED
 
 EXAMPLES = """
 memo-habitat train --config-name=extobjnav/memo_studio
@@ -67,6 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise WorkerError(f"{error}; {going_on}") from error
     if not finished:
         print(f"stopped; {going_on}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     print(f"trained; next: memo-habitat eval {folder.path}")
     return 0

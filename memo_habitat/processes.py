@@ -1,4 +1,4 @@
-"""Processes at work for another one: requests to stop, the parent's end, how one ended."""
+"""Processes at work for another one: their cores, requests to stop, how one ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+# Exit status of what Ctrl-C ended.
+INTERRUPTED = 130
+_TAIL_BYTES = 65536
 
 
 class StopCount:
@@ -56,6 +61,22 @@ def _interrupt_at_the_pipes_end() -> None:
     own = threading.main_thread().ident
     if own is not None:
         signal.pthread_kill(own, signal.SIGINT)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def last_lines(log: Path, since: int) -> list[str]:
+    """The last lines of a log that are not blank, of what was written from byte `since` on."""
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(since, size - _TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def describe_status(status: int) -> str:

@@ -33,9 +33,10 @@ class Step(NamedTuple):
             - `last_reward` float32 [N, 1]: reward of the step before; 0 at a trial's first step;
             - `trial_step` int64 [N, 1]: steps taken in the trial; 0 at its first observation;
             - `trial_time` float32 [N, 1]: the same as a share of the trial;
-            - `visited_ahead` float32 [N, 5]: per action, 1 if the cell it leads to has been entered
-              in this trial, with the key or without it as now. A perfect memory of the way so far:
-              something for auxiliary losses to predict, never an input of a policy.
+            - `visited_ahead` float32 [N, 5]: per action, 1 if the agent has been observed in this
+              trial in the cell it leads to, with the key or without it as now. The cell in which an
+              episode ended does not count: what is observed then is the start. A perfect memory of
+              the way so far: something for auxiliary losses to predict, never an input of a policy.
         rewards: float32 [N], 0 or 1.
         episode_ends: bool [N], at the door, by the time limit, or with the trial.
         trial_ends: bool [N].

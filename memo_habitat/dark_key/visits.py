@@ -1,4 +1,4 @@
-"""Which cells a trial has entered, with the key and without it."""
+"""In which cells a trial has observed its agent, with the key and without it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from memo_habitat.dark_key.layouts import IntArray
 
 
 class Visits:
-    """The cells that N trials have entered: a perfect memory of the way so far.
+    """The cells in which N trials have observed their agents: a perfect memory of the way so far.
 
     Attributes:
-        visited: float32 [N, 2, (size + 2)^2], 1 where a cell has been entered without the key (0)
+        visited: float32 [N, 2, (size + 2)^2], 1 where the agent has been without the key (0)
             or with it (1). Around the grid lies a rim of ones: walls clip, so that ahead of a wall
             is the cell that one is on.
     """

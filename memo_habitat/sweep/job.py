@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
+from memo_habitat.processes import last_lines
 from memo_habitat.sweep.lock import lock, sign
 from memo_habitat.sweep.tasks import Task, Todo
 from memo_habitat.sweep.worker import COMMANDS_BEGIN
@@ -107,9 +108,6 @@ class Job:
         """The last line of output since it began."""
         if self._process is None or not self._log.is_file():
             return ""
-        with self._log.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, size - 65536))
-            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
-        said = [line for line in lines if line and not line.startswith(COMMANDS_BEGIN)]
+        lines = last_lines(self._log, self._log_start)
+        said = [line for line in lines if not line.startswith(COMMANDS_BEGIN)]
         return said[-1] if said else ""

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memo_habitat.errors import UserError
-from memo_habitat.processes import StopCount, count_stops, describe_status
+from memo_habitat.processes import INTERRUPTED, StopCount, count_stops, describe_status
 from memo_habitat.sweep.job import Job
 from memo_habitat.sweep.lock import HeldError
 from memo_habitat.sweep.plan import Sweep
 from memo_habitat.sweep.status import Estimate, Terminal, last_return
 from memo_habitat.sweep.tasks import ReferenceTask, RunTask, Task
-from memo_habitat.sweep.worker import INTERRUPTED
 from memo_habitat.trainer.run_folder import SWEEP_LOG, RunFolder
 
 # What a killed sweep leaves behind ends by itself, at the latest when an update is over.

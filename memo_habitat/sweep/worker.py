@@ -13,10 +13,9 @@ import os
 import shlex
 import sys
 
-from memo_habitat.processes import interrupt_with_parent
+from memo_habitat.processes import INTERRUPTED, interrupt_with_parent
 
 COMMANDS_BEGIN = "== "
-INTERRUPTED = 130
 
 
 def main(cores: list[int], commands: list[list[str]]) -> int:

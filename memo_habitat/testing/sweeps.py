@@ -21,7 +21,8 @@ from memo_habitat.report.meta import open_folder, write_json
 from memo_habitat.report.observer import Observer
 from memo_habitat.report.plan import EvaluationPlan
 from memo_habitat.report.records import RECORDS_FILE, RecordWriter
-from memo_habitat.report.sweep_folder import SWEEP_FILE, member_folder
+from memo_habitat.report.runs import EVAL_FOLDER
+from memo_habitat.report.sweep_folder import FINAL, REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.progress import ProgressFile
 
 UPDATES, STEPS_PER_UPDATE = 60, 9600
@@ -75,13 +76,13 @@ def write_sweep(
     write_json(folder / SWEEP_FILE, info)
     if references:
         for agent in (OracleAgent(), RandomAgent(5, 0)):
-            _evaluate(folder / "reference" / "eval" / agent.name, agent, setting, trials)
+            _evaluate(folder / REFERENCE / EVAL_FOLDER / agent.name, agent, setting, trials)
     for name, skill in skills.items():
         for seed in seeds:
             own = skill + 0.02 * seed
             run = member_folder(folder, name, seed)
             write_progress(run, own, seed)
-            _evaluate(run / "eval" / "final", Learner(own, seed), setting, trials)
+            _evaluate(run / EVAL_FOLDER / FINAL, Learner(own, seed), setting, trials)
     return folder
 
 

@@ -10,7 +10,6 @@ from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size
 from habitat_baselines.rl.ppo.single_agent_access_mgr import SingleAgentAccessMgr
 from habitat_baselines.utils.timing import g_timer
 
-from memo_habitat.errors import UserError
 from memo_habitat.policy.memo_policy import MemoPolicy
 from memo_habitat.ppo.schedule import LearningRate
 from memo_habitat.rollout.storage import TrialStorage
@@ -56,13 +55,6 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         return policy.to(self._device)
 
     def _create_storage(self, num_envs: int, env_spec: Any, **kwargs: Any) -> TrialStorage:
-        auxiliary = self._actor_critic.network.auxiliary_sensor
-        if auxiliary and auxiliary not in env_spec.observation_space.spaces:
-            raise UserError(
-                f"habitat_baselines.rl.encoder.auxiliary_sensor={auxiliary!r} is not observed: add "
-                "it to habitat.task.lab_sensors, or choose of "
-                f"{', '.join(sorted(env_spec.observation_space.spaces))}"
-            )
         storage_class = baseline_registry.get_storage(
             self._config.habitat_baselines.rollout_storage_name
         )

@@ -75,8 +75,8 @@ def check_model_config(config: DictConfig) -> None:
 
 
 def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
-    """Refuse to go on with another model than the one that was being trained."""
-    for key, wanted, had in _other_model(config, saved):
+    """Refuse to go on with another model or optimiser than the training began with."""
+    for key, wanted, had in (*_other_model(config, saved), *_other_optimiser(config, saved)):
         raise UserError(
             f"{key}={wanted}, but the training in {config.habitat_baselines.checkpoint_folder} "
             f"has {had}: go on with that, or choose another folder"
@@ -99,6 +99,14 @@ def _other_model(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, A
         for key in had:
             if key in wanted and key not in RUNTIME_KEYS[part] and wanted[key] != had[key]:
                 yield f"habitat_baselines.rl.{part}.{key}", wanted[key], had[key]
+
+
+def _other_optimiser(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, Any, Any]]:
+    """The same of the optimiser, whose saved state no other can go on from."""
+    # Runs from before there was a choice have no such key.
+    wanted, had = (c.habitat_baselines.rl.ppo.get("optimizer", "adam") for c in (config, saved))
+    if wanted != had:
+        yield "habitat_baselines.rl.ppo.optimizer", wanted, had
 
 
 def _check_checkpoint_folder(config: DictConfig) -> None:

@@ -20,8 +20,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from memo_habitat.errors import UserError, WorkerError, check_at_least_one
-from memo_habitat.processes import StopCount, count_stops, describe_status
-from memo_habitat.trainer.parallel_worker import CONFIG, INTERRUPTED, failure_note, result_file
+from memo_habitat.processes import (
+    INTERRUPTED,
+    StopCount,
+    available_cores,
+    count_stops,
+    describe_status,
+    last_lines,
+)
+from memo_habitat.trainer.parallel_worker import CONFIG, failure_note, result_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,7 +39,6 @@ GRACE = 5.0
 _POLL = 0.1
 # Names of the loopback interface on Linux and macOS.
 _LOOPBACKS = ("lo", "lo0")
-_OUTPUT_READ = 65536
 # SLURM's announcements, which Habitat's own handlers in the workers answer.
 _ANNOUNCEMENTS = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -127,19 +133,12 @@ def worker_environment(
         "MAIN_PORT_RANGE": "1",  # in a SLURM job Habitat adds the job's number modulo this
     }
     environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
-    names = [name for _, name in socket.if_nameindex()]
-    for name in [name for name in _LOOPBACKS if name in names][:1]:
+    loopback = next((name for _, name in socket.if_nameindex() if name in _LOOPBACKS), None)
+    if loopback is not None:
         # Habitat looks for the default route, which a machine without network has not.
-        environment.setdefault("GLOO_SOCKET_IFNAME", name)
-        environment.setdefault("NCCL_SOCKET_IFNAME", name)
+        environment.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        environment.setdefault("NCCL_SOCKET_IFNAME", loopback)
     return environment
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Worker:
@@ -187,11 +186,8 @@ class _Worker:
 
     def last_line(self) -> str:
         """The last line in its log since it began."""
-        with self.log.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, size - _OUTPUT_READ))
-            lines = log.read().decode(errors="replace").splitlines()
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        lines = last_lines(self.log, self._log_start)
+        return lines[-1] if lines else ""
 
 
 def _watch(crew: Sequence[_Worker], stops: StopCount) -> list[int]:

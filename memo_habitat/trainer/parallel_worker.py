@@ -18,10 +18,9 @@ from typing import Any
 
 from memo_habitat.discovery import quiet, stand_ins
 from memo_habitat.errors import UserError
-from memo_habitat.processes import interrupt_with_parent
+from memo_habitat.processes import INTERRUPTED, interrupt_with_parent
 
 CONFIG = "config.yaml"
-INTERRUPTED = 130
 
 
 def result_file(folder: Path, rank: int) -> Path:

@@ -94,7 +94,7 @@ def share_done(baselines: Mapping[str, Any], steps: float, updates: float) -> fl
 
 
 def steps_bar(done: int, total: float) -> tqdm[Any]:
-    """Environment steps with rate and time left; silent beside rank 0 and without a terminal."""
+    """Environment steps with rate and time left; on the terminal of the first worker alone."""
     from habitat_baselines.rl.ddppo.ddp_utils import rank0_only
 
     return tqdm(

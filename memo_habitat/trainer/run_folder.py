@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from memo_habitat.errors import UserError
+from memo_habitat.processes import available_cores
 
 CONFIG_FILE = "config.yaml"
 FACTS_FILE = "run.json"
@@ -215,9 +215,7 @@ def run_facts(name: str, seed: int | None) -> Mapping[str, Any]:
         "machine": {
             "system": platform.platform(),
             "processor": platform.machine(),
-            "cores": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
+            "cores": available_cores(),
         },
     }
 

@@ -372,6 +372,21 @@ def test_how_the_model_is_run_may_change_when_going_on(train, composed):
     check_resumed_model(config, saved)
 
 
+def test_going_on_with_another_optimiser_is_refused(composed):
+    saved, config = composed.copy(), composed.copy()
+    with read_write(config):
+        config.habitat_baselines.rl.ppo.optimizer = "muon"
+    with read_write(saved):
+        saved.habitat_baselines.rl.ppo.optimizer = "adam"
+    with pytest.raises(UserError, match=r"rl\.ppo\.optimizer=muon, but .* has adam"):
+        check_resumed_model(config, saved)
+    older = OmegaConf.create(OmegaConf.to_container(saved))
+    del older.habitat_baselines.rl.ppo.optimizer  # a run of before there was a choice
+    check_resumed_model(saved, older)
+    with pytest.raises(UserError, match="has adam"):
+        check_resumed_model(config, older)
+
+
 def test_an_evaluation_takes_the_model_from_the_checkpoint_and_its_token_budget_from_the_user(
     composed,
 ):

@@ -15,10 +15,10 @@ from habitat_baselines.rl.ddppo.ddp_utils import REQUEUE
 from omegaconf import OmegaConf
 
 from memo_habitat.errors import UserError, WorkerError
+from memo_habitat.processes import available_cores
 from memo_habitat.trainer import parallel
 from memo_habitat.trainer.interrupt import StopRequest
 from memo_habitat.trainer.parallel import (
-    available_cores,
     check_workers,
     run_workers,
     worker_environment,
