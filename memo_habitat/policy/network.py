@@ -133,7 +133,8 @@ def harmonics(values: Tensor, count: int) -> Tensor:
 def _width(observation_space: spaces.Dict, key: str, uuid: str) -> int:
     if uuid not in observation_space.spaces:
         raise UserError(
-            f"habitat_baselines.rl.encoder.{key} names {uuid!r}, which is not observed; "
-            f"there are: {', '.join(sorted(observation_space.spaces))}"
+            f"habitat_baselines.rl.encoder.{key} names {uuid!r}, which is not observed: add its "
+            "sensor to habitat.task.lab_sensors, or choose of "
+            f"{', '.join(sorted(observation_space.spaces))}"
         )
     return math.prod(observation_space.spaces[uuid].shape)

@@ -49,6 +49,11 @@ class MuonAndAdam:
 
     def __init__(self, policy: MemoPolicy, lr: float, eps: float) -> None:
         hidden = hidden_matrices(policy)
+        if not hidden:
+            raise UserError(
+                "habitat_baselines.rl.ppo.optimizer=muon: this memory has no weight matrices; "
+                "choose adam"
+            )
         own = {id(parameter) for parameter in hidden}
         others = [p for p in policy.parameters() if id(p) not in own]
         self._adam = torch.optim.Adam(others, lr=lr, eps=eps)

@@ -132,7 +132,7 @@ class MemoPPO(Updater):
         if out.auxiliary_logits is None:
             return torch.zeros((), device=out.values.device)
         uuid = self.policy.network.auxiliary_sensor
-        truth = batch.in_loss(batch.observations[uuid]).float()
+        truth = batch.in_loss(batch.observations[uuid]).flatten(2).float()
         return nn.functional.binary_cross_entropy_with_logits(out.auxiliary_logits, truth)
 
     def _optimiser_step(self) -> float:

@@ -15,6 +15,9 @@ from memo_habitat.ppo.schedule import LearningRate
 from memo_habitat.rollout.storage import TrialStorage
 from memo_habitat.trainer.checkpoints import load_weights
 
+# Names of the weights that predict the auxiliary sensor, and nothing else, begin with this.
+_AUXILIARY = "network.auxiliary."
+
 
 @baseline_registry.register_agent_access_mgr(name="MemoAgentAccessMgr")
 class MemoAgentAccessMgr(SingleAgentAccessMgr):
@@ -82,7 +85,10 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
 
     def load_ckpt_state_dict(self, ckpt: dict[str, Any]) -> None:
         """Load the weights of a checkpoint; another architecture is an error."""
-        load_weights(self._actor_critic, ckpt["state_dict"])
+        weights = ckpt["state_dict"]
+        if self._actor_critic.network.auxiliary is None:  # evaluations do without
+            weights = {k: v for k, v in weights.items() if not k.startswith(_AUXILIARY)}
+        load_weights(self._actor_critic, weights)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load weights and the optimiser's state."""

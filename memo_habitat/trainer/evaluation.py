@@ -37,4 +37,6 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
                 own, had = baselines.rl[part], trained.habitat_baselines.rl[part]
                 kept = {key: own[key] for key in RUNTIME_KEYS.get(part, ()) if key in own}
                 baselines.rl[part] = OmegaConf.merge(own, had, kept)
+        # What only the loss predicts need not be observed here.
+        baselines.rl.encoder.auxiliary_sensor = ""
     return config

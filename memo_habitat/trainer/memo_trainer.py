@@ -95,7 +95,7 @@ class MemoTrainer(PPOTrainer):
         finally:
             if self.envs is not None:
                 self.envs.close()
-        if stop.is_set:
+        if not self.is_done():
             logger.info(
                 f"Stopped at {self.num_steps_done} steps; the state to resume from is saved"
             )

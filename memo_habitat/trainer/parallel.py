@@ -89,6 +89,7 @@ def run_workers(
     """
     from omegaconf import OmegaConf
 
+    check_at_least_one("workers", workers)
     with TemporaryDirectory(prefix="memo-habitat-") as folder, _reserved_port() as port:
         shared = Path(folder)
         OmegaConf.save(config, shared / CONFIG)

@@ -404,6 +404,14 @@ def test_an_evaluation_takes_the_model_from_the_checkpoint_and_its_token_budget_
     check_model_config(older)
 
 
+def test_an_evaluation_does_without_the_auxiliary_sensor(composed):
+    given, trained = composed.copy(), composed.copy()
+    for config in (given, trained):
+        with read_write(config):
+            config.habitat_baselines.rl.encoder.auxiliary_sensor = "target_found"
+    assert evaluation_config(given, trained).habitat_baselines.rl.encoder.auxiliary_sensor == ""
+
+
 def test_full_context_may_have_any_summary_length(composed, tmp_path):
     config = composed.copy()
     with read_write(config):
