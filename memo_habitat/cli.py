@@ -98,23 +98,21 @@ def _joined(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for bad input, 130 if interrupted, or 1."""
+    """Run one command and return its exit status.
+
+    That is 0, 2 for bad input, 130 if interrupted, 1 if a worker died or something is missing.
+    """
     arguments = parse(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     quiet.silence_gym_notice()
     try:
         return run(arguments)
-    except (UserError, OSError) as error:
+    except (UserError, WorkerError, OSError) as error:
         # OSError: a file that Habitat itself wants and does not find, a full disk, ...
         if arguments.debug:
             raise
         print(f"memo-habitat {arguments.command}: {_one_line(error)}", file=sys.stderr)
-        return USER_ERROR
-    except WorkerError as error:
-        if arguments.debug:
-            raise
-        print(f"memo-habitat {arguments.command}: {_one_line(error)}", file=sys.stderr)
-        return WORKER_ERROR
+        return WORKER_ERROR if isinstance(error, WorkerError) else USER_ERROR
     except KeyboardInterrupt:
         if arguments.debug:
             raise

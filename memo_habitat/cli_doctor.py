@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [
         ("memo-habitat", __version__, True),
         ("python", f"{platform.python_version()} ({sys.executable})", True),
-        ("system", f"{platform.platform()}, {available_cores()} cores", True),
+        ("system", f"{platform.platform()}, {len(available_cores())} cores", True),
         _torch(),
         *(_version(name) for name in ("habitat-lab", "habitat-baselines", "hydra-core")),
         *(_version(name) for name in ("trimesh", "embreex", "numpy")),

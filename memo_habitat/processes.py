@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -36,12 +36,21 @@ def count_stops() -> Iterator[StopCount]:
     # nohup asks for the terminal's end to be ignored.
     hangs_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
     caught = (signal.SIGINT, signal.SIGTERM, *hangs_up)
-    before = {number: signal.signal(number, on_signal) for number in caught}
-    try:
+    with handling(caught, on_signal):
         yield stops
+
+
+@contextmanager
+def handling(
+    numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Within: `handler` answers these signals; afterwards who answered them before."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def interrupt_with_parent() -> None:
@@ -63,11 +72,11 @@ def _interrupt_at_the_pipes_end() -> None:
         signal.pthread_kill(own, signal.SIGINT)
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
+def available_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def last_lines(log: Path, since: int) -> list[str]:

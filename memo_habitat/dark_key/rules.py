@@ -110,35 +110,15 @@ class Trials:
         self.holds = np.zeros(count, dtype=np.bool_)
         self.episode_steps, self._episode_numbers = _integers(count), _integers(count)
         self.trial_steps, self.trial_numbers = _integers(count), _integers(count)
-        self._moves, self._numbers = _integers(count), _integers(count)
+        self._moves = _integers(count)
         self._flags = np.zeros(count, dtype=np.bool_)
-        reals = np.zeros((4, count), dtype=np.float32)
-        observations = {
-            "grid": np.zeros((count, 4), dtype=np.float32),
-            "grid_before": np.zeros((count, 4), dtype=np.float32),
-            "last_reward": reals[0][:, None],
-            "trial_step": self.trial_steps[:, None],
-            "trial_time": reals[1][:, None],
-            "visited_ahead": np.zeros((count, len(ACTIONS)), dtype=np.float32),
-        }
         self._visits = Visits(setting.size, count)
-        flags = np.zeros((3, count), dtype=np.bool_)
-        self._step = Step(
-            observations=observations,
-            rewards=reals[2],
-            episode_ends=flags[0],
-            trial_ends=flags[1],
-            successes=flags[2],
-            episode_lengths=_integers(count),
-            episode_numbers=_integers(count),
-            trial_returns=reals[3],
-            cells=self.cells,
-        )
+        self._step = _empty_step(count, self.trial_steps, self.cells)
         # What a step changes outside of `begin`.
         self._changing = (
             *(self.x, self.y, self.holds, self.episode_steps, self.trial_steps),
-            *(self._episode_numbers, self._visits.visited, *observations.values()),
-            *self._step[1:],
+            *(self._episode_numbers, self._visits.visited),
+            *(*self._step.observations.values(), *self._step[1:]),
         )
         self._coordinates = _shares(setting.size - 1)
         self._episode_times = _shares(setting.episode_steps)
@@ -275,6 +255,33 @@ class Trials:
 
 def _integers(count: int) -> IntArray:
     return np.zeros(count, dtype=np.int64)
+
+
+def _empty_step(count: int, trial_steps: IntArray, cells: IntArray) -> Step:
+    """Arrays of zeros to be written by every step; two of them are the trials' own."""
+    flags = np.zeros((3, count), dtype=np.bool_)
+    return Step(
+        observations={
+            "grid": _reals(count, 4),
+            "grid_before": _reals(count, 4),
+            "last_reward": _reals(count, 1),
+            "trial_step": trial_steps[:, None],
+            "trial_time": _reals(count, 1),
+            "visited_ahead": _reals(count, len(ACTIONS)),
+        },
+        rewards=_reals(count),
+        episode_ends=flags[0],
+        trial_ends=flags[1],
+        successes=flags[2],
+        episode_lengths=_integers(count),
+        episode_numbers=_integers(count),
+        trial_returns=_reals(count),
+        cells=cells,
+    )
+
+
+def _reals(*shape: int) -> NDArray:
+    return np.zeros(shape, dtype=np.float32)
 
 
 def _shares(last: int) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -10,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memo_habitat.errors import UserError
-from memo_habitat.processes import INTERRUPTED, StopCount, count_stops, describe_status
+from memo_habitat.processes import (
+    INTERRUPTED,
+    StopCount,
+    available_cores,
+    count_stops,
+    describe_status,
+)
 from memo_habitat.sweep.job import Job
 from memo_habitat.sweep.lock import HeldError
 from memo_habitat.sweep.plan import Sweep
@@ -187,10 +192,7 @@ class Queue:
 
 def core_shares(jobs: int) -> Sequence[Sequence[int]]:
     """The cores of each of `jobs` processes: even shares, or one each where they are too few."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-    else:
-        cores = list(range(os.cpu_count() or 1))
+    cores = available_cores()
     count = len(cores)
     if jobs >= count:
         return [[cores[job % count]] for job in range(jobs)]

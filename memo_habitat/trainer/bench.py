@@ -79,7 +79,7 @@ def bench_train(
     """
     check_at_least_one("--trials", trials)
     check_workers(workers)
-    config = patch_config(compose_config(name, overrides))
+    config = compose_config(name, overrides)
     baselines, steps = config.habitat_baselines, config.habitat.task.trial_steps
     with TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
@@ -95,33 +95,7 @@ def bench_train(
         )
     if any(len(row["trial_seconds"]) < trials for row in rows):
         raise KeyboardInterrupt  # asked to stop
-    ppo, first = baselines.rl.ppo, rows[0]
-    each = steps * baselines.num_environments
-    return {
-        "config": name,
-        "overrides": list(overrides),
-        "env_steps_per_second": round(
-            sum(each / statistics.median(row["trial_seconds"]) for row in rows)
-        ),
-        "trial_seconds": [round(value, 3) for value in first["trial_seconds"]],
-        "shares": {
-            station: round(statistics.fmean(row["shares"][station] for row in rows), 4)
-            for station in first["shares"]
-        },
-        "workers": workers,
-        "environments": baselines.num_environments,
-        "environments_total": baselines.num_environments * workers,
-        "trial_steps": steps,
-        "updates_per_trial": ppo.updates_per_trial,
-        "ppo_epoch": ppo.ppo_epoch,
-        "num_mini_batch": ppo.num_mini_batch,
-        "memory": baselines.rl.memory.kind,
-        "precision": baselines.rl.precision,
-        "device": first["device"],
-        "threads": first["threads"],
-        "processor": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-    }
+    return {"config": name, "overrides": list(overrides), **_together(config, rows)}
 
 
 def measure_training(config: DictConfig) -> dict[str, Any]:
@@ -152,3 +126,33 @@ def _shares(first: _Mark, last: _Mark) -> dict[str, float]:
     }
     spent["other"] = whole - sum(spent.values())
     return {station: value / whole for station, value in spent.items()}
+
+
+def _together(config: DictConfig, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `measure_training` found in each worker, as one row."""
+    baselines, first = config.habitat_baselines, rows[0]
+    ppo = baselines.rl.ppo
+    each = config.habitat.task.trial_steps * baselines.num_environments
+    return {
+        "env_steps_per_second": round(
+            sum(each / statistics.median(row["trial_seconds"]) for row in rows)
+        ),
+        "trial_seconds": [round(value, 3) for value in first["trial_seconds"]],
+        "shares": {
+            station: round(statistics.fmean(row["shares"][station] for row in rows), 4)
+            for station in first["shares"]
+        },
+        "workers": len(rows),
+        "environments": baselines.num_environments,
+        "environments_total": baselines.num_environments * len(rows),
+        "trial_steps": config.habitat.task.trial_steps,
+        "updates_per_trial": ppo.updates_per_trial,
+        "ppo_epoch": ppo.ppo_epoch,
+        "num_mini_batch": ppo.num_mini_batch,
+        "memory": baselines.rl.memory.kind,
+        "precision": baselines.rl.precision,
+        "device": first["device"],
+        "threads": first["threads"],
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+    }

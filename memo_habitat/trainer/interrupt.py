@@ -12,6 +12,8 @@ import torch
 from habitat_baselines.rl.ddppo.ddp_utils import EXIT, REQUEUE
 from torch import Tensor
 
+from memo_habitat.processes import handling
+
 _UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
 
 
@@ -57,9 +59,5 @@ def stop_on_interrupt() -> Iterator[StopRequest]:
 
     # In a SLURM job Habitat has handlers of its own by now; they set what `is_set` asks.
     caught = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) in _UNHANDLED]
-    before = {s: signal.signal(s, on_interrupt) for s in caught}
-    try:
+    with handling(caught, on_interrupt):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

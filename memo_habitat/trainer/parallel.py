@@ -26,6 +26,7 @@ from memo_habitat.processes import (
     available_cores,
     count_stops,
     describe_status,
+    handling,
     last_lines,
 )
 from memo_habitat.trainer.parallel_worker import CONFIG, failure_note, result_file
@@ -133,7 +134,7 @@ def worker_environment(
         "MAIN_PORT": str(port),
         "MAIN_PORT_RANGE": "1",  # in a SLURM job Habitat adds the job's number modulo this
     }
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, len(available_cores()) // workers)))
     loopback = next((name for _, name in socket.if_nameindex() if name in _LOOPBACKS), None)
     if loopback is not None:
         # Habitat looks for the default route, which a machine without network has not.
@@ -274,9 +275,5 @@ def _announcements_to(crew: Sequence[_Worker]) -> Iterator[None]:
         for worker in crew:
             worker.send(signum)
 
-    before = {number: signal.signal(number, pass_on) for number in _ANNOUNCEMENTS}
-    try:
+    with handling(_ANNOUNCEMENTS, pass_on):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

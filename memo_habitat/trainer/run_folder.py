@@ -215,7 +215,7 @@ def run_facts(name: str, seed: int | None) -> Mapping[str, Any]:
         "machine": {
             "system": platform.platform(),
             "processor": platform.machine(),
-            "cores": available_cores(),
+            "cores": len(available_cores()),
         },
     }
 

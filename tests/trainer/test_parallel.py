@@ -79,7 +79,7 @@ def test_workers_get_the_config_their_ranks_and_one_place_to_meet(start):
 
 
 def test_workers_share_the_cores_unless_the_user_says_otherwise():
-    cores = available_cores()
+    cores = len(available_cores())
     assert worker_environment(0, 1, 5, {})["OMP_NUM_THREADS"] == str(cores)
     assert worker_environment(0, 10 * cores, 5, {})["OMP_NUM_THREADS"] == "1"
     assert worker_environment(0, 2, 5, {"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
