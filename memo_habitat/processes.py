@@ -2,17 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 # Exit status of what Ctrl-C ended.
 INTERRUPTED = 130
 _TAIL_BYTES = 65536
+
+
+class Child:
+    """A Python module at work for this process, whose words a log keeps.
+
+    It has a session of its own, so that Ctrl-C at the terminal reaches us alone, and its standard
+    input is a pipe that we hold open: see `interrupt_with_parent`.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        *,
+        logs_output: bool = True,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Start it.
+
+        Args:
+            command: the module and its arguments.
+            log: appended to.
+            environment: its variables.
+            logs_output: whether what it prints goes to the log, or where ours does.
+            descriptors: open files that it inherits.
+        """
+        self._log = log
+        with log.open("ab") as file:
+            self._log_start = file.seek(0, os.SEEK_END)
+            output = file if logs_output else None
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                pass_fds=tuple(descriptors),
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its number, and that of its process group."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, negative after a signal; None while it runs."""
+        return self._process.poll()
+
+    def send(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        self._process.send_signal(number)
+
+    def close(self) -> None:
+        """End the pipe: asks a process at work to save and leave, once however often called."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End it at once with all its own processes, if it still runs."""
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def end(self, deadline: float) -> None:
+        """Wait until `deadline` (of time.monotonic), then kill it."""
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        self.close()
+
+    def last_lines(self) -> list[str]:
+        """The last lines in its log since it began that are not blank."""
+        if not self._log.is_file():
+            return []
+        lines = tail(self._log, self._log_start).splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
 
 class StopCount:
@@ -22,7 +106,7 @@ class StopCount:
         self.count = 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def count_stops() -> Iterator[StopCount]:
     """Within: Ctrl-C, SIGTERM and the terminal's end are counted and do nothing else.
 
@@ -40,7 +124,7 @@ def count_stops() -> Iterator[StopCount]:
         yield stops
 
 
-@contextmanager
+@contextlib.contextmanager
 def handling(
     numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]
 ) -> Iterator[None]:
@@ -79,13 +163,12 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def last_lines(log: Path, since: int) -> list[str]:
-    """The last lines of a log that are not blank, of what was written from byte `since` on."""
-    with log.open("rb") as file:
+def tail(path: Path, since: int = 0) -> str:
+    """The end of a text of which byte `since` is the first wanted; its first line may be cut."""
+    with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(since, size - _TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+        return file.read().decode(errors="replace")
 
 
 def describe_status(status: int) -> str:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
 
-from memo_habitat.processes import last_lines
+from memo_habitat.processes import Child
 from memo_habitat.sweep.lock import lock, sign
 from memo_habitat.sweep.tasks import Task, Todo
 from memo_habitat.sweep.worker import COMMANDS_BEGIN
@@ -22,10 +18,7 @@ WORKER = "memo_habitat.sweep.worker"
 
 
 class Job:
-    """The process of a task.
-
-    It has a session of its own, so that Ctrl-C at the terminal reaches the sweep alone, which
-    passes it on once.
+    """The process of a task; the sweep passes Ctrl-C on to it once.
 
     Attributes:
         task: what it does.
@@ -45,7 +38,7 @@ class Job:
         """
         self.task = task
         self._began = time.monotonic()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         task.path.mkdir(parents=True, exist_ok=True)
         held = lock(task.path / SWEEP_LOCK)
         try:
@@ -53,31 +46,19 @@ class Job:
             if self.todo.anew:
                 discard_run(RunFolder(task.path))
             if self.todo.commands:
-                self._process = self._start(self.todo, cores, threads, held)
-                sign(held, self._process.pid)
+                self._child = self._start(self.todo, cores, threads, held)
+                sign(held, self._child.pid)
         finally:
             os.close(held)  # from here on the process has it
 
-    def _start(
-        self, todo: Todo, cores: Sequence[int], threads: int, held: int
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, todo: Todo, cores: Sequence[int], threads: int, held: int) -> Child:
         environment = dict(os.environ)
         environment.setdefault("OMP_NUM_THREADS", str(threads))
-        arguments = [json.dumps(list(cores)), json.dumps(todo.commands)]
-        self._log = self.task.path / SWEEP_LOG
-        with self._log.open("ab") as log:
-            self._log_start = log.seek(0, os.SEEK_END)
-            log.write(f"{COMMANDS_BEGIN}{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n".encode())
-            log.flush()
-            return subprocess.Popen(
-                [sys.executable, "-m", WORKER, *arguments],
-                stdin=subprocess.PIPE,  # held open: the worker leaves when it ends
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=(held,),
-                start_new_session=True,
-            )
+        log = self.task.path / SWEEP_LOG
+        with log.open("a") as file:
+            file.write(f"{COMMANDS_BEGIN}{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n")
+        command = [WORKER, json.dumps(list(cores)), json.dumps(todo.commands)]
+        return Child(command, log, environment, descriptors=[held])
 
     @property
     def seconds(self) -> float:
@@ -87,27 +68,24 @@ class Job:
     @property
     def status(self) -> int | None:
         """Exit status, negative after a signal; None while it runs."""
-        return 0 if self._process is None else self._process.poll()
+        return 0 if self._child is None else self._child.status
 
     def kill(self) -> None:
         """End it at once, with all its own processes."""
-        if self._process is not None and self.status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._child is not None:
+            self._child.kill()
 
     def close(self) -> None:
-        """End the pipe to it: asks a process at work to save and leave, once however often called.
+        """Ask it to save and leave, if it is still at work, by ending the pipe to it.
 
         A signal would come on top of the pipe's end when the sweep leaves early, and the second
         interrupt stops a training before its state is saved.
         """
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        if self._child is not None:
+            self._child.close()
 
     def last_line(self) -> str:
         """The last line of output since it began."""
-        if self._process is None or not self._log.is_file():
-            return ""
-        lines = last_lines(self._log, self._log_start)
+        lines = [] if self._child is None else self._child.last_lines()
         said = [line for line in lines if not line.startswith(COMMANDS_BEGIN)]
         return said[-1] if said else ""

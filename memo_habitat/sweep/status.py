@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -13,13 +12,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from memo_habitat.errors import UserError
+from memo_habitat.processes import tail
 from memo_habitat.sweep.plan import Member, Sweep
 from memo_habitat.trainer.progress import share_done
 from memo_habitat.trainer.run_folder import RunFolder
 
 # Seconds between two looks at the progress of the runs.
 _EVERY = 2.0
-_TAIL_BYTES = 65536
 
 
 class Terminal:
@@ -135,11 +134,8 @@ def _write(stream: TextIO, text: str) -> None:
 def _last_rows(progress: Path) -> list[dict[str, Any]]:
     if not progress.is_file():
         return []
-    with progress.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines(keepends=True)
     rows = []
-    for line in lines:
+    for line in tail(progress).splitlines(keepends=True):
         try:
             row = json.loads(line) if line.endswith("\n") else None
         except ValueError:  # the first one may have been cut

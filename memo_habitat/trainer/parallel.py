@@ -11,8 +11,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from memo_habitat.errors import UserError, WorkerError, check_at_least_one
 from memo_habitat.processes import (
     INTERRUPTED,
+    Child,
     StopCount,
     available_cores,
     count_stops,
     describe_status,
     handling,
-    last_lines,
 )
 from memo_habitat.trainer.parallel_worker import CONFIG, failure_note, result_file
 
@@ -53,11 +51,13 @@ def check_workers(workers: int) -> None:
     check_at_least_one("--workers", workers)
     if workers == 1:
         return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            f"--workers {workers} within WORLD_SIZE={os.environ['WORLD_SIZE']}: leave --workers "
-            "out, or start without torchrun"
-        )
+    for variable, starter in (("WORLD_SIZE", "torchrun"), ("SLURM_STEP_NUM_TASKS", "srun")):
+        processes = os.environ.get(variable, "1")
+        if int(processes) > 1:
+            raise UserError(
+                f"--workers {workers} within {variable}={processes}: leave --workers out, or start "
+                f"without {starter}"
+            )
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -143,53 +143,16 @@ def worker_environment(
     return environment
 
 
-class _Worker:
-    """One process. It leads a process group, so that Ctrl-C at the terminal reaches us alone."""
+class _Worker(Child):
+    """The process of one rank; the first prints where we do."""
 
     def __init__(
         self, rank: int, target: str, shared: Path, logs: Path, environment: dict[str, str]
     ) -> None:
         self.rank = rank
         self.log = logs / f"{rank}.log"
-        arguments = [sys.executable, "-m", PROGRAM, target, str(shared), str(self.log)]
-        with self.log.open("ab") as log:
-            self._log_start = log.seek(0, os.SEEK_END)
-            own: dict[str, Any] = {} if rank == 0 else {"stdout": log, "stderr": log}
-            if sys.version_info >= (3, 11):
-                own["process_group"] = 0
-            else:
-                own["preexec_fn"] = os.setpgrp
-            self._process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.PIPE,  # held open: the worker leaves when it ends
-                env=environment,
-                **own,
-            )
-
-    @property
-    def status(self) -> int | None:
-        """Exit status, negative after a signal; None while it runs."""
-        return self._process.poll()
-
-    def send(self, number: int) -> None:
-        """Send a signal, if it still runs."""
-        self._process.send_signal(number)
-
-    def end(self, deadline: float) -> None:
-        """Wait until `deadline` (of time.monotonic), then kill it with its own processes."""
-        try:
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def last_line(self) -> str:
-        """The last line in its log since it began."""
-        lines = last_lines(self.log, self._log_start)
-        return lines[-1] if lines else ""
+        command = [PROGRAM, target, str(shared), str(self.log)]
+        super().__init__(command, self.log, environment, logs_output=rank > 0)
 
 
 def _watch(crew: Sequence[_Worker], stops: StopCount) -> list[int]:
@@ -237,8 +200,8 @@ def _explain(crew: Sequence[_Worker], statuses: list[int], shared: Path, kept: b
     else:
         worker = killed[0] if killed else next(w for w in crew if statuses[w.rank])
         how = f"ended: {describe_status(statuses[worker.rank])}"
-        said = worker.last_line()
-        how += f"; its last line is {said!r}" if said else ""
+        said = worker.last_lines()
+        how += f"; its last line is {said[-1]!r}" if said else ""
     where = f"; its log is {worker.log}" if kept else ""
     return WorkerError(f"worker {worker.rank} of {len(crew)} {how}{where}")
 

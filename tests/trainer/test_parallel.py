@@ -157,10 +157,16 @@ def test_numbers_of_workers_that_cannot_start_are_refused(monkeypatch):
     check_workers(2)
     with pytest.raises(UserError, match="--workers 3: every worker takes one GPU and 2"):
         check_workers(3)
-    monkeypatch.setenv("WORLD_SIZE", "8")
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_one_of_several_processes_starts_no_workers_of_its_own(variable, monkeypatch):
+    monkeypatch.setenv(variable, "8")
     check_workers(1)
-    with pytest.raises(UserError, match="WORLD_SIZE=8"):
+    with pytest.raises(UserError, match=f"{variable}=8: leave --workers out"):
         check_workers(2)
+    monkeypatch.setenv(variable, "1")
+    check_workers(2)
 
 
 @pytest.mark.parametrize("others", [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
