@@ -14,6 +14,7 @@ memo-habitat bench dark-key
 memo-habitat bench dark-key --json --layouts 200000 --settings default
 """
 SETTINGS = "quick,default,hard"
+AGENTS = ("oracle", "searcher", "random")
 
 
 def add(subjects: Subparsers) -> None:
@@ -22,8 +23,8 @@ def add(subjects: Subparsers) -> None:
         subjects,
         "dark-key",
         run,
-        "Dark-Key-To-Door: environment steps per second on one core, and what the oracle and "
-        "random actions collect in a trial",
+        "Dark-Key-To-Door: environment steps per second on one core, and what the oracle, a "
+        "searcher that forgets nothing, and random actions collect in a trial",
         EXAMPLES,
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
@@ -54,9 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps(row), flush=True)
             continue
         if not headed:
-            print(
-                _line("setting", "grid/episode/trial", "steps/s x64", "x4096", "oracle", "random")
-            )
+            print(_line("setting", "grid/episode/trial", "steps/s x64", "x4096", *AGENTS))
             headed = True
         print(_line(*_cells(row)), flush=True)
     if headed:
@@ -70,13 +69,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
     returns = [
         f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}], "
         f"{row[f'{name}_median']:g}"
-        for name in ("oracle", "random")
+        for name in AGENTS
     ]
     return [row["setting"], shape, *speeds, *returns]
 
 
 def _line(*cells: str) -> str:
-    widths = (-9, -20, 12, 13, 30, 24)
+    widths = (-9, -20, 12, 13, 30, 28, 24)
     return "".join(
         cell.ljust(-width) if width < 0 else cell.rjust(width)
         for cell, width in zip(cells, widths, strict=True)

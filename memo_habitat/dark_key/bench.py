@@ -1,4 +1,4 @@
-"""How fast the rules run on one core, and what oracle and random actions collect."""
+"""How fast the rules run on one core, and what the reference agents collect."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from memo_habitat.dark_key.oracle import (
     steps_to_door,
 )
 from memo_habitat.dark_key.rules import Trials
+from memo_habitat.dark_key.searcher import Searcher
 from memo_habitat.dark_key.setting import SETTINGS, Setting
 from memo_habitat.errors import UserError
 from memo_habitat.report.statistics import mean_with_interval
@@ -37,15 +38,16 @@ def bench_dark_key(
 
     Args:
         settings: names of `SETTINGS`.
-        layouts: trials that the returns are means over; the same for both agents.
+        layouts: trials that the returns are means over; the same for all agents.
         seed: of the layouts and of the random actions.
         seconds: time spent on each number of steps per second.
 
     Yields:
         setting, size, episode_steps, trial_steps, layouts, seed; env_steps_per_second_<N> with N
-        environments at once, observations included; of `oracle` and `random` their mean return,
-        <agent>_low and <agent>_high (95 % bootstrap interval over layouts) and <agent>_median;
-        shortest_episode (mean fewest steps); play_seconds (both agents, all layouts).
+        environments at once, observations included; of `oracle`, `searcher` and `random` their mean
+        return, <agent>_low and <agent>_high (95 % bootstrap interval over layouts) and
+        <agent>_median; shortest_episode (mean fewest steps); play_seconds (all agents and
+        layouts).
     """
     unknown = [name for name in settings if name not in SETTINGS]
     if unknown or not settings:
@@ -73,7 +75,11 @@ def bench_dark_key(
 def _returns(setting: Setting, count: int, seed: int) -> dict[str, Any]:
     source = DrawnLayouts(seed, setting.cells)
     begin = time.perf_counter()
-    actors: dict[str, Actor] = {"oracle": oracle_actions, "random": RandomActions(seed)}
+    actors: dict[str, Actor] = {
+        "oracle": oracle_actions,
+        "searcher": Searcher(),
+        "random": RandomActions(seed),
+    }
     played = {name: play(setting, source, count, actor) for name, actor in actors.items()}
     elapsed = time.perf_counter() - begin
     drawn = source.of(np.arange(count))

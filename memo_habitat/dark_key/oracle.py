@@ -23,7 +23,11 @@ def oracle_actions(trials: Trials) -> IntArray:
     On the wanted cell already, it stays: the reward needs a step of its own. No other way of
     acting collects more in a trial: every key and door is reached as early as can be.
     """
-    goals = np.where(trials.holds, trials.doors, trials.keys)
+    return towards(np.where(trials.holds, trials.doors, trials.keys), trials)
+
+
+def towards(goals: IntArray, trials: Trials) -> IntArray:
+    """The next action [N] on a shortest way to the cells `goals` [N]; on them already, it stays."""
     goal_y, goal_x = np.divmod(goals, trials.setting.size)
     return np.select(
         [goal_x > trials.x, goal_x < trials.x, goal_y > trials.y, goal_y < trials.y],

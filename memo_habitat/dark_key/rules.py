@@ -135,6 +135,11 @@ class Trials:
         self._observe()
         return self._step.observations
 
+    @property
+    def last(self) -> Step:
+        """What the last step gave."""
+        return self._step
+
     def step(self, actions: IntArray, only: BoolArray | None = None) -> Step:
         """Take one step in each of the N trials.
 

@@ -11,7 +11,7 @@ from memo_habitat.cli import main
 SMALL = ("--layouts", "50", "--seconds", "0.001")
 
 
-def test_json_lines_carry_both_returns_with_intervals_and_the_rate(capsys):
+def test_json_lines_carry_the_returns_with_intervals_and_the_rate(capsys):
     assert main(["bench", "dark-key", "--json", *SMALL]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["setting"], row["size"], row["trial_steps"]) for row in rows] == [
@@ -20,9 +20,10 @@ def test_json_lines_carry_both_returns_with_intervals_and_the_rate(capsys):
         ("hard", 13, 1000),
     ]
     for row in rows:
-        for agent in ("oracle", "random"):
+        for agent in ("oracle", "searcher", "random"):
             assert row[f"{agent}_low"] < row[agent] < row[f"{agent}_high"]
-        assert row["oracle_low"] > row["random_high"]
+        assert row["oracle"] > row["searcher"]
+        assert row["searcher_low"] > row["random_high"]
         assert row["layouts"] == 50
         assert row["env_steps_per_second_64"] > 0 and row["env_steps_per_second_4096"] > 0
 
@@ -31,7 +32,7 @@ def test_the_same_seed_gives_the_same_returns(capsys):
     def returns(*arguments):
         main(["bench", "dark-key", "--json", "--settings", "quick", *SMALL, *arguments])
         row = json.loads(capsys.readouterr().out)
-        return {key: row[key] for key in row if key.startswith(("oracle", "random"))}
+        return {key: row[key] for key in row if key.startswith(("oracle", "searcher", "random"))}
 
     assert returns() == returns() != returns("--seed", "1")
 
