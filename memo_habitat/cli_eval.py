@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from memo_habitat.cli_common import Subparsers, add_command, add_evaluation_size, add_overrides
+from memo_habitat.report.meta import AGENTS
 
 EXAMPLES = """
 memo-habitat eval runs/extobjnav-memo_studio-20260101-120000
@@ -18,9 +19,7 @@ def add(commands: Subparsers) -> None:
     """Declare the command."""
     parser = add_command(commands, "eval", run, "evaluate an agent in the task of a run", EXAMPLES)
     parser.add_argument("folder", metavar="RUN", help="run folder")
-    parser.add_argument(
-        "--agent", choices=("checkpoint", "random", "oracle"), default="checkpoint", help="who acts"
-    )
+    parser.add_argument("--agent", choices=AGENTS, default=AGENTS[0], help="who acts")
     parser.add_argument(
         "--checkpoint", metavar="FILE", help="file, or name in the run's checkpoints"
     )

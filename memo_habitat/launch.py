@@ -21,7 +21,6 @@ from memo_habitat.trainer.run_folder import (
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-AGENTS = ("checkpoint", "random", "oracle")
 # Simulators of Habitat-Sim's own, which cannot run on the stand-ins.
 _HABITAT_SIM_TYPES = ("Sim-v0", "RearrangeSim-v0")
 
@@ -33,7 +32,7 @@ class EvalOptions:
     checkpoint: a file, or a name in the run's checkpoint folder; None is the latest.
     trials: trials in every house.
     steps: environment steps of each trial.
-    agent: one of `AGENTS`.
+    agent: one of `report.meta.AGENTS`.
     deterministic: the likeliest action instead of a sampled one.
     split: of the data set.
     name: of the evaluation's folder; None is the agent, or the checkpoint's name.

@@ -22,6 +22,7 @@ from memo_habitat.report.attention import continue_inspection
 from memo_habitat.report.environments import Observation, arrangements
 from memo_habitat.report.evaluate import evaluate
 from memo_habitat.report.meta import (
+    AGENTS,
     META_FILE,
     keep_trials,
     now,
@@ -41,7 +42,6 @@ from memo_habitat.report.rewards import REWARDS_FILE
 from memo_habitat.report.statistics import Episodes, estimate, tabulate
 from memo_habitat.report.trials import return_per_trial
 
-AGENTS = ("checkpoint", "random", "oracle")
 _CHECKPOINT_SUFFIXES = (".pth", ".safetensors")
 # Names of the task's measures by the name of the record's field, for TensorBoard.
 _TAGS = {

@@ -13,6 +13,8 @@ from typing import Any
 from memo_habitat.errors import UserError
 
 META_FILE = "meta.json"
+# Who can be evaluated: what was trained, and those it is compared with.
+AGENTS = ("checkpoint", "random", "oracle")
 # An evaluation may be continued, or given more trials, where all of these are as they were.
 _IDENTITY = ("agent", "step", "steps_per_trial", "seed", "deterministic", "split")
 _PACKAGES = ("memo-habitat", "habitat-lab", "habitat-baselines", "torch", "numpy")
