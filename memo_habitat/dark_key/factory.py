@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from memo_habitat.dark_key.actions import ACTIONS
 from memo_habitat.dark_key.setting import Setting
 from memo_habitat.dark_key.vector_env import DarkKeyVectorEnv, observation_space
-from memo_habitat.errors import check_at_least_one
+from memo_habitat.errors import UserError, check_at_least_one
 
 
 class DarkKeyVectorEnvFactory(VectorEnvFactory):
@@ -33,6 +33,8 @@ class DarkKeyVectorEnvFactory(VectorEnvFactory):
         baselines, task = config.habitat_baselines, config.habitat.task
         count = baselines.num_environments
         check_at_least_one("habitat_baselines.num_environments", count)
+        if not is_eval:
+            _check_seed(config)
         setting = Setting(task.size, config.habitat.environment.max_episode_steps, task.trial_steps)
         return DarkKeyVectorEnv(
             setting,
@@ -49,4 +51,15 @@ class DarkKeyVectorEnvFactory(VectorEnvFactory):
             observation_space=observation_space(),
             action_space=actions,
             orig_action_space=actions,
+        )
+
+
+def _check_seed(config: DictConfig) -> None:
+    """Refuse to train on the layouts that evaluations play."""
+    seed = config.habitat.seed
+    if seed == config.habitat_baselines.evaluator.seed:
+        raise UserError(
+            f"habitat.seed={seed}: evaluations draw their layouts from that seed "
+            "(habitat_baselines.evaluator.seed), and a training would know them; take another, "
+            f"such as habitat.seed={seed + 1}"
         )

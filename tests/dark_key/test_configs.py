@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from memo_habitat.config.compose import compose_config, known_configs
+from memo_habitat.dark_key.factory import DarkKeyVectorEnvFactory
 from memo_habitat.dark_key.setting import SETTINGS, Setting
+from memo_habitat.errors import UserError
 
 VARIANTS = [name for name in known_configs() if name.startswith("dark_key_to_door/")]
 
@@ -27,3 +29,13 @@ def test_every_variant_has_every_setting(name, setting):
 
 def test_a_setting_is_no_experiment_of_its_own():
     assert len(VARIANTS) == 7
+
+
+def test_no_training_draws_its_layouts_from_the_evaluations_seed():
+    factory = DarkKeyVectorEnvFactory()
+    config = compose_config("dark_key_to_door/memo", ["habitat.seed=3"])
+    factory.construct_envs(config)
+    config.habitat_baselines.evaluator.seed = 3
+    with pytest.raises(UserError, match=r"habitat\.seed=3: .* such as habitat\.seed=4"):
+        factory.construct_envs(config)
+    factory.construct_envs(config, enforce_scenes_greater_eq_environments=True)

@@ -185,7 +185,10 @@ def factory_config(**changed):
             "task": {"size": 5, "trial_steps": 150},
             "environment": {"max_episode_steps": 25},
         },
-        "habitat_baselines": {"num_environments": 3, "evaluator": {"agent": "checkpoint"}},
+        "habitat_baselines": {
+            "num_environments": 3,
+            "evaluator": {"agent": "checkpoint", "seed": 0},
+        },
     }
     return OmegaConf.merge(config, OmegaConf.create(changed))
 
