@@ -1,4 +1,4 @@
-"""Writes the report on a sweep: one HTML file, two CSV files and the learning curves' picture."""
+"""Writes the report on a sweep: one HTML file, three CSV files and the learning curves' picture."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ from memo_habitat.report.sweep.summary import (
 )
 from memo_habitat.report.sweep.tables import (
     CURVES_FILE,
+    EPISODES_FILE,
     RESULTS_FILE,
     SHARES,
     Result,
     results,
     write_curves,
+    write_episodes,
     write_results,
 )
 from memo_habitat.report.trials import return_per_trial
@@ -61,7 +63,7 @@ class Agent:
 
 
 def write_sweep_report(folder: Path) -> Path:
-    """Write report.html, results.csv, curves.csv, curve.png and curve.svg into a sweep's folder.
+    """Write report.html, the CSV files and the curves' picture into a sweep's folder.
 
     A sweep may be reported while it runs: the page says what is missing.
 
@@ -77,6 +79,7 @@ def write_sweep_report(folder: Path) -> Path:
     variants = summarise(sweep, rows)
     write_results(folder / RESULTS_FILE, rows)
     write_curves(folder / CURVES_FILE, sweep)
+    write_episodes(folder / EPISODES_FILE, sweep)
     curves = learning_curves(sweep, variants)
     if curves:
         last = max(curve.x[-1] for curve in curves.values())

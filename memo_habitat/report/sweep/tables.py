@@ -1,11 +1,11 @@
-"""The sweep's numbers as CSV files: one row per run, and its learning curves."""
+"""The sweep's numbers as CSV files: one row per run, its learning curve, its trials' episodes."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import numpy as np
 from memo_habitat.errors import UserError
 from memo_habitat.report.sweep.learning import final_return, smooth, smoothing_width, steps_to
 from memo_habitat.report.sweep.runs import Sweep, SweepRun
+from memo_habitat.report.trials import EpisodeCourse, episode_course
 
-RESULTS_FILE, CURVES_FILE = "results.csv", "curves.csv"
+RESULTS_FILE, CURVES_FILE, EPISODES_FILE = "results.csv", "curves.csv", "episodes.csv"
 SHARES = (25, 50, 75, 90)
 _CURVE_ROWS = 400
 
@@ -114,6 +115,23 @@ def _curve_rows(sweep: Sweep) -> Iterator[tuple[str, int, int, float, float]]:
             mean = np.average(ended.returns[part], weights=ended.trials[part])
             steps, seconds = int(ended.steps[part][-1]), float(ended.seconds[part][-1])
             yield run.variant, run.seed, steps, seconds, float(mean)
+
+
+def write_episodes(path: Path, sweep: Sweep) -> None:
+    """Write the means over the held-out trials' first, second, ... episodes, as in the figures."""
+    means = (field.name for field in fields(EpisodeCourse))
+    _write(path, ("variant", "seed", "trials", "episode", *means), _episode_rows(sweep))
+
+
+def _episode_rows(sweep: Sweep) -> Iterator[tuple[str | int | float, ...]]:
+    evaluations = [(run.variant, str(run.seed), run.evaluation) for run in sweep.runs]
+    evaluations += [(name, "", evaluation) for name, evaluation in sweep.references.items()]
+    for name, seed, evaluation in evaluations:
+        if evaluation is None:
+            continue
+        course, trials = episode_course(evaluation.episodes), len(evaluation.trials)
+        for number, row in enumerate(zip(*astuple(course), strict=True), start=1):
+            yield name, seed, trials, number, *map(float, row)
 
 
 def _write(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

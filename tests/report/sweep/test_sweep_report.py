@@ -122,6 +122,27 @@ def test_curves_read_back_and_are_thinned(sweep: Path) -> None:
     assert len([row for row in rows if row["variant"] == "fct"]) == 2 * UPDATES
 
 
+@pytest.mark.parametrize("agent", [("fct", "1"), ("random", "")], ids=" ".join)
+def test_episodes_are_the_means_of_the_records_that_every_trial_has(
+    original: Path, page: str, agent: tuple[str, str]
+) -> None:
+    folder = "reference/eval/random" if agent[0] == "random" else "fct/seed_1/eval/final"
+    records = [json.loads(line) for line in (original / folder / "records.jsonl").open()]
+    finished = [record for record in records if not record["truncated"]]
+    trials = {record["trial_id"] for record in records}
+    by_number: dict[int, list[dict[str, float]]] = {}
+    for record in finished:
+        by_number.setdefault(record["episode_index"], []).append(record)
+    expected = [by_number[k] for k in sorted(by_number) if len(by_number[k]) == len(trials)]
+    rows = [r for r in rows_of(original / "episodes.csv") if (r["variant"], r["seed"]) == agent]
+    assert [int(row["episode"]) for row in rows] == list(range(1, len(expected) + 1))
+    for row, own in zip(rows, expected, strict=True):
+        assert int(row["trials"]) == len(trials)
+        for column, name in (("length", "num_steps"), ("reward", "reward"), ("success", "success")):
+            mean = sum(record[name] for record in own) / len(own)
+            assert float(row[column]) == pytest.approx(mean)
+
+
 def test_the_picture_is_written(original: Path, page: str) -> None:
     assert (original / "curve.png").read_bytes().startswith(b"\x89PNG")
     ElementTree.parse(original / "curve.svg")
