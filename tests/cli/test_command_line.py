@@ -160,6 +160,10 @@ BAD_INPUT = {
         ("train", STUDIO, "habitat_baselines.rl.ppo.updates_per_trial=7"),
         "updates_per_trial=7",
     ),
+    "learning rate below 0": (
+        ("train", STUDIO, "habitat_baselines.rl.ppo.lr=-1"),
+        "habitat_baselines.rl.ppo.lr=-1.0: give 0 or more",
+    ),
     "simulator of the missing Habitat-Sim": (
         ("train", STUDIO, "habitat.simulator.type=Sim-v0"),
         "conda install habitat-sim",
