@@ -93,7 +93,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Return the numbers that "0..4", "0,2,5", "3" or "0..2,7" name, ascending, each once.
 
     Raises:
-        UserError: not such a text, or a number out of range.
+        UserError: not such a text, reversed, or a number out of range.
     """
     found: set[int] = set()
     for part in text.split(","):
@@ -102,8 +102,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             begin, end = int(first), int(last if dots else first)
         except ValueError as error:
             raise UserError(f"--seeds {text}: {part!r} is no number; {_HOW_TO_WRITE}") from error
-        if not 0 <= begin <= end <= LAST_SEED:
+        if min(begin, end) < 0 or max(begin, end) > LAST_SEED:
             raise UserError(f"--seeds {text}: {part!r} is out of range; {_HOW_TO_WRITE}")
+        if begin > end:
+            raise UserError(f"--seeds {text}: {part!r} is reversed; write {end}..{begin}")
         found.update(range(begin, end + 1))
     return tuple(sorted(found))
 
@@ -209,6 +211,10 @@ def read_sweep(folder: Path) -> Sweep:
         UserError: there is none, or its file cannot be read.
     """
     path = folder / SWEEP_FILE
+    if (folder / CONFIG_FILE).is_file() and not path.exists():
+        raise UserError(
+            f"{folder} is a run and no sweep; go on with it: memo-habitat train --resume {folder}"
+        )
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Sweep(

@@ -239,6 +239,29 @@ def test_a_folder_that_cannot_be_made_is_refused(capsys, tmp_path, option):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_folder_that_the_system_refuses_is_answered_with_the_options(
+    capsys, tmp_path, monkeypatch, command
+):
+    from memo_habitat.sweep import plan
+
+    def refused(path, *args, **kwargs):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(plan, "check_sweep", lambda sweep: None)
+    monkeypatch.setattr(Path, "mkdir", refused)
+    folder = tmp_path / "new"
+    line = fail(capsys, command, STUDIO, "--out", str(folder))
+    assert f"cannot write to the output folder {folder}: No such file or directory" in line
+    assert "choose another with --out or --root" in line
+
+
+def test_a_sweep_is_not_taken_for_a_run(capsys, tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    line = fail(capsys, "train", "--resume", str(tmp_path))
+    assert f"is a sweep and no run; go on with it: memo-habitat sweep --resume {tmp_path}" in line
+
+
 def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     assert main(["train", STUDIO, "--cfg"]) == 0
