@@ -17,7 +17,8 @@ from memo_habitat.trainer.run_folder import CONFIG_FILE, plan_run, run_facts
 # Below are the seeds of evaluations, `habitat_baselines.evaluator.seed`.
 FIRST_TRAINING_SEED = 100
 # Environment i of a run draws from habitat.seed + i, and after a resume at s steps from
-# habitat.seed + s + i: further apart than trainings are long, and no multiple of anything.
+# habitat.seed + s + i (Dark-Key-To-Door takes no i): further apart than trainings are long, and no
+# multiple of anything.
 SEED_STRIDE = 40_000_003
 # NumPy's seeds end at 2^32; what is left over is for the steps of resumed runs.
 LAST_SEED = 99
