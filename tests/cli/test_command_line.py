@@ -134,6 +134,19 @@ BAD_INPUT = {
     "no command": ((), "required"),
     "unknown command": (("tran",), "invalid choice"),
     "unknown option": (("train", STUDIO, "--sedd", "1"), "--sedd"),
+    "option of another command": (
+        ("sweep", STUDIO, "--workers", "2"),
+        "memo-habitat sweep: unrecognized arguments: --workers (see memo-habitat sweep --help)",
+    ),
+    "option of another action": (
+        ("scenes", "show", "nowhere", "--house", "0", "--out", "a.png", "--houses", "2"),
+        "(see memo-habitat scenes show --help)",
+    ),
+    "seed of a training as an option": (("train", STUDIO, "--seed", "1"), "as habitat.seed=N"),
+    "seed of an evaluation as an option": (
+        ("eval", "runs/none", "--seed=1"),
+        "as habitat_baselines.evaluator.seed=N (see memo-habitat eval --help)",
+    ),
     "neither config nor run": (("train",), "--config-name"),
     "unknown config": (
         ("train", "--config-name=extobjnav/memo_studoi"),
