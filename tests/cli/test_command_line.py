@@ -157,6 +157,19 @@ BAD_INPUT = {
         ("train", STUDIO, "memory.summary_length=4"),
         "habitat_baselines.rl.memory.summary_length",
     ),
+    "key by a longer name": (
+        ("train", STUDIO, "habitat_baselines.rl.ppo.learning_rate=1e-4"),
+        "did you mean habitat_baselines.rl.ppo.lr, habitat_baselines.rl.ppo.lr_",
+    ),
+    "misspelt key among others of its branch": (
+        ("train", STUDIO, "habitat_baselines.rl.ppo.gama=1"),
+        "did you mean habitat_baselines.rl.ppo.gamma?\n",
+    ),
+    "misspelt branch": (
+        ("train", STUDIO, "habitat_baselines.rl.pppo.lr=1"),
+        "did you mean habitat_baselines.rl.ppo.lr,",
+    ),
+    "key like no other": (("train", STUDIO, "habitat_baselines.rl.ppo.zzz=1"), "--cfg` prints"),
     "folder of a new run as a key": (
         ("train", STUDIO, "run_dir=there"),
         "run_dir=there: use --out DIR, or --root",
@@ -282,6 +295,9 @@ def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
     assert "train first" in fail(capsys, "eval", "run")
     assert "ckpt.7" in fail(capsys, "eval", "run", "--checkpoint", "ckpt.7")
     assert "did you mean habitat.seed" in fail(capsys, "eval", "run", "habitat.sed=1")
+    group = fail(capsys, "train", "--resume", "run", "dark_key_to_door/setting=hard")
+    assert "dark_key_to_door/setting=hard: a group of the config cannot be changed" in group
+    assert "start a new run" in group
     (tmp_path / "run/config.yaml").write_text("a: [\n")
     assert "config.yaml" in fail(capsys, "eval", "run")
 
