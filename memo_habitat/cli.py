@@ -39,6 +39,8 @@ COMMANDS = (
     cli_bench,
     cli_doctor,
 )
+# By command, the key that its draws come from.
+_SEEDS = {"train": "habitat.seed", "eval": "habitat_baselines.evaluator.seed"}
 WORKER_ERROR = 1
 USER_ERROR = 2
 
@@ -77,9 +79,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.overrides = [*arguments.overrides, *overrides]
         rest = [item for item in rest if item not in overrides]
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.parser.error(
+            f"unrecognized arguments: {' '.join(rest)}{_instead(arguments, rest)}"
+        )
     arguments.debug = arguments.debug or debug
     return arguments
+
+
+def _instead(arguments: argparse.Namespace, rest: Sequence[str]) -> str:
+    """Which key of the config does what the option `--seed` of other programs does."""
+    key = _SEEDS.get(arguments.command)
+    if key is None or not any(item.partition("=")[0] == "--seed" for item in rest):
+        return ""
+    return f"; keys of the config are changed as {key}=N"
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

@@ -29,13 +29,13 @@ def add(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the report; prints its path."""
+    """Write the report; prints what of a sweep is missing, and the report's path last."""
     from memo_habitat.report.build import write_report
     from memo_habitat.report.sweep_folder import SWEEP_FILE
     from memo_habitat.trainer.run_folder import open_run
 
     if (Path(arguments.folders[0]) / SWEEP_FILE).exists():
-        print(_report_sweep(arguments))
+        _report_sweep(arguments)
         return 0
     runs = [open_run(folder) for folder in arguments.folders]
     out = Path(arguments.out) if arguments.out else None
@@ -43,12 +43,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report_sweep(arguments: argparse.Namespace) -> Path:
-    from memo_habitat.report.sweep import write_sweep_report
+def _report_sweep(arguments: argparse.Namespace) -> None:
+    from memo_habitat.report.sweep import (
+        load_sweep,
+        what_is_unfinished,
+        write_sweep_report,
+    )
 
     if len(arguments.folders) > 1 or arguments.out:
         raise UserError(
             f"{arguments.folders[0]} is a sweep: report it alone and without --out; its report "
             "lies in its folder"
         )
-    return write_sweep_report(Path(arguments.folders[0]))
+    sweep = load_sweep(Path(arguments.folders[0]))
+    page = write_sweep_report(sweep)
+    if line := what_is_unfinished(sweep):
+        print(line)
+    print(page)

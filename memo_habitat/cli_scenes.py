@@ -88,7 +88,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what the user gave: the defaults are those of the options themselves."""
-    not_options = {"command", "action", "run", "debug"}
+    not_options = {"command", "action", "run", "parser", "debug"}
     return {k: v for k, v in vars(arguments).items() if k not in not_options and v is not None}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.cli_common import Subparsers, add_command, add_overrides
-from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.errors import UserError, cannot_write, check_at_least_one
 from memo_habitat.processes import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -65,8 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         _print_queue(sweep)
         return 0
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    held = lock(sweep.folder / SWEEP_LOCK)
+    try:
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+        held = lock(sweep.folder / SWEEP_LOCK)
+    except OSError as error:
+        raise cannot_write(sweep.folder, error) from error
     try:
         write_sweep(sweep)
         return _work(sweep, arguments.jobs)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from memo_habitat.cli_common import Subparsers, add_command, add_overrides, add_workers
+from memo_habitat.cli_common import (
+    Subparsers,
+    add_command,
+    add_overrides,
+    add_workers,
+    refuse_sweep,
+)
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.processes import INTERRUPTED
 
@@ -46,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
         if arguments.out is not None:
             raise UserError(f"--out {arguments.out} goes with a new run, not with --resume")
+        refuse_sweep(arguments.resume)
         folder, config = launch.resume(arguments.resume, arguments.overrides)
     elif arguments.cfg:
         from omegaconf import OmegaConf

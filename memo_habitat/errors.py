@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """Bad input: one line that names the offending value and what would be valid.
@@ -26,3 +28,11 @@ def check_at_least_one(name: str, value: int) -> None:
     if value < 1:
         between = " " if name.startswith("--") else "="
         raise UserError(f"{name}{between}{value}: at least 1 is needed")
+
+
+def cannot_write(folder: Path, error: OSError) -> UserError:
+    """What to say where the output folder of a command cannot be made or written to."""
+    return UserError(
+        f"cannot write to the output folder {folder}: {error.strerror or error}; "
+        "choose another with --out or --root"
+    )

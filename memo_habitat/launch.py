@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, check_at_least_one
-from memo_habitat.trainer.parallel import run_workers
+from memo_habitat.trainer.parallel import run_workers, waits_for_others
 from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.trainer.run_folder import (
     RunFolder,
@@ -93,6 +94,8 @@ def train(run: RunFolder, config: DictConfig, workers: int = 1) -> bool:
     """
     try:
         if workers == 1:
+            if line := waits_for_others():
+                sys.stderr.write(f"{line}\n")
             work_at_training(config)
         else:
             run_workers(work_at_training, config, workers, run.workers_dir)

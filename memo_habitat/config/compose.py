@@ -80,6 +80,11 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"{_one_line(error)}; {_HOW_TO_WRITE}") from error
     for override in parsed:
         key = override.key_or_group
+        if "/" in key:
+            raise UserError(
+                f"{override.input_line}: a group of the config cannot be changed in a run that "
+                "exists; start a new run with it"
+            )
         if override.is_delete():
             raise UserError(f"{override.input_line}: keys of a run that exists can only be changed")
         if not override.is_add() and _missing(config, key):
@@ -161,15 +166,28 @@ def _missing(config: DictConfig, key: str) -> bool:
 
 def _nearest(key: str, known: Sequence[str], where: str) -> str:
     """Return "; did you mean ..." with the keys that look or end like `key`, else `where`."""
-    last = key.rpartition(".")[2]
-    same_end = [other for other in known if other.rpartition(".")[2] == last]
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
-    # The last name may be misspelt in another branch of the tree.
-    ends = {other.rpartition(".")[2] for other in known}
-    for end in difflib.get_close_matches(last, ends, n=1, cutoff=0.75):
-        same_end += [other for other in known if other.rpartition(".")[2] == end]
-    nearest = list(dict.fromkeys([*close, *same_end]))[:3]
+    parent, _, last = key.rpartition(".")
+    ends: dict[str, list[str]] = {}
+    for other in known:
+        ends.setdefault(other.rpartition(".")[2], []).append(other)
+    branch = f"{parent}." if parent else ""
+    siblings = [end for end, keys in ends.items() if f"{branch}{end}" in keys]
+    close = difflib.get_close_matches(last, siblings, n=3) + _abbreviations(last, siblings)
+    nearest = [f"{branch}{end}" for end in close]
+    if parent not in known:
+        # Where the parent is right, keys that share it look alike, whatever they end in.
+        nearest += difflib.get_close_matches(key, known, n=3, cutoff=0.75)
+    # The last name may be right, or misspelt, in another branch of the tree.
+    for end in (last, *difflib.get_close_matches(last, ends, n=1, cutoff=0.75)):
+        nearest += ends.get(end, [])
+    nearest = list(dict.fromkeys(nearest))[:3]
     return f"; did you mean {', '.join(nearest)}?" if nearest else f"; {where}"
+
+
+def _abbreviations(name: str, others: Sequence[str]) -> list[str]:
+    """Those of `others` whose first word is the initials of `name`: of learning_rate lr."""
+    initials = "".join(word[:1] for word in name.split("_"))
+    return [other for other in others if other.partition("_")[0] == initials]
 
 
 def _one_line(error: BaseException) -> str:

@@ -68,6 +68,12 @@ class Evaluation:
         """Kind of agent: checkpoint, random or oracle."""
         return str(self.meta.get("agent", self.folder.name))
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has played all its trials to their end."""
+        # It is written as null at the start; hand-made evaluations may have no such key.
+        return self.meta.get("finished", "unknown") is not None and not self.unfinished
+
     def records(self, trials: Collection[str] | None = None) -> Iterator[EpisodeRecord]:
         """Its records with their paths, one at a time; of the given trials alone, if any are."""
         chosen = self.trials if trials is None else self.trials.intersection(trials)

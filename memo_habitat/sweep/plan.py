@@ -17,7 +17,8 @@ from memo_habitat.trainer.run_folder import CONFIG_FILE, plan_run, run_facts
 # Below are the seeds of evaluations, `habitat_baselines.evaluator.seed`.
 FIRST_TRAINING_SEED = 100
 # Environment i of a run draws from habitat.seed + i, and after a resume at s steps from
-# habitat.seed + s + i: further apart than trainings are long, and no multiple of anything.
+# habitat.seed + s + i (Dark-Key-To-Door takes no i): further apart than trainings are long, and no
+# multiple of anything.
 SEED_STRIDE = 40_000_003
 # NumPy's seeds end at 2^32; what is left over is for the steps of resumed runs.
 LAST_SEED = 99
@@ -93,7 +94,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Return the numbers that "0..4", "0,2,5", "3" or "0..2,7" name, ascending, each once.
 
     Raises:
-        UserError: not such a text, or a number out of range.
+        UserError: not such a text, reversed, or a number out of range.
     """
     found: set[int] = set()
     for part in text.split(","):
@@ -102,8 +103,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             begin, end = int(first), int(last if dots else first)
         except ValueError as error:
             raise UserError(f"--seeds {text}: {part!r} is no number; {_HOW_TO_WRITE}") from error
-        if not 0 <= begin <= end <= LAST_SEED:
+        if min(begin, end) < 0 or max(begin, end) > LAST_SEED:
             raise UserError(f"--seeds {text}: {part!r} is out of range; {_HOW_TO_WRITE}")
+        if begin > end:
+            raise UserError(f"--seeds {text}: {part!r} is reversed; write {end}..{begin}")
         found.update(range(begin, end + 1))
     return tuple(sorted(found))
 
@@ -209,6 +212,10 @@ def read_sweep(folder: Path) -> Sweep:
         UserError: there is none, or its file cannot be read.
     """
     path = folder / SWEEP_FILE
+    if (folder / CONFIG_FILE).is_file() and not path.exists():
+        raise UserError(
+            f"{folder} is a run and no sweep; go on with it: memo-habitat train --resume {folder}"
+        )
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Sweep(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
-from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.errors import UserError
 from memo_habitat.memory.checks import check_config
 from memo_habitat.memory.variants import VARIANTS
 from memo_habitat.policy.encoders import check_encoder
@@ -20,6 +21,37 @@ from memo_habitat.trainer.checkpoints import RESUME_STATE
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
 _ALTERNATIVES = (("total_num_steps", "num_updates"), ("num_checkpoints", "checkpoint_interval"))
+# Keys of `habitat_baselines`, which numbers a training can be made with (NaN is none), in words.
+_NUMBERS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (
+        (
+            *("num_environments", "log_interval", "rl.ppo.ppo_epoch", "rl.ppo.num_mini_batch"),
+            *("rl.ppo.reward_window_size", "rl.ppo.refresh_chunk"),
+        ),
+        lambda number: number >= 1,
+        "at least 1 is needed",
+    ),
+    *(
+        ((key,), lambda number: number > 0 or number == -1, f"give more than 0, or -1 with {other}")
+        for pair in _ALTERNATIVES
+        for key, other in (pair, pair[::-1])
+    ),
+    (
+        ("rl.ppo.lr", "rl.ppo.lr_final", "rl.ppo.lr_warmup_start"),
+        lambda number: 0 <= number < math.inf,
+        "give 0 or more",
+    ),
+    (
+        ("rl.ppo.eps", "rl.ppo.clip_param", "rl.ppo.max_grad_norm"),
+        lambda number: number > 0,
+        "give more than 0",
+    ),
+    (
+        ("rl.ppo.gamma", "rl.ppo.tau"),
+        lambda number: 0 <= number <= 1,
+        "give a number from 0 to 1",
+    ),
+)
 # Keys of `habitat_baselines.rl` that other trainers act on and this one cannot: the only value.
 _FIXED = {
     "ddppo.train_encoder": True,
@@ -149,8 +181,12 @@ def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
 
 def _check_trainer_keys(config: DictConfig) -> None:
     baselines = config.habitat_baselines
-    for key in ("num_environments", "rl.ppo.num_mini_batch"):
-        check_at_least_one(f"habitat_baselines.{key}", OmegaConf.select(baselines, key))
+    for keys, holds, valid in _NUMBERS:
+        for key in keys:
+            number = OmegaConf.select(baselines, key)
+            # Runs from before there was a key have none.
+            if number is not None and not holds(number):
+                raise UserError(f"habitat_baselines.{key}={number}: {valid}")
     for first, second in _ALTERNATIVES:
         if (baselines[first] == -1) == (baselines[second] == -1):
             raise UserError(

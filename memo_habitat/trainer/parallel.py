@@ -68,6 +68,30 @@ def check_workers(workers: int) -> None:
         )
 
 
+def waits_for_others() -> str | None:
+    """One line on the processes that a training in this one meets first; None: it is alone.
+
+    Variables that an earlier torchrun or a batch job of SLURM left behind are enough for Habitat to
+    wait for ever.
+    """
+    from habitat_baselines.rl.ddppo import ddp_utils
+
+    _, rank, processes = ddp_utils.get_distrib_size()
+    if processes == 1:
+        return None
+    by_torchrun = "LOCAL_RANK" in os.environ
+    names = "RANK, WORLD_SIZE" if by_torchrun else "SLURM_PROCID, SLURM_NTASKS"
+    unset = "LOCAL_RANK, RANK and WORLD_SIZE" if by_torchrun else "SLURM_JOBID"
+    port = int(os.environ.get("MAIN_PORT", ddp_utils.DEFAULT_PORT))
+    if ddp_utils.SLURM_JOBID is not None:  # as `ddp_utils.init_distrib_slurm`
+        ports = int(os.environ.get("MAIN_PORT_RANGE", ddp_utils.DEFAULT_PORT_RANGE))
+        port += int(ddp_utils.SLURM_JOBID) % ports
+    return (
+        f"rank {rank} of {processes} ({names}): waits for the others at "
+        f"{ddp_utils.get_main_addr()}:{port}; to train alone unset {unset}"
+    )
+
+
 def run_workers(
     work: Callable[[DictConfig], Any], config: DictConfig, workers: int, logs: Path | None = None
 ) -> list[Any]:

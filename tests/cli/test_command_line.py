@@ -134,6 +134,19 @@ BAD_INPUT = {
     "no command": ((), "required"),
     "unknown command": (("tran",), "invalid choice"),
     "unknown option": (("train", STUDIO, "--sedd", "1"), "--sedd"),
+    "option of another command": (
+        ("sweep", STUDIO, "--workers", "2"),
+        "memo-habitat sweep: unrecognized arguments: --workers (see memo-habitat sweep --help)",
+    ),
+    "option of another action": (
+        ("scenes", "show", "nowhere", "--house", "0", "--out", "a.png", "--houses", "2"),
+        "(see memo-habitat scenes show --help)",
+    ),
+    "seed of a training as an option": (("train", STUDIO, "--seed", "1"), "as habitat.seed=N"),
+    "seed of an evaluation as an option": (
+        ("eval", "runs/none", "--seed=1"),
+        "as habitat_baselines.evaluator.seed=N (see memo-habitat eval --help)",
+    ),
     "neither config nor run": (("train",), "--config-name"),
     "unknown config": (
         ("train", "--config-name=extobjnav/memo_studoi"),
@@ -144,6 +157,19 @@ BAD_INPUT = {
         ("train", STUDIO, "memory.summary_length=4"),
         "habitat_baselines.rl.memory.summary_length",
     ),
+    "key by a longer name": (
+        ("train", STUDIO, "habitat_baselines.rl.ppo.learning_rate=1e-4"),
+        "did you mean habitat_baselines.rl.ppo.lr, habitat_baselines.rl.ppo.lr_",
+    ),
+    "misspelt key among others of its branch": (
+        ("train", STUDIO, "habitat_baselines.rl.ppo.gama=1"),
+        "did you mean habitat_baselines.rl.ppo.gamma?\n",
+    ),
+    "misspelt branch": (
+        ("train", STUDIO, "habitat_baselines.rl.pppo.lr=1"),
+        "did you mean habitat_baselines.rl.ppo.lr,",
+    ),
+    "key like no other": (("train", STUDIO, "habitat_baselines.rl.ppo.zzz=1"), "--cfg` prints"),
     "folder of a new run as a key": (
         ("train", STUDIO, "run_dir=there"),
         "run_dir=there: use --out DIR, or --root",
@@ -159,6 +185,10 @@ BAD_INPUT = {
     "updates that do not divide the trial": (
         ("train", STUDIO, "habitat_baselines.rl.ppo.updates_per_trial=7"),
         "updates_per_trial=7",
+    ),
+    "learning rate below 0": (
+        ("train", STUDIO, "habitat_baselines.rl.ppo.lr=-1"),
+        "habitat_baselines.rl.ppo.lr=-1.0: give 0 or more",
     ),
     "simulator of the missing Habitat-Sim": (
         ("train", STUDIO, "habitat.simulator.type=Sim-v0"),
@@ -235,6 +265,29 @@ def test_a_folder_that_cannot_be_made_is_refused(capsys, tmp_path, option):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_folder_that_the_system_refuses_is_answered_with_the_options(
+    capsys, tmp_path, monkeypatch, command
+):
+    from memo_habitat.sweep import plan
+
+    def refused(path, *args, **kwargs):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(plan, "check_sweep", lambda sweep: None)
+    monkeypatch.setattr(Path, "mkdir", refused)
+    folder = tmp_path / "new"
+    line = fail(capsys, command, STUDIO, "--out", str(folder))
+    assert f"cannot write to the output folder {folder}: No such file or directory" in line
+    assert "choose another with --out or --root" in line
+
+
+def test_a_sweep_is_not_taken_for_a_run(capsys, tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    line = fail(capsys, "train", "--resume", str(tmp_path))
+    assert f"is a sweep and no run; go on with it: memo-habitat sweep --resume {tmp_path}" in line
+
+
 def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     assert main(["train", STUDIO, "--cfg"]) == 0
@@ -242,6 +295,9 @@ def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
     assert "train first" in fail(capsys, "eval", "run")
     assert "ckpt.7" in fail(capsys, "eval", "run", "--checkpoint", "ckpt.7")
     assert "did you mean habitat.seed" in fail(capsys, "eval", "run", "habitat.sed=1")
+    group = fail(capsys, "train", "--resume", "run", "dark_key_to_door/setting=hard")
+    assert "dark_key_to_door/setting=hard: a group of the config cannot be changed" in group
+    assert "start a new run" in group
     (tmp_path / "run/config.yaml").write_text("a: [\n")
     assert "config.yaml" in fail(capsys, "eval", "run")
 

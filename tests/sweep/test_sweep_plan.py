@@ -57,6 +57,15 @@ def test_what_is_no_list_of_seeds_is_named(text):
         parse_seeds(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("4..0", r"'4\.\.0' is reversed; write 0\.\.4"), ("200..0", "'200..0' is out of range")],
+)
+def test_reversed_seeds_are_answered_with_the_right_way(text, named):
+    with pytest.raises(UserError, match=named):
+        parse_seeds(text)
+
+
 def test_no_two_seeds_draw_the_same_and_all_are_numpys():
     steps = 39_000_000
     environments = 1024
@@ -188,6 +197,12 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     with pytest.raises(UserError, match="other files"):
         planned(tmp_path)
     with pytest.raises(UserError, match=r"sweep\.json"):
+        planned(tmp_path, None)
+
+
+def test_a_run_is_not_taken_for_a_sweep(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UserError, match=f"is a run and no sweep.* train --resume {tmp_path}$"):
         planned(tmp_path, None)
 
 

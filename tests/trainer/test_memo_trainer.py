@@ -325,6 +325,19 @@ def test_what_tensorboard_gets(train):
         ("total_num_steps", -1, "total_num_steps=-1"),
         ("checkpoint_interval", 5, "checkpoint_interval=5"),
         ("num_environments", 0, "num_environments=0"),
+        ("total_num_steps", 0, "total_num_steps=0.*give more than 0, or -1 with num_updates"),
+        ("total_num_steps", -5, "total_num_steps=-5.*give more than 0"),
+        ("num_checkpoints", 0, "num_checkpoints=0: .* or -1 with checkpoint_interval"),
+        ("log_interval", 0, "log_interval=0: at least 1"),
+        ("rl.ppo.ppo_epoch", 0, "ppo_epoch=0: at least 1"),
+        ("rl.ppo.num_mini_batch", 0, "num_mini_batch=0: at least 1"),
+        ("rl.ppo.refresh_chunk", 0, "refresh_chunk=0: at least 1"),
+        ("rl.ppo.lr", -1, r"rl\.ppo\.lr=-1.*: give 0 or more"),
+        ("rl.ppo.lr", float("nan"), r"rl\.ppo\.lr=nan: give 0 or more"),
+        ("rl.ppo.gamma", -0.1, "gamma=-0.1: give a number from 0 to 1"),
+        ("rl.ppo.gamma", 1.1, "gamma=1.1: give a number from 0 to 1"),
+        ("rl.ppo.clip_param", 0, "clip_param=0.*: give more than 0"),
+        ("rl.ppo.max_grad_norm", 0, "max_grad_norm=0.*: give more than 0"),
         ("rl.ddppo.train_encoder", False, "train_encoder=False"),
         ("rl.ppo.use_double_buffered_sampler", True, "use_double_buffered_sampler=True"),
         ("rl.encoder.kind", "vit", "encoder.kind='vit'"),
@@ -345,6 +358,23 @@ def test_what_cannot_be_trained_is_named_before_anything_starts(
         OmegaConf.update(config.habitat_baselines, key, value)
     with pytest.raises(UserError, match=named):
         check_training_config(config)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"total_num_steps": -1, "num_updates": 1},
+        {"num_checkpoints": -1, "checkpoint_interval": 1},
+        {"rl.ppo.lr": 0, "rl.ppo.gamma": 1, "rl.ppo.tau": 0, "rl.ppo.max_grad_norm": float("inf")},
+    ],
+)
+def test_numbers_at_the_ends_of_what_is_valid_can_be_trained_with(composed, tmp_path, values):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+        for key, value in values.items():
+            OmegaConf.update(config.habitat_baselines, key, value)
+    check_training_config(config)
 
 
 @pytest.mark.parametrize(("kind", "needed"), [("memo", 10), ("fct", 16)])

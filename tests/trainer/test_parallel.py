@@ -14,6 +14,7 @@ import torch
 from habitat_baselines.rl.ddppo.ddp_utils import REQUEUE
 from omegaconf import OmegaConf
 
+from memo_habitat import launch
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.processes import available_cores
 from memo_habitat.trainer import parallel
@@ -21,8 +22,10 @@ from memo_habitat.trainer.interrupt import StopRequest
 from memo_habitat.trainer.parallel import (
     check_workers,
     run_workers,
+    waits_for_others,
     worker_environment,
 )
+from memo_habitat.trainer.run_folder import RunFolder
 from tests.trainer import parallel_work
 
 WORKERS = 2
@@ -167,6 +170,57 @@ def test_one_of_several_processes_starts_no_workers_of_its_own(variable, monkeyp
         check_workers(2)
     monkeypatch.setenv(variable, "1")
     check_workers(2)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """No variables of torchrun or SLURM; returns what sets some."""
+
+    def set_variables(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_JOBID", "MAIN_ADDR", "MAIN_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("habitat_baselines.rl.ddppo.ddp_utils.SLURM_JOBID", None)
+    return set_variables
+
+
+def test_who_trains_alone_waits_for_nobody(alone):
+    assert waits_for_others() is None
+    alone(RANK="1", WORLD_SIZE="2")  # Habitat does not look at these without LOCAL_RANK
+    assert waits_for_others() is None
+    alone(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
+    assert waits_for_others() is None
+
+
+def test_who_waits_for_others_is_told_where_and_what_to_unset(alone):
+    alone(LOCAL_RANK="1", RANK="1", WORLD_SIZE="2")
+    assert waits_for_others() == (
+        "rank 1 of 2 (RANK, WORLD_SIZE): waits for the others at 127.0.0.1:8738; "
+        "to train alone unset LOCAL_RANK, RANK and WORLD_SIZE"
+    )
+    alone(MAIN_ADDR="10.0.0.7", MAIN_PORT="4321")
+    assert "at 10.0.0.7:4321;" in waits_for_others()
+
+
+def test_a_task_of_a_job_is_told_the_port_of_that_job(alone, monkeypatch):
+    alone(SLURM_JOBID="1000", SLURM_LOCALID="0", SLURM_PROCID="3", SLURM_NTASKS="4")
+    monkeypatch.setattr("habitat_baselines.rl.ddppo.ddp_utils.SLURM_JOBID", "1000")
+    assert waits_for_others() == (
+        "rank 3 of 4 (SLURM_PROCID, SLURM_NTASKS): waits for the others at "
+        f"127.0.0.1:{8738 + 1000 % 127}; to train alone unset SLURM_JOBID"
+    )
+
+
+def test_a_training_says_that_it_waits_before_it_does(alone, monkeypatch, capsys, tmp_path):
+    alone(LOCAL_RANK="1", RANK="1", WORLD_SIZE="2")
+
+    def work(config):
+        assert "rank 1 of 2" in capsys.readouterr().err
+
+    monkeypatch.setattr(launch, "work_at_training", work)
+    assert launch.train(RunFolder(tmp_path), OmegaConf.create())
 
 
 @pytest.mark.parametrize("others", [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])

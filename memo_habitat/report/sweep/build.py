@@ -62,10 +62,13 @@ class Agent:
     evaluations: tuple[Evaluation, ...]
 
 
-def write_sweep_report(folder: Path) -> Path:
+def write_sweep_report(sweep: Path | Sweep) -> Path:
     """Write report.html, the CSV files and the curves' picture into a sweep's folder.
 
     A sweep may be reported while it runs: the page says what is missing.
+
+    Args:
+        sweep: its folder, or what was loaded from there.
 
     Returns:
         where the page is.
@@ -73,8 +76,9 @@ def write_sweep_report(folder: Path) -> Path:
     Raises:
         UserError: no sweep is there, no run of it has made progress, or nothing can be written.
     """
-    folder = Path(folder)
-    sweep = load_sweep(folder)
+    if isinstance(sweep, Path):
+        sweep = load_sweep(sweep)
+    folder = sweep.folder
     rows = results(sweep)
     variants = summarise(sweep, rows)
     write_results(folder / RESULTS_FILE, rows)

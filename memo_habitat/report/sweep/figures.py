@@ -54,8 +54,8 @@ def learning_figure(sweep: Sweep, variants: Sequence[Variant]) -> Figure | None:
     svg = plots.amounts([*curves.values(), *lines.values()], "environment steps", wide=True)
     text = (
         f"Return per trial in training, sampled actions; mean over seeds. {BAND} Smoothed: each "
-        f"point is the mean over the trials within {100 * SMOOTHING:.0f} % of the longest "
-        f"training around it.{dashed}"
+        f"point is the mean over the trials in a window of {100 * SMOOTHING:.0f} % of the longest "
+        f"training, half of it before the point.{dashed}"
     )
     return Figure("Learning curves", Markup(svg), text, wide=True)
 

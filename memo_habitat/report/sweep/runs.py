@@ -84,6 +84,11 @@ class SweepRun:
     share: float
     evaluation: Evaluation | None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is trained and evaluated."""
+        return self.share >= 1 and self.evaluation is not None and self.evaluation.is_finished
+
     @cached_property
     def held_out(self) -> Any:
         """Estimate of its return per trial in the evaluation, with its interval over trials."""
@@ -140,6 +145,24 @@ class Sweep:
         """Held-out return of `run` as a share of the oracle's on the same layouts."""
         oracle = self.reference_return("oracle", run.evaluation)
         return float(run.held_out.mean / oracle) if oracle > 0 else np.nan
+
+
+def what_is_unfinished(sweep: Sweep) -> str | None:
+    """One line on what is not finished yet; None where everything is."""
+    finished = sum(run.is_finished for run in sweep.runs)
+    planned = len(sweep.variants) * len(sweep.info["seeds"])
+    parts = []
+    if finished < planned:
+        parts.append(f"{finished} of {planned} runs are finished")
+    missing = [
+        name
+        for name in REFERENCE_AGENTS
+        if name not in sweep.references or not sweep.references[name].is_finished
+    ]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        parts.append(f"{' and '.join(missing)} {verb} not evaluated yet")
+    return "; ".join(parts) or None
 
 
 def same_layouts(first: Evaluation, second: Evaluation) -> bool:

@@ -288,6 +288,27 @@ def test_a_folder_without_progress_is_refused(sweep: Path, tmp_path: Path) -> No
     assert not (sweep / "report.html").exists()
 
 
+def test_the_command_says_what_of_a_sweep_is_unfinished_before_the_path(
+    sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(sweep / "memo" / "seed_1")  # not begun
+    shutil.rmtree(sweep / "fct" / "seed_0" / "eval")  # not evaluated
+    shutil.rmtree(sweep / "reference" / "eval" / "random")
+    page = str(sweep / "report.html")
+    assert main(["report", str(sweep)]) == 0
+    lines = ["2 of 4 runs are finished; random is not evaluated yet", page]
+    assert capsys.readouterr().out.splitlines() == lines
+
+    shutil.rmtree(sweep / "reference")
+    meta = sweep / "fct" / "seed_1" / "eval" / "final" / "meta.json"  # stopped between two trials
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "finished": None}))
+    progress = sweep / "memo" / "seed_0" / "progress.jsonl"  # stopped in its training
+    progress.write_text("".join(progress.read_text().splitlines(keepends=True)[:-1]))
+    assert main(["report", str(sweep)]) == 0
+    lines = ["0 of 4 runs are finished; oracle and random are not evaluated yet", page]
+    assert capsys.readouterr().out.splitlines() == lines
+
+
 def test_the_command_reports_a_sweep(
     sweep: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
