@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.lock import hold
 from memo_habitat.trainer.parallel import run_workers
 from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.trainer.run_folder import (
+    TRAIN_LOCK,
     RunFolder,
     create_run,
     discard_run,
@@ -88,18 +91,21 @@ def train(run: RunFolder, config: DictConfig, workers: int = 1) -> bool:
         workers: DD-PPO processes, each with the config's number of environments; 1: this process.
 
     Raises:
+        HeldError: another process trains there.
         UserError: what the trainer refuses.
         WorkerError: one of several workers died.
     """
-    try:
-        if workers == 1:
-            work_at_training(config)
-        else:
-            run_workers(work_at_training, config, workers, run.workers_dir)
-    except UserError:
-        if not run.progress_file.exists() and not any(run.checkpoint_dir.glob("*")):
-            discard_run(run)
-        raise
+    with _alone_in(run):
+        _keep_with_state(run, config)
+        try:
+            if workers == 1:
+                work_at_training(config)
+            else:
+                run_workers(work_at_training, config, workers, run.workers_dir)
+        except UserError:
+            if _learned_nothing(run):
+                discard_run(run)
+            raise
     return is_finished(run, config)
 
 
@@ -112,10 +118,10 @@ def work_at_training(config: DictConfig) -> None:
 
 
 def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, DictConfig]:
-    """Return the run at `path` and its config with `overrides` applied, ready to go on.
+    """Return the run at `path` and its config with `overrides` applied; nothing is written yet.
 
     Raises:
-        UserError: no run there, no such key.
+        UserError: no run there, no such key, another model.
     """
     from memo_habitat.config.compose import apply_overrides, import_habitat
 
@@ -126,7 +132,7 @@ def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, 
     apply_overrides(config, overrides)
     point_into(config, run)
     check(config)
-    _keep_with_state(run, config)
+    _check_state(run, config)
     return run, config
 
 
@@ -242,6 +248,21 @@ def is_finished(run: RunFolder, config: DictConfig) -> bool:
     return share_done(config.habitat_baselines, last["steps"], last["updates"]) >= 1.0
 
 
+@contextlib.contextmanager
+def _alone_in(run: RunFolder) -> Iterator[None]:
+    """Within: no other command trains in `run`, and no trainer was at work there at the start."""
+    command, trainer = run.locks
+    with hold(command):
+        with hold(trainer):
+            pass  # the one that we start takes it
+        yield
+
+
+def _learned_nothing(run: RunFolder) -> bool:
+    kept = (path for path in run.checkpoint_dir.glob("*") if path.name != TRAIN_LOCK)
+    return not run.progress_file.exists() and not any(kept)
+
+
 def _execute(config: DictConfig, run_type: str) -> None:
     from habitat.config.default import patch_config
     from habitat_baselines.run import execute_exp
@@ -249,22 +270,28 @@ def _execute(config: DictConfig, run_type: str) -> None:
     execute_exp(patch_config(config), run_type)
 
 
+def _check_state(run: RunFolder, config: DictConfig) -> None:
+    """Refuse another model than that of the state to resume from."""
+    from memo_habitat.trainer.checkpoints import read_resume_state
+    from memo_habitat.trainer.checks import check_resumed_model
+
+    if config.habitat_baselines.trainer_name == "memo":
+        state = read_resume_state(run.checkpoint_dir)
+        if state is not None:
+            check_resumed_model(config, state["config"])
+
+
 def _keep_with_state(run: RunFolder, config: DictConfig) -> None:
     """Put `config` in the place of the one that the state to resume from holds.
 
     Habitat-Baselines resumes with the config of the state and ignores any other: overrides, and
-    the new place of a run folder that was moved, would not count. Another model is refused.
+    the new place of a run folder that was moved, would not count.
     """
     from habitat.config.default import patch_config
 
-    from memo_habitat.trainer.checkpoints import read_resume_state, replace_resume_config
-    from memo_habitat.trainer.checks import check_resumed_model
+    from memo_habitat.trainer.checkpoints import replace_resume_config
 
-    if config.habitat_baselines.trainer_name != "memo":
-        return
-    state = read_resume_state(run.checkpoint_dir)
-    if state is not None:
-        check_resumed_model(config, state["config"])
+    if config.habitat_baselines.trainer_name == "memo" and run.resume_state.is_file():
         replace_resume_config(run.checkpoint_dir, patch_config(config.copy()))
 
 

@@ -4,6 +4,7 @@ runs/<config>-<time>/
     config.yaml      the config as composed
     run.json         versions, git revision, seed, command
     tb/  checkpoints/  train.log  progress.jsonl
+    .train.lock      held by the command that trains; by its trainer, the one in checkpoints/
     workers/         <rank>.log of each, where several processes train
     eval/<name>/     one per evaluated agent
     report.html
@@ -32,6 +33,8 @@ FACTS_FILE = "run.json"
 # Habitat's own name, hidden so that it never counts as a checkpoint.
 RESUME_STATE = ".habitat-resume-state.pth"
 LATEST = "latest.safetensors"
+# In a run folder and in its folder of checkpoints.
+TRAIN_LOCK = ".train.lock"
 # Of the sweep that a run belongs to. They lie in the folder before the run does.
 SWEEP_LOG = "sweep.log"
 SWEEP_LOCK = ".sweep.lock"
@@ -96,6 +99,15 @@ class RunFolder:
     def workers_dir(self) -> Path:
         """What the processes of a training by several printed, one file each."""
         return self.path / "workers"
+
+    @property
+    def locks(self) -> tuple[Path, Path]:
+        """What a command that trains holds, and what its trainer does.
+
+        Two, because the trainer may be in a process of its own, which outlives a killed command,
+        or have been started by another command than ours.
+        """
+        return self.path / TRAIN_LOCK, self.checkpoint_dir / TRAIN_LOCK
 
     @property
     def progress_file(self) -> Path:
@@ -168,7 +180,9 @@ def create_run(run: RunFolder, name: str, config: Any) -> None:
     try:
         for folder in (run.path, run.tensorboard_dir, run.checkpoint_dir):
             folder.mkdir(parents=True, exist_ok=True)
-        run.config_path.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+        # Of two that begin here at once, the second finds the file of the first.
+        with run.config_path.open("x", encoding="utf-8") as file:
+            file.write(OmegaConf.to_yaml(config))
         facts = run_facts(name, OmegaConf.select(config, "habitat.seed"))
         run.facts_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

@@ -1,0 +1,103 @@
+"""`memo-habitat train` on real trainings that take seconds: who may work in a run folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from memo_habitat.cli import main
+from memo_habitat.lock import lock
+from memo_habitat.trainer.run_folder import RunFolder
+
+TRIAL, ENVS, TOTAL = 20, 4, 160
+NEW = (
+    "train",
+    "--config-name=dark_key_to_door/lstm",
+    "habitat.task.size=3",
+    f"habitat.task.trial_steps={TRIAL}",
+    "habitat.environment.max_episode_steps=10",
+    f"habitat_baselines.num_environments={ENVS}",
+    f"habitat_baselines.total_num_steps={TOTAL}",
+    "habitat_baselines.num_checkpoints=1",
+    "habitat_baselines.rl.ppo.num_mini_batch=1",
+    "habitat_baselines.rl.ppo.ppo_epoch=1",
+    "habitat_baselines.rl.memory.width=16",
+    "habitat_baselines.rl.memory.hidden=16",
+)
+SONAR = "habitat_baselines.rl.encoder.auxiliary_sensor=sonar"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert main([*NEW, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch) -> RunFolder:
+    """A trained run, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "run")
+    return RunFolder(Path("run"))
+
+
+def longer(total: int) -> str:
+    return f"habitat_baselines.total_num_steps={total}"
+
+
+def kept(run: RunFolder) -> dict[str, bytes]:
+    """What lies in the folder, but for the locks."""
+    files = (path for path in run.path.rglob("*") if path.is_file() and path not in run.locks)
+    return {str(path): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("held", [0, 1], ids=["by a command", "by a trainer alone"])
+def test_a_second_training_in_a_run_folder_is_refused_and_changes_nothing(run, held, capsys):
+    before = kept(run)
+    descriptor = lock(run.locks[held])
+    try:
+        assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 2
+        assert kept(run) == before
+    finally:
+        os.close(descriptor)
+    err = capsys.readouterr().err
+    assert f"process {os.getpid()} is at work in {run.locks[held].parent}" in err
+    assert err.count("\n") == 1
+    assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 0
+
+
+def test_another_process_at_work_in_a_run_that_learned_nothing_yet_keeps_its_folder(run, capsys):
+    run.progress_file.unlink()
+    for path in run.checkpoint_dir.iterdir():
+        path.unlink()
+    before = kept(run)
+    descriptor = lock(run.locks[0])
+    try:
+        assert main(["train", "--resume", "run"]) == 2
+    finally:
+        os.close(descriptor)
+    assert kept(run) == before
+
+
+def test_a_new_run_that_the_trainer_refuses_is_gone_with_its_locks(tmp_path, capsys):
+    assert main([*NEW, SONAR, "--out", str(tmp_path / "new")]) == 2
+    assert "'sonar', which is not observed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_runs_that_begin_in_one_folder_at_once_the_second_is_refused(tmp_path):
+    from omegaconf import OmegaConf
+
+    from memo_habitat.errors import UserError
+    from memo_habitat.trainer.run_folder import create_run, plan_run
+
+    first, second = (plan_run("dark", out=tmp_path / "run") for _ in range(2))
+    create_run(first, "dark", OmegaConf.create({"habitat": {"seed": 1}}))
+    before = kept(first)
+    with pytest.raises(UserError, match=r"run: File exists; choose another with --out"):
+        create_run(second, "dark", OmegaConf.create({"habitat": {"seed": 2}}))
+    assert kept(first) == before
