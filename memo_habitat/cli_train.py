@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.workers > 1:
         going_on += f" --workers {arguments.workers}"
     try:
-        finished = launch.train(folder, config, arguments.workers)
+        resumed_with = arguments.overrides if arguments.resume is not None else None
+        finished = launch.train(folder, config, arguments.workers, resumed_with)
     except WorkerError as error:
         if not folder.resume_state.exists():
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,15 +80,22 @@ def start_training(
     return run, config
 
 
-def train(run: RunFolder, config: DictConfig, workers: int = 1) -> bool:
+def train(
+    run: RunFolder,
+    config: DictConfig,
+    workers: int = 1,
+    resumed_with: Sequence[str] | None = None,
+) -> bool:
     """Train in `run`, or go on there; returns whether the training has reached its end.
 
-    A run folder in which nothing was learned yet is removed again if the user's input was at fault.
+    If the user's input was at fault and nothing was learned with it, the folder is as before: a new
+    one is removed again.
 
     Args:
         run: the folder.
         config: its config.
         workers: DD-PPO processes, each with the config's number of environments; 1: this process.
+        resumed_with: the overrides with which it goes on; None: it is new.
 
     Raises:
         HeldError: another process trains there.
@@ -96,15 +103,14 @@ def train(run: RunFolder, config: DictConfig, workers: int = 1) -> bool:
         WorkerError: one of several workers died.
     """
     with _alone_in(run):
-        _keep_with_state(run, config)
+        undo = _begin(run, config, workers, resumed_with)
         try:
             if workers == 1:
                 work_at_training(config)
             else:
                 run_workers(work_at_training, config, workers, run.workers_dir)
         except UserError:
-            if _learned_nothing(run):
-                discard_run(run)
+            undo()
             raise
     return is_finished(run, config)
 
@@ -124,6 +130,7 @@ def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, 
         UserError: no run there, no such key, another model.
     """
     from memo_habitat.config.compose import apply_overrides, import_habitat
+    from memo_habitat.trainer.resumption import check_state
 
     refuse_run_dir(overrides, f"the run stays in {path}, which may be moved as a whole")
     run = open_run(path)
@@ -132,7 +139,7 @@ def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, 
     apply_overrides(config, overrides)
     point_into(config, run)
     check(config)
-    _check_state(run, config)
+    check_state(run, config)
     return run, config
 
 
@@ -258,9 +265,21 @@ def _alone_in(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def _learned_nothing(run: RunFolder) -> bool:
+def _begin(
+    run: RunFolder, config: DictConfig, workers: int, resumed_with: Sequence[str] | None
+) -> Callable[[], None]:
+    """Write down what a resume changes; returns what undoes it, or a new run, if none learned."""
+    if resumed_with is None:
+        return lambda: _discard_unlearned(run)
+    from memo_habitat.trainer.resumption import go_on_with
+
+    return go_on_with(run, config, resumed_with, workers)
+
+
+def _discard_unlearned(run: RunFolder) -> None:
     kept = (path for path in run.checkpoint_dir.glob("*") if path.name != TRAIN_LOCK)
-    return not run.progress_file.exists() and not any(kept)
+    if not run.progress_file.exists() and not any(kept):
+        discard_run(run)
 
 
 def _execute(config: DictConfig, run_type: str) -> None:
@@ -268,31 +287,6 @@ def _execute(config: DictConfig, run_type: str) -> None:
     from habitat_baselines.run import execute_exp
 
     execute_exp(patch_config(config), run_type)
-
-
-def _check_state(run: RunFolder, config: DictConfig) -> None:
-    """Refuse another model than that of the state to resume from."""
-    from memo_habitat.trainer.checkpoints import read_resume_state
-    from memo_habitat.trainer.checks import check_resumed_model
-
-    if config.habitat_baselines.trainer_name == "memo":
-        state = read_resume_state(run.checkpoint_dir)
-        if state is not None:
-            check_resumed_model(config, state["config"])
-
-
-def _keep_with_state(run: RunFolder, config: DictConfig) -> None:
-    """Put `config` in the place of the one that the state to resume from holds.
-
-    Habitat-Baselines resumes with the config of the state and ignores any other: overrides, and
-    the new place of a run folder that was moved, would not count.
-    """
-    from habitat.config.default import patch_config
-
-    from memo_habitat.trainer.checkpoints import replace_resume_config
-
-    if config.habitat_baselines.trainer_name == "memo" and run.resume_state.is_file():
-        replace_resume_config(run.checkpoint_dir, patch_config(config.copy()))
 
 
 def _check_simulator(config: DictConfig) -> None:

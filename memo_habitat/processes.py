@@ -157,7 +157,7 @@ def _interrupt_at_the_pipes_end() -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this is the only process of a training, or the first of several, as Habitat counts."""
+    """Whether a training has this process alone, or it is the first of several (Habitat's rank)."""
     rank = "RANK" if "LOCAL_RANK" in os.environ else "SLURM_PROCID"
     return int(os.environ.get(rank, "0")) == 0
 

@@ -1,8 +1,8 @@
 """The folder of one run: what it was made from, what it logged, its checkpoints and evaluations.
 
 runs/<config>-<time>/
-    config.yaml      the config as composed
-    run.json         versions, git revision, seed, command
+    config.yaml      the config as composed, and as changed where it was gone on with
+    run.json         versions, git revision, seed, command; how it was gone on with
     tb/  checkpoints/  train.log  progress.jsonl
     .train.lock      held by the command that trains; by its trainer, the one in checkpoints/
     workers/         <rank>.log of each, where several processes train
@@ -62,12 +62,12 @@ class RunFolder:
 
     @property
     def config_path(self) -> Path:
-        """The config as composed."""
+        """The config that it trains with."""
         return self.path / CONFIG_FILE
 
     @property
     def facts_path(self) -> Path:
-        """Versions, git revision, seed and command."""
+        """Versions, git revision, seed and command; how it was gone on with."""
         return self.path / FACTS_FILE
 
     @property
@@ -128,7 +128,7 @@ class RunFolder:
         return tuple(sorted(p.parent.name for p in self.path.glob("eval/*/records.jsonl")))
 
     def config(self) -> Any:
-        """The composed config (an OmegaConf DictConfig).
+        """The config that it trains with (an OmegaConf DictConfig).
 
         Raises:
             UserError: the file is missing or no YAML.
@@ -222,8 +222,8 @@ def run_facts(name: str, seed: int | None) -> Mapping[str, Any]:
     return {
         "config": name,
         "seed": seed,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": typed_command(),
+        "started": now(),
         "git_revision": git_revision(),
         "versions": {"python": platform.python_version(), **package_versions()},
         "machine": {
@@ -232,6 +232,16 @@ def run_facts(name: str, seed: int | None) -> Mapping[str, Any]:
             "cores": len(available_cores()),
         },
     }
+
+
+def typed_command() -> list[str]:
+    """Return the command of this process, as typed."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def now() -> str:
+    """Return the present time as ISO 8601, to the second, with the time zone of this machine."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def package_versions() -> dict[str, str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from memo_habitat.cli import main
 from memo_habitat.lock import lock
+from memo_habitat.trainer.checkpoints import read_checkpoint, read_resume_state
 from memo_habitat.trainer.run_folder import RunFolder
 
 TRIAL, ENVS, TOTAL = 20, 4, 160
@@ -101,3 +104,80 @@ def test_of_two_runs_that_begin_in_one_folder_at_once_the_second_is_refused(tmp_
     with pytest.raises(UserError, match=r"run: File exists; choose another with --out"):
         create_run(second, "dark", OmegaConf.create({"habitat": {"seed": 2}}))
     assert kept(first) == before
+
+
+LR, SEED = "habitat_baselines.rl.ppo.lr", "habitat.seed"
+
+
+def facts(run: RunFolder) -> dict:
+    return json.loads(run.facts_path.read_text())
+
+
+def test_what_a_resume_changes_is_told_and_stays(run, capsys):
+    old, begun = run.config(), facts(run)
+    assert main(["train", "--resume", "run", longer(2 * TOTAL), f"{SEED}=7", f"{LR}=3e-4"]) == 0
+    assert main(["train", "--resume", "run", longer(3 * TOTAL)]) == 0
+    first, second = facts(run)["resumed"]
+    total = "habitat_baselines.total_num_steps"
+    assert first["overrides"] == [longer(2 * TOTAL), f"{SEED}=7", f"{LR}=3e-4"]
+    assert first["changed"] == {
+        SEED: [old.habitat.seed, 7],
+        total: [TOTAL, 2 * TOTAL],
+        LR: [old.habitat_baselines.rl.ppo.lr, 3e-4],
+    }
+    assert second["changed"] == {total: [2 * TOTAL, 3 * TOTAL]}
+    assert [entry["steps"] for entry in (first, second)] == [TOTAL, 2 * TOTAL]
+    assert [entry["workers"] for entry in (first, second)] == [1, 1]
+    assert first["command"] and datetime.fromisoformat(first["time"]).tzinfo
+    assert {key: facts(run)[key] for key in begun} == begun
+    # What the second trained with, too, without having been told again.
+    for config in (run.config(), read_checkpoint(run.latest_checkpoint)["config"]):
+        assert (config.habitat.seed, config.habitat_baselines.rl.ppo.lr) == (7, 3e-4)
+        assert config.habitat_baselines.total_num_steps == 3 * TOTAL
+    assert main(["eval", "run", "--trials", "1"]) == 0
+    assert main(["report", "run"]) == 0
+    assert f"at {TOTAL} steps" in run.report_file.read_text()
+
+
+REFUSED = {
+    "another model": ("habitat_baselines.rl.memory.width=32", "width=32", False),
+    "no such key": ("habitat.sed=1", "habitat.seed", False),
+    "by the environments": ("habitat.task.size=0", "size", True),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_override_changes_nothing(run, case, capsys):
+    override, named, begins = REFUSED[case]
+    before, config = kept(run), read_resume_state(run.checkpoint_dir)["config"]
+    assert main(["train", "--resume", "run", longer(2 * TOTAL), override]) == 2
+    told, err = capsys.readouterr()
+    assert named in err
+    assert ("run folder: run" in told) == begins
+    after = kept(run)
+    state, log = str(run.resume_state), str(run.log_file)
+    assert {k: v for k, v in after.items() if k not in (state, log)} == {
+        k: v for k, v in before.items() if k not in (state, log)
+    }
+    assert read_resume_state(run.checkpoint_dir)["config"] == config
+
+
+def test_a_run_that_was_moved_or_has_no_facts_goes_on(run, capsys):
+    shutil.move("run", "moved")
+    moved = RunFolder(Path("moved"))
+    moved.facts_path.unlink()
+    written = moved.config_path.read_bytes()
+    assert main(["train", "--resume", "moved"]) == 0
+    assert moved.config_path.read_bytes() == written
+    assert main(["train", "--resume", "moved", longer(2 * TOTAL)]) == 0
+    entry = facts(moved)["resumed"][-1]
+    assert list(entry["changed"]) == ["habitat_baselines.total_num_steps"]
+    assert not Path("run").exists()
+
+
+def test_facts_that_cannot_be_read_are_named_before_anything_is_written(run, capsys):
+    run.facts_path.write_text("{")
+    before = kept(run)
+    assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 2
+    assert "cannot read run/run.json" in capsys.readouterr().err
+    assert kept(run) == before
