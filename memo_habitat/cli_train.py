@@ -57,6 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.config_name, arguments.overrides, arguments.root, arguments.out
         )
     print(f"run folder: {folder.path}", flush=True)
+    if arguments.resume is not None and (end := launch.end_reached(folder, config)):
+        print(end)
+        return 0
     going_on = f"go on with: memo-habitat train --resume {folder.path}"
     if arguments.workers > 1:
         going_on += f" --workers {arguments.workers}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -253,6 +254,52 @@ def is_finished(run: RunFolder, config: DictConfig) -> bool:
     rows = read_progress(run.progress_file)
     last = rows[-1] if rows else {"steps": 0, "updates": 0}
     return share_done(config.habitat_baselines, last["steps"], last["updates"]) >= 1.0
+
+
+def is_trained(run: RunFolder, config: DictConfig | None = None) -> bool:
+    """Whether training and weights have reached the end that `config` sets; None: the run's own.
+
+    Imports no torch.
+
+    Raises:
+        UserError: config, or weights at the end, cannot be read.
+    """
+    if not (run.progress_file.is_file() and run.latest_checkpoint.is_file()):
+        return False
+    if not is_finished(run, run.config() if config is None else config):
+        return False
+    # The last line of progress is written before the weights.
+    return checkpoint_step(run.latest_checkpoint) >= read_progress(run.progress_file)[-1]["steps"]
+
+
+def checkpoint_step(path: Path) -> int:
+    """The environment steps after which a checkpoint was written; imports no torch.
+
+    Raises:
+        UserError: no readable checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return int(json.loads(file.metadata()["extra_state"])["step"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"cannot read the checkpoint {path} ({error}); remove it") from error
+
+
+def end_reached(run: RunFolder, config: DictConfig) -> str | None:
+    """What to tell of a training at the end that `config` sets; None: there is more to do."""
+    if not is_trained(run, config):
+        return None
+    baselines = config.habitat_baselines
+    key, unit = ("total_num_steps", "steps")
+    if baselines.total_num_steps == -1:
+        key, unit = ("num_updates", "updates")
+    done = read_progress(run.progress_file)[-1][unit]
+    return (
+        f"already at {int(done):,} of {int(baselines[key]):,} {unit}; to go on: "
+        f"memo-habitat train --resume {run.path} habitat_baselines.{key}=..."
+    )
 
 
 @contextlib.contextmanager

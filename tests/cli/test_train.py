@@ -12,7 +12,11 @@ import pytest
 
 from memo_habitat.cli import main
 from memo_habitat.lock import lock
-from memo_habitat.trainer.checkpoints import read_checkpoint, read_resume_state
+from memo_habitat.trainer.checkpoints import (
+    read_checkpoint,
+    read_resume_state,
+    write_resume_state,
+)
 from memo_habitat.trainer.run_folder import RunFolder
 
 TRIAL, ENVS, TOTAL = 20, 4, 160
@@ -50,6 +54,14 @@ def run(trained, tmp_path, monkeypatch) -> RunFolder:
 
 def longer(total: int) -> str:
     return f"habitat_baselines.total_num_steps={total}"
+
+
+def take_last_weights(run: RunFolder) -> None:
+    """As a kill leaves it between the last update and the weights."""
+    state = read_resume_state(run.checkpoint_dir)
+    state["counts"]["checkpointed_at"] = -1
+    write_resume_state(run.checkpoint_dir, state, state.pop("config"))
+    run.latest_checkpoint.unlink()
 
 
 def kept(run: RunFolder) -> dict[str, bytes]:
@@ -167,10 +179,12 @@ def test_a_run_that_was_moved_or_has_no_facts_goes_on(run, capsys):
     moved = RunFolder(Path("moved"))
     moved.facts_path.unlink()
     written = moved.config_path.read_bytes()
+    take_last_weights(moved)
     assert main(["train", "--resume", "moved"]) == 0
     assert moved.config_path.read_bytes() == written
     assert main(["train", "--resume", "moved", longer(2 * TOTAL)]) == 0
-    entry = facts(moved)["resumed"][-1]
+    unchanged, entry = facts(moved)["resumed"]
+    assert unchanged["changed"] == {}
     assert list(entry["changed"]) == ["habitat_baselines.total_num_steps"]
     assert not Path("run").exists()
 
@@ -181,3 +195,30 @@ def test_facts_that_cannot_be_read_are_named_before_anything_is_written(run, cap
     assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 2
     assert "cannot read run/run.json" in capsys.readouterr().err
     assert kept(run) == before
+
+
+@pytest.mark.parametrize("total", [TOTAL, TOTAL // 2])
+def test_a_run_at_its_end_says_so_and_how_it_would_go_on(run, total, capsys):
+    before = kept(run)
+    assert main(["train", "--resume", "run", longer(total), "--workers", "2"]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == (
+        f"already at {TOTAL} of {total} steps; to go on: "
+        "memo-habitat train --resume run habitat_baselines.total_num_steps=..."
+    )
+    assert kept(run) == before
+
+
+def test_a_goal_in_updates_is_told_in_updates(run, capsys):
+    goal = ("habitat_baselines.total_num_steps=-1", "habitat_baselines.num_updates=2")
+    assert main(["train", "--resume", "run", *goal]) == 0
+    assert "already at 2 of 2 updates" in capsys.readouterr().out
+    assert main(["train", "--resume", "run", goal[0], "habitat_baselines.num_updates=3"]) == 0
+    assert "trained; next" in capsys.readouterr().out
+
+
+def test_a_run_whose_last_weights_were_not_written_is_trained_to_its_end(run, capsys):
+    take_last_weights(run)
+    assert main(["train", "--resume", "run"]) == 0
+    assert "trained; next" in capsys.readouterr().out
+    assert read_checkpoint(run.latest_checkpoint)["extra_state"]["step"] == TOTAL
