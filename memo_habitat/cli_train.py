@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from memo_habitat.cli_common import Subparsers, add_command, add_overrides, add_workers
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.processes import INTERRUPTED
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from memo_habitat.trainer.run_folder import RunFolder
 
 EXAMPLES = """
 memo-habitat train --config-name=extobjnav/memo_studio
@@ -43,23 +49,21 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(known_configs()))
         return 0
     check_workers(arguments.workers)
-    if arguments.resume is not None:
-        if arguments.out is not None:
-            raise UserError(f"--out {arguments.out} goes with a new run, not with --resume")
-        folder, config = launch.resume(arguments.resume, arguments.overrides)
-    elif arguments.cfg:
+    if arguments.cfg and arguments.resume is None:
         from omegaconf import OmegaConf
 
         print(OmegaConf.to_yaml(compose_config(arguments.config_name, arguments.overrides)))
         return 0
-    else:
-        folder, config = launch.start_training(
-            arguments.config_name, arguments.overrides, arguments.root, arguments.out
-        )
+    folder, config = _open(arguments)
     print(f"run folder: {folder.path}", flush=True)
-    if arguments.resume is not None and (end := launch.end_reached(folder, config)):
-        print(end)
-        return 0
+    if arguments.resume is not None:
+        if end := launch.end_reached(folder, config):
+            print(end)
+            return 0
+        from memo_habitat.trainer.resumption import note_on_trials
+
+        if note := note_on_trials(folder, config, arguments.workers):
+            print(note, flush=True)
     going_on = f"go on with: memo-habitat train --resume {folder.path}"
     if arguments.workers > 1:
         going_on += f" --workers {arguments.workers}"
@@ -75,3 +79,20 @@ def run(arguments: argparse.Namespace) -> int:
         return INTERRUPTED
     print(f"trained; next: memo-habitat eval {folder.path}")
     return 0
+
+
+def _open(arguments: argparse.Namespace) -> tuple[RunFolder, DictConfig]:
+    """The folder to train in, a new one or that of a run to go on with, and its config."""
+    from memo_habitat import launch
+
+    if arguments.resume is None:
+        return launch.start_training(
+            arguments.config_name,
+            arguments.overrides,
+            arguments.root,
+            arguments.out,
+            arguments.workers,
+        )
+    if arguments.out is not None:
+        raise UserError(f"--out {arguments.out} goes with a new run, not with --resume")
+    return launch.resume(arguments.resume, arguments.overrides)

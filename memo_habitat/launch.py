@@ -60,6 +60,7 @@ def start_training(
     overrides: Sequence[str] = (),
     root: str | Path = "runs",
     out: str | Path | None = None,
+    workers: int = 1,
 ) -> tuple[RunFolder, DictConfig]:
     """Compose the config `name`, check it, and make its run folder; nothing is left if that fails.
 
@@ -77,7 +78,7 @@ def start_training(
     run = plan_run(name, root, out)
     point_into(config, run)
     check(config)
-    create_run(run, name, config)
+    create_run(run, name, config, workers)
     return run, config
 
 

@@ -76,6 +76,29 @@ def go_on_with(
     return undo
 
 
+def note_on_trials(run: RunFolder, config: DictConfig, workers: int) -> str | None:
+    """What to tell where an update will learn from another number of trials than before, else None.
+
+    To be asked before `go_on_with`: config.yaml and run.json have what was before.
+    """
+    facts = _read_facts(run)
+    before = [facts, *facts.get(RESUMED, [])][-1].get("workers")
+    if before is None or not _is_ours(config):  # a run from before workers were told of
+        return None
+    environments = run.config().habitat_baselines.num_environments
+    present = config.habitat_baselines.num_environments
+    had, has = before * environments, workers * present
+    if had == has:
+        return None
+    note = (
+        f"an update now learns from {has} trials (workers × environments: {workers} × {present}), "
+        f"was {had} ({before} × {environments})"
+    )
+    if had % workers == 0:
+        note += f"; habitat_baselines.num_environments={had // workers} keeps it"
+    return note
+
+
 def changes(before: DictConfig, after: DictConfig) -> dict[str, list[Any]]:
     """Key -> [value before, value after] where they differ; None where there is no such key.
 

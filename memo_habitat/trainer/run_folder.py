@@ -2,7 +2,7 @@
 
 runs/<config>-<time>/
     config.yaml      the config as composed, and as changed where it was gone on with
-    run.json         versions, git revision, seed, command; how it was gone on with
+    run.json         versions, git revision, seed, command, workers; how it was gone on with
     tb/  checkpoints/  train.log  progress.jsonl
     .train.lock      held by the command that trains; by its trainer, the one in checkpoints/
     workers/         <rank>.log of each, where several processes train
@@ -169,8 +169,10 @@ def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None
     return run
 
 
-def create_run(run: RunFolder, name: str, config: Any) -> None:
+def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None:
     """Make the folder of a planned run, with the config (a DictConfig) and the facts in it.
+
+    workers: processes that will train together.
 
     Raises:
         UserError: it cannot be written.
@@ -183,7 +185,7 @@ def create_run(run: RunFolder, name: str, config: Any) -> None:
         # Of two that begin here at once, the second finds the file of the first.
         with run.config_path.open("x", encoding="utf-8") as file:
             file.write(OmegaConf.to_yaml(config))
-        facts = run_facts(name, OmegaConf.select(config, "habitat.seed"))
+        facts = {**run_facts(name, OmegaConf.select(config, "habitat.seed")), "workers": workers}
         run.facts_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(

@@ -222,3 +222,46 @@ def test_a_run_whose_last_weights_were_not_written_is_trained_to_its_end(run, ca
     assert main(["train", "--resume", "run"]) == 0
     assert "trained; next" in capsys.readouterr().out
     assert read_checkpoint(run.latest_checkpoint)["extra_state"]["step"] == TOTAL
+
+
+EACH = "habitat_baselines.num_environments"
+
+
+def note(run: RunFolder, workers: int, *overrides: str) -> str | None:
+    from memo_habitat import launch
+    from memo_habitat.trainer.resumption import note_on_trials
+
+    return note_on_trials(*launch.resume(run.path, overrides), workers)
+
+
+def test_other_trials_in_an_update_than_before_are_told_with_what_keeps_them(run, capsys):
+    assert facts(run)["workers"] == 1
+    assert note(run, 1) is None
+    assert note(run, 2, f"{EACH}=2") is None
+    was = f"was {ENVS} (1 × {ENVS})"
+    assert note(run, 3) == (
+        f"an update now learns from 12 trials (workers × environments: 3 × {ENVS}), {was}"
+    )
+    assert note(run, 2).endswith(f"{was}; {EACH}=2 keeps it")
+
+    told = {**facts(run), "resumed": [{"workers": 2}]}  # what was last, not what was first
+    run.facts_path.write_text(json.dumps(told))
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "run folder: run"
+    assert any(line.endswith(f"was 8 (2 × {ENVS}); {EACH}=8 keeps it") for line in lines)
+    assert main(["train", "--resume", "run", longer(3 * TOTAL)]) == 0
+    assert "an update now" not in capsys.readouterr().out
+
+
+def test_of_a_run_that_does_not_say_its_workers_nothing_is_told(run):
+    run.facts_path.unlink()
+    assert note(run, 2) is None
+
+
+def test_a_new_run_says_how_many_workers_it_has(tmp_path):
+    from memo_habitat import launch
+
+    new, _ = launch.start_training("dark_key_to_door/lstm", out=tmp_path / "new", workers=3)
+    assert facts(new)["workers"] == 3
