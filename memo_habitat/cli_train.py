@@ -40,7 +40,7 @@ def add(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; the run folder is printed first and how to go on last."""
+    """Train; run folder and log are printed first and how to go on last."""
     from memo_habitat import launch
     from memo_habitat.config.compose import compose_config, known_configs
     from memo_habitat.trainer.parallel import check_workers
@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         if note := note_on_trials(folder, config, arguments.workers):
             print(note, flush=True)
+    print(f"log: {config.habitat_baselines.log_file}", flush=True)
     going_on = f"go on with: memo-habitat train --resume {folder.path}"
     if arguments.workers > 1:
         going_on += f" --workers {arguments.workers}"

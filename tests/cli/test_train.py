@@ -265,3 +265,10 @@ def test_a_new_run_says_how_many_workers_it_has(tmp_path):
 
     new, _ = launch.start_training("dark_key_to_door/lstm", out=tmp_path / "new", workers=3)
     assert facts(new)["workers"] == 3
+
+
+def test_a_training_says_where_its_log_is(run, capsys):
+    assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["run folder: run", f"log: {run.log_file}"]
+    assert f"Resumed at {TOTAL} steps" in run.log_file.read_text()
