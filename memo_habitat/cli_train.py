@@ -49,10 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(known_configs()))
         return 0
     check_workers(arguments.workers)
-    if arguments.cfg and arguments.resume is None:
+    if arguments.cfg:
         from omegaconf import OmegaConf
 
-        print(OmegaConf.to_yaml(compose_config(arguments.config_name, arguments.overrides)))
+        composed = (
+            compose_config(arguments.config_name, arguments.overrides)
+            if arguments.resume is None
+            else _open(arguments)[1]
+        )
+        print(OmegaConf.to_yaml(composed))
         return 0
     folder, config = _open(arguments)
     print(f"run folder: {folder.path}", flush=True)

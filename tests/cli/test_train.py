@@ -272,3 +272,10 @@ def test_a_training_says_where_its_log_is(run, capsys):
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == ["run folder: run", f"log: {run.log_file}"]
     assert f"Resumed at {TOTAL} steps" in run.log_file.read_text()
+
+
+def test_the_config_that_a_resume_would_train_with_is_printed_and_nothing_done(run, capsys):
+    before = kept(run)
+    assert main(["train", "--resume", "run", "--cfg", longer(2 * TOTAL)]) == 0
+    assert f"total_num_steps: {2 * TOTAL}\n" in capsys.readouterr().out
+    assert kept(run) == before
