@@ -50,7 +50,7 @@ def add(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do what is left to do; the report's path, or how to go on, is printed last."""
     from memo_habitat.config.compose import known_configs
-    from memo_habitat.sweep.lock import lock
+    from memo_habitat.lock import lock
     from memo_habitat.sweep.plan import check_sweep, plan_sweep, write_sweep
     from memo_habitat.trainer.run_folder import SWEEP_LOCK
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from memo_habitat.cli_common import (
     Subparsers,
@@ -14,6 +15,11 @@ from memo_habitat.cli_common import (
 )
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.processes import INTERRUPTED
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from memo_habitat.trainer.run_folder import RunFolder
 
 EXAMPLES = """
 memo-habitat train --config-name=extobjnav/memo_studio
@@ -40,7 +46,7 @@ def add(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; the run folder is printed first and how to go on last."""
+    """Train; run folder and log are printed first and how to go on last."""
     from memo_habitat import launch
     from memo_habitat.config.compose import compose_config, known_configs
     from memo_habitat.trainer.parallel import check_workers
@@ -49,26 +55,33 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(known_configs()))
         return 0
     check_workers(arguments.workers)
-    if arguments.resume is not None:
-        if arguments.out is not None:
-            raise UserError(f"--out {arguments.out} goes with a new run, not with --resume")
-        refuse_sweep(arguments.resume)
-        folder, config = launch.resume(arguments.resume, arguments.overrides)
-    elif arguments.cfg:
+    if arguments.cfg:
         from omegaconf import OmegaConf
 
-        print(OmegaConf.to_yaml(compose_config(arguments.config_name, arguments.overrides)))
-        return 0
-    else:
-        folder, config = launch.start_training(
-            arguments.config_name, arguments.overrides, arguments.root, arguments.out
+        composed = (
+            compose_config(arguments.config_name, arguments.overrides)
+            if arguments.resume is None
+            else _open(arguments)[1]
         )
+        print(OmegaConf.to_yaml(composed))
+        return 0
+    folder, config = _open(arguments)
     print(f"run folder: {folder.path}", flush=True)
+    if arguments.resume is not None:
+        if end := launch.end_reached(folder, config):
+            print(end)
+            return 0
+        from memo_habitat.trainer.resumption import note_on_trials
+
+        if note := note_on_trials(folder, config, arguments.workers):
+            print(note, flush=True)
+    print(f"log: {config.habitat_baselines.log_file}", flush=True)
     going_on = f"go on with: memo-habitat train --resume {folder.path}"
     if arguments.workers > 1:
         going_on += f" --workers {arguments.workers}"
     try:
-        finished = launch.train(folder, config, arguments.workers)
+        resumed_with = arguments.overrides if arguments.resume is not None else None
+        finished = launch.train(folder, config, arguments.workers, resumed_with)
     except WorkerError as error:
         if not folder.resume_state.exists():
             raise
@@ -78,3 +91,21 @@ def run(arguments: argparse.Namespace) -> int:
         return INTERRUPTED
     print(f"trained; next: memo-habitat eval {folder.path}")
     return 0
+
+
+def _open(arguments: argparse.Namespace) -> tuple[RunFolder, DictConfig]:
+    """The folder to train in, a new one or that of a run to go on with, and its config."""
+    from memo_habitat import launch
+
+    if arguments.resume is None:
+        return launch.start_training(
+            arguments.config_name,
+            arguments.overrides,
+            arguments.root,
+            arguments.out,
+            arguments.workers,
+        )
+    if arguments.out is not None:
+        raise UserError(f"--out {arguments.out} goes with a new run, not with --resume")
+    refuse_sweep(arguments.resume)
+    return launch.resume(arguments.resume, arguments.overrides)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.lock import hold
 from memo_habitat.trainer.parallel import run_workers, waits_for_others
 from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.trainer.run_folder import (
+    TRAIN_LOCK,
     RunFolder,
     create_run,
     discard_run,
@@ -57,6 +61,7 @@ def start_training(
     overrides: Sequence[str] = (),
     root: str | Path = "runs",
     out: str | Path | None = None,
+    workers: int = 1,
 ) -> tuple[RunFolder, DictConfig]:
     """Compose the config `name`, check it, and make its run folder; nothing is left if that fails.
 
@@ -74,35 +79,44 @@ def start_training(
     run = plan_run(name, root, out)
     point_into(config, run)
     check(config)
-    create_run(run, name, config)
+    create_run(run, name, config, workers)
     return run, config
 
 
-def train(run: RunFolder, config: DictConfig, workers: int = 1) -> bool:
+def train(
+    run: RunFolder,
+    config: DictConfig,
+    workers: int = 1,
+    resumed_with: Sequence[str] | None = None,
+) -> bool:
     """Train in `run`, or go on there; returns whether the training has reached its end.
 
-    A run folder in which nothing was learned yet is removed again if the user's input was at fault.
+    If the user's input was at fault and nothing was learned with it, the folder is as before: a new
+    one is removed again.
 
     Args:
         run: the folder.
         config: its config.
         workers: DD-PPO processes, each with the config's number of environments; 1: this process.
+        resumed_with: the overrides with which it goes on; None: it is new.
 
     Raises:
+        HeldError: another process trains there.
         UserError: what the trainer refuses.
         WorkerError: one of several workers died.
     """
-    try:
-        if workers == 1:
-            if line := waits_for_others():
-                sys.stderr.write(f"{line}\n")
-            work_at_training(config)
-        else:
-            run_workers(work_at_training, config, workers, run.workers_dir)
-    except UserError:
-        if not run.progress_file.exists() and not any(run.checkpoint_dir.glob("*")):
-            discard_run(run)
-        raise
+    with _alone_in(run):
+        undo = _begin(run, config, workers, resumed_with)
+        try:
+            if workers == 1:
+                if line := waits_for_others():
+                    sys.stderr.write(f"{line}\n")
+                work_at_training(config)
+            else:
+                run_workers(work_at_training, config, workers, run.workers_dir)
+        except UserError:
+            undo()
+            raise
     return is_finished(run, config)
 
 
@@ -115,12 +129,13 @@ def work_at_training(config: DictConfig) -> None:
 
 
 def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, DictConfig]:
-    """Return the run at `path` and its config with `overrides` applied, ready to go on.
+    """Return the run at `path` and its config with `overrides` applied; nothing is written yet.
 
     Raises:
-        UserError: no run there, no such key.
+        UserError: no run there, no such key, another model.
     """
     from memo_habitat.config.compose import apply_overrides, import_habitat
+    from memo_habitat.trainer.resumption import check_state
 
     refuse_run_dir(overrides, f"the run stays in {path}, which may be moved as a whole")
     run = open_run(path)
@@ -129,7 +144,7 @@ def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, 
     apply_overrides(config, overrides)
     point_into(config, run)
     check(config)
-    _keep_with_state(run, config)
+    check_state(run, config)
     return run, config
 
 
@@ -245,30 +260,84 @@ def is_finished(run: RunFolder, config: DictConfig) -> bool:
     return share_done(config.habitat_baselines, last["steps"], last["updates"]) >= 1.0
 
 
+def is_trained(run: RunFolder, config: DictConfig | None = None) -> bool:
+    """Whether training and weights have reached the end that `config` sets; None: the run's own.
+
+    Imports no torch.
+
+    Raises:
+        UserError: config, or weights at the end, cannot be read.
+    """
+    if not (run.progress_file.is_file() and run.latest_checkpoint.is_file()):
+        return False
+    if not is_finished(run, run.config() if config is None else config):
+        return False
+    # The last line of progress is written before the weights.
+    return checkpoint_step(run.latest_checkpoint) >= read_progress(run.progress_file)[-1]["steps"]
+
+
+def checkpoint_step(path: Path) -> int:
+    """The environment steps after which a checkpoint was written; imports no torch.
+
+    Raises:
+        UserError: no readable checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return int(json.loads(file.metadata()["extra_state"])["step"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"cannot read the checkpoint {path} ({error}); remove it") from error
+
+
+def end_reached(run: RunFolder, config: DictConfig) -> str | None:
+    """What to tell of a training at the end that `config` sets; None: there is more to do."""
+    if not is_trained(run, config):
+        return None
+    baselines = config.habitat_baselines
+    key, unit = ("total_num_steps", "steps")
+    if baselines.total_num_steps == -1:
+        key, unit = ("num_updates", "updates")
+    done = read_progress(run.progress_file)[-1][unit]
+    return (
+        f"already at {int(done):,} of {int(baselines[key]):,} {unit}; to go on: "
+        f"memo-habitat train --resume {run.path} habitat_baselines.{key}=..."
+    )
+
+
+@contextlib.contextmanager
+def _alone_in(run: RunFolder) -> Iterator[None]:
+    """Within: no other command trains in `run`, and no trainer was at work there at the start."""
+    command, trainer = run.locks
+    with hold(command):
+        with hold(trainer):
+            pass  # the one that we start takes it
+        yield
+
+
+def _begin(
+    run: RunFolder, config: DictConfig, workers: int, resumed_with: Sequence[str] | None
+) -> Callable[[], None]:
+    """Write down what a resume changes; returns what undoes it, or a new run, if none learned."""
+    if resumed_with is None:
+        return lambda: _discard_unlearned(run)
+    from memo_habitat.trainer.resumption import go_on_with
+
+    return go_on_with(run, config, resumed_with, workers)
+
+
+def _discard_unlearned(run: RunFolder) -> None:
+    kept = (path for path in run.checkpoint_dir.glob("*") if path.name != TRAIN_LOCK)
+    if not run.progress_file.exists() and not any(kept):
+        discard_run(run)
+
+
 def _execute(config: DictConfig, run_type: str) -> None:
     from habitat.config.default import patch_config
     from habitat_baselines.run import execute_exp
 
     execute_exp(patch_config(config), run_type)
-
-
-def _keep_with_state(run: RunFolder, config: DictConfig) -> None:
-    """Put `config` in the place of the one that the state to resume from holds.
-
-    Habitat-Baselines resumes with the config of the state and ignores any other: overrides, and
-    the new place of a run folder that was moved, would not count. Another model is refused.
-    """
-    from habitat.config.default import patch_config
-
-    from memo_habitat.trainer.checkpoints import read_resume_state, replace_resume_config
-    from memo_habitat.trainer.checks import check_resumed_model
-
-    if config.habitat_baselines.trainer_name != "memo":
-        return
-    state = read_resume_state(run.checkpoint_dir)
-    if state is not None:
-        check_resumed_model(config, state["config"])
-        replace_resume_config(run.checkpoint_dir, patch_config(config.copy()))
 
 
 def _check_simulator(config: DictConfig) -> None:

@@ -156,6 +156,12 @@ def _interrupt_at_the_pipes_end() -> None:
         signal.pthread_kill(own, signal.SIGINT)
 
 
+def is_first_process() -> bool:
+    """Whether a training has this process alone, or it is the first of several (Habitat's rank)."""
+    rank = "RANK" if "LOCAL_RANK" in os.environ else "SLURM_PROCID"
+    return int(os.environ.get(rank, "0")) == 0
+
+
 def available_cores() -> list[int]:
     """Numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

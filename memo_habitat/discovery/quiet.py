@@ -6,6 +6,10 @@ import contextlib
 import logging
 import os
 
+_LEVEL = "HABITAT_LAB_LOG"
+# Beside it where it is ours: a training in a process that we start writes its log all the same.
+_IS_OURS = "MEMO_HABITAT_LAB_LOG"
+
 
 def silence_gym_notice() -> None:
     """Keep gym, which Habitat pins, from printing that it is unmaintained; before its import."""
@@ -20,12 +24,13 @@ def log_to_files_only() -> None:
 
     Progress bars show what the lines say. HABITAT_LAB_LOG, if set, decides as it does upstream.
     """
-    if "HABITAT_LAB_LOG" in os.environ:
+    if _LEVEL in os.environ and _IS_OURS not in os.environ:
         return
     from habitat import logger
 
+    logger.setLevel(logging.INFO)
     for handler in logger.handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.WARNING)
-    # Workers have loggers of their own.
-    os.environ["HABITAT_LAB_LOG"] = str(logging.WARNING)
+    # Environment workers have loggers of their own.
+    os.environ[_LEVEL], os.environ[_IS_OURS] = str(logging.WARNING), "yes"

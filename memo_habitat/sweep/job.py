@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
+from memo_habitat.lock import lock, sign
 from memo_habitat.processes import Child
-from memo_habitat.sweep.lock import lock, sign
 from memo_habitat.sweep.tasks import Task, Todo
 from memo_habitat.sweep.worker import COMMANDS_BEGIN
 from memo_habitat.trainer.run_folder import SWEEP_LOCK, SWEEP_LOG, RunFolder, discard_run

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memo_habitat.errors import UserError
+from memo_habitat.lock import HeldError
 from memo_habitat.processes import (
     INTERRUPTED,
     StopCount,
@@ -17,7 +18,6 @@ from memo_habitat.processes import (
     describe_status,
 )
 from memo_habitat.sweep.job import Job
-from memo_habitat.sweep.lock import HeldError
 from memo_habitat.sweep.plan import Sweep
 from memo_habitat.sweep.status import Estimate, Terminal, last_return
 from memo_habitat.sweep.tasks import ReferenceTask, RunTask, Task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +75,9 @@ class RunTask:
         """
         run, trials = RunFolder(self.path), self.sweep.trials
         evaluate = _evaluation(run, trials, "--name", FINAL)
-        if is_trained(run):
-            done = _is_evaluated(run, FINAL, trials, checkpoint_step(run.latest_checkpoint))
+        if launch.is_trained(run):
+            step = launch.checkpoint_step(run.latest_checkpoint)
+            done = _is_evaluated(run, FINAL, trials, step)
             return Todo() if done else Todo((evaluate,), "evaluates")
         if run.resume_state.is_file():
             rows = read_progress(run.progress_file)
@@ -135,36 +135,11 @@ class ReferenceTask:
         return False
 
 
-def is_trained(run: RunFolder) -> bool:
-    """Whether the training has reached its end and its weights are written."""
-    if not (run.progress_file.is_file() and run.latest_checkpoint.is_file()):
-        return False
-    if not launch.is_finished(run, run.config()):
-        return False
-    # The last line of progress is written before the weights.
-    return checkpoint_step(run.latest_checkpoint) >= read_progress(run.progress_file)[-1]["steps"]
-
-
 def _is_readably_trained(run: RunFolder) -> bool:
     try:
-        return is_trained(run)
+        return launch.is_trained(run)
     except UserError:  # the task of that run tells of it
         return False
-
-
-def checkpoint_step(path: Path) -> int:
-    """The environment steps after which a checkpoint was written; imports no torch.
-
-    Raises:
-        UserError: no readable checkpoint.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return int(json.loads(file.metadata()["extra_state"])["step"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read the checkpoint {path} ({error}); remove it") from error
 
 
 def has_records(sweep: Sweep) -> bool:

@@ -31,7 +31,7 @@ def write_checkpoint(
         "config": OmegaConf.to_yaml(config),
         "extra_state": json.dumps(extra),
     }
-    _atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+    atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 def write_resume_state(folder: Path, state: dict[str, Any], config: DictConfig) -> None:
     """Everything to go on from: `state` holds tensors and plain containers only."""
     whole = {**state, "config": OmegaConf.to_yaml(config), "random": _random_state()}
-    _atomically(folder / RESUME_STATE, lambda temporary: torch.save(whole, temporary))
+    atomically(folder / RESUME_STATE, lambda temporary: torch.save(whole, temporary))
 
 
 def read_resume_state(folder: Path) -> dict[str, Any] | None:
@@ -106,7 +106,7 @@ def replace_resume_config(folder: Path, config: DictConfig) -> None:
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state["config"] != text:
         changed = {**state, "config": text}
-        _atomically(path, lambda temporary: torch.save(changed, temporary))
+        atomically(path, lambda temporary: torch.save(changed, temporary))
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ def _random_state() -> dict[str, Any]:
     }
 
 
-def _atomically(path: Path, write: Callable[[str], Any]) -> None:
+def atomically(path: Path, write: Callable[[str], Any]) -> None:
     """Write beside `path`, then replace it: readers see the old file or the new, never a part."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

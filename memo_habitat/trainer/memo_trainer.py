@@ -20,6 +20,7 @@ from habitat_baselines.utils.timing import g_timer
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
+from memo_habitat.lock import hold
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.trainer.checkpoints import (
     LATEST,
@@ -40,6 +41,7 @@ from memo_habitat.trainer.evaluation import evaluation_config
 from memo_habitat.trainer.in_process import InProcessCollector, TogetherEnvs
 from memo_habitat.trainer.interrupt import StopRequest, stop_on_interrupt
 from memo_habitat.trainer.progress import ProgressFile, progress_row, steps_bar
+from memo_habitat.trainer.run_folder import TRAIN_LOCK
 from memo_habitat.trainer.threads import acting_threads
 
 # Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
@@ -67,7 +69,16 @@ class MemoTrainer(PPOTrainer):
     def train(self) -> None:
         """Train until the configured number of steps or updates, or until asked to stop."""
         check_training_config(self.config)
-        resume = read_resume_state(Path(self.config.habitat_baselines.checkpoint_folder))
+        folder = Path(self.config.habitat_baselines.checkpoint_folder)
+        with hold(folder / TRAIN_LOCK):
+            self._train_from(read_resume_state(folder))
+        if not self.is_done():
+            logger.info(
+                f"Stopped at {self.num_steps_done} steps; the state to resume from is saved"
+            )
+            requeue_job()
+
+    def _train_from(self, resume: dict[str, Any] | None) -> None:
         if resume is not None:
             check_resumed_model(self.config, resume["config"])
         self._resumed_at = 0 if resume is None else resume["counts"]["num_steps_done"]
@@ -95,11 +106,6 @@ class MemoTrainer(PPOTrainer):
         finally:
             if self.envs is not None:
                 self.envs.close()
-        if not self.is_done():
-            logger.info(
-                f"Stopped at {self.num_steps_done} steps; the state to resume from is saved"
-            )
-            requeue_job()
 
     def _train_update(self, stop: StopRequest) -> bool:
         """Collect and learn once; False if asked to stop, with nothing learned from a part."""

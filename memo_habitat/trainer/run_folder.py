@@ -1,9 +1,10 @@
 """The folder of one run: what it was made from, what it logged, its checkpoints and evaluations.
 
 runs/<config>-<time>/
-    config.yaml      the config as composed
-    run.json         versions, git revision, seed, command
+    config.yaml      the config as composed, and as changed where it was gone on with
+    run.json         versions, git revision, seed, command, workers; how it was gone on with
     tb/  checkpoints/  train.log  progress.jsonl
+    .train.lock      held by the command that trains; by its trainer, the one in checkpoints/
     workers/         <rank>.log of each, where several processes train
     eval/<name>/     one per evaluated agent
     report.html
@@ -24,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, cannot_write
 from memo_habitat.processes import available_cores
 
 CONFIG_FILE = "config.yaml"
@@ -32,6 +33,8 @@ FACTS_FILE = "run.json"
 # Habitat's own name, hidden so that it never counts as a checkpoint.
 RESUME_STATE = ".habitat-resume-state.pth"
 LATEST = "latest.safetensors"
+# In a run folder and in its folder of checkpoints.
+TRAIN_LOCK = ".train.lock"
 # Of the sweep that a run belongs to. They lie in the folder before the run does.
 SWEEP_LOG = "sweep.log"
 SWEEP_LOCK = ".sweep.lock"
@@ -59,12 +62,12 @@ class RunFolder:
 
     @property
     def config_path(self) -> Path:
-        """The config as composed."""
+        """The config that it trains with."""
         return self.path / CONFIG_FILE
 
     @property
     def facts_path(self) -> Path:
-        """Versions, git revision, seed and command."""
+        """Versions, git revision, seed and command; how it was gone on with."""
         return self.path / FACTS_FILE
 
     @property
@@ -98,6 +101,15 @@ class RunFolder:
         return self.path / "workers"
 
     @property
+    def locks(self) -> tuple[Path, Path]:
+        """What a command that trains holds, and what its trainer does.
+
+        Two, because the trainer may be in a process of its own, which outlives a killed command,
+        or have been started by another command than ours.
+        """
+        return self.path / TRAIN_LOCK, self.checkpoint_dir / TRAIN_LOCK
+
+    @property
     def progress_file(self) -> Path:
         """One JSON line of metrics per update."""
         return self.path / "progress.jsonl"
@@ -116,7 +128,7 @@ class RunFolder:
         return tuple(sorted(p.parent.name for p in self.path.glob("eval/*/records.jsonl")))
 
     def config(self) -> Any:
-        """The composed config (an OmegaConf DictConfig).
+        """The config that it trains with (an OmegaConf DictConfig).
 
         Raises:
             UserError: the file is missing or no YAML.
@@ -157,8 +169,10 @@ def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None
     return run
 
 
-def create_run(run: RunFolder, name: str, config: Any) -> None:
+def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None:
     """Make the folder of a planned run, with the config (a DictConfig) and the facts in it.
+
+    workers: processes that will train together.
 
     Raises:
         UserError: it cannot be written.
@@ -168,14 +182,13 @@ def create_run(run: RunFolder, name: str, config: Any) -> None:
     try:
         for folder in (run.path, run.tensorboard_dir, run.checkpoint_dir):
             folder.mkdir(parents=True, exist_ok=True)
-        run.config_path.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
-        facts = run_facts(name, OmegaConf.select(config, "habitat.seed"))
+        # Of two that begin here at once, the second finds the file of the first.
+        with run.config_path.open("x", encoding="utf-8") as file:
+            file.write(OmegaConf.to_yaml(config))
+        facts = {**run_facts(name, OmegaConf.select(config, "habitat.seed")), "workers": workers}
         run.facts_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"cannot write to the output folder {run.path}: {error.strerror or error}; "
-            "choose another with --out or --root"
-        ) from error
+        raise cannot_write(run.path, error) from error
 
 
 def discard_run(run: RunFolder) -> None:
@@ -208,8 +221,8 @@ def run_facts(name: str, seed: int | None) -> Mapping[str, Any]:
     return {
         "config": name,
         "seed": seed,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": typed_command(),
+        "started": now(),
         "git_revision": git_revision(),
         "versions": {"python": platform.python_version(), **package_versions()},
         "machine": {
@@ -218,6 +231,16 @@ def run_facts(name: str, seed: int | None) -> Mapping[str, Any]:
             "cores": len(available_cores()),
         },
     }
+
+
+def typed_command() -> list[str]:
+    """Return the command of this process, as typed."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def now() -> str:
+    """Return the present time as ISO 8601, to the second, with the time zone of this machine."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def package_versions() -> dict[str, str]:

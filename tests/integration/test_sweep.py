@@ -71,6 +71,7 @@ def test_stop_kill_a_run_kill_the_sweep_and_go_on(tmp_path, monkeypatch, checkou
     assert "memo seed 3: finished" in done.stdout
     steps = [row["steps"] for row in rows(progress)]
     assert steps == list(range(80, 8001, 80))
+    assert "Num frames 8000" in (own / "train.log").read_text()
     trials = {}
     for folder in (own / "eval/final", *(tmp_path / "dark/reference/eval").iterdir()):
         records = rows(folder / "records.jsonl")

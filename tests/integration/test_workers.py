@@ -65,6 +65,7 @@ def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path
     last = f"habitat_baselines.total_num_steps={total}"
     done = run(*TRAIN, "--resume", "run", last, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+    assert f"Num updates: {total // PER_TRIAL}\t" in (tmp_path / "run/train.log").read_text()
     # No gap and nothing twice: the steps of both workers, the trials of both.
     found = rows(progress)
     assert [row["steps"] for row in found] == list(range(PER_TRIAL, total + 1, PER_TRIAL))

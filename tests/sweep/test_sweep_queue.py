@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from memo_habitat.cli import main
+from memo_habitat.lock import HeldError, lock
 from memo_habitat.sweep import job, plan
-from memo_habitat.sweep.lock import HeldError, lock
 from memo_habitat.sweep.plan import Request, plan_sweep, read_sweep, write_sweep
 from memo_habitat.sweep.queue import Queue, core_shares
 from memo_habitat.sweep.status import Estimate, Terminal, last_return

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from memo_habitat.errors import UserError
+from memo_habitat.processes import is_first_process
+
+# What file systems answer that have no locks.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class HeldError(UserError):
@@ -21,7 +28,7 @@ def lock(path: Path) -> int:
     Raises:
         HeldError: another process has it; names the process.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -35,6 +42,35 @@ def lock(path: Path) -> int:
         raise
     sign(descriptor, os.getpid())
     return descriptor
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Within: the lock `path` is ours, in a folder that is made; on file systems without: nobody's.
+
+    Of several processes that train together the first holds it for all.
+
+    Raises:
+        HeldError: another process has it; names the process.
+        UserError: it cannot be written.
+    """
+    if not is_first_process():
+        yield
+        return
+    descriptor = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = lock(path)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise UserError(
+                f"cannot write {path} ({error.strerror or error}): make its folder writable"
+            ) from error
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def sign(descriptor: int, process: int) -> None:
