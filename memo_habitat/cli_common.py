@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-from memo_habitat.errors import UserError
 
 Subparsers = Any  # argparse's own class of it is private
 
@@ -57,17 +54,3 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         help="processes that train together on this machine (DD-PPO), each with "
         "habitat_baselines.num_environments environments (default: 1)",
     )
-
-
-def refuse_sweep(folder: str) -> None:
-    """Refuse to go on with the folder of a sweep as if it were a run.
-
-    Raises:
-        UserError: names the command for it.
-    """
-    from memo_habitat.report.sweep_folder import SWEEP_FILE
-
-    if (Path(folder) / SWEEP_FILE).exists():
-        raise UserError(
-            f"{folder} is a sweep and no run; go on with it: memo-habitat sweep --resume {folder}"
-        )

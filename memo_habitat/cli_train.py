@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memo_habitat.cli_common import (
-    Subparsers,
-    add_command,
-    add_overrides,
-    add_workers,
-    refuse_sweep,
-)
+from memo_habitat.cli_common import Subparsers, add_command, add_overrides, add_workers
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.processes import INTERRUPTED
 
@@ -107,5 +102,19 @@ def _open(arguments: argparse.Namespace) -> tuple[RunFolder, DictConfig]:
         )
     if arguments.out is not None:
         raise UserError(f"--out {arguments.out} goes with a new run, not with --resume")
-    refuse_sweep(arguments.resume)
+    _refuse_sweep(arguments.resume)
     return launch.resume(arguments.resume, arguments.overrides)
+
+
+def _refuse_sweep(folder: str) -> None:
+    """Refuse to go on with the folder of a sweep as if it were a run.
+
+    Raises:
+        UserError: names the command for it.
+    """
+    from memo_habitat.report.sweep_folder import SWEEP_FILE
+
+    if (Path(folder) / SWEEP_FILE).exists():
+        raise UserError(
+            f"{folder} is a sweep and no run; go on with it: memo-habitat sweep --resume {folder}"
+        )
