@@ -16,13 +16,13 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "memo_habitat/__init__.py").read_text())[1]
 
 # One line, run at every start of the interpreter: it puts a finder for three names at the end of
-# sys.meta_path (memo_habitat/discovery/hook.py, docs/troubleshooting.md). Nothing else can act
+# sys.meta_path (memo_habitat/compat/stub_finder.py, docs/troubleshooting.md). Nothing else can act
 # before the untouched `habitat-baselines` command imports Habitat, which imports habitat_sim.
 # The `try` keeps the interpreter quiet while the package is being removed.
 PTH_NAME = "memo_habitat_stand_ins.pth"
 PTH_LINE = (
-    "import sys; exec('try:\\n from memo_habitat.discovery import hook\\n"
-    " hook.install()\\nexcept ImportError:\\n pass')\n"
+    "import sys; exec('try:\\n from memo_habitat.compat import stub_finder\\n"
+    " stub_finder.install()\\nexcept ImportError:\\n pass')\n"
 )
 PLUGIN = "hydra_plugins/memo_habitat_plugin.py"
 
@@ -135,9 +135,9 @@ setup(
         ],
     },
     entry_points={
-        "console_scripts": ["memo-habitat = memo_habitat.cli:main"],
-        # Gymnasium before 1.0 only; later ones have no plugins (dark_key/registration.py).
-        "gymnasium.envs": ["memo_habitat = memo_habitat.dark_key.registration:register"],
+        "console_scripts": ["memo-habitat = memo_habitat.cli.main:main"],
+        # Gymnasium before 1.0 only; later ones have no plugins (tasks/dark_key/registration.py).
+        "gymnasium.envs": ["memo_habitat = memo_habitat.tasks.dark_key.registration:register"],
         # Hydra 1.4 and later; earlier ones scan the namespace package hydra_plugins.
         "hydra.plugins": ["memo_habitat = hydra_plugins.memo_habitat_plugin:MemoHabitatSearchPath"],
     },

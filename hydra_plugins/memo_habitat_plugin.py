@@ -1,5 +1,5 @@
-"""Where Hydra's discovery finds this package; all there is to it is in memo_habitat.discovery."""
+"""Where Hydra's discovery finds this package; all there is to it is in memo_habitat.compat."""
 
-from memo_habitat.discovery.search_path import MemoHabitatSearchPath
+from memo_habitat.compat.hydra_plugin import MemoHabitatSearchPath
 
 __all__ = ["MemoHabitatSearchPath"]

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from memo_habitat.discovery import quiet, stand_ins
+from memo_habitat.compat import habitat_sim_stub, log_filters
 
 # Importing a module registers its classes.
 ENVIRONMENT = (
-    "memo_habitat.simulator.embree_sim",
-    "memo_habitat.task",
-    "memo_habitat.sensors",
+    "memo_habitat.simulator.embree.sim",
+    "memo_habitat.tasks.extobjnav",
 )
 TRAINING = (
     "memo_habitat.rollout.storage",
-    "memo_habitat.policy.memo_policy",
+    "memo_habitat.policy.policy",
     "memo_habitat.ppo.updater",
-    "memo_habitat.trainer.access",
-    "memo_habitat.trainer.memo_trainer",
+    "memo_habitat.trainer.agent_access_mgr",
+    "memo_habitat.trainer.trainer",
 )
 
 
@@ -43,6 +42,6 @@ def register_all() -> None:
         import_module(module)
 
 
-stand_ins.install()
-quiet.silence_gym_notice()
+habitat_sim_stub.install()
+log_filters.silence_gym_notice()
 register_environment()

@@ -10,16 +10,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from memo_habitat.discovery import quiet, stand_ins
+from memo_habitat.compat import habitat_sim_stub, log_filters
 
-stand_ins.install()
-quiet.silence_gym_notice()
+habitat_sim_stub.install()
+log_filters.silence_gym_notice()
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not stand_ins.habitat_sim_is_missing():
+    if not habitat_sim_stub.habitat_sim_is_missing():
         return
     missing = pytest.mark.skip(reason="the real Habitat-Sim is not installed")
     for item in items:

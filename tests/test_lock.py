@@ -10,14 +10,14 @@ import sys
 
 import pytest
 
-from memo_habitat import lock as locks
 from memo_habitat.errors import UserError
-from memo_habitat.lock import HeldError, hold, lock
+from memo_habitat.utils import lock as locks
+from memo_habitat.utils.lock import HeldError, hold, lock
 
 HOLDER = """
 import sys
 from pathlib import Path
-from memo_habitat.lock import hold
+from memo_habitat.utils.lock import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

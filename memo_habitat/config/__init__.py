@@ -11,15 +11,15 @@ def register_configs() -> None:
 
 def register_environment_configs() -> None:
     """Store the nodes of simulator, task and sensors, which need Habitat-Lab alone."""
-    from memo_habitat.config import dark_key, sensors, simulator, task
+    from memo_habitat.config import dark_key, simulator, task
 
-    for station in (simulator, task, sensors, dark_key):
+    for station in (simulator, task, dark_key):
         station.register_configs()
 
 
 def register_training_configs() -> None:
     """Store the nodes of the report and of the trainer, which need Habitat-Baselines."""
-    from memo_habitat.config import report, trainer
+    from memo_habitat.config import evaluation, trainer
 
-    for station in (report, trainer):
+    for station in (evaluation, trainer):
         station.register_configs()

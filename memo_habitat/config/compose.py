@@ -118,19 +118,19 @@ def config_keys(config: DictConfig) -> list[str]:
 
 def import_habitat() -> None:
     """Import what the `habitat-baselines` command imports, without the noise, and register all."""
-    from memo_habitat.discovery import quiet, stand_ins, workers
+    from memo_habitat.compat import forkserver, habitat_sim_stub, log_filters
 
-    stand_ins.install()
-    quiet.silence_gym_notice()
+    habitat_sim_stub.install()
+    log_filters.silence_gym_notice()
     import habitat_baselines.run  # noqa: F401  # so that the search path plugin sees Habitat
     from hydra.core.plugins import Plugins
 
     from memo_habitat import register
-    from memo_habitat.discovery.search_path import MemoHabitatSearchPath
+    from memo_habitat.compat.hydra_plugin import MemoHabitatSearchPath
 
     register.register_all()
-    workers.prepare()
-    quiet.log_to_files_only()
+    forkserver.prepare()
+    log_filters.log_to_files_only()
     # Discovery finds the plugin of an installed package; this serves a checkout on PYTHONPATH.
     Plugins.instance().register(MemoHabitatSearchPath)
 

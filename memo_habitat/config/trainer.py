@@ -15,9 +15,9 @@ from habitat_baselines.config.default_structured_configs import (
 )
 from hydra.core.config_store import ConfigStore
 
+from memo_habitat.config.evaluation import TrialEvaluatorConfig
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
-from memo_habitat.config.report import TrialEvaluatorConfig
 
 
 @dataclass
@@ -96,7 +96,7 @@ class MemoRLConfig(RLConfig):
 class MemoVectorEnvFactoryConfig(VectorEnvFactoryConfig):
     """Workers that register this package and say what kills them."""
 
-    _target_: str = "memo_habitat.trainer.envs.MemoVectorEnvFactory"
+    _target_: str = "memo_habitat.trainer.env_factory.MemoVectorEnvFactory"
 
 
 @dataclass

@@ -21,12 +21,7 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory import acting, training
 from memo_habitat.memory.backbone import Backbone
 from memo_habitat.memory.cache import Cache
-from memo_habitat.memory.checks import (
-    check_config,
-    check_environments,
-    check_starts,
-    check_tokens,
-)
+from memo_habitat.memory.checks import check_config, check_environments, check_starts, check_tokens
 from memo_habitat.memory.encoded import Encoded
 from memo_habitat.memory.recurrent import RecurrentMemory
 from memo_habitat.memory.slots import CacheShape

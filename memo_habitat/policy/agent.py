@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from memo_habitat.memory.inspection import Inspector, Reading, check_attends, observe
-from memo_habitat.policy.context import ContextUse
-from memo_habitat.policy.memo_policy import MemoPolicy
+from memo_habitat.policy.network import ContextUse
+from memo_habitat.policy.policy import MemoPolicy
 
 
 class PolicyAgent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from gym import spaces
@@ -15,6 +16,22 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory.interface import TrialMemory
 from memo_habitat.memory.stack import build
 from memo_habitat.policy.encoders import build_encoder
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """Per environment, long [N].
+
+    Attributes:
+        tokens: tokens that the next step attends to.
+        kv_bytes: bytes of their keys and values.
+        full_context_kv_bytes: bytes that keeping every step of the trial so far would take.
+    """
+
+    tokens: Tensor
+    kv_bytes: Tensor
+    full_context_kv_bytes: Tensor
+
 
 # The sensor that tells where a trial begins: its value is 0 there.
 TRIAL_STEP = "trial_step"

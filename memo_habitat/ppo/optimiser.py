@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from memo_habitat.errors import UserError
-from memo_habitat.policy.memo_policy import MemoPolicy
+from memo_habitat.policy.policy import MemoPolicy
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Linear warm-up from `peak * warmup_start` over `warmup_steps`, then cosine to `final`."""
+
+    peak: float
+    warmup_steps: float
+    warmup_start: float
+    final: float
+    total_steps: float
+
+    def at(self, steps: float) -> float:
+        """Learning rate after `steps` environment steps, summed over all workers."""
+        if steps < self.warmup_steps:
+            share = self.warmup_start + (1.0 - self.warmup_start) * steps / self.warmup_steps
+            return self.peak * share
+        span = max(self.total_steps - self.warmup_steps, 1.0)
+        done = min((steps - self.warmup_steps) / span, 1.0)
+        return self.final + (self.peak - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
 
 OPTIMISERS = ("adam", "muon")
 _MOMENTUM = 0.95

@@ -12,7 +12,7 @@ from habitat_baselines.rl.ppo.updater import Updater
 from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
 
-from memo_habitat.policy.memo_policy import ActionEvaluation, MemoPolicy
+from memo_habitat.policy.policy import ActionEvaluation, MemoPolicy
 from memo_habitat.ppo.losses import policy_loss, value_loss
 from memo_habitat.ppo.optimiser import build_optimiser
 from memo_habitat.rollout.batch import TrialBatch

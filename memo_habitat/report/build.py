@@ -7,7 +7,7 @@ from pathlib import Path
 
 from memo_habitat.errors import UserError
 from memo_habitat.report.html import render
-from memo_habitat.report.runs import load_runs
+from memo_habitat.report.load import load_runs
 from memo_habitat.report.summary import summary_table
 
 REPORT_FILE = "report.html"

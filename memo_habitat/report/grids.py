@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from memo_habitat.report.records import EpisodeRecord
-from memo_habitat.report.runs import Evaluation
+from memo_habitat.evaluation.records import EpisodeRecord
+from memo_habitat.report.load import Evaluation
 
 GRIDS_LEAD = (
     "First, third and last finished episode of the first two trials, which are the same for all. "

@@ -14,30 +14,22 @@ from markupsafe import Markup
 from PIL import Image
 
 from memo_habitat.errors import UserError
+from memo_habitat.evaluation.meta import now, versions
 from memo_habitat.report import plots
-from memo_habitat.report.attention_figures import attention_figures
-from memo_habitat.report.figures import REFERENCE_COLORS, Figure, Series, trained_color
+from memo_habitat.report.figures import (
+    REFERENCE_COLORS,
+    Figure,
+    Series,
+    attention_figures,
+    reward_figures,
+    trained_color,
+)
 from memo_habitat.report.grids import GRIDS_LEAD, grid_trials
+from memo_habitat.report.load import Evaluation, Run, first_and_last
 from memo_habitat.report.maps import draw_map, png_source
-from memo_habitat.report.meta import now, versions
 from memo_habitat.report.plots import Curve, curve_of_buckets
-from memo_habitat.report.reward_figures import reward_figures
-from memo_habitat.report.runs import Evaluation, Run, first_and_last
-from memo_habitat.report.statistics import (
-    Bucket,
-    by_episode_index,
-    by_trial_step,
-    up_to_trial_step,
-)
-from memo_habitat.report.summary import (
-    TITLES,
-    Headline,
-    amount,
-    ends,
-    headline,
-    interval,
-    percent,
-)
+from memo_habitat.report.statistics import Bucket, by_episode_index, by_trial_step, up_to_trial_step
+from memo_habitat.report.summary import TITLES, Headline, amount, ends, headline, interval, percent
 
 # Steps of the trial up to which published results are given.
 _MARKS = (10_000, 32_000)

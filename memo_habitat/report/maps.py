@@ -8,8 +8,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from memo_habitat.report.records import EpisodeRecord
-from memo_habitat.report.runs import HouseMap
+from memo_habitat.evaluation.records import EpisodeRecord
+from memo_habitat.report.load import HouseMap
 
 # m of the surroundings shown around what is drawn.
 _MARGIN = 0.4

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.report.meta import append_json_line
+from memo_habitat.evaluation.meta import append_json_line
 from memo_habitat.report.statistics import FloatArray
 
 REWARDS_FILE = "returns.jsonl"

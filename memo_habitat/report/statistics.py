@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memo_habitat.errors import UserError
-from memo_habitat.report.records import EpisodeRecord
+from memo_habitat.evaluation.records import EpisodeRecord
 
 LEVEL = 0.95
 RESAMPLES = 10_000

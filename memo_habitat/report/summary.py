@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from memo_habitat.report.runs import Evaluation
+from memo_habitat.report.load import Evaluation
 from memo_habitat.report.statistics import METRICS, Estimate, estimate, gain_within_trial
 from memo_habitat.report.trials import return_per_trial
 

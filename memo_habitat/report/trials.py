@@ -6,12 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memo_habitat.report.statistics import (
-    Episodes,
-    Estimate,
-    FloatArray,
-    mean_with_interval,
-)
+from memo_habitat.report.statistics import Episodes, Estimate, FloatArray, mean_with_interval
 
 
 def trial_returns(episodes: Episodes) -> dict[str, float]:

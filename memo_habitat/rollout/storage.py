@@ -13,7 +13,7 @@ from habitat_baselines.common.storage import Storage
 from torch import Tensor
 
 from memo_habitat.rollout.batch import TrialBatch
-from memo_habitat.rollout.returns import cuts, generalised_advantages
+from memo_habitat.rollout.gae import cuts, generalised_advantages
 
 
 @baseline_registry.register_storage(name="TrialStorage")

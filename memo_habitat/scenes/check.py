@@ -6,9 +6,9 @@ from pathlib import Path
 
 from memo_habitat.scenes import formats
 from memo_habitat.scenes.house import Arrangement, House
-from memo_habitat.scenes.look import SimulatedHouse
 from memo_habitat.scenes.options import GenerateOptions
 from memo_habitat.scenes.paths import SET_CONFIG_SUFFIX
+from memo_habitat.scenes.views import SimulatedHouse
 
 ISLAND_SHARE = 0.95
 """Least share of the free floor that hangs together."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from memo_habitat.scenes.files import check_target
 from memo_habitat.scenes.options import GenerateOptions, ShowOptions
-from memo_habitat.scenes.output import check_target
 
 
 def generate(options: GenerateOptions) -> None:
@@ -26,6 +26,6 @@ def show(options: ShowOptions) -> None:
     Raises:
         UserError: no data set, no such house or arrangement, or a picture that cannot be written.
     """
-    from memo_habitat.scenes.show import draw_house_picture
+    from memo_habitat.scenes.views import draw_house_picture
 
     draw_house_picture(options)

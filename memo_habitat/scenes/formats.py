@@ -7,11 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from memo_habitat.scenes.furnish import Placed
 from memo_habitat.scenes.furniture import CATALOGUE, Template
-from memo_habitat.scenes.glb import coloured, glb_bytes, gzip_bytes
+from memo_habitat.scenes.furniture_layout import Placed
 from memo_habitat.scenes.house import Arrangement, House
-from memo_habitat.scenes.mesh import Mesh, circle
+from memo_habitat.scenes.mesh import Mesh, circle, coloured, glb_bytes, gzip_bytes
 from memo_habitat.scenes.objects import SMALL_OBJECTS, SmallObject
 
 HALF_TURNS = circle(24)

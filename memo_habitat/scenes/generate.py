@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from memo_habitat.scenes import formats
 from memo_habitat.scenes.check import HouseCheck
+from memo_habitat.scenes.files import MANIFEST, manifest, replacing, write_files
 from memo_habitat.scenes.house import (
     ATTEMPTS,
     Arrangement,
@@ -21,7 +22,6 @@ from memo_habitat.scenes.house import (
     too_hard,
 )
 from memo_habitat.scenes.options import GenerateOptions
-from memo_habitat.scenes.output import MANIFEST, manifest, replacing, write_files
 
 PATIENCE = 4
 """Arrangements, and houses, that may fail before the next house, and the user, is asked."""

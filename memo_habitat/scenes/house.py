@@ -8,12 +8,11 @@ import numpy as np
 from scipy import ndimage
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes.arrange import Item, arrange
-from memo_habitat.scenes.draw import Draw
-from memo_habitat.scenes.furnish import CELL, RoomLayout, free_cells, furnish_room
-from memo_habitat.scenes.glb import Part
+from memo_habitat.scenes.floor_plan import Draw, Plan, apartment_plan, studio_plan
+from memo_habitat.scenes.furniture_layout import CELL, RoomLayout, free_cells, furnish_room
+from memo_habitat.scenes.mesh import Part
+from memo_habitat.scenes.object_placement import Item, arrange
 from memo_habitat.scenes.options import GenerateOptions
-from memo_habitat.scenes.plan import Plan, apartment_plan, studio_plan
 from memo_habitat.scenes.stage import stage_parts
 
 LEAST_PIECES = {"studio": 6, "apartment": 18}

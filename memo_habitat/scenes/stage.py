@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memo_habitat.scenes import textures
-from memo_habitat.scenes.draw import Draw
-from memo_habitat.scenes.glb import Part
-from memo_habitat.scenes.mesh import Mesh, Point
-from memo_habitat.scenes.plan import CEILING, DOOR_HEIGHT, WALL, Plan, Rect, Room
+from memo_habitat.scenes.floor_plan import CEILING, DOOR_HEIGHT, WALL, Draw, Plan, Rect, Room
+from memo_habitat.scenes.mesh import Mesh, Part, Point
 
 WET = ("bathroom", "kitchen")
 

@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-from memo_habitat.scenes.draw import Draw
+from memo_habitat.scenes.floor_plan import Draw
 
 SIDE = 32
 """Pixels along each side of a texture."""

@@ -3,11 +3,11 @@
 Importing this package registers `EmbreeSim-v0` with Habitat.
 """
 
-from memo_habitat.discovery import stand_ins
+from memo_habitat.compat import habitat_sim_stub
 
 # Habitat imports Habitat-Sim's names, whichever simulator runs.
-stand_ins.install()
+habitat_sim_stub.install()
 
-from memo_habitat.simulator.embree_sim import EmbreeSim  # noqa: E402
+from memo_habitat.simulator.embree.sim import EmbreeSim  # noqa: E402
 
 __all__ = ["EmbreeSim"]

@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
-from memo_habitat.lock import lock, sign
-from memo_habitat.processes import Child
 from memo_habitat.sweep.tasks import Task, Todo
 from memo_habitat.sweep.worker import COMMANDS_BEGIN
-from memo_habitat.trainer.run_folder import SWEEP_LOCK, SWEEP_LOG, RunFolder, discard_run
+from memo_habitat.trainer.run_dir import SWEEP_LOCK, SWEEP_LOG, RunFolder, discard_run
+from memo_habitat.utils.lock import lock, sign
+from memo_habitat.utils.processes import Child
 
 WORKER = "memo_habitat.sweep.worker"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from memo_habitat.errors import UserError
-from memo_habitat.processes import tail
-from memo_habitat.sweep.plan import Member, Sweep
+from memo_habitat.sweep.spec import Member, Sweep
 from memo_habitat.trainer.progress import share_done
-from memo_habitat.trainer.run_folder import RunFolder
+from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.processes import tail
 
 # Seconds between two looks at the progress of the runs.
 _EVERY = 2.0

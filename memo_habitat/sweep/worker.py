@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 
-from memo_habitat.processes import INTERRUPTED, interrupt_with_parent
+from memo_habitat.utils.processes import INTERRUPTED, interrupt_with_parent
 
 COMMANDS_BEGIN = "== "
 
@@ -24,7 +24,7 @@ def main(cores: list[int], commands: list[list[str]]) -> int:
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     try:
-        from memo_habitat import cli
+        from memo_habitat.cli import main as cli
 
         for command in commands:
             sys.stdout.write(f"{COMMANDS_BEGIN}memo-habitat {shlex.join(command)}\n")

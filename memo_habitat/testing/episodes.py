@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memo_habitat.report.records import EpisodeRecord
+from memo_habitat.evaluation.records import EpisodeRecord
 
 EPISODE = EpisodeRecord(
     trial_id="house_0/arr_0/0",

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from memo_habitat.evaluation.attention import AttentionLog
+from memo_habitat.evaluation.meta import write_json
+from memo_habitat.evaluation.recorder import Observer
+from memo_habitat.evaluation.records import EpisodeRecord, record_from_mapping
+from memo_habitat.evaluation.schedule import EvaluationPlan, TrialKey
 from memo_habitat.memory.inspection import Reading
-from memo_habitat.policy.context import ContextUse
-from memo_habitat.report.attention import AttentionLog
-from memo_habitat.report.meta import write_json
-from memo_habitat.report.observer import Observer
-from memo_habitat.report.plan import EvaluationPlan, TrialKey
-from memo_habitat.report.records import EpisodeRecord, record_from_mapping
+from memo_habitat.policy.network import ContextUse
 
 SEGMENT, SUMMARY, BYTES_PER_TOKEN = 256, 32, 8192
 CATEGORIES = ("mug", "red_ball", "teapot", "toy_plane")

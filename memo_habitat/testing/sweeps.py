@@ -10,19 +10,19 @@ import torch
 from habitat_baselines.utils.common import batch_obs
 from torch import Tensor
 
-from memo_habitat.dark_key.episodes import house_name
-from memo_habitat.dark_key.setting import SETTINGS, Setting
-from memo_habitat.dark_key.vector_env import DarkKeyVectorEnv
-from memo_habitat.policy.context import ContextUse
-from memo_habitat.report.agents import Agent, OracleAgent, RandomAgent
-from memo_habitat.report.evaluate import evaluate
-from memo_habitat.report.evaluator import progress_bar
-from memo_habitat.report.meta import open_folder, write_json
-from memo_habitat.report.observer import Observer
-from memo_habitat.report.plan import EvaluationPlan
-from memo_habitat.report.records import RECORDS_FILE, RecordWriter
-from memo_habitat.report.runs import EVAL_FOLDER
+from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
+from memo_habitat.evaluation.evaluate import evaluate
+from memo_habitat.evaluation.evaluator import progress_bar
+from memo_habitat.evaluation.meta import open_folder, write_json
+from memo_habitat.evaluation.recorder import Observer
+from memo_habitat.evaluation.records import RECORDS_FILE, RecordWriter
+from memo_habitat.evaluation.schedule import EvaluationPlan
+from memo_habitat.policy.network import ContextUse
+from memo_habitat.report.load import EVAL_FOLDER
 from memo_habitat.report.sweep_folder import FINAL, REFERENCE, SWEEP_FILE, member_folder
+from memo_habitat.tasks.dark_key.episodes import house_name
+from memo_habitat.tasks.dark_key.layouts import SETTINGS, Setting
+from memo_habitat.tasks.dark_key.vector_env import DarkKeyVectorEnv
 from memo_habitat.trainer.progress import ProgressFile
 
 UPDATES, STEPS_PER_UPDATE = 60, 9600

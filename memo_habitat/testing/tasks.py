@@ -21,12 +21,11 @@ from habitat.config.default_structured_configs import (
 )
 from omegaconf import DictConfig, OmegaConf
 
-import memo_habitat.sensors
-import memo_habitat.task
+import memo_habitat.tasks.extobjnav
 import memo_habitat.testing.simulators  # noqa: F401
-from memo_habitat.config.sensors import SENSORS
 from memo_habitat.config.task import (
     MEASUREMENTS,
+    SENSORS,
     ExtObjNavDatasetConfig,
     ExtObjNavTaskConfig,
     LookDownConfig,

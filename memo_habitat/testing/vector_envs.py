@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memo_habitat.report.environments import Observation, StepResult
+from memo_habitat.evaluation.schedule import Observation, StepResult
 
 STOP = 0
 NUM_ACTIONS = 4

@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 
 from memo_habitat.config.compose import compose_config, import_habitat
 from memo_habitat.errors import check_at_least_one
-from memo_habitat.trainer.memo_trainer import MemoTrainer
-from memo_habitat.trainer.parallel import check_workers, run_workers
+from memo_habitat.trainer.distributed import check_workers, run_workers
+from memo_habitat.trainer.trainer import MemoTrainer
 
 # Name in the table -> the timers in it, of the trainer's own and of Habitat's collection.
 STATIONS = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 from habitat.config import read_write
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from memo_habitat.config.sensors import OracleActionSensorConfig
-from memo_habitat.config.task import EpisodeRecordConfig
-from memo_habitat.trainer.checks import RUNTIME_KEYS
+from memo_habitat.config.task import EpisodeRecordConfig, OracleActionSensorConfig
+from memo_habitat.trainer.validation import RUNTIME_KEYS
 
 
 def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictConfig:

@@ -19,13 +19,13 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory import kernels
 from memo_habitat.memory.stack import build
-from memo_habitat.policy.memo_policy import precision_of
-from memo_habitat.trainer.checks import check_training_settings
+from memo_habitat.policy.policy import precision_of
 from memo_habitat.trainer.plan_limits import available_memory
 from memo_habitat.trainer.plan_measure import measure
 from memo_habitat.trainer.plan_rehearsal import Rehearsal, minibatch_of, minibatches_for
 from memo_habitat.trainer.plan_spaces import environment_spec
 from memo_habitat.trainer.plan_trace import LiveBytes, TokenCount, traced, untraced
+from memo_habitat.trainer.validation import check_training_settings
 
 # Of the memory given. What lies unused between blocks, and the kernels' own, is another 17 % in
 # processes on a CPU; a GPU's allocator leaves about as much.

@@ -17,7 +17,7 @@ from torch import Tensor
 from memo_habitat.ppo.updater import MemoPPO
 from memo_habitat.rollout.batch import TrialBatch
 from memo_habitat.rollout.storage import TrialStorage
-from memo_habitat.trainer.access import MemoAgentAccessMgr
+from memo_habitat.trainer.agent_access_mgr import MemoAgentAccessMgr
 from memo_habitat.trainer.plan_trace import untraced
 
 

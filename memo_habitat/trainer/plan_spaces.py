@@ -19,7 +19,7 @@ from habitat_baselines.common.obs_transformers import (
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree_sim import EmbreeSim
+from memo_habitat.simulator.embree.sim import EmbreeSim
 
 _SIMULATOR = "SensorsOnly-v0"
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from memo_habitat.cli import main
+from memo_habitat.cli.main import main
 
 SMALL = ("--layouts", "50", "--seconds", "0.001")
 

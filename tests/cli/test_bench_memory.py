@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from memo_habitat.cli import main
-from memo_habitat.cli_bench_memory import VARIANTS
-from memo_habitat.cli_bench_memory_rows import RATIOS, draw, markdown
+from memo_habitat.cli.bench_memory import VARIANTS
+from memo_habitat.cli.bench_memory_rows import RATIOS, draw, markdown
+from memo_habitat.cli.main import main
 from memo_habitat.config.memory import MemoryConfig
 
 SPELT = VARIANTS.replace(",", ", ")

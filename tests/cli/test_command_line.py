@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat import __version__, cli, quickstart
-from memo_habitat.cli import main, parse
+from memo_habitat import __version__
+from memo_habitat.cli import main as cli
+from memo_habitat.cli import quickstart
+from memo_habitat.cli.main import main, parse
 
 STUDIO = "--config-name=extobjnav/memo_studio"
 COMMANDS = [
@@ -63,7 +65,7 @@ def test_every_command_has_help_with_an_example(capsys, command):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from memo_habitat.cli import build_parser; build_parser().format_help(); "
+        "import sys; from memo_habitat.cli.main import build_parser; build_parser().format_help(); "
         "print(sorted({'torch', 'habitat', 'numpy', 'hydra', 'omegaconf'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -238,7 +240,7 @@ BAD_INPUT = {
 def test_bad_input_gives_one_line_with_the_value_and_leaves_nothing(capsys, tmp_path, case):
     arguments, named = BAD_INPUT[case]
     if "missing Habitat-Sim" in case:
-        from memo_habitat.discovery.stand_ins import habitat_sim_is_missing
+        from memo_habitat.compat.habitat_sim_stub import habitat_sim_is_missing
 
         if not habitat_sim_is_missing():
             pytest.skip("the real Habitat-Sim is installed")
@@ -269,12 +271,12 @@ def test_a_folder_that_cannot_be_made_is_refused(capsys, tmp_path, option):
 def test_a_folder_that_the_system_refuses_is_answered_with_the_options(
     capsys, tmp_path, monkeypatch, command
 ):
-    from memo_habitat.sweep import plan
+    from memo_habitat.sweep import spec
 
     def refused(path, *args, **kwargs):
         raise FileNotFoundError(2, "No such file or directory", str(path))
 
-    monkeypatch.setattr(plan, "check_sweep", lambda sweep: None)
+    monkeypatch.setattr(spec, "check_sweep", lambda sweep: None)
     monkeypatch.setattr(Path, "mkdir", refused)
     folder = tmp_path / "new"
     line = fail(capsys, command, STUDIO, "--out", str(folder))
@@ -328,7 +330,7 @@ def test_doctor_names_what_it_found(capsys):
 def test_a_new_run_folder_says_how_it_was_made(tmp_path):
     from omegaconf import OmegaConf
 
-    from memo_habitat.trainer.run_folder import create_run, open_run, plan_run
+    from memo_habitat.trainer.run_dir import create_run, open_run, plan_run
 
     config = OmegaConf.create({"habitat": {"seed": 5}, "other": "${habitat.seed}"})
     run = plan_run("extobjnav/memo_studio", tmp_path)
@@ -356,7 +358,7 @@ def test_the_quickstart_trains_evaluates_three_agents_and_ends_with_the_report(m
 
     monkeypatch.setattr(build, "summarise", lambda runs: "the table")
     monkeypatch.setattr(build, "write_report", lambda runs, out=None: out)
-    lines = list(quickstart.run(quickstart.Plan()))
+    lines = list(quickstart.run_quickstart(quickstart.Plan()))
     assert done == ["train", "random", "checkpoint", "oracle"]
     assert "the table" in lines
     assert lines[-1] == "runs/x/report.html"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from memo_habitat import launch
 from memo_habitat.errors import UserError
+from memo_habitat.trainer import launch
 
 MEMORY, ENCODER = "habitat_baselines.rl.memory", "habitat_baselines.rl.encoder"
 

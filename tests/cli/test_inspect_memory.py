@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from memo_habitat import launch
-from memo_habitat.cli import parse
+from memo_habitat.cli.main import parse
+from memo_habitat.trainer import launch
 
 
 def test_the_option_is_off_unless_given() -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from memo_habitat.cli import main
+from memo_habitat.cli.main import main
 
 CAMERA = "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor"
 PLAN = (

@@ -10,14 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat.cli import main
-from memo_habitat.lock import lock
-from memo_habitat.trainer.checkpoints import (
-    read_checkpoint,
-    read_resume_state,
-    write_resume_state,
-)
-from memo_habitat.trainer.run_folder import RunFolder
+from memo_habitat.cli.main import main
+from memo_habitat.trainer.checkpoint import read_checkpoint, read_resume_state, write_resume_state
+from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.lock import lock
 
 TRIAL, ENVS, TOTAL = 20, 4, 160
 NEW = (
@@ -108,7 +104,7 @@ def test_of_two_runs_that_begin_in_one_folder_at_once_the_second_is_refused(tmp_
     from omegaconf import OmegaConf
 
     from memo_habitat.errors import UserError
-    from memo_habitat.trainer.run_folder import create_run, plan_run
+    from memo_habitat.trainer.run_dir import create_run, plan_run
 
     first, second = (plan_run("dark", out=tmp_path / "run") for _ in range(2))
     create_run(first, "dark", OmegaConf.create({"habitat": {"seed": 1}}))
@@ -228,8 +224,8 @@ EACH = "habitat_baselines.num_environments"
 
 
 def note(run: RunFolder, workers: int, *overrides: str) -> str | None:
-    from memo_habitat import launch
-    from memo_habitat.trainer.resumption import note_on_trials
+    from memo_habitat.trainer import launch
+    from memo_habitat.trainer.resume import note_on_trials
 
     return note_on_trials(*launch.resume(run.path, overrides), workers)
 
@@ -261,7 +257,7 @@ def test_of_a_run_that_does_not_say_its_workers_nothing_is_told(run):
 
 
 def test_a_new_run_says_how_many_workers_it_has(tmp_path):
-    from memo_habitat import launch
+    from memo_habitat.trainer import launch
 
     new, _ = launch.start_training("dark_key_to_door/lstm", out=tmp_path / "new", workers=3)
     assert facts(new)["workers"] == 3

@@ -94,7 +94,7 @@ def test_the_variant_of_the_example_trains_with_the_memory_that_acts(own_kinds) 
 def test_the_variant_of_the_example_is_a_choice_in_configs(own_kinds) -> None:
     from memo_habitat.config.compose import compose_config
     from memo_habitat.errors import UserError
-    from memo_habitat.launch import check
+    from memo_habitat.trainer.launch import check
 
     chosen = ["habitat_baselines.rl.memory.kind=half_credit"]
     config = compose_config("extobjnav/memo_studio", chosen)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat.cli_bench_memory_rows import RATIOS, markdown
-from memo_habitat.dark_key.setting import SETTINGS
+from memo_habitat.cli.bench_memory_rows import RATIOS, markdown
 from memo_habitat.memory.variants import PARTICULAR, kinds, takes
+from memo_habitat.tasks.dark_key.layouts import SETTINGS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from memo_habitat.lock import HeldError, lock
-from memo_habitat.trainer.run_folder import RunFolder
+from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.lock import HeldError, lock
 from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -14,7 +14,7 @@ from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-COMMAND = ("python", "-m", "memo_habitat.cli", "sweep")
+COMMAND = ("python", "-m", "memo_habitat.cli.main", "sweep")
 TINY = (
     *TINY_DARK_KEY,
     "habitat_baselines.total_num_steps=8000",

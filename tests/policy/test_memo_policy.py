@@ -15,8 +15,8 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory.variants import kinds
 from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.policy.encoders import check_encoder
-from memo_habitat.policy.memo_policy import MemoPolicy, draw
 from memo_habitat.policy.network import harmonics
+from memo_habitat.policy.policy import MemoPolicy, draw
 from memo_habitat.testing.policies import (
     act_trial,
     new_storage,

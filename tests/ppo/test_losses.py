@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memo_habitat.ppo.losses import policy_loss, value_loss
-from memo_habitat.ppo.schedule import LearningRate
+from memo_habitat.ppo.optimiser import LearningRate
 
 
 def test_the_surrogate_is_clipped_on_the_side_that_would_profit():

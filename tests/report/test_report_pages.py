@@ -13,9 +13,9 @@ import pytest
 from memo_habitat.errors import UserError
 from memo_habitat.report import plots
 from memo_habitat.report.build import summarise, write_report
+from memo_habitat.report.load import HouseMap, first_and_last, load_run
 from memo_habitat.report.maps import draw_map
 from memo_habitat.report.plots import Curve
-from memo_habitat.report.runs import HouseMap, first_and_last, load_run
 from memo_habitat.report.summary import headline
 from memo_habitat.testing.episodes import episode
 from memo_habitat.testing.runs import write_run

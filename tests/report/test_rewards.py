@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memo_habitat.errors import UserError
-from memo_habitat.report.meta import json_lines, keep_trials
+from memo_habitat.evaluation.meta import json_lines, keep_trials
 from memo_habitat.report.rewards import REWARDS_FILE, RewardLog, parse_rewards
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memo_habitat.rollout.returns import cuts, generalised_advantages
+from memo_habitat.rollout.gae import cuts, generalised_advantages
 
 
 def plain_advantage(rewards, values, last_value, cut, gamma, lam, start):

@@ -18,9 +18,8 @@ from scene_sets import SETS, contents, read_episodes
 
 from memo_habitat.errors import UserError
 from memo_habitat.scenes.commands import GenerateOptions, ShowOptions, generate, show
-from memo_habitat.scenes.glb import coloured, glb_bytes, gzip_bytes, png_bytes
-from memo_habitat.scenes.mesh import Mesh
-from memo_habitat.scenes.output import replacing
+from memo_habitat.scenes.files import replacing
+from memo_habitat.scenes.mesh import Mesh, coloured, glb_bytes, gzip_bytes, png_bytes
 from memo_habitat.scenes.paths import resolve
 
 ONE = replace(SETS["studio"], houses=1, split_sizes=(1, 0, 0), arrangements=1)

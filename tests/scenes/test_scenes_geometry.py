@@ -11,15 +11,14 @@ import pytest
 import trimesh
 from scene_sets import SETS, read_episodes
 
-from memo_habitat.scenes.draw import Draw
+from memo_habitat.scenes.files import read_manifest
+from memo_habitat.scenes.floor_plan import Draw, apartment_plan, studio_plan
 from memo_habitat.scenes.furniture import CATALOGUE
 from memo_habitat.scenes.house import draw_arrangement, draw_house
-from memo_habitat.scenes.look import FIRST_ID, SimulatedHouse
 from memo_habitat.scenes.mesh import Mesh
 from memo_habitat.scenes.objects import SMALL_OBJECTS
 from memo_habitat.scenes.options import KINDS
-from memo_habitat.scenes.output import read_manifest
-from memo_habitat.scenes.plan import apartment_plan, studio_plan
+from memo_habitat.scenes.views import FIRST_ID, SimulatedHouse
 
 TOLERANCE = 1e-3
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from memo_habitat.simulator.embree_sim import EmbreeSim
-from memo_habitat.simulator.settings import simulator_config
+from memo_habitat.simulator.embree.camera_rig import simulator_config
+from memo_habitat.simulator.embree.sim import EmbreeSim
 from memo_habitat.testing.houses import write_test_house
 
 

@@ -10,8 +10,10 @@ import pytest
 import trimesh
 from PIL import Image
 
-from memo_habitat.simulator.assets import join, load_soup
-from memo_habitat.simulator.dataset import (
+from memo_habitat.simulator.embree.assets import join, load_soup
+from memo_habitat.simulator.embree.navgrid import AgentShape
+from memo_habitat.simulator.embree.scene import arrange, load_house
+from memo_habitat.simulator.embree.scene_dataset import (
     find_scene,
     load_dataset,
     object_soup,
@@ -19,8 +21,6 @@ from memo_habitat.simulator.dataset import (
     stage_soup,
     stem,
 )
-from memo_habitat.simulator.house import arrange, load_house
-from memo_habitat.simulator.navgrid import AgentShape
 
 
 def write(path, mesh):

@@ -9,8 +9,8 @@ import pytest
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from memo_habitat.simulator.geodesic import Geodesics
-from memo_habitat.simulator.navgrid import NavGrid
+from memo_habitat.simulator.embree.geodesic import Geodesics
+from memo_habitat.simulator.embree.navgrid import NavGrid
 
 CELL = 0.05
 

@@ -9,9 +9,9 @@ import pytest
 import trimesh
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.follower import forward
-from memo_habitat.simulator.motion import Mover, collided
-from memo_habitat.simulator.navgrid import AgentShape, build_navgrid
+from memo_habitat.simulator.embree.motion import Mover, collided
+from memo_habitat.simulator.embree.navgrid import AgentShape, build_navgrid
+from memo_habitat.simulator.embree.pathfinder import forward
 from memo_habitat.testing.houses import DOOR_HALF, HALF_X, HALF_Z, WALL
 
 FORWARD, LEFT, RIGHT = 1, 2, 3

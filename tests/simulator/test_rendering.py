@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.camera import Camera, Lens, ray_directions
-from memo_habitat.simulator.geometry import Geometry
-from memo_habitat.simulator.textures import pyramid
+from memo_habitat.simulator.embree.camera import Camera, Lens, ray_directions
+from memo_habitat.simulator.embree.geometry import Geometry
+from memo_habitat.simulator.embree.shading import pyramid
 from memo_habitat.testing.houses import (
     ARRANGEMENTS,
     CEILING,

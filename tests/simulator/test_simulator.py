@@ -12,10 +12,10 @@ import quaternion
 from habitat.core.registry import registry
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.bench import bench_sim
-from memo_habitat.simulator.embree_sim import EmbreeSim, heading_of
-from memo_habitat.simulator.house import forget_houses
-from memo_habitat.simulator.settings import simulator_config
+from memo_habitat.simulator.embree.bench import bench_sim
+from memo_habitat.simulator.embree.camera_rig import simulator_config
+from memo_habitat.simulator.embree.scene import forget_houses
+from memo_habitat.simulator.embree.sim import EmbreeSim, heading_of
 from memo_habitat.testing.houses import write_test_house
 
 FORWARD, LEFT, RIGHT, UP, DOWN = 1, 2, 3, 4, 5

@@ -24,9 +24,9 @@ def stand_in() -> types.ModuleType:
 
 if __name__ == "__main__":
     sys.modules["memo_habitat.report.sweep"] = stand_in()
-    from memo_habitat import cli
-    from memo_habitat.sweep import job, plan
+    from memo_habitat.cli import main
+    from memo_habitat.sweep import job, spec
 
     job.WORKER = "tests.sweep.pretend_worker"
-    plan.check_sweep = lambda sweep: None
-    sys.exit(cli.main())
+    spec.check_sweep = lambda sweep: None
+    sys.exit(main.main())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memo_habitat.errors import UserError
-from memo_habitat.sweep.plan import (
+from memo_habitat.sweep.spec import (
     FIRST_TRAINING_SEED,
     LAST_SEED,
     SEED_STRIDE,
@@ -23,7 +23,7 @@ from memo_habitat.sweep.plan import (
     variant_config,
     write_sweep,
 )
-from memo_habitat.trainer.run_folder import SWEEP_LOCK, SWEEP_LOG, discard_run, plan_run
+from memo_habitat.trainer.run_dir import SWEEP_LOCK, SWEEP_LOG, discard_run, plan_run
 
 KNOWN = (
     "dark_key_to_door/fct",

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat.cli import main
-from memo_habitat.lock import HeldError, lock
-from memo_habitat.sweep import job, plan
-from memo_habitat.sweep.plan import Request, plan_sweep, read_sweep, write_sweep
-from memo_habitat.sweep.queue import Queue, core_shares
+from memo_habitat.cli.main import main
+from memo_habitat.sweep import job, spec
+from memo_habitat.sweep.runner import Queue, core_shares
+from memo_habitat.sweep.spec import Request, plan_sweep, read_sweep, write_sweep
 from memo_habitat.sweep.status import Estimate, Terminal, last_return
 from memo_habitat.sweep.tasks import RunTask
-from memo_habitat.trainer.run_folder import SWEEP_LOCK
+from memo_habitat.trainer.run_dir import SWEEP_LOCK
+from memo_habitat.utils.lock import HeldError, lock
 from tests.sweep.command import stand_in
 
 NEW = ("sweep", "--config-name=dark_key_to_door/memo", "--out", "runs/dark")
@@ -36,7 +36,7 @@ def _pretend(tmp_path, monkeypatch, checkout):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(checkout))
     monkeypatch.setattr(job, "WORKER", "tests.sweep.pretend_worker")
-    monkeypatch.setattr(plan, "check_sweep", lambda sweep: None)
+    monkeypatch.setattr(spec, "check_sweep", lambda sweep: None)
     monkeypatch.setitem(sys.modules, "memo_habitat.report.sweep", stand_in())
 
 
@@ -94,7 +94,7 @@ def test_every_run_is_trained_and_evaluated_and_so_are_the_references(capsys):
             assert meta == {"trials_per_house": 3, "step": 40, "finished": "now"}
             options = json.loads((run / "pretend.json").read_text())
             assert options["--config-name"] == f"dark_key_to_door/{variant}"
-            assert int(options["habitat.seed"]) == plan.habitat_seed(seed)
+            assert int(options["habitat.seed"]) == spec.habitat_seed(seed)
             assert f"{variant} seed {seed}: finished" in told
     for agent in ("oracle", "random"):
         assert (DARK / f"reference/eval/{agent}/records.jsonl").is_file()

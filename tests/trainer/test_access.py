@@ -7,7 +7,7 @@ import torch
 
 from memo_habitat.errors import UserError
 from memo_habitat.testing.policies import small_policy
-from memo_habitat.trainer.access import MemoAgentAccessMgr
+from memo_habitat.trainer.agent_access_mgr import MemoAgentAccessMgr
 
 
 def manager_of(policy):

@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from memo_habitat.cli import main
+from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError
 from memo_habitat.trainer.bench import STATIONS, bench_train
 

@@ -11,9 +11,9 @@ from habitat.config import read_write
 from habitat.config.default import patch_config
 
 from memo_habitat.config.compose import compose_config
-from memo_habitat.trainer.in_process import InProcessCollector, TogetherEnvs
-from memo_habitat.trainer.memo_trainer import MemoTrainer
+from memo_habitat.trainer.batched_envs import InProcessCollector, TogetherEnvs
 from memo_habitat.trainer.progress import read_progress
+from memo_habitat.trainer.trainer import MemoTrainer
 
 ENVS, TRIAL, EPISODE = 3, 12, 5
 SIZES = (

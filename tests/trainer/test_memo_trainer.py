@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
 from memo_habitat.testing.policies import NUM_ACTIONS, observation_space
-from memo_habitat.trainer.checkpoints import (
+from memo_habitat.trainer.checkpoint import (
     LATEST,
     RESUME_STATE,
     read_checkpoint,
@@ -26,13 +26,13 @@ from memo_habitat.trainer.checkpoints import (
     replace_resume_config,
     write_resume_state,
 )
-from memo_habitat.trainer.checks import (
+from memo_habitat.trainer.evaluation import evaluation_config
+from memo_habitat.trainer.trainer import MemoTrainer
+from memo_habitat.trainer.validation import (
     check_model_config,
     check_resumed_model,
     check_training_config,
 )
-from memo_habitat.trainer.evaluation import evaluation_config
-from memo_habitat.trainer.memo_trainer import MemoTrainer
 
 TRIAL, UPDATES, ENVS = 8, 2, 2
 PER_UPDATE = TRIAL // UPDATES * ENVS

@@ -14,18 +14,17 @@ import torch
 from habitat_baselines.rl.ddppo.ddp_utils import REQUEUE
 from omegaconf import OmegaConf
 
-from memo_habitat import launch
 from memo_habitat.errors import UserError, WorkerError
-from memo_habitat.processes import available_cores
-from memo_habitat.trainer import parallel
-from memo_habitat.trainer.interrupt import StopRequest
-from memo_habitat.trainer.parallel import (
+from memo_habitat.trainer import distributed, launch
+from memo_habitat.trainer.distributed import (
     check_workers,
     run_workers,
     waits_for_others,
     worker_environment,
 )
-from memo_habitat.trainer.run_folder import RunFolder
+from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.trainer.signals import StopRequest
+from memo_habitat.utils.processes import available_cores
 from tests.trainer import parallel_work
 
 WORKERS = 2
@@ -91,7 +90,7 @@ def test_workers_share_the_cores_unless_the_user_says_otherwise():
 
 
 def test_trainings_at_the_same_time_meet_at_different_ports_which_can_be_listened_on():
-    with parallel._reserved_port() as one, parallel._reserved_port() as other:
+    with distributed._reserved_port() as one, distributed._reserved_port() as other:
         assert one != other
         stores = [torch.distributed.TCPStore("127.0.0.1", port, 1, True) for port in (one, other)]
         assert [store.port for store in stores] == [one, other]
@@ -119,7 +118,7 @@ def test_a_killed_worker_ends_the_others_and_is_named_with_its_last_line(start):
 
 
 def test_the_one_that_was_killed_is_named_not_the_one_that_missed_it(start, monkeypatch):
-    monkeypatch.setattr(parallel, "_POLL", 1.0)  # both are dead at one look
+    monkeypatch.setattr(distributed, "_POLL", 1.0)  # both are dead at one look
     with pytest.raises(WorkerError, match=r"^worker 1 of 2 ended: killed by SIGKILL$"):
         start(parallel_work.outlive_one_that_died)
 
@@ -141,7 +140,8 @@ def test_the_second_request_ends_them(start):
 
 def test_workers_whose_parent_is_killed_leave(tmp_path):
     code = (
-        "from omegaconf import OmegaConf; from memo_habitat.trainer.parallel import run_workers; "
+        "from omegaconf import OmegaConf\n"
+        "from memo_habitat.trainer.distributed import run_workers\n"
         "from tests.trainer import parallel_work as work; "
         f"run_workers(work.wait_forever, OmegaConf.create({{'folder': {str(tmp_path)!r}}}), 2)"
     )

@@ -10,13 +10,13 @@ from habitat.config.default import patch_config
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
-from memo_habitat.trainer.checks import check_training_config
+from memo_habitat.trainer.env_worker import make_env
 from memo_habitat.trainer.plan import USABLE, Plan, make_plan, measure_plan
 from memo_habitat.trainer.plan_limits import parse_memory
 from memo_habitat.trainer.plan_rehearsal import Rehearsal
 from memo_habitat.trainer.plan_spaces import environment_spec
 from memo_habitat.trainer.plan_trace import LiveBytes, traced
-from memo_habitat.trainer.worker import make_env
+from memo_habitat.trainer.validation import check_training_config
 
 CAMERA = "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor"
 BASELINES = "habitat_baselines"

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from memo_habitat import launch
+from memo_habitat.trainer import launch
 
 SIZES = (
     "habitat.task.trial_steps=32",

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memo_habitat.report.build import REPORT_FILE, write_page
-from memo_habitat.report.figures import REFERENCE_COLORS, Figure
+from memo_habitat.report.figures import REFERENCE_COLORS, Figure, reward_figures
 from memo_habitat.report.grids import GridTrial, grid_trials
 from memo_habitat.report.html import environment
+from memo_habitat.report.load import Evaluation
 from memo_habitat.report.plots import value_range
-from memo_habitat.report.reward_figures import reward_figures
-from memo_habitat.report.runs import Evaluation
 from memo_habitat.report.statistics import Estimate
 from memo_habitat.report.sweep.figures import (
     BAND,

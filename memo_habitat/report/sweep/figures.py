@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from memo_habitat.report import plots
 from memo_habitat.report.figures import REFERENCE_COLORS, Figure
+from memo_habitat.report.load import Evaluation
 from memo_habitat.report.plots import Curve, curve_over_seeds
-from memo_habitat.report.runs import Evaluation
 from memo_habitat.report.statistics import FloatArray
 from memo_habitat.report.summary import amount
 from memo_habitat.report.sweep.learning import SMOOTHING, on_one_axis, smooth, smoothing_width

@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 
 from memo_habitat.errors import UserError
-from memo_habitat.report.meta import META_FILE, json_lines, read_json
-from memo_habitat.report.records import RECORDS_FILE
-from memo_habitat.report.runs import EVAL_FOLDER, Evaluation, load_evaluation
+from memo_habitat.evaluation.meta import META_FILE, json_lines, read_json
+from memo_habitat.evaluation.records import RECORDS_FILE
+from memo_habitat.report.load import EVAL_FOLDER, Evaluation, load_evaluation
 from memo_habitat.report.statistics import FloatArray, mean_with_interval
 from memo_habitat.report.sweep_folder import (
     FINAL,

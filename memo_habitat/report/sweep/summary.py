@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memo_habitat.report.figures import trained_color
-from memo_habitat.report.runs import Evaluation
+from memo_habitat.report.load import Evaluation
 from memo_habitat.report.seeds import Difference, SeedEstimate, difference, over_seeds
 from memo_habitat.report.statistics import Estimate, mean_with_interval
 from memo_habitat.report.sweep.runs import Sweep, SweepRun

@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memo_habitat.cli import main
-from memo_habitat.dark_key.layouts import DrawnLayouts
-from memo_habitat.dark_key.oracle import oracle_returns
-from memo_habitat.dark_key.setting import Setting
+from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError
 from memo_habitat.report.sweep import write_sweep_report
 from memo_habitat.report.sweep.runs import load_sweep, read_progress
 from memo_habitat.report.sweep.tables import results
+from memo_habitat.tasks.dark_key.layouts import DrawnLayouts, Setting
+from memo_habitat.tasks.dark_key.oracle import oracle_returns
 from memo_habitat.testing.sweeps import STEPS_PER_UPDATE, UPDATES, write_progress, write_sweep
 
 SETTING = Setting(size=4, episode_steps=12, trial_steps=60)

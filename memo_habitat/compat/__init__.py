@@ -1,0 +1,1 @@
+"""What Habitat's packaging makes necessary."""

@@ -1,1 +1,0 @@
-"""How Habitat and Hydra find this package, and how Habitat imports without Habitat-Sim."""

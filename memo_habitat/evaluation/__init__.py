@@ -1,0 +1,1 @@
+"""Whole trials in held-out houses, one record per episode."""

@@ -1,0 +1,94 @@
+"""What an evaluation asks of an agent, and the two reference agents: random and oracle."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from memo_habitat.errors import UserError
+from memo_habitat.memory.inspection import Reading
+from memo_habitat.policy.network import ContextUse
+
+ORACLE_SENSOR = "oracle_action"
+
+
+class Agent(Protocol):
+    """Acts `N` environments in lockstep."""
+
+    name: str
+
+    def act(
+        self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
+    ) -> Tensor:
+        """Choose an action for every environment.
+
+        Args:
+            observations: batched observations, [N, ...] each.
+            trial_start: bool [N], whether this is a trial's first step; memory is emptied there.
+            episode_start: bool [N], whether this is an episode's first step.
+
+        Returns:
+            long [N], index into the task's actions.
+        """
+        ...
+
+    def context(self) -> ContextUse | None:
+        """Context in use after the latest step; None for an agent without memory."""
+        ...
+
+    def attention(self) -> Reading | None:
+        """Where the latest step attended; None where that was not looked at."""
+        ...
+
+
+class RandomAgent:
+    """Draws every action uniformly."""
+
+    name = "random"
+
+    def __init__(self, num_actions: int, seed: int) -> None:
+        """Draw from `num_actions` actions with a generator of its own seeded with `seed`."""
+        if num_actions < 1:
+            raise UserError(f"num_actions is {num_actions}; the task needs at least one action")
+        self._num_actions = num_actions
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def act(
+        self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
+    ) -> Tensor:
+        """Uniform actions, long [N]."""
+        return torch.randint(
+            self._num_actions, (len(trial_start),), generator=self._generator, dtype=torch.long
+        )
+
+    def context(self) -> None:
+        """None: it remembers nothing."""
+
+    def attention(self) -> None:
+        """None: it attends to nothing."""
+
+
+class OracleAgent:
+    """Takes the action that the sensor `oracle_action` names: the next on a shortest path."""
+
+    name = "oracle"
+
+    def act(
+        self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
+    ) -> Tensor:
+        """The sensor's actions, long [N]."""
+        if ORACLE_SENSOR not in observations:
+            raise UserError(
+                f"the oracle needs the sensor '{ORACLE_SENSOR}', but the task observes "
+                f"{sorted(observations)}; add it to habitat.task.lab_sensors and "
+                "habitat.gym.obs_keys"
+            )
+        return observations[ORACLE_SENSOR].reshape(len(trial_start)).long()
+
+    def context(self) -> None:
+        """None: it remembers nothing."""
+
+    def attention(self) -> None:
+        """None: it attends to nothing."""

@@ -1,0 +1,258 @@
+"""The policy that Habitat-Baselines acts with: the network together with its acting memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gym import spaces
+from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.rl.ppo.policy import Policy, PolicyActionData
+from habitat_baselines.utils.common import get_num_actions
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.config.policy import PRECISIONS, EncoderConfig
+from memo_habitat.errors import UserError
+from memo_habitat.memory.interface import ActingCache
+from memo_habitat.policy.network import TRIAL_STEP, ContextUse, MemoNetwork
+from memo_habitat.rollout.batch import TrialBatch
+from memo_habitat.rollout.storage import TrialStorage
+
+
+def precision_of(rl: Any) -> str:
+    """The precision in `habitat_baselines.rl`; runs from before there was a choice had float32."""
+    return str(OmegaConf.select(rl, "precision", default="float32"))
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that there is not."""
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"habitat_baselines.rl.precision={precision!r}: choose one of {', '.join(PRECISIONS)}"
+        )
+
+
+@dataclass(frozen=True)
+class ActionEvaluation:
+    """What the losses need of the steps that enter them, each [B, t - loss_start].
+
+    `auxiliary_logits` predict the auxiliary sensor; None where the policy has none. `memory_loss`
+    is that of the memory itself, unweighted [], over all steps; None where it has none.
+    """
+
+    log_probs: Tensor
+    values: Tensor
+    entropy: Tensor
+    auxiliary_logits: Tensor | None
+    memory_loss: Tensor | None
+
+
+def draw(log_probs: Tensor) -> Tensor:
+    """An action of each distribution [*, A], long [*].
+
+    A race of exponential clocks: the one of rate p rings first with probability p. `Categorical`
+    draws alike, but checks its arguments in every step.
+    """
+    return (log_probs.exp() / torch.empty_like(log_probs).exponential_()).argmax(-1)
+
+
+@baseline_registry.register_policy(name="MemoPolicy")
+class MemoPolicy(nn.Module, Policy):
+    """Acts N environments in lockstep; the memory of each is emptied where its trial begins.
+
+    With the precision "bfloat16" the image encoder and the memory run under autocast. Tokens and
+    heads are computed in float32: bfloat16 would round a position by centimetres, and
+    log-probabilities by more than PPO clips at.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Space,
+        encoder: EncoderConfig,
+        memory: MemoryConfig,
+        precision: str = "float32",
+    ) -> None:
+        nn.Module.__init__(self)
+        Policy.__init__(self, action_space)
+        check_precision(precision)
+        self._low_precision = precision == "bfloat16"
+        if TRIAL_STEP not in observation_space.spaces:
+            raise UserError(
+                f"the memo policy needs the sensor {TRIAL_STEP!r}, which is not observed; "
+                f"there are: {', '.join(sorted(observation_space.spaces))}"
+            )
+        self.network = MemoNetwork(
+            observation_space, get_num_actions(action_space), encoder, memory
+        )
+        self._cache: ActingCache | None = None
+
+    @classmethod
+    def from_config(
+        cls, config: Any, observation_space: spaces.Dict, action_space: spaces.Space, **kwargs: Any
+    ) -> MemoPolicy:
+        """Build the policy from the composed config, as Habitat calls it."""
+        rl = config.habitat_baselines.rl
+        encoder = EncoderConfig(**dict(OmegaConf.create(rl.encoder)))
+        memory = MemoryConfig(**dict(OmegaConf.create(rl.memory)))
+        return cls(observation_space, action_space, encoder, memory, precision_of(rl))
+
+    # Acting -------------------------------------------------------------------------------------
+
+    def act(
+        self,
+        observations: dict[str, Tensor],
+        rnn_hidden_states: Any,
+        prev_actions: Tensor,
+        masks: Tensor,
+        deterministic: bool = False,
+    ) -> PolicyActionData:
+        """One step of N environments.
+
+        prev_actions long [N, 1]; masks bool [N, 1], False at an episode's first step.
+        """
+        logits, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
+        log_probs = logits.log_softmax(-1)
+        actions = log_probs.argmax(-1) if deterministic else draw(log_probs)
+        return PolicyActionData(
+            actions=actions[:, None],
+            values=values[:, None],
+            action_log_probs=log_probs.gather(-1, actions[:, None]),
+        )
+
+    def get_value(
+        self,
+        observations: dict[str, Tensor],
+        rnn_hidden_states: Any,
+        prev_actions: Tensor,
+        masks: Tensor,
+    ) -> Tensor:
+        """Value [N, 1] of a step, which enters the memory: refresh before acting on."""
+        _, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
+        return values[:, None]
+
+    def _step(
+        self, observations: dict[str, Tensor], prev_actions: Tensor, episode_starts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        trial_starts = observations[TRIAL_STEP].reshape(-1) == 0
+        begin = trial_starts.tolist()
+        if all(begin):
+            self._empty_cache()
+        cache = self.acting_cache(len(begin))
+        if any(begin) and not all(begin):
+            cache.reset(trial_starts)
+        features = self._features(observations)
+        tokens = self.network.tokens(features, observations, prev_actions, episode_starts)
+        with self._autocast():
+            remembered = self.network.memory.step(tokens, cache, episode_starts)
+        return self.network.heads(remembered.float())
+
+    def _autocast(self) -> torch.autocast:
+        device = self.network.critic.weight.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self._low_precision)
+
+    def _features(self, observations: dict[str, Tensor]) -> Tensor:
+        """Visual features [*, F], float32 as the batch contract has them."""
+        with self._autocast():
+            return self.network.features(observations).float()
+
+    def acting_cache(self, num_envs: int) -> ActingCache:
+        """What acting remembers, of so many environments.
+
+        Raises:
+            UserError: it remembers trials of another number of environments.
+        """
+        if self._cache is None or len(self._cache.steps) != num_envs:
+            if self._cache is not None and bool(self._cache.steps.any()):
+                raise UserError(
+                    f"{num_envs} environments act in the middle of trials of "
+                    f"{len(self._cache.steps)}: call forget() before the number changes"
+                )
+            device = self.network.critic.weight.device
+            self._cache = self.network.memory.new_cache(num_envs, device, self._cache_dtype)
+        return self._cache
+
+    @property
+    def _cache_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self._low_precision else self.network.critic.weight.dtype
+
+    def forget(self) -> None:
+        """Drop the acting memory of all environments."""
+        self._cache = None
+
+    def _empty_cache(self) -> None:
+        """The same, but what is allocated stays for as many environments."""
+        if self._cache is not None:
+            self._cache.reset(torch.ones(len(self._cache.steps), dtype=torch.bool))
+
+    def context_use(self) -> ContextUse | None:
+        """Memory in use; None before the first step."""
+        if self._cache is None:
+            return None
+        config = self.network.memory.config
+        step_bytes = 2 * config.layers * config.width * self._cache_dtype.itemsize
+        return ContextUse(
+            tokens=self._cache.tokens_in_use(),
+            kv_bytes=self._cache.bytes_in_use(),
+            full_context_kv_bytes=self._cache.steps * step_bytes,
+        )
+
+    # Learning -----------------------------------------------------------------------------------
+
+    def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
+        """Steps between two summaries for one training pass."""
+        return self.network.memory.draw_segment_length(generator)
+
+    def evaluate_trials(
+        self, batch: TrialBatch, segment_length: int | None, context_encoder_gradients: bool
+    ) -> ActionEvaluation:
+        """Log-probabilities, values and entropy of the steps in the losses, with gradients."""
+        start = 0 if context_encoder_gradients else batch.loss_start
+        recent = {k: v[:, start:] for k, v in batch.observations.items()}
+        features = torch.cat([batch.features[:, :start], self._features(recent)], dim=1)
+        tokens = self.network.tokens(
+            features, batch.observations, batch.prev_actions, batch.episode_starts
+        )
+        with self._autocast():
+            remembered, memory_loss = self.network.memory.encode(
+                tokens, segment_length, batch.episode_starts
+            )
+        projected = self.network.output_projection(batch.in_loss(remembered).float())
+        logits, values = self.network.act_and_value(projected)
+        log_probs = logits.log_softmax(-1)
+        taken = batch.in_loss(batch.actions)[..., None]
+        return ActionEvaluation(
+            log_probs=log_probs.gather(-1, taken).squeeze(-1),
+            values=values,
+            entropy=-(log_probs.exp() * log_probs).sum(-1),
+            auxiliary_logits=self.network.predict(projected),
+            memory_loss=None if memory_loss is None else memory_loss.float(),
+        )
+
+    @torch.inference_mode()
+    def refresh(self, storage: TrialStorage, chunk: int, values: bool) -> None:
+        """Make the acting memory anew from the stored steps, with the weights as they are now.
+
+        Also renews the stored visual features and, if `values`, the value predictions.
+        """
+        was_training = self.training
+        self.eval()
+        self._empty_cache()
+        cache = self.acting_cache(storage.actions.shape[0])
+        for start in range(0, storage.steps, chunk):
+            window = slice(start, min(start + chunk, storage.steps))
+            observations = {k: v[:, window] for k, v in storage.observations.items()}
+            features = self._features(observations)
+            storage.features[:, window] = features
+            starts = storage.episode_starts[:, window]
+            tokens = self.network.tokens(
+                features, observations, storage.prev_actions[:, window], starts
+            )
+            with self._autocast():
+                remembered = self.network.memory.extend(tokens, cache, starts)
+            if values:
+                storage.values[:, window] = self.network.heads(remembered.float())[1]
+        self.train(was_training)

@@ -1,0 +1,1 @@
+"""A simulator on the CPU by ray casting."""

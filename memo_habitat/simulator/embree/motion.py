@@ -1,0 +1,158 @@
+"""Moving a cylinder over the navigable grid: straight on, and sliding along what is in the way."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from scipy import ndimage
+
+from memo_habitat.simulator.embree.navgrid import NavGrid
+
+#: Of the squared lengths asked for and moved, m2: what Habitat-Sim calls a collision.
+COLLISION = 1e-5
+#: A point before a wall keeps this much of a cell between them.
+_GAP = 1e-3
+#: Cosine between a wall's normal and an axis of the grid from which on its cells form no stairs.
+_STRAIGHT = 0.9995
+
+
+@njit(cache=True, nogil=True)
+def _free_share(islands, row, column, d_row, d_column):  # type: ignore[no-untyped-def]
+    """(share in [0, 1] of a straight move that stays on the island, axis of the face hit)."""
+    rows, columns = islands.shape
+    i = int(np.floor(row))
+    j = int(np.floor(column))
+    label = islands[i, j]
+    step_i = 1 if d_row > 0 else -1
+    step_j = 1 if d_column > 0 else -1
+    next_i = (i + (1 if step_i > 0 else 0) - row) / d_row if d_row != 0 else np.inf
+    next_j = (j + (1 if step_j > 0 else 0) - column) / d_column if d_column != 0 else np.inf
+    delta_i = abs(1.0 / d_row) if d_row != 0 else np.inf
+    delta_j = abs(1.0 / d_column) if d_column != 0 else np.inf
+    while True:
+        if next_i < next_j:
+            share = next_i
+            axis = 0
+            i += step_i
+            next_i += delta_i
+        else:
+            share = next_j
+            axis = 1
+            j += step_j
+            next_j += delta_j
+        if share > 1.0:
+            return 1.0, -1
+        if i < 0 or j < 0 or i >= rows or j >= columns or islands[i, j] != label:
+            return max(share, 0.0), axis
+
+
+@njit(cache=True, nogil=True)
+def _advance(islands, place, d_row, d_column):  # type: ignore[no-untyped-def]
+    """Moves place [2] as far as it goes; returns (share moved, axis of the face hit or -1)."""
+    length = np.hypot(d_row, d_column)
+    if length < 1e-9:
+        return 1.0, -1
+    share, axis = _free_share(islands, place[0], place[1], d_row, d_column)
+    if axis >= 0:
+        # Stop short of the face, measured across it.
+        across = abs(d_row) if axis == 0 else abs(d_column)
+        share = max(share - _GAP / across, 0.0)
+    row = place[0] + share * d_row
+    column = place[1] + share * d_column
+    if islands[int(row), int(column)] == islands[int(place[0]), int(place[1])]:
+        place[0] = row
+        place[1] = column
+        return share, axis
+    return 0.0, max(axis, 0)
+
+
+@njit(cache=True, nogil=True)
+def slide(islands, normals, start, end, sliding, out):  # type: ignore[no-untyped-def]
+    """Moves from start to end (grid coordinates [2]) into out [2].
+
+    normals [Z, X, 2]: unit directions (row, column) away from obstacles. Along a wall the part
+    of the move that points into it is lost, as in Habitat-Sim.
+    """
+    out[0] = start[0]
+    out[1] = start[1]
+    d_row = end[0] - start[0]
+    d_column = end[1] - start[1]
+    share, axis = _advance(islands, out, d_row, d_column)
+    for _ in range(3):
+        if axis < 0 or not sliding:
+            return
+        d_row *= 1.0 - share
+        d_column *= 1.0 - share
+        i = int(out[0])
+        j = int(out[1])
+        n_row = normals[i, j, 0]
+        n_column = normals[i, j, 1]
+        into = d_row * n_row + d_column * n_column
+        straight = abs(n_row if axis == 0 else n_column) > _STRAIGHT
+        if straight or into >= 0.0:
+            if axis == 0:
+                d_row = 0.0
+            else:
+                d_column = 0.0
+            share, axis = _advance(islands, out, d_row, d_column)
+        else:
+            d_row -= into * n_row
+            d_column -= into * n_column
+            _creep(islands, out, d_row, d_column, n_row, n_column)
+            return
+
+
+@njit(cache=True, nogil=True)
+def _creep(islands, out, d_row, d_column, n_row, n_column):  # type: ignore[no-untyped-def]
+    """Follows an oblique wall, which the grid shows as stairs, in short steps: where a stair is
+    in the way, a little away from the wall first."""
+    length = np.hypot(d_row, d_column)
+    parts = int(np.ceil(length * 4.0))
+    label = islands[int(out[0]), int(out[1])]
+    for _ in range(parts):
+        moved = False
+        for away in range(6):
+            row = out[0] + d_row / parts + 0.2 * away * n_row
+            column = out[1] + d_column / parts + 0.2 * away * n_column
+            if islands[int(row), int(column)] == label:
+                out[0] = row
+                out[1] = column
+                moved = True
+                break
+        if not moved:
+            return
+
+
+class Mover:
+    """Moves of an agent over one grid."""
+
+    def __init__(self, grid: NavGrid) -> None:
+        self._grid = grid
+        # Obstacles are smoothed over a few cells: the normal of an oblique wall, not of a stair.
+        smooth = ndimage.gaussian_filter(grid.clearance.astype(np.float64), 1.5, mode="nearest")
+        normals = np.stack(np.gradient(smooth), axis=-1)
+        length = np.linalg.norm(normals, axis=-1, keepdims=True)
+        self._normals = np.ascontiguousarray(normals / np.maximum(length, 1e-12))
+
+    def step(self, start: np.ndarray, end: np.ndarray, sliding: bool = True) -> np.ndarray:
+        """Where a move from `start` towards `end` ([3] m) comes to; always on the floor of the
+        island it began on. From a place that is not navigable it begins at the nearest one."""
+        start = np.asarray(start, dtype=np.float64)
+        begin = self._grid.snap(start, reach=2.0)
+        if begin is None:
+            return start.copy()
+        grid = self._grid
+        shift = (np.asarray(end, dtype=np.float64) - start)[[2, 0]] / grid.cell
+        out = np.empty(2)
+        slide(grid.islands, self._normals, begin, begin + shift, sliding, out)
+        level = grid.floor[int(out[0]), int(out[1])]
+        return np.array(
+            [grid.origin[0] + out[1] * grid.cell, level, grid.origin[1] + out[0] * grid.cell]
+        )
+
+
+def collided(start: np.ndarray, asked: np.ndarray, reached: np.ndarray) -> bool:
+    """Whether a move ended nearer to its start than asked for (all [3] m), as in Habitat-Sim."""
+    moved = float(np.sum((reached - start)[[0, 2]] ** 2))
+    wanted = float(np.sum((asked - start)[[0, 2]] ** 2))
+    return moved + COLLISION < wanted

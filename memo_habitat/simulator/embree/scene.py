@@ -1,0 +1,176 @@
+"""Houses and what stands in them, kept per process while they are in use."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memo_habitat.errors import UserError
+from memo_habitat.simulator.embree.assets import Soup
+from memo_habitat.simulator.embree.assets import forget as forget_meshes
+from memo_habitat.simulator.embree.geodesic import Geodesics
+from memo_habitat.simulator.embree.geometry import Geometry
+from memo_habitat.simulator.embree.motion import Mover
+from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_navgrid
+from memo_habitat.simulator.embree.scene_dataset import (
+    OBJECT_SUFFIX,
+    SceneDataset,
+    find_scene,
+    object_soup,
+    resolve,
+    stage_soup,
+    stem,
+)
+from memo_habitat.simulator.interface import Instance
+
+STAGE_ID = 0
+
+
+@dataclass
+class House:
+    """A stage with its furniture: what all arrangements in it share."""
+
+    dataset: SceneDataset
+    source: Path
+    parts: list[Soup]  # the stage, then the furniture, in world coordinates
+    ids: list[int]  # their panoptic ids: 0, then 1, 2, ...
+    grid: NavGrid
+    geodesics: Geodesics
+    mover: Mover
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A house with small objects placed in it, ready for rays."""
+
+    geometry: Geometry
+    instances: tuple[Instance, ...]
+
+
+_houses: OrderedDict[tuple[Any, ...], House] = OrderedDict()
+
+
+def forget_houses() -> None:
+    """Empties the process's caches of houses and meshes."""
+    _houses.clear()
+    forget_meshes()
+
+
+def load_house(
+    scene: str, scene_dataset: str, shape: AgentShape, kept_houses: int, kept_fields: int
+) -> House:
+    """The house that Habitat's `scene` and `scene_dataset` name, from the cache when it is there.
+
+    Raises:
+        UserError: for missing or malformed files, or when nothing is navigable.
+    """
+    dataset, instance = find_scene(scene, scene_dataset)
+    stamp = instance.source.stat().st_mtime_ns
+    key = (instance.source, stamp, dataset.source, shape, kept_fields)
+    if key in _houses:
+        _houses.move_to_end(key)
+        return _houses[key]
+    parts = [stage_soup(instance.stage).moved(instance.stage_transform)]
+    for placement in instance.furniture:
+        soup, center = object_soup(placement.config)
+        parts.append(soup.moved(_placed(placement.transform, center, placement.asset_local)))
+    corners = np.concatenate([part.corners for part in parts])
+    grid = build_navgrid(corners, shape, str(instance.source))
+    house = House(
+        dataset,
+        instance.source,
+        parts,
+        list(range(STAGE_ID, len(parts))),
+        grid,
+        Geodesics(grid, kept_fields),
+        Mover(grid),
+    )
+    _houses[key] = house
+    while len(_houses) > max(kept_houses, 1):
+        _houses.popitem(last=False)
+    return house
+
+
+def _placed(transform: np.ndarray, center: np.ndarray, asset_local: bool) -> np.ndarray:
+    """The transform of the asset's own coordinates."""
+    if asset_local or not center.any():
+        return transform
+    shift = np.eye(4)
+    shift[:3, 3] = -center
+    return transform @ shift
+
+
+def arrange(
+    house: House, rigid_objs: Sequence[Any], folders: Sequence[str], first_id: int
+) -> Arrangement:
+    """The house with the objects of an episode.
+
+    Args:
+        house: where they stand.
+        rigid_objs: pairs of object-config file name and 4x4 row-major transform.
+        folders: the episode's additional_obj_config_paths, searched before the data set.
+        first_id: panoptic id of the first object.
+
+    Raises:
+        UserError: for an unknown object, a malformed pair, or ids that overlap the furniture's.
+    """
+    if rigid_objs and first_id <= max(house.ids):
+        raise UserError(
+            f"habitat.simulator.object_ids_start={first_id} is taken: {house.source} has "
+            f"{max(house.ids)} pieces of furniture; set it to {max(house.ids) + 1} or more"
+        )
+    known = {**house.dataset.objects, **_configs_in(folders)}
+    parts, ids, instances = list(house.parts), list(house.ids), []
+    counts: dict[str, int] = {}
+    for index, entry in enumerate(rigid_objs):
+        name, transform = _pair(entry, f"rigid_objs[{index}] in {house.source.name}")
+        category = stem(name)
+        if category not in known:
+            raise UserError(
+                f"object {name!r} of rigid_objs[{index}] has no {OBJECT_SUFFIX.lstrip('.')} in "
+                f"{list(folders)} or the scene data set {house.dataset.source}: correct the name "
+                "or additional_obj_config_paths"
+            )
+        soup, center = object_soup(known[category])
+        soup = soup.moved(_placed(transform, center, asset_local=False))
+        number = counts.get(category, 0)
+        counts[category] = number + 1
+        parts.append(soup)
+        ids.append(first_id + index)
+        position = soup.bounds.mean(axis=0)
+        position.setflags(write=False)
+        instances.append(
+            Instance(f"{category}_:{number:04d}", category, first_id + index, position)
+        )
+    return Arrangement(Geometry(parts, ids), tuple(instances))
+
+
+def _configs_in(folders: Sequence[str]) -> dict[str, Path]:
+    """Object name -> config file below the folders; the first folder that has a name wins."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        try:
+            path = resolve(str(folder))
+        except UserError:
+            # A set that was moved: its own data set config lists the objects as well.
+            continue
+        files = sorted(path.glob(f"*{OBJECT_SUFFIX}")) if path.is_dir() else [path]
+        for file in files:
+            found.setdefault(stem(file.name), file)
+    return found
+
+
+def _pair(entry: Any, where: str) -> tuple[str, np.ndarray]:
+    try:
+        name, rows = entry
+        transform = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} must be [object-config file name, 4x4 transform]") from error
+    if transform.shape != (4, 4) or not np.isfinite(transform).all():
+        raise UserError(f"{where}: the transform must be 4x4 finite numbers, row by row")
+    return str(name), transform

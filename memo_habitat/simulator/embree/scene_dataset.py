@@ -1,0 +1,285 @@
+"""Reading Habitat scene data sets: stages, object templates and scene instances."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memo_habitat.errors import UserError
+from memo_habitat.simulator.embree.assets import Soup, load_soup
+
+OBJECT_SUFFIX = ".object_config.json"
+STAGE_SUFFIX = ".stage_config.json"
+SCENE_SUFFIX = ".scene_instance.json"
+DATASET_SUFFIX = ".scene_dataset_config.json"
+MESH_SUFFIXES = (".glb", ".gltf", ".ply", ".obj")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One furniture object of a scene instance."""
+
+    config: Path
+    transform: np.ndarray  # [4, 4]
+    asset_local: bool  # the transform moves the asset's own origin, not its centre of mass
+
+
+@dataclass(frozen=True)
+class SceneInstance:
+    """A stage and the furniture on it."""
+
+    source: Path
+    stage: Path  # a stage config, or the mesh itself
+    stage_transform: np.ndarray  # [4, 4]
+    furniture: tuple[Placement, ...] = ()
+
+
+@dataclass(frozen=True)
+class SceneDataset:
+    """The templates of a scene data set by their names (file names without the suffix)."""
+
+    source: Path | None
+    stages: dict[str, Path] = field(default_factory=dict)
+    objects: dict[str, Path] = field(default_factory=dict)
+    scenes: dict[str, Path] = field(default_factory=dict)
+
+    def scene(self, handle: str) -> SceneInstance:
+        """The scene instance (or bare stage) that `handle`, a path or a name, stands for."""
+        name = stem(handle)
+        if name in self.scenes:
+            return read_scene_instance(self.scenes[name], self)
+        if name in self.stages and not handle.endswith(SCENE_SUFFIX):
+            return SceneInstance(self.stages[name], self.stages[name], np.eye(4))
+        known = ", ".join(sorted(self.scenes)[:8]) or "none"
+        raise UserError(
+            f"scene {handle!r} is not in the scene data set {self.source}: it has {known}"
+        )
+
+
+def stem(handle: str) -> str:
+    """The template name in a handle: the file name without folder and known suffix."""
+    name = str(handle).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    for suffix in (OBJECT_SUFFIX, STAGE_SUFFIX, SCENE_SUFFIX, DATASET_SUFFIX, *MESH_SUFFIXES):
+        if name.endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def resolve(path: str) -> Path:
+    """The file or folder a path in a config means: as it is, or in the installed data."""
+    from memo_habitat.scenes.paths import resolve as resolve_data
+
+    return Path(resolve_data(path))
+
+
+def find_scene(scene: str, scene_dataset: str) -> tuple[SceneDataset, SceneInstance]:
+    """The data set and scene instance that Habitat's `scene` and `scene_dataset` name.
+
+    `scene_dataset` may be "default" or empty: then `scene` is a file, and the data set is the one
+    that lies in a folder above it, if any.
+    """
+    if scene_dataset and scene_dataset != "default":
+        dataset = load_dataset(resolve(scene_dataset))
+        return dataset, dataset.scene(scene)
+    path = resolve(scene)
+    if not path.is_file():
+        raise UserError(
+            f"scene {scene!r} is missing: give a .scene_instance.json or .glb file, or set "
+            "habitat.simulator.scene_dataset (or the episode's scene_dataset_config)"
+        )
+    for folder in list(path.resolve().parents)[:2]:
+        for found in sorted(folder.glob(f"*{DATASET_SUFFIX}")):
+            dataset = load_dataset(found)
+            if stem(scene) in dataset.scenes or stem(scene) in dataset.stages:
+                return dataset, dataset.scene(scene)
+    dataset = SceneDataset(None)
+    if path.name.endswith(SCENE_SUFFIX):
+        return dataset, read_scene_instance(path, dataset)
+    return dataset, SceneInstance(path, path, np.eye(4))
+
+
+def load_dataset(path: Path) -> SceneDataset:
+    """The index of a scene data set, cached while its file stays as it is."""
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError as error:
+        raise UserError(
+            f"scene data set {path} is missing: check habitat.simulator.scene_dataset or the "
+            "episode's scene_dataset_config; `memo-habitat scenes generate` makes one"
+        ) from error
+    return _load_dataset(path, stamp)
+
+
+@lru_cache(maxsize=32)
+def _load_dataset(path: Path, _stamp: int) -> SceneDataset:
+    document = read_json(path, "scene data set")
+    return SceneDataset(
+        path,
+        _index(path, document, "stages", STAGE_SUFFIX),
+        _index(path, document, "objects", OBJECT_SUFFIX),
+        _index(path, document, "scene_instances", SCENE_SUFFIX),
+    )
+
+
+def _index(source: Path, document: dict[str, Any], key: str, suffix: str) -> dict[str, Path]:
+    """Template name -> file; a bare mesh serves where it has no config of its own."""
+    section = document.get(key, {})
+    paths = section.get("paths", {}) if isinstance(section, dict) else {}
+    if not isinstance(paths, dict):
+        raise UserError(f'{source}: "{key}.paths" must map file endings to lists of paths')
+    found: dict[str, Path] = {}
+    for patterns in paths.values():
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            for path in _expand(source.parent, str(pattern)):
+                name = stem(path.name)
+                is_config = path.name.endswith(suffix)
+                is_mesh = path.suffix in MESH_SUFFIXES and key != "scene_instances"
+                if is_config or (is_mesh and name not in found):
+                    found[name] = path
+    return found
+
+
+def _expand(root: Path, pattern: str) -> list[Path]:
+    """Files that a path of a data set means: a glob, a folder (its files) or a file."""
+    if Path(pattern).is_absolute():
+        root, pattern = Path("/"), pattern.lstrip("/")
+    matches = sorted(root.glob(pattern.rstrip("/")))
+    files = []
+    for match in matches:
+        files += sorted(match.iterdir()) if match.is_dir() else [match]
+    return [path for path in files if path.is_file()]
+
+
+def read_scene_instance(path: Path, dataset: SceneDataset) -> SceneInstance:
+    """A scene instance with every template looked up in `dataset` (or beside the file)."""
+    document = read_json(path, "scene instance")
+    stage = document.get("stage_instance")
+    if not isinstance(stage, dict) or "template_name" not in stage:
+        raise UserError(f'{path}: "stage_instance.template_name" is missing: name the stage')
+    local = str(document.get("translation_origin", "")).lower() == "asset_local"
+    furniture = []
+    for index, entry in enumerate(document.get("object_instances", [])):
+        where = f"{path}: object_instances[{index}]"
+        if not isinstance(entry, dict) or "template_name" not in entry:
+            raise UserError(f'{where} has no "template_name": name its object template')
+        own = str(entry.get("translation_origin", "")).lower()
+        furniture.append(
+            Placement(
+                _template(dataset.objects, entry["template_name"], path, OBJECT_SUFFIX, where),
+                _instance_transform(entry, where),
+                own == "asset_local" if own else local,
+            )
+        )
+    where = f"{path}: stage_instance"
+    return SceneInstance(
+        path,
+        _template(dataset.stages, stage["template_name"], path, STAGE_SUFFIX, where),
+        _instance_transform(stage, where),
+        tuple(furniture),
+    )
+
+
+def _template(known: dict[str, Path], handle: str, source: Path, suffix: str, where: str) -> Path:
+    name = stem(handle)
+    if name in known:
+        return known[name]
+    for folder in (source.parent, source.parent.parent):
+        for candidate in (folder / f"{handle}{suffix}", folder / handle):
+            if candidate.is_file():
+                return candidate
+    raise UserError(
+        f"{where}: template {handle!r} is not in the scene data set: add its "
+        f"{suffix.lstrip('.')} or correct the name"
+    )
+
+
+def _instance_transform(entry: dict[str, Any], where: str) -> np.ndarray:
+    """[4, 4] of translation, rotation [w, x, y, z] and scale of a scene instance's entry."""
+    translation = _numbers(entry.get("translation", [0, 0, 0]), 3, f"{where}.translation")
+    rotation = _numbers(entry.get("rotation", [1, 0, 0, 0]), 4, f"{where}.rotation")
+    scale = _numbers(entry.get("non_uniform_scale", [1, 1, 1]), 3, f"{where}.non_uniform_scale")
+    uniform = _numbers([entry.get("uniform_scale", 1.0)], 1, f"{where}.uniform_scale")
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation_matrix(rotation) * (scale * uniform)
+    matrix[:3, 3] = translation
+    return matrix
+
+
+def rotation_matrix(wxyz: np.ndarray) -> np.ndarray:
+    """[3, 3] of a quaternion [w, x, y, z], normalised first."""
+    w, x, y, z = np.asarray(wxyz, dtype=np.float64) / np.linalg.norm(wxyz)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def stage_soup(path: Path) -> Soup:
+    """The stage's triangles with its up and front turned to +Y and -Z and its scale applied."""
+    if path.suffix in MESH_SUFFIXES:
+        return load_soup(path)
+    document = read_json(path, "stage config")
+    soup = load_soup(_render_asset(path, document))
+    up = _numbers(document.get("up", [0, 1, 0]), 3, f"{path}: up")
+    front = _numbers(document.get("front", [0, 0, -1]), 3, f"{path}: front")
+    scale = _numbers(document.get("scale", [1, 1, 1]), 3, f"{path}: scale")
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([np.cross(front, up), up, -front]) * scale
+    matrix[:3, 3] = -_numbers(document.get("origin", [0, 0, 0]), 3, f"{path}: origin")
+    return soup if np.array_equal(matrix, np.eye(4)) else soup.moved(matrix)
+
+
+def object_soup(path: Path) -> tuple[Soup, np.ndarray]:
+    """An object template's triangles in its asset frame, and its centre of mass there [3] m.
+
+    As in Habitat-Sim, placements move the centre of mass: `COM` of the config, else the centre
+    of the bounding box.
+    """
+    document = read_json(path, "object config") if path.name.endswith(".json") else {}
+    soup = load_soup(_render_asset(path, document)) if document else load_soup(path)
+    scale = _numbers(document.get("scale", [1, 1, 1]), 3, f"{path}: scale")
+    if not np.array_equal(scale, np.ones(3)):
+        soup = soup.moved(np.diag([*scale, 1.0]))
+    if "COM" in document:
+        return soup, _numbers(document["COM"], 3, f"{path}: COM")
+    return soup, soup.bounds.mean(axis=0)
+
+
+def _render_asset(path: Path, document: dict[str, Any]) -> Path:
+    name = document.get("render_asset")
+    if not isinstance(name, str) or not name:
+        raise UserError(f'{path}: "render_asset" is missing: name the mesh file')
+    return (path.parent / name).resolve()
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in `path`; `what` names it in errors."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{what} {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(
+            f"{what} {path} is not valid JSON ({error}): write or download the file again"
+        ) from error
+    if not isinstance(document, dict):
+        raise UserError(f"{what} {path} must hold a JSON object, not a {type(document).__name__}")
+    return document
+
+
+def _numbers(value: Any, count: int, where: str) -> np.ndarray:
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} is {value!r}: give {count} numbers") from error
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise UserError(f"{where} is {value!r}: give {count} finite numbers")
+    return numbers

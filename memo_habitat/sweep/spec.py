@@ -1,0 +1,294 @@
+"""Which runs a sweep consists of: variants, seeds, and the file `sweep.json` that says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.evaluation.meta import write_json
+from memo_habitat.report.sweep_folder import REFERENCE, SWEEP_FILE, member_folder
+from memo_habitat.trainer.launch import override_key, refuse_run_dir
+from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run, run_facts
+
+# Below are the seeds of evaluations, `habitat_baselines.evaluator.seed`.
+FIRST_TRAINING_SEED = 100
+# Environment i of a run draws from habitat.seed + i, and after a resume at s steps from
+# habitat.seed + s + i (Dark-Key-To-Door takes no i): further apart than trainings are long, and no
+# multiple of anything.
+SEED_STRIDE = 40_000_003
+# NumPy's seeds end at 2^32; what is left over is for the steps of resumed runs.
+LAST_SEED = 99
+_HOW_TO_WRITE = f"write 0..4 or 0,2,5, with numbers from 0 to {LAST_SEED}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a sweep: a variant at a seed."""
+
+    variant: str
+    config: str
+    seed: int
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """As the sweep calls it."""
+        return f"{self.variant} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is trained and evaluated in `folder`: all variants at all seeds.
+
+    Attributes:
+        folder: of the sweep.
+        config: the config that the variants are derived from.
+        variants: name -> config.
+        seeds: numbers of the seeds; `habitat_seed` says what they stand for.
+        overrides: "key=value" of every run.
+        trials: of each evaluation, in every house; None: as the config says.
+    """
+
+    folder: Path
+    config: str
+    variants: Mapping[str, str]
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...] = ()
+    trials: int | None = None
+
+    def members(self) -> list[Member]:
+        """All runs, seeds outermost, so that an interrupted sweep has as many of each variant."""
+        return [
+            Member(variant, config, seed, member_folder(self.folder, variant, seed))
+            for seed in self.seeds
+            for variant, config in self.variants.items()
+        ]
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether any run was made."""
+        return any((member.path / CONFIG_FILE).exists() for member in self.members())
+
+    @property
+    def reference(self) -> Path:
+        """The run folder in which the agents oracle and random are evaluated."""
+        return self.folder / REFERENCE
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; None and nothing: as before, or the default."""
+
+    config: str | None = None
+    variants: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    overrides: tuple[str, ...] = ()
+    trials: int | None = None
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the numbers that "0..4", "0,2,5", "3" or "0..2,7" name, ascending, each once.
+
+    Raises:
+        UserError: not such a text, reversed, or a number out of range.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        try:
+            begin, end = int(first), int(last if dots else first)
+        except ValueError as error:
+            raise UserError(f"--seeds {text}: {part!r} is no number; {_HOW_TO_WRITE}") from error
+        if min(begin, end) < 0 or max(begin, end) > LAST_SEED:
+            raise UserError(f"--seeds {text}: {part!r} is out of range; {_HOW_TO_WRITE}")
+        if begin > end:
+            raise UserError(f"--seeds {text}: {part!r} is reversed; write {end}..{begin}")
+        found.update(range(begin, end + 1))
+    return tuple(sorted(found))
+
+
+def habitat_seed(number: int) -> int:
+    """Return `habitat.seed` of the runs at seed `number`.
+
+    No two seeds, nor a seed and an evaluation (whose seeds are below `FIRST_TRAINING_SEED`), draw
+    the same trials in the first `SEED_STRIDE` steps, however often the runs are resumed.
+    """
+    return FIRST_TRAINING_SEED + SEED_STRIDE * number
+
+
+def variant_config(config: str, variant: str, known: Iterable[str]) -> str:
+    """Return the config that is the `variant` of `config`.
+
+    It stands in the same folder under the variant's name, or under the name of `config` with
+    another kind in front: the variant fct of extobjnav/memo_studio is extobjnav/fct_studio.
+
+    Raises:
+        UserError: there is none; names what there is.
+    """
+    folder, slash, last = config.rpartition("/")
+    known = set(known)
+    parts = last.split("_")
+    names = [variant, *(f"{variant}_{'_'.join(parts[i:])}" for i in range(1, len(parts)))]
+    for name in names:
+        if folder + slash + name in known:
+            return folder + slash + name
+    there = sorted(name for name in known if name.rpartition("/")[0] == folder)
+    raise UserError(
+        f"no config for the variant {variant!r} of {config}: there are {', '.join(there)}"
+    )
+
+
+def plan_sweep(request: Request, folder: Path | None, root: Path, known: Sequence[str]) -> Sweep:
+    """Return the sweep that is asked for; nothing is written.
+
+    Args:
+        request: what to run; variants and seeds are added to those that `folder` has.
+        folder: of the sweep; None: a new one in `root`.
+        root: folder of new sweeps.
+        known: names of the configs that there are.
+
+    Raises:
+        UserError: unknown variant, a folder with other contents, another config or overrides.
+    """
+    if request.trials is not None:
+        check_at_least_one("--trials", request.trials)
+    before = _begun(request, folder)
+    if before is None:
+        config = _known(request.config, known)
+        if folder is None or not (folder / SWEEP_FILE).exists():
+            folder = plan_run(f"sweep/{config}", root, folder).path
+        before = Sweep(folder, config, {}, (), request.overrides)
+    _check_same(request, before)
+    names = request.variants
+    if names is None and not before.variants:
+        names = (before.config.rpartition("/")[2],)
+    variants = dict(before.variants)
+    for name in names or ():
+        config = variant_config(before.config, name, known)
+        if config not in variants.values():
+            variants[name] = config
+    seeds = request.seeds if request.seeds or before.seeds else parse_seeds("0..2")
+    return replace(
+        before,
+        variants=variants,
+        seeds=tuple(sorted({*before.seeds, *(seeds or ())})),
+        trials=request.trials or before.trials,
+    )
+
+
+def check_sweep(sweep: Sweep) -> None:
+    """Refuse a sweep that no run could be made with; composes its config, which takes seconds.
+
+    Raises:
+        UserError: an unknown key, or a key, trainer or seed that a sweep cannot use.
+    """
+    from memo_habitat.config.compose import compose_config
+
+    refuse_run_dir(sweep.overrides, "a sweep has its runs in its own folder; use --out, or --root")
+    for override in sweep.overrides:
+        if override_key(override) == "habitat.seed":
+            raise UserError(f"{override}: a sweep sets habitat.seed itself, from --seeds")
+    baselines = compose_config(sweep.config, sweep.overrides).habitat_baselines
+    if baselines.trainer_name != "memo":
+        raise UserError(
+            f"{sweep.config} has habitat_baselines.trainer_name={baselines.trainer_name}; "
+            "a sweep needs the trainer memo"
+        )
+    if not 0 <= baselines.evaluator.seed < FIRST_TRAINING_SEED:
+        raise UserError(
+            f"habitat_baselines.evaluator.seed={baselines.evaluator.seed} may be a training's; "
+            f"give a number from 0 to {FIRST_TRAINING_SEED - 1}"
+        )
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Return the sweep in `folder`.
+
+    Raises:
+        UserError: there is none, or its file cannot be read.
+    """
+    path = folder / SWEEP_FILE
+    if (folder / CONFIG_FILE).is_file() and not path.exists():
+        raise UserError(
+            f"{folder} is a run and no sweep; go on with it: memo-habitat train --resume {folder}"
+        )
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Sweep(
+            folder,
+            str(values["config"]),
+            {str(name): str(config) for name, config in values["variants"].items()},
+            tuple(int(seed) for seed in values["seeds"]),
+            tuple(str(override) for override in values["overrides"]),
+            values.get("trials"),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"cannot read {path} ({type(error).__name__}: {error}); "
+            "give a folder that `memo-habitat sweep` made"
+        ) from error
+
+
+def write_sweep(sweep: Sweep) -> None:
+    """Write `sweep.json`; how and when the first run was started stays."""
+    path = sweep.folder / SWEEP_FILE
+    facts = {key: value for key, value in run_facts(sweep.config, None).items() if key != "seed"}
+    if sweep.is_begun:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        facts.update({key: before.get(key) for key in ("command", "started")})
+    described = {
+        "config": sweep.config,
+        "variants": dict(sweep.variants),
+        "seeds": list(sweep.seeds),
+        "habitat_seeds": [habitat_seed(seed) for seed in sweep.seeds],
+        "overrides": list(sweep.overrides),
+        "trials": sweep.trials,
+    }
+    write_json(path, {**described, **{k: v for k, v in facts.items() if k not in described}})
+
+
+def _begun(request: Request, folder: Path | None) -> Sweep | None:
+    """The sweep in `folder` that is to go on; None: it is to be described anew."""
+    if folder is None or (request.config is not None and not (folder / SWEEP_FILE).exists()):
+        return None
+    sweep = read_sweep(folder)
+    # What no run could be made with may be corrected in place.
+    return sweep if sweep.is_begun or request.config is None else None
+
+
+def _known(config: str | None, known: Sequence[str]) -> str:
+    from memo_habitat.config.compose import unknown_config
+
+    if config is None:
+        raise UserError("a new sweep needs --config-name")
+    name = config.removesuffix(".yaml")
+    if name not in known:
+        raise UserError(unknown_config(name))
+    return name
+
+
+def _check_same(request: Request, before: Sweep) -> None:
+    if request.config is not None and request.config.removesuffix(".yaml") != before.config:
+        raise UserError(
+            f"{before.folder} is a sweep of {before.config}, now it is {request.config}; "
+            "choose another folder"
+        )
+    given = request.config is not None or request.overrides
+    if given and sorted(set(request.overrides)) != sorted(set(before.overrides)):
+        raise UserError(
+            f"{before.folder} is a sweep with {_listed(before.overrides)}, now it is "
+            f"{_listed(request.overrides)}; choose another folder, or leave them as they were"
+        )
+    if request.trials and before.trials and request.trials < before.trials:
+        raise UserError(
+            f"--trials {request.trials}: {before.folder} is evaluated on {before.trials}; "
+            "give as many or more"
+        )
+
+
+def _listed(overrides: Sequence[str]) -> str:
+    return " ".join(overrides) or "no overrides"

@@ -1,0 +1,120 @@
+"""How fast the rules run on one core, and what the reference agents collect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from memo_habitat.errors import UserError
+from memo_habitat.report.statistics import mean_with_interval
+from memo_habitat.tasks.dark_key.layouts import SETTINGS, DrawnLayouts, Setting
+from memo_habitat.tasks.dark_key.oracle import (
+    Actor,
+    RandomActions,
+    oracle_actions,
+    oracle_returns,
+    play,
+    steps_to_door,
+)
+from memo_habitat.tasks.dark_key.rules import Trials
+from memo_habitat.tasks.dark_key.searcher import Searcher
+
+# Environments at once: as many as a training has, and as many as are fastest.
+ENVIRONMENTS = (64, 4096)
+_BURST = 50
+
+
+def bench_dark_key(
+    settings: Sequence[str] = tuple(SETTINGS),
+    layouts: int = 10_000,
+    seed: int = 0,
+    seconds: float = 1.0,
+) -> Iterator[dict[str, Any]]:
+    """One row per setting, measured in one thread.
+
+    Args:
+        settings: names of `SETTINGS`.
+        layouts: trials that the returns are means over; the same for all agents.
+        seed: of the layouts and of the random actions.
+        seconds: time spent on each number of steps per second.
+
+    Yields:
+        setting, size, episode_steps, trial_steps, layouts, seed; env_steps_per_second_<N> with N
+        environments at once, observations included; of `oracle`, `searcher` and `random` their mean
+        return, <agent>_low and <agent>_high (95 % bootstrap interval over layouts) and
+        <agent>_median; shortest_episode (mean fewest steps); play_seconds (all agents and
+        layouts).
+    """
+    unknown = [name for name in settings if name not in SETTINGS]
+    if unknown or not settings:
+        raise UserError(f"settings {','.join(settings)!r}: choose of {','.join(SETTINGS)}")
+    if layouts < 2:
+        raise UserError(f"layouts is {layouts}; an interval needs at least 2")
+    for name in settings:
+        setting = SETTINGS[name]
+        speeds = {
+            f"env_steps_per_second_{count}": round(_speed(setting, count, seconds))
+            for count in ENVIRONMENTS
+        }
+        yield {
+            "setting": name,
+            "size": setting.size,
+            "episode_steps": setting.episode_steps,
+            "trial_steps": setting.trial_steps,
+            "layouts": layouts,
+            "seed": seed,
+            **speeds,
+            **_returns(setting, layouts, seed),
+        }
+
+
+def _returns(setting: Setting, count: int, seed: int) -> dict[str, Any]:
+    source = DrawnLayouts(seed, setting.cells)
+    begin = time.perf_counter()
+    actors: dict[str, Actor] = {
+        "oracle": oracle_actions,
+        "searcher": Searcher(),
+        "random": RandomActions(seed),
+    }
+    played = {name: play(setting, source, count, actor) for name, actor in actors.items()}
+    elapsed = time.perf_counter() - begin
+    drawn = source.of(np.arange(count))
+    if not np.array_equal(played["oracle"], oracle_returns(setting, drawn)):
+        raise RuntimeError("the oracle did not collect what its layouts allow: the rules changed")
+    found: dict[str, Any] = {}
+    for name, returns in played.items():
+        estimate = mean_with_interval(
+            returns.astype(np.float64), np.arange(count), bounds=None, resamples=_resamples(count)
+        )
+        found |= {
+            name: round(estimate.mean, 3),
+            f"{name}_low": round(estimate.low, 3),
+            f"{name}_high": round(estimate.high, 3),
+            f"{name}_median": float(np.median(returns)),
+        }
+    to_key, to_door = steps_to_door(drawn, setting.size)
+    found["shortest_episode"] = round(float((to_key + to_door).mean()), 2)
+    found["play_seconds"] = round(elapsed, 2)
+    return found
+
+
+def _resamples(count: int) -> int:
+    """Fewer draws of very many layouts: 10,000 of them would take minutes and gigabytes."""
+    return int(np.clip(20_000_000 // count, 200, 10_000))
+
+
+def _speed(setting: Setting, count: int, seconds: float) -> float:
+    trials = Trials(setting, count, DrawnLayouts(0, setting.cells))
+    trials.reset()
+    actions = np.random.default_rng(0).integers(5, size=(_BURST, count))
+    for row in actions:
+        trials.step(row)
+    begin, steps = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds or not steps:
+        for row in actions:
+            trials.step(row)
+        steps += _BURST * count
+    return steps / (time.perf_counter() - begin)

@@ -1,0 +1,178 @@
+"""The measures of ExtObjNav: each reads the task's account of the episode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from habitat.core.embodied_task import Measure
+from habitat.core.registry import registry
+
+from memo_habitat.tasks.extobjnav import scoring
+from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
+from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
+
+
+class EpisodeMeasure(Measure):
+    """A number read from the running episode's account.
+
+    The account is kept by the task, so measures need each other neither present nor in any order.
+    """
+
+    cls_uuid: str
+
+    def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
+        """Keep the options and the task."""
+        self._config = config
+        self._task = task
+        super().__init__(**kwargs)
+
+    def _get_uuid(self, *args: Any, **kwargs: Any) -> str:
+        return self.cls_uuid
+
+    def reset_metric(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> None:
+        """Read the account at the episode's start."""
+        self._metric = self.read(self._task.progress)
+
+    def update_metric(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> None:
+        """Read the account after a step."""
+        self._metric = self.read(self._task.progress)
+
+    def read(self, progress: Progress) -> Any:
+        """Return the value for this state of the episode."""
+        raise NotImplementedError
+
+
+@registry.register_measure(name="ExtObjNavSuccess")
+class Success(EpisodeMeasure):
+    """1 when the agent stopped within reach and in view of an instance of its target, else 0."""
+
+    cls_uuid = "extobjnav_success"
+
+    def read(self, progress: Progress) -> float:
+        """See the class."""
+        return float(progress.success)
+
+
+@registry.register_measure(name="ExtObjNavSPL")
+class SPL(EpisodeMeasure):
+    """Success weighted by path length."""
+
+    cls_uuid = "spl"
+
+    def read(self, progress: Progress) -> float:
+        """See the class."""
+        return scoring.spl(progress.success, progress.start_distance, progress.path_length)
+
+
+@registry.register_measure(name="ExtObjNavSoftSPL")
+class SoftSPL(EpisodeMeasure):
+    """Progress towards the target weighted by path length."""
+
+    cls_uuid = "soft_spl"
+
+    def read(self, progress: Progress) -> float:
+        """See the class."""
+        return scoring.soft_spl(progress.start_distance, progress.distance, progress.path_length)
+
+
+@registry.register_measure(name="ExtObjNavDistanceToGoal")
+class DistanceToGoal(EpisodeMeasure):
+    """Geodesic distance (m) to the nearest viewpoint of the target."""
+
+    cls_uuid = "distance_to_goal"
+
+    def read(self, progress: Progress) -> float:
+        """See the class."""
+        return progress.distance
+
+
+@registry.register_measure(name="ExtObjNavNumSteps")
+class NumSteps(EpisodeMeasure):
+    """Steps of the episode so far, stop included."""
+
+    cls_uuid = "num_steps"
+
+    def read(self, progress: Progress) -> int:
+        """See the class."""
+        return progress.steps
+
+
+@registry.register_measure(name="ExtObjNavCollisions")
+class Collisions(EpisodeMeasure):
+    """Steps of the episode so far that ran into something."""
+
+    cls_uuid = "collisions"
+
+    def read(self, progress: Progress) -> int:
+        """See the class."""
+        return progress.collisions
+
+
+@registry.register_measure(name="ExtObjNavReward")
+class Reward(EpisodeMeasure):
+    """The whole reward of the last step; Habitat's environment adds nothing to it.
+
+    Habitat's `task.slack_reward` and `task.success_reward` stay 0 (the task refuses others), so
+    that slack and success are counted once, whoever reads the measure.
+    """
+
+    cls_uuid = "extobjnav_reward"
+
+    def __init__(self, *args: Any, config: Any, **kwargs: Any) -> None:
+        """Read the weights."""
+        self._weights = scoring.RewardWeights(
+            distance_reward=config.distance_reward,
+            slack_reward=config.slack_reward,
+            success_reward=config.success_reward,
+        )
+        super().__init__(*args, config=config, **kwargs)
+
+    def read(self, progress: Progress) -> float:
+        """Reward of the last step; 0 before the first."""
+        if progress.steps == 0:
+            return 0.0
+        return scoring.step_reward(
+            progress.previous_distance, progress.distance, progress.success, self._weights
+        )
+
+
+@registry.register_measure(name="ExtObjNavEpisodeRecord")
+class EpisodeRecord(EpisodeMeasure):
+    """What an evaluation writes down about an episode, beside the numbers above.
+
+    A dict: trial_id, scene_id, arrangement_id, repetition, episode_index, target_category,
+    trial_step_start, trial_step_end, truncated (cut by the trial's end), start_distance (m),
+    path_length (m), start_position `[3]`, start_heading (rad), goal_positions `[I][3]`,
+    path `[steps + 1][2]` (x, z).
+    """
+
+    cls_uuid = "extobjnav_episode"
+
+    def reset_metric(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> None:
+        """Write down what stays as it is through the episode."""
+        trial, progress = self._task.trial, self._task.progress
+        self._fixed = {
+            "trial_id": trial.trial_id,
+            "scene_id": episode.scene_id,
+            "arrangement_id": episode.episode_id,
+            "repetition": trial.repetition,
+            "episode_index": episode.episode_index,
+            "target_category": episode.target_category,
+            "trial_step_start": progress.first_step,
+            "start_distance": progress.start_distance,
+            "start_position": list(episode.start_position),
+            "start_heading": self._task.pose.heading,
+            "goal_positions": self._task.goals.positions.tolist(),
+        }
+        self._metric = self.read(progress)
+
+    def read(self, progress: Progress) -> dict[str, Any]:
+        """See the class."""
+        trial = self._task.trial
+        return {
+            **self._fixed,
+            "trial_step_end": trial.steps,
+            "truncated": trial.over and not progress.stopped,
+            "path_length": progress.path_length,
+            "path": progress.path,
+        }

@@ -1,0 +1,147 @@
+"""Success, SPL, soft SPL and reward as functions of plain numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the agent stands.
+
+    Attributes:
+        position: `[3]` m, world frame, the floor point under the agent.
+        heading: rad about the world's +Y axis; 0 looks along -Z, counter-clockwise is positive.
+    """
+
+    position: Array
+    heading: float
+
+
+def wrap_angle(angle: float) -> float:
+    """Return `angle` (rad) in the half-open interval (-pi, pi]."""
+    wrapped = math.remainder(angle, 2.0 * math.pi)
+    return math.pi if wrapped == -math.pi else wrapped
+
+
+def heading_to(position: Array, target: Array) -> float:
+    """Heading (rad) that looks from `position` `[3]` towards `target` `[3]`, seen from above."""
+    return math.atan2(
+        -(float(target[0]) - float(position[0])), -(float(target[2]) - float(position[2]))
+    )
+
+
+def pitch_to(eye: Array, target: Array) -> float:
+    """Elevation (rad, up is positive) of `target` `[3]` as seen from `eye` `[3]`."""
+    return math.atan2(
+        float(target[1]) - float(eye[1]),
+        math.hypot(float(target[0]) - float(eye[0]), float(target[2]) - float(eye[2])),
+    )
+
+
+def horizontal_distance(position: Array, points: Array) -> Array:
+    """Distances (m) `[P]` in the floor plane from `position` `[3]` to `points` `[P, 3]`."""
+    return np.hypot(points[:, 0] - position[0], points[:, 2] - position[2])
+
+
+def quaternion_of(heading: float) -> list[float]:
+    """Unit quaternion `[x, y, z, w]` that turns the agent by `heading` (rad) about +Y."""
+    return [0.0, math.sin(heading / 2.0), 0.0, math.cos(heading / 2.0)]
+
+
+def in_frame(origin: Pose, position: Array) -> tuple[float, float]:
+    """Coordinates (m) of `position` `[3]` in the frame of `origin`: (forward, left).
+
+    Forward is where the origin's heading looks, left is a quarter turn counter-clockwise from it,
+    so that the frame and headings counted counter-clockwise fit together.
+    """
+    x = float(position[0]) - float(origin.position[0])
+    z = float(position[2]) - float(origin.position[2])
+    sin, cos = math.sin(origin.heading), math.cos(origin.heading)
+    return -sin * x - cos * z, -cos * x + sin * z
+
+
+@dataclass(frozen=True)
+class RewardWeights:
+    """What a step earns.
+
+    Attributes:
+        distance_reward: per metre by which the geodesic distance to the nearest viewpoint shrinks.
+        slack_reward: per step.
+        success_reward: once, at the successful stop.
+    """
+
+    distance_reward: float = 1.0
+    slack_reward: float = -0.003
+    success_reward: float = 2.0
+
+
+def is_success(
+    stopped: bool, instances: list[tuple[float, int]], max_distance: float, min_pixels: int
+) -> bool:
+    """Whether the agent stopped near an instance of its target that it sees.
+
+    Args:
+        stopped: the agent called stop in this step.
+        instances: (horizontal distance in m, visible pixels) of each instance of the target.
+        max_distance: farthest distance that counts, m.
+        min_pixels: fewest pixels of *that* instance that count as seeing it.
+    """
+    return stopped and any(
+        distance <= max_distance and pixels >= min_pixels for distance, pixels in instances
+    )
+
+
+def spl(success: bool, start_distance: float, path_length: float) -> float:
+    """Success weighted by path length: success x d / max(d, p); d = 0 gives the success itself.
+
+    Args:
+        success: whether the episode succeeded.
+        start_distance: d, geodesic distance (m) to the nearest viewpoint at the start.
+        path_length: p, metres travelled.
+
+    Source: Anderson et al., "On Evaluation of Embodied Navigation Agents", 2018.
+    """
+    return float(success) * _path_efficiency(start_distance, path_length)
+
+
+def soft_spl(start_distance: float, distance_left: float, path_length: float) -> float:
+    """SPL whose success is replaced by the progress made, max(0, 1 - distance_left / d).
+
+    With d = 0 there was no way to go: the progress is 1 where the agent still is at a viewpoint
+    and 0 where it left.
+    """
+    if start_distance > 0.0:
+        progress = max(0.0, 1.0 - distance_left / start_distance)
+    else:
+        progress = 1.0 if distance_left <= 0.0 else 0.0
+    return progress * _path_efficiency(start_distance, path_length)
+
+
+def step_reward(
+    previous_distance: float, distance: float, success: bool, weights: RewardWeights
+) -> float:
+    """Reward of one step: decrease of the geodesic distance (m), slack, and the success bonus."""
+    return (
+        weights.distance_reward * (previous_distance - distance)
+        + weights.slack_reward
+        + (weights.success_reward if success else 0.0)
+    )
+
+
+def is_distance(value: float) -> bool:
+    """Whether `value` can be a distance: a finite number that is not negative."""
+    return math.isfinite(value) and value >= 0.0
+
+
+def _path_efficiency(start_distance: float, path_length: float) -> float:
+    if start_distance <= 0.0:
+        return 1.0
+    return start_distance / max(start_distance, path_length)

@@ -1,0 +1,249 @@
+"""The ExtObjNav task: draws targets and starts, counts the trial's steps, and keeps the account."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from habitat.config import read_write
+from habitat.config.default import get_agent_config
+from habitat.core.embodied_task import EmbodiedTask, SimulatorTaskAction
+from habitat.core.registry import registry
+from habitat.core.simulator import Observations, Simulator
+from habitat.sims.habitat_simulator.actions import HabitatSimActions
+from omegaconf import DictConfig
+
+from memo_habitat.errors import UserError
+from memo_habitat.simulator.interface import task_simulator
+from memo_habitat.tasks.extobjnav import scoring
+from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
+from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
+from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, GoalOptions, find_goals
+from memo_habitat.tasks.extobjnav.scoring import Pose, horizontal_distance
+from memo_habitat.tasks.extobjnav.trial import Trial
+
+
+@registry.register_task_action(name="ExtObjNavLookUpAction")
+class LookUpAction(SimulatorTaskAction):
+    """Tilt the camera up by the simulator's tilt angle, as far as its limit allows."""
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the action and return the simulator's observations."""
+        return self._sim.step(HabitatSimActions.look_up)
+
+
+@registry.register_task_action(name="ExtObjNavLookDownAction")
+class LookDownAction(SimulatorTaskAction):
+    """Tilt the camera down by the simulator's tilt angle, as far as its limit allows."""
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the action and return the simulator's observations."""
+        return self._sim.step(HabitatSimActions.look_down)
+
+
+@registry.register_task(name="ExtObjNavTask-v0")
+class ExtObjNavTask(EmbodiedTask):
+    """Find an object of a category, again and again, in a house that stays as it is for a trial.
+
+    Sensors and measures read `episode`, `trial`, `pose`, `distance`, `goals` and `progress`; each
+    is worked out at most once per step. An episode ends at stop or with its trial; Habitat's
+    `max_episode_steps` ends it besides.
+    """
+
+    def __init__(
+        self, config: DictConfig, sim: Simulator, dataset: ExtObjNavDataset | None = None
+    ) -> None:
+        """Check the options and build actions, sensors and measures."""
+        if dataset is None:
+            raise UserError("ExtObjNavTask-v0 needs habitat.dataset.type=ExtObjNav-v0")
+        _check(config, sim)
+        self.simulator = task_simulator(sim)
+        self.categories = dataset.categories
+        self.options = GoalOptions(
+            radius=config.success_distance,
+            spacing=config.viewpoint_spacing,
+            eye_height=config.eye_height,
+        )
+        self.camera: str = config.camera
+        self._trial_steps: int = config.trial_steps
+        self.min_visible_pixels: int = config.min_visible_pixels
+        self.action_names: tuple[str, ...] = tuple(config.actions)
+        self.is_stop_called = False
+        self.episode: ExtObjNavEpisode | None = None
+        self._goal_cache = GoalCache(config.arrangements_kept)
+        self._goals: CategoryGoals | None = None
+        self._trial: Trial | None = None
+        self._configured_trial: Trial | None = None
+        self._progress: Progress | None = None
+        self._pose: Pose | None = None
+        self._distance: float | None = None
+        super().__init__(config=config, sim=sim, dataset=dataset)
+
+    @property
+    def trial(self) -> Trial:
+        """The running trial."""
+        return _begun(self._trial)
+
+    @property
+    def origin(self) -> Pose:
+        """First start pose of the running trial."""
+        return _begun(self.trial.origin)
+
+    @property
+    def goals(self) -> CategoryGoals:
+        """Instances and viewpoints of the target."""
+        return _begun(self._goals)
+
+    @property
+    def progress(self) -> Progress:
+        """Account of the running episode."""
+        return _begun(self._progress)
+
+    @property
+    def pose(self) -> Pose:
+        """Where the agent stands now."""
+        if self._pose is None:
+            position, heading = self.simulator.agent_pose()
+            self._pose = Pose(np.array(position, dtype=np.float64), float(heading))
+        return self._pose
+
+    @property
+    def distance(self) -> float:
+        """Geodesic distance (m) to the nearest viewpoint of the target now.
+
+        Raises:
+            UserError: it is infinite or not a number.
+        """
+        if self._distance is None:
+            self._distance = self._distance_from(self.pose.position)
+        return self._distance
+
+    def overwrite_sim_config(self, sim_config: Any, episode: ExtObjNavEpisode) -> Any:
+        """Write the episode's scene, search paths and start into the simulator's config.
+
+        Within a trial they stay, but for the start, which `reset` tells the simulator itself.
+        """
+        if episode.trial is not None and episode.trial is self._configured_trial:
+            return sim_config
+        self._configured_trial = episode.trial
+        with read_write(sim_config):
+            simulator = sim_config.simulator
+            simulator.scene = episode.scene_id
+            simulator.scene_dataset = episode.scene_dataset_config
+            simulator.additional_object_paths = list(episode.additional_obj_config_paths)
+            agent = get_agent_config(simulator)
+            agent.start_position = list(episode.start_position)
+            agent.start_rotation = list(episode.start_rotation)
+            agent.is_set_start_state = True
+        return sim_config
+
+    def reset(self, episode: ExtObjNavEpisode) -> Observations:
+        """Draw the episode's target and start, place the agent, and return what it observes."""
+        if episode.trial is None:
+            raise UserError(
+                f"episode {episode.episode_id!r} belongs to no trial; take episodes from the data"
+                " set's iterator (get_episode_iterator)"
+            )
+        self.episode, self._trial = episode, episode.trial
+        generator = self.trial.generator(episode.episode_index)
+        reachable = self._reachable(episode)
+        self._goals = reachable[int(generator.integers(len(reachable)))]
+        start = Pose(
+            np.asarray(self.simulator.sample_floor_point(generator), dtype=np.float64),
+            float(generator.uniform(0.0, 2.0 * math.pi)),
+        )
+        episode.set_task(self.goals.category, start)
+        if self.trial.origin is None:
+            self.trial.origin = start
+        self._progress = Progress(
+            self._distance_from(start.position), start.position, first_step=self.trial.steps
+        )
+        self.is_stop_called = False
+        self._pose = self._distance = None
+        self.simulator.start_next_episode_at(start.position, start.heading)
+        return super().reset(episode)
+
+    def step(self, action: dict[str, Any], episode: ExtObjNavEpisode) -> Observations:
+        """Take one step of the episode and of its trial."""
+        trial = self.trial
+        trial.steps += 1
+        trial.over = trial.over or trial.steps >= self._trial_steps
+        self._pose = self._distance = None
+        observations = super().step(action, episode)
+        progress = self.progress
+        collided = not self.is_stop_called and bool(self._sim.previous_step_collided)
+        progress.advance(self.pose.position, self.distance, collided)
+        if self.is_stop_called:
+            progress.stopped = True
+            progress.success = self.target_is_found()
+        return observations
+
+    def target_is_found(self) -> bool:
+        """Whether stopping here and now succeeds."""
+        distances = horizontal_distance(self.pose.position, self.goals.positions)
+        near = [
+            (float(distance), self.simulator.visible_pixels(instance.id, self.camera))
+            for instance, distance in zip(self.goals.instances, distances, strict=True)
+            if distance <= self.options.radius
+        ]
+        return scoring.is_success(True, near, self.options.radius, self.min_visible_pixels)
+
+    def _check_episode_is_active(self, *args: Any, **kwargs: Any) -> bool:
+        return not (self.is_stop_called or self.trial.over)
+
+    def _reachable(self, episode: ExtObjNavEpisode) -> list[CategoryGoals]:
+        found = self._goal_cache.get(
+            (episode.scene_dataset_config, episode.scene_id, episode.episode_id),
+            lambda: find_goals(self.simulator, self.options),
+        )
+        reachable = [goals for goals in found.values() if goals.reachable]
+        if not reachable:
+            raise UserError(
+                f"nothing is reachable in scene {episode.scene_id}, episode"
+                f" {episode.episode_id!r}: no viewpoint for any of its categories"
+                f" ({', '.join(found) or 'no objects placed'}); leave the house out with"
+                " habitat.dataset.content_scenes, or generate it again"
+            )
+        return reachable
+
+    def _distance_from(self, position: np.ndarray) -> float:
+        distance = float(self.simulator.distance_to(position, self.goals.viewpoints))
+        if not scoring.is_distance(distance):
+            episode = _begun(self.episode)
+            raise UserError(
+                f"the distance to the nearest viewpoint of {self.goals.category!r} is {distance} in"
+                f" scene {episode.scene_id}, episode {episode.episode_id!r}, from position"
+                f" {[round(float(x), 4) for x in position]}; check the house for floor that is not"
+                " connected, or leave it out with habitat.dataset.content_scenes"
+            )
+        return distance
+
+
+def _begun(value: Any) -> Any:
+    if value is None:
+        raise RuntimeError("no episode has begun yet: call reset() first")
+    return value
+
+
+def _check(config: DictConfig, sim: Simulator) -> None:
+    """Refuse options that cannot work, before anything is built on them."""
+    name = "habitat.task"
+    for option in ("trial_steps", "min_visible_pixels", "arrangements_kept"):
+        if config[option] < 1:
+            raise UserError(f"{name}.{option}={config[option]}; give a whole number from 1 on")
+    for option in ("success_distance", "viewpoint_spacing", "eye_height"):
+        if not (math.isfinite(config[option]) and config[option] > 0.0):
+            raise UserError(f"{name}.{option}={config[option]}; give a length in m above 0")
+    for option in ("slack_reward", "success_reward"):
+        if config[option] != 0.0:
+            raise UserError(
+                f"{name}.{option}={config[option]} would be counted a second time; set"
+                f" {name}.measurements.extobjnav_reward.{option} instead and leave this at 0"
+            )
+    cameras = list(sim.sensor_suite.sensors)
+    if config.camera not in cameras:
+        raise UserError(
+            f"{name}.camera={config.camera!r} is not a sensor of the simulator; it has"
+            f" {', '.join(cameras) or 'none'}"
+        )

@@ -1,0 +1,398 @@
+"""The trainer `memo`: Habitat's DD-PPO trainer with trials as rollouts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from habitat import logger
+from habitat.config import read_write
+from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.common.tensorboard_utils import TensorboardWriter, get_writer
+from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size, rank0_only, requeue_job
+from habitat_baselines.rl.ppo.ppo_trainer import PPOTrainer, get_device
+from habitat_baselines.utils.common import inference_mode
+from habitat_baselines.utils.timing import g_timer
+from omegaconf import DictConfig
+
+from memo_habitat.errors import UserError
+from memo_habitat.policy.network import TRIAL_STEP
+from memo_habitat.trainer.batched_envs import InProcessCollector, TogetherEnvs
+from memo_habitat.trainer.checkpoint import (
+    LATEST,
+    newest_checkpoint,
+    read_checkpoint,
+    read_resume_state,
+    restore_random_state,
+    write_checkpoint,
+    write_resume_state,
+)
+from memo_habitat.trainer.env_factory import worker_death
+from memo_habitat.trainer.evaluation import evaluation_config
+from memo_habitat.trainer.progress import ProgressFile, progress_row, steps_bar
+from memo_habitat.trainer.run_dir import TRAIN_LOCK
+from memo_habitat.trainer.signals import StopRequest, acting_threads, stop_on_interrupt
+from memo_habitat.trainer.validation import (
+    check_model_config,
+    check_resumed_model,
+    check_training_config,
+)
+from memo_habitat.utils.lock import hold
+
+# Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
+TRIAL_RETURN = "trial_return"
+
+
+@baseline_registry.register_trainer(name="memo")
+class MemoTrainer(PPOTrainer):
+    """A rollout is one trial of every environment; its last update is the full one.
+
+    Habitat's own stepping, statistics and TensorBoard tags are inherited. Training can be left at
+    any step and goes on from the last update; steps collected after it are neither counted nor
+    learned.
+    """
+
+    supported_tasks = ["ExtObjNavTask-v0"]
+    config: DictConfig
+    envs: Any
+    num_steps_done: int
+    num_updates_done: int
+    _agent: Any
+
+    # Training -----------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train until the configured number of steps or updates, or until asked to stop."""
+        check_training_config(self.config)
+        folder = Path(self.config.habitat_baselines.checkpoint_folder)
+        with hold(folder / TRAIN_LOCK):
+            self._train_from(read_resume_state(folder))
+        if not self.is_done():
+            logger.info(
+                f"Stopped at {self.num_steps_done} steps; the state to resume from is saved"
+            )
+            requeue_job()
+
+    def _train_from(self, resume: dict[str, Any] | None) -> None:
+        if resume is not None:
+            check_resumed_model(self.config, resume["config"])
+        self._resumed_at = 0 if resume is None else resume["counts"]["num_steps_done"]
+        self._count_checkpoints, self._checkpointed_at, self._earlier_seconds = 0, -1, 0.0
+        self._updates_seen = 0
+        try:
+            self._init_train(resume)
+            self._in_process = self._collector()
+            if resume is not None:
+                self._resume(resume)
+            with (
+                self._writer() as writer,
+                stop_on_interrupt() as stop,
+                steps_bar(self.num_steps_done, self._agent.total_steps) as bar,
+            ):
+                progress = self._progress_file()
+                while not self.is_done() and self._train_update(stop):
+                    self._log_update(writer, progress)
+                    bar.update(self.num_steps_done - bar.n)
+                    if self._agent.rollouts.steps == 0:  # the trial is over: a place to go on from
+                        self._keep(writer)
+            self._keep_last()
+        except (EOFError, ConnectionError) as error:
+            raise worker_death(self.envs.deaths) from error
+        finally:
+            if self.envs is not None:
+                self.envs.close()
+
+    def _train_update(self, stop: StopRequest) -> bool:
+        """Collect and learn once; False if asked to stop, with nothing learned from a part."""
+        self._agent.pre_rollout()
+        self._agent.eval()
+        with g_timer.avg_time("trainer.rollout_collect"), acting_threads(self.device, self.envs):
+            collected = self._collect(stop)
+        if collected is None:
+            return False
+        self._losses = self._coalesce_post_step(self._update_agent(), collected)
+        self.num_updates_done += 1
+        return True
+
+    def _collect(self, stop: StopRequest) -> int | None:
+        """Step all environments to the next update; the steps taken, None if asked to stop."""
+        storage = self._agent.rollouts
+        if storage.steps == 0 and bool(storage.observations[TRIAL_STEP][:, 0].any()):
+            raise UserError(
+                "environments and trainer disagree on where trials begin; trial_steps="
+                f"{storage.trial_steps} must be the same for both"
+            )
+        begun = storage.steps
+        collected = 0
+        for _ in range(storage.trial_steps // self._ppo_cfg.updates_per_trial):
+            if stop.is_set and not self._is_distributed:
+                return None
+            collected += self._collect_step()
+        if stop.agree(self._all_reduce):
+            return None
+        if self._in_process is not None:
+            self._count_episodes(self._in_process, begun)
+        return collected
+
+    def _collector(self) -> InProcessCollector | None:
+        """What collects where all environments step together; None where they are workers."""
+        if not isinstance(self.envs, TogetherEnvs):
+            return None
+        return InProcessCollector(self.envs, self._agent, self.obs_transforms)
+
+    def _collect_step(self) -> int:
+        if self._in_process is not None:
+            return self._in_process.step()
+        self._compute_actions_and_step_envs()
+        return int(self._collect_environment_result())
+
+    def _count_episodes(self, collector: InProcessCollector, since: int) -> None:
+        """Add what ended since step `since` of the trial to Habitat's statistics."""
+        statistics = collector.take_statistics(since, self.current_episode_reward)
+        for name, sums in statistics.items():
+            self.running_episode_stats.setdefault(name, torch.zeros_like(sums))
+            self.running_episode_stats[name] += sums
+
+    @g_timer.avg_time("trainer.update_agent")
+    def _update_agent(self) -> dict[str, float]:
+        rollouts, policy = self._agent.rollouts, self._agent.actor_critic
+        use = policy.context_use()
+        memory = (
+            {}
+            if use is None
+            else {
+                "memory_tokens": float(use.tokens.float().mean()),
+                "memory_kv_bytes": float(use.kv_bytes.float().mean()),
+                "memory_kv_bytes_full_context": float(use.full_context_kv_bytes.float().mean()),
+            }
+        )
+        with inference_mode():
+            step = rollouts.get_last_step()
+            next_value = policy.get_value(
+                step["observations"], None, step["prev_actions"], step["masks"]
+            )
+        cfg = self._ppo_cfg
+        rollouts.compute_returns(
+            next_value, cfg.use_gae, cfg.gamma, cfg.tau, cfg.returns_across_episodes
+        )
+        # Averaged over workers with the losses, hence among them until it is told.
+        trials = {TRIAL_RETURN: rollouts.mean_return()} if rollouts.trial_complete else {}
+        self._agent.train()
+        losses: dict[str, float] = self._agent.updater.update(rollouts)
+        rollouts.after_update()
+        self._agent.after_update()
+        return {**losses, **memory, **trials}
+
+    # Telling ------------------------------------------------------------------------------------
+
+    def _log_update(self, writer: Any, progress: ProgressFile | None) -> None:
+        if progress is None:
+            return
+        trials = self._ended_trials()
+        self._training_log(writer, self._losses, self._earlier_seconds)
+        scalars = {
+            f"memory/{name}": self._losses[f"memory_{name}"]
+            for name in ("tokens", "kv_bytes", "kv_bytes_full_context")
+            if f"memory_{name}" in self._losses
+        }
+        if trials is not None:
+            scalars["trials/return"] = trials["return"]
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, self.num_steps_done)
+        progress.append(
+            progress_row(
+                self.num_steps_done,
+                self.num_updates_done,
+                time.time() - self.t_start + self._earlier_seconds,
+                trials,
+                self.window_episode_stats,
+                self._losses,
+                {name: timer.mean for name, timer in g_timer.items()},
+            )
+        )
+
+    def _ended_trials(self) -> dict[str, float] | None:
+        """How many trials ended with this update and their mean return, taken from the losses."""
+        if TRIAL_RETURN not in self._losses:
+            return None
+        count = self.envs.num_envs * get_distrib_size()[2]
+        return {"count": count, "return": self._losses.pop(TRIAL_RETURN)}
+
+    def _writer(self) -> Any:
+        if not rank0_only():
+            return contextlib.nullcontext()
+        # TensorBoard drops what an earlier process logged from this step on.
+        return get_writer(
+            self.config, flush_secs=self.flush_secs, purge_step=int(self.num_steps_done) + 1
+        )
+
+    def _progress_file(self) -> ProgressFile | None:
+        if not rank0_only():
+            return None
+        return ProgressFile(self.config.habitat_baselines.progress_file, self.num_steps_done)
+
+    # Keeping ------------------------------------------------------------------------------------
+
+    @rank0_only
+    def _keep(self, writer: Any) -> None:
+        """Checkpoint where one is due; the state to resume from last, when all else is written."""
+        if self.should_checkpoint():
+            self._checkpoint_now()
+        if isinstance(writer, TensorboardWriter):
+            writer.flush()
+        self._save_resume_state()
+
+    def _keep_last(self) -> None:
+        """At the end a checkpoint; after a stop only what `latest` and a resume need."""
+        if self._checkpointed_at != self.num_steps_done:
+            if self.is_done():
+                self._checkpoint_now()
+            else:
+                self.save_checkpoint(LATEST, self._extra_state())
+        self._save_resume_state()
+
+    def should_checkpoint(self) -> bool:
+        """Whether one is due; by interval also where trials end between its multiples."""
+        interval = self.config.habitat_baselines.checkpoint_interval
+        if interval == -1:
+            return bool(super().should_checkpoint())
+        due = self.num_updates_done // interval > self._updates_seen // interval
+        self._updates_seen = self.num_updates_done
+        return bool(due)
+
+    def _extra_state(self) -> dict[str, Any]:
+        seconds = time.time() - self.t_start + self._earlier_seconds
+        return {"step": self.num_steps_done, "wall_time": seconds}
+
+    def _checkpoint_now(self) -> None:
+        self.save_checkpoint(f"ckpt.{self._count_checkpoints}.safetensors", self._extra_state())
+        self._count_checkpoints += 1
+        self._checkpointed_at = self.num_steps_done
+
+    @rank0_only
+    def save_checkpoint(self, file_name: str, extra_state: dict[str, Any] | None = None) -> None:
+        """Write `file_name` and the same as latest."""
+        folder = Path(self.config.habitat_baselines.checkpoint_folder)
+        weights = self._agent.actor_critic.state_dict()
+        for name in dict.fromkeys((file_name, LATEST)):
+            write_checkpoint(folder / name, weights, self.config, extra_state or {})
+        callback = self.config.habitat_baselines.on_save_ckpt_callback
+        if callback is not None:
+            hydra.utils.call(callback, save_file_path=str(folder / file_name))
+
+    @rank0_only
+    def _save_resume_state(self) -> None:
+        counts = {
+            "num_steps_done": self.num_steps_done,
+            "num_updates_done": self.num_updates_done,
+            "last_checkpoint_percent": self._last_checkpoint_percent,
+            "count_checkpoints": self._count_checkpoints,
+            "checkpointed_at": self._checkpointed_at,
+            "seconds": time.time() - self.t_start + self._earlier_seconds,
+        }
+        statistics = {
+            "running": dict(self.running_episode_stats),
+            "window": {k: list(v) for k, v in self.window_episode_stats.items()},
+            "workers": get_distrib_size()[2],
+        }
+        write_resume_state(
+            Path(self.config.habitat_baselines.checkpoint_folder),
+            {**self._agent.get_resume_state(), "counts": counts, "statistics": statistics},
+            self.config,
+        )
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self._agent.load_state_dict(state)
+        counts = state["counts"]
+        self.num_steps_done = counts["num_steps_done"]
+        self.num_updates_done = self._updates_seen = counts["num_updates_done"]
+        self._last_checkpoint_percent = counts["last_checkpoint_percent"]
+        self._count_checkpoints = counts["count_checkpoints"]
+        self._checkpointed_at = counts.get("checkpointed_at", -1)
+        self._earlier_seconds = counts["seconds"]
+        if self._is_distributed:
+            # The state is rank 0's: draws and counts of its own for every worker.
+            torch.manual_seed(self.config.habitat.seed + self.num_steps_done)
+        else:
+            self._resume_statistics(state["statistics"])
+            restore_random_state(state)
+        logger.info(f"Resumed at {self.num_steps_done} steps")
+
+    def _resume_statistics(self, saved: dict[str, Any]) -> None:
+        """Go on counting episodes, unless the number of environments or workers was changed."""
+        same_envs = len(saved["running"]["count"]) == self.envs.num_envs
+        if not same_envs or saved.get("workers", 1) != 1:
+            return
+        self.running_episode_stats = saved["running"]
+        for key, values in saved["window"].items():
+            self.window_episode_stats[key].extend(values)
+
+    def _init_envs(self, config: DictConfig | None = None, is_eval: bool = False) -> None:
+        """After a resume the environments get other seeds: the same would repeat old trials."""
+        config = (self.config if config is None else config).copy()
+        if not is_eval:
+            with read_write(config):
+                config.habitat.seed += self._resumed_at
+        super()._init_envs(config, is_eval)
+
+    # Evaluation ---------------------------------------------------------------------------------
+
+    def eval(self) -> None:
+        """Evaluate one checkpoint file, or the latest of a folder, or an agent without one."""
+        baselines = self.config.habitat_baselines
+        checkpoint = None
+        if baselines.eval.should_load_ckpt:
+            checkpoint = newest_checkpoint(Path(baselines.eval_ckpt_path_dir))
+        self.device = get_device(self.config)
+        with get_writer(self.config, flush_secs=self.flush_secs) as writer:
+            self._eval_checkpoint(str(checkpoint) if checkpoint else "", writer)
+
+    def load_checkpoint(self, checkpoint_path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Weights, config and extra state of a checkpoint."""
+        return read_checkpoint(Path(checkpoint_path))
+
+    def _eval_checkpoint(
+        self, checkpoint_path: str, writer: Any, checkpoint_index: int = 0
+    ) -> None:
+        """The model comes from the checkpoint's config, everything else from the config given."""
+        if self._is_distributed:
+            raise UserError("evaluation runs in one process: start it without torchrun or srun")
+        checkpoint = self.load_checkpoint(checkpoint_path) if checkpoint_path else None
+        config = evaluation_config(self.config, checkpoint["config"] if checkpoint else None)
+        if checkpoint_path:
+            with read_write(config):
+                # Of a folder the file that was chosen: the evaluation is called by its name.
+                config.habitat_baselines.eval_ckpt_path_dir = checkpoint_path
+        check_model_config(config)
+        try:
+            self._init_envs(config, is_eval=True)
+            self.config = config
+            self._agent = self._create_agent(None)
+            step = checkpoint_index
+            if checkpoint is not None:
+                self._agent.load_ckpt_state_dict(checkpoint)
+                step = checkpoint["extra_state"]["step"]
+            self._agent.eval()
+            evaluator = hydra.utils.instantiate(config.habitat_baselines.evaluator)
+            with acting_threads(self.device, self.envs):
+                evaluator.evaluate_agent(
+                    self._agent,
+                    self.envs,
+                    config,
+                    checkpoint_index,
+                    step,
+                    writer,
+                    self.device,
+                    self.obs_transforms,
+                    self._env_spec,
+                    self._rank0_keys,
+                )
+        except (EOFError, ConnectionError) as error:
+            raise worker_death(self.envs.deaths) from error
+        finally:
+            if self.envs is not None:
+                self.envs.close()

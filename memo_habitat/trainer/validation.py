@@ -1,0 +1,202 @@
+"""What can be known to be wrong before anything is launched."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.config.policy import EncoderConfig
+from memo_habitat.errors import UserError
+from memo_habitat.memory.checks import check_config
+from memo_habitat.memory.variants import VARIANTS
+from memo_habitat.policy.encoders import check_encoder
+from memo_habitat.policy.policy import check_precision, precision_of
+from memo_habitat.trainer.checkpoint import RESUME_STATE
+
+# Of each pair Habitat-Baselines wants exactly one, the other at -1.
+_ALTERNATIVES = (("total_num_steps", "num_updates"), ("num_checkpoints", "checkpoint_interval"))
+# Keys of `habitat_baselines`, which numbers a training can be made with (NaN is none), in words.
+_NUMBERS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (
+        (
+            *("num_environments", "log_interval", "rl.ppo.ppo_epoch", "rl.ppo.num_mini_batch"),
+            *("rl.ppo.reward_window_size", "rl.ppo.refresh_chunk"),
+        ),
+        lambda number: number >= 1,
+        "at least 1 is needed",
+    ),
+    *(
+        ((key,), lambda number: number > 0 or number == -1, f"give more than 0, or -1 with {other}")
+        for pair in _ALTERNATIVES
+        for key, other in (pair, pair[::-1])
+    ),
+    (
+        ("rl.ppo.lr", "rl.ppo.lr_final", "rl.ppo.lr_warmup_start"),
+        lambda number: 0 <= number < math.inf,
+        "give 0 or more",
+    ),
+    (
+        ("rl.ppo.eps", "rl.ppo.clip_param", "rl.ppo.max_grad_norm"),
+        lambda number: number > 0,
+        "give more than 0",
+    ),
+    (
+        ("rl.ppo.gamma", "rl.ppo.tau"),
+        lambda number: 0 <= number <= 1,
+        "give a number from 0 to 1",
+    ),
+)
+# Keys of `habitat_baselines.rl` that other trainers act on and this one cannot: the only value.
+_FIXED = {
+    "ddppo.train_encoder": True,
+    "ddppo.pretrained": False,
+    "ddppo.pretrained_encoder": False,
+    "ppo.use_double_buffered_sampler": False,
+}
+# Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
+# changed when a training goes on, and in the evaluation of a checkpoint.
+RUNTIME_KEYS = {
+    "memory": ("token_budget", "activation_checkpointing", "compile"),
+    "encoder": ("images_per_piece",),
+}
+
+
+def check_training_config(config: DictConfig) -> None:
+    """Refuse a config that could not train.
+
+    Raises:
+        UserError: naming the key, its value, and what would be valid.
+    """
+    check_training_settings(config)
+    _check_checkpoint_folder(config)
+
+
+def check_training_settings(config: DictConfig) -> None:
+    """The same but for the folder, which a plan does not write to."""
+    check_model_config(config)
+    _check_trainer_keys(config)
+    trial_steps = config.habitat.task.trial_steps
+    _check_token_budget(MemoryConfig(**config.habitat_baselines.rl.memory), trial_steps)
+    updates = config.habitat_baselines.rl.ppo.updates_per_trial
+    if updates < 1 or trial_steps % updates:
+        divisors = [d for d in range(1, trial_steps + 1) if trial_steps % d == 0]
+        nearest = sorted(divisors, key=lambda d: abs(d - updates))[:3]
+        raise UserError(
+            f"habitat.task.trial_steps={trial_steps} is not divisible by habitat_baselines.rl.ppo."
+            f"updates_per_trial={updates}: try {', '.join(map(str, sorted(nearest)))}"
+        )
+
+
+def check_model_config(config: DictConfig) -> None:
+    """Refuse a memory that could not be built."""
+    rl = config.habitat_baselines.rl
+    try:
+        check_config(MemoryConfig(**rl.memory))
+    except UserError as error:
+        # It names the fields of the memory ("memory width 3 ..."): here by their keys.
+        named = str(error).replace("memory ", "habitat_baselines.rl.memory.", 1)
+        raise UserError(named) from error
+    check_encoder(EncoderConfig(**rl.encoder))
+    check_precision(precision_of(rl))
+
+
+def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
+    """Refuse to go on with another model or optimiser than the training began with."""
+    for key, wanted, had in (*_other_model(config, saved), *_other_optimiser(config, saved)):
+        raise UserError(
+            f"{key}={wanted}, but the training in {config.habitat_baselines.checkpoint_folder} "
+            f"has {had}: go on with that, or choose another folder"
+        )
+
+
+def check_evaluated_model(config: DictConfig, trained: DictConfig) -> None:
+    """Refuse to evaluate as another model than the one that was trained."""
+    for key, wanted, had in _other_model(config, trained):
+        raise UserError(
+            f"{key}={wanted}, but what is evaluated was trained with {had}, and is that model "
+            "whatever the key says: train another to compare"
+        )
+
+
+def _other_model(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Keys in which the models differ, with the value in `config` and the one in `saved`."""
+    for part in ("memory", "encoder"):
+        wanted, had = config.habitat_baselines.rl[part], saved.habitat_baselines.rl[part]
+        for key in had:
+            if key in wanted and key not in RUNTIME_KEYS[part] and wanted[key] != had[key]:
+                yield f"habitat_baselines.rl.{part}.{key}", wanted[key], had[key]
+
+
+def _other_optimiser(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, Any, Any]]:
+    """The same of the optimiser, whose saved state no other can go on from."""
+    # Runs from before there was a choice have no such key.
+    wanted, had = (c.habitat_baselines.rl.ppo.get("optimizer", "adam") for c in (config, saved))
+    if wanted != had:
+        yield "habitat_baselines.rl.ppo.optimizer", wanted, had
+
+
+def _check_checkpoint_folder(config: DictConfig) -> None:
+    """Refuse a folder that cannot be written, or holds files of something else."""
+    folder = Path(config.habitat_baselines.checkpoint_folder)
+    writable = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not writable.is_dir() or not os.access(writable, os.W_OK):
+        raise UserError(
+            f"habitat_baselines.checkpoint_folder={folder} cannot be written: choose another folder"
+        )
+    # Hidden files are what a kill left of a write.
+    holds = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+    if holds and not (folder / RESUME_STATE).is_file():
+        raise UserError(
+            f"habitat_baselines.checkpoint_folder={folder} holds files but nothing to resume from: "
+            "choose an empty folder"
+        )
+
+
+def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
+    """Refuse to train under a budget that acting would have to drop tokens for.
+
+    The training pass would attend to what acting had dropped: the policy that is improved would
+    not be the one that acted.
+    """
+    if memory.token_budget == 0:
+        return
+    needed = trial_steps
+    if VARIANTS[memory.kind].summarises:
+        # Acting always leaves room for a whole segment.
+        closed = (trial_steps - 1) // memory.segment_length
+        needed = closed * memory.summary_length + memory.segment_length
+    if needed > memory.token_budget:
+        raise UserError(
+            f"habitat_baselines.rl.memory.token_budget={memory.token_budget} is less than the "
+            f"{needed} tokens of a trial of {trial_steps} steps: train with 0 (no limit), and give "
+            "the budget when evaluating"
+        )
+
+
+def _check_trainer_keys(config: DictConfig) -> None:
+    baselines = config.habitat_baselines
+    for keys, holds, valid in _NUMBERS:
+        for key in keys:
+            number = OmegaConf.select(baselines, key)
+            # Runs from before there was a key have none.
+            if number is not None and not holds(number):
+                raise UserError(f"habitat_baselines.{key}={number}: {valid}")
+    for first, second in _ALTERNATIVES:
+        if (baselines[first] == -1) == (baselines[second] == -1):
+            raise UserError(
+                f"habitat_baselines.{first}={baselines[first]} and {second}={baselines[second]}: "
+                "give one of them and set the other to -1"
+            )
+    for key, only in _FIXED.items():
+        value = OmegaConf.select(baselines.rl, key)
+        if value != only:
+            raise UserError(
+                f"habitat_baselines.rl.{key}={value} is not offered by the trainer memo: "
+                f"set it to {only}"
+            )

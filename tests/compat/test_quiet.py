@@ -1,0 +1,42 @@
+"""Habitat's log: in files always, on the terminal as the user says, also in processes we start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import subprocess, sys
+from memo_habitat.compat import quiet, stand_ins
+stand_ins.install()
+quiet.silence_gym_notice()
+quiet.log_to_files_only()
+from habitat import logger
+path, generations = sys.argv[1], int(sys.argv[2])
+logger.add_filehandler(path)
+logger.info(f"generation {generations}")
+if generations:
+    command = [sys.executable, "-c", sys.argv[3], path, str(generations - 1), sys.argv[3]]
+    subprocess.run(command, check=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("level", "logged", "shown"),
+    [(None, True, False), ("20", True, True)],
+    ids=["not set", "all"],
+)
+def test_what_a_process_and_one_it_starts_log_and_show(tmp_path, level, logged, shown):
+    own = ("HABITAT_LAB_LOG", "MEMO_HABITAT_LAB_LOG")
+    environment = {key: value for key, value in os.environ.items() if key not in own}
+    if level is not None:
+        environment["HABITAT_LAB_LOG"] = level
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "log"), "1", PROGRAM]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    for text, wanted in (((tmp_path / "log").read_text(), logged), (done.stderr, shown)):
+        for generation in (0, 1):
+            assert (f"generation {generation}" in text) == wanted

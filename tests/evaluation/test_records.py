@@ -1,0 +1,107 @@
+"""Records are read as they were written, and bad ones are refused by file and line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from memo_habitat.errors import UserError
+from memo_habitat.evaluation.records import (
+    RecordWriter,
+    complete_trials,
+    iterate_records,
+    record_from_mapping,
+)
+from memo_habitat.testing.episodes import EPISODE, episode
+
+
+def test_records_read_back_equal(tmp_path: Path) -> None:
+    written = [episode(episode_index=i, trial_step_end=20 * (i + 1)) for i in range(3)]
+    with RecordWriter(tmp_path / "a" / "records.jsonl", steps_per_trial=60) as sink:
+        for record in written:
+            sink.write(record)
+    assert list(iterate_records(tmp_path / "a" / "records.jsonl")) == written
+
+
+def test_a_record_is_on_disk_before_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with RecordWriter(path, steps_per_trial=60) as sink:
+        sink.write(EPISODE)
+        assert list(iterate_records(path)) == [EPISODE]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("success", 2),
+        ("spl", float("nan")),
+        ("num_steps", 1.5),
+        ("num_steps", -1),
+        ("truncated", 1),
+        ("trial_id", 3),
+        ("distance_to_goal", float("inf")),
+        ("path", [[0, "x"]]),
+        ("kv_bytes", "many"),
+    ],
+)
+def test_a_malformed_field_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"'{field}'"):
+        record_from_mapping({**asdict(EPISODE), field: value})
+
+
+def test_a_missing_field_is_refused_by_name() -> None:
+    values = asdict(EPISODE)
+    del values["soft_spl"]
+    with pytest.raises(ValueError, match="'soft_spl' is missing"):
+        record_from_mapping(values)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert record_from_mapping({**asdict(EPISODE), "later_addition": 1}) == EPISODE
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"trial_id": "a"}', "\x00"])
+def test_a_malformed_line_is_refused_by_file_and_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(asdict(EPISODE)) + "\n" + line + "\n")
+    with pytest.raises(UserError, match=r"records\.jsonl, line 2: malformed"):
+        list(iterate_records(path))
+
+
+def test_missing_records_name_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="memo-habitat eval"):
+        list(iterate_records(tmp_path / "records.jsonl"))
+
+
+def test_opening_again_keeps_complete_trials_and_drops_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with RecordWriter(path, steps_per_trial=40) as sink:
+        sink.write(episode(trial_id="h/a/0", trial_step_end=20))
+        sink.write(episode(trial_id="h/b/0", trial_step_end=20))
+        sink.write(episode(trial_id="h/a/0", trial_step_end=40, episode_index=1))
+    assert complete_trials(path, 40) == {"h/a/0"}
+    with RecordWriter(path, steps_per_trial=40) as sink:
+        assert sink.complete == {"h/a/0"}
+    assert [record.trial_id for record in iterate_records(path)] == ["h/a/0", "h/a/0"]
+
+
+def test_a_torn_last_line_is_dropped_on_opening(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    whole = json.dumps(asdict(episode(trial_step_end=40))) + "\n"
+    path.write_text(whole + whole[:50])
+    with RecordWriter(path, steps_per_trial=40):
+        pass
+    assert len(list(iterate_records(path))) == 1
+
+
+def test_an_unwritable_place_names_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="another output folder"):
+        RecordWriter(tmp_path / "file" / "records.jsonl", steps_per_trial=1)
+
+
+def test_the_house_is_the_first_part_of_the_trial_name() -> None:
+    assert episode(trial_id="house/with/slash/arr/2").house == "house/with/slash"

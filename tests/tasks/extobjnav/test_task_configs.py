@@ -1,0 +1,124 @@
+"""What is registered with Habitat and Hydra, under which names."""
+
+from __future__ import annotations
+
+import pytest
+from habitat.core.registry import registry
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from memo_habitat.config import task as sensor_configs
+from memo_habitat.config import task as task_configs
+
+DEFAULTS = [
+    {"/habitat": "habitat_config_base"},
+    {"/habitat/task": "extobjnav_task_base"},
+    {
+        "/habitat/task/actions": [
+            "stop",
+            "move_forward",
+            "turn_left",
+            "turn_right",
+            "extobjnav_look_up",
+            "extobjnav_look_down",
+        ]
+    },
+    {"/habitat/task/measurements": list(task_configs.MEASUREMENTS)},
+    {"/habitat/task/lab_sensors": list(sensor_configs.SENSORS)},
+    {"/habitat/dataset": "extobjnav_dataset_base"},
+    "_self_",
+]
+
+
+@pytest.fixture(scope="module")
+def composed():
+    import habitat.config.default_structured_configs  # noqa: F401
+
+    task_configs.register_configs()
+    sensor_configs.register_configs()
+    ConfigStore.instance().store(
+        name="extobjnav_for_test", node={"defaults": DEFAULTS}, package="_global_"
+    )
+    with initialize_config_module("habitat.config", version_base=None):
+        return compose("extobjnav_for_test")
+
+
+def test_the_nodes_compose_into_one_config(composed):
+    task = composed.habitat.task
+    assert task.type == "ExtObjNavTask-v0"
+    assert (task.trial_steps, task.success_distance, task.min_visible_pixels) == (4096, 2.0, 10)
+    assert (task.reward_measure, task.success_measure) == ("extobjnav_reward", "extobjnav_success")
+    assert list(task.actions) == [
+        "stop", "move_forward", "turn_left", "turn_right", "look_up", "look_down",
+    ]  # fmt: skip
+    assert composed.habitat.dataset.type == "ExtObjNav-v0"
+    reward = task.measurements.extobjnav_reward
+    assert (reward.distance_reward, reward.slack_reward, reward.success_reward) == (1, -0.003, 2)
+
+
+def test_options_refuse_a_value_of_another_type(composed):
+    with pytest.raises(Exception, match="trial_steps"):
+        OmegaConf.update(composed.copy(), "habitat.task.trial_steps", "many")
+
+
+def test_every_type_named_in_the_configs_is_registered(composed):
+    task = composed.habitat.task
+    assert registry.get_task(task.type) is not None
+    assert registry.get_dataset(composed.habitat.dataset.type) is not None
+    for group, look_up in (
+        (task.measurements, registry.get_measure),
+        (task.lab_sensors, registry.get_sensor),
+        (task.actions, registry.get_task_action),
+    ):
+        for node in group.values():
+            assert look_up(node.type) is not None, node.type
+
+
+def test_measures_and_sensors_have_the_names_of_the_specification(composed):
+    task = composed.habitat.task
+    measures = {registry.get_measure(m.type).cls_uuid for m in task.measurements.values()}
+    assert measures == {
+        "extobjnav_success",
+        "spl",
+        "soft_spl",
+        "distance_to_goal",
+        "num_steps",
+        "collisions",
+        "extobjnav_reward",
+        "extobjnav_episode",
+    }
+    sensors = {registry.get_sensor(s.type).cls_uuid for s in task.lab_sensors.values()}
+    assert sensors == {
+        "one_hot_target_sensor",
+        "gps",
+        "compass",
+        "trial_step",
+        "target_found",
+        "last_reward",
+        "oracle_action",
+    }
+
+
+def test_habitats_own_registrations_are_left_alone():
+    for look_up, names in (
+        (
+            registry.get_measure,
+            ["SPL", "SoftSPL", "DistanceToGoal", "NumStepsMeasure", "Collisions"],
+        ),
+        (registry.get_sensor, ["GPSSensor", "CompassSensor"]),
+        (registry.get_task_action, ["LookUpAction", "LookDownAction", "StopAction"]),
+    ):
+        for name in names:
+            assert look_up(name).__module__.startswith("habitat."), name
+
+
+def test_habitats_own_nodes_are_left_alone(composed):
+    for group, name in (
+        ("measurements", "spl"),
+        ("measurements", "num_steps"),
+        ("lab_sensors", "gps_sensor"),
+        ("actions", "look_up"),
+    ):
+        node = ConfigStore.instance().load(f"habitat/task/{group}/{name}.yaml").node
+        assert not str(node.type).startswith(("ExtObjNav", "Trial"))

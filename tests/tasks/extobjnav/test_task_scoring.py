@@ -1,0 +1,105 @@
+"""Success, SPL, soft SPL and reward against episodes worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memo_habitat.tasks.extobjnav import scoring
+
+LENGTHS = st.floats(min_value=0.0, max_value=100.0)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "instances", "expected"),
+    [
+        (True, [(1.9, 10)], True),
+        (True, [(2.0, 10)], True),
+        (True, [(2.001, 500)], False),
+        (True, [(0.5, 9)], False),
+        (False, [(0.5, 500)], False),
+        (True, [], False),
+        # Near one instance, seeing another one that is out of reach: neither counts.
+        (True, [(1.0, 0), (2.5, 300)], False),
+        (True, [(2.5, 300), (1.0, 12)], True),
+    ],
+)
+def test_success_needs_a_stop_near_an_instance_that_is_seen(stopped, instances, expected):
+    assert scoring.is_success(stopped, instances, 2.0, 10) is expected
+
+
+@pytest.mark.parametrize(
+    ("success", "start", "path", "expected"),
+    [
+        (True, 4.0, 4.0, 1.0),
+        (True, 4.0, 5.0, 0.8),
+        (True, 4.0, 3.9, 1.0),  # discrete steps can be shorter than the field's distance
+        (True, 4.0, 16.0, 0.25),
+        (False, 4.0, 4.0, 0.0),
+        (True, 0.0, 0.0, 1.0),
+        (True, 0.0, 7.0, 1.0),
+        (False, 0.0, 0.0, 0.0),
+    ],
+)
+def test_spl_of_hand_worked_episodes(success, start, path, expected):
+    assert scoring.spl(success, start, path) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("start", "left", "path", "expected"),
+    [
+        (4.0, 0.0, 4.0, 1.0),
+        (4.0, 1.0, 3.0, 0.75),
+        (4.0, 1.0, 8.0, 0.375),
+        (4.0, 4.0, 0.0, 0.0),
+        (4.0, 6.0, 2.0, 0.0),  # further away than at the start
+        (0.0, 0.0, 0.0, 1.0),
+        (0.0, 0.0, 3.0, 1.0),
+        (0.0, 1.0, 1.0, 0.0),
+    ],
+)
+def test_soft_spl_of_hand_worked_episodes(start, left, path, expected):
+    assert scoring.soft_spl(start, left, path) == pytest.approx(expected)
+
+
+@given(start=LENGTHS, left=LENGTHS, path=LENGTHS)
+def test_both_spl_lie_between_nought_and_one(start, left, path):
+    assert 0.0 <= scoring.spl(True, start, path) <= 1.0
+    assert 0.0 <= scoring.soft_spl(start, left, path) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "success", "expected"),
+    [
+        (3.0, 2.75, False, 0.247),
+        (2.75, 3.0, False, -0.253),
+        (1.0, 1.0, False, -0.003),
+        (0.0, 0.0, True, 1.997),
+    ],
+)
+def test_reward_of_hand_worked_steps(before, after, success, expected):
+    reward = scoring.step_reward(before, after, success, scoring.RewardWeights())
+    assert reward == pytest.approx(expected)
+
+
+def test_rewards_of_an_episode_add_up_to_the_way_gained():
+    distances = [3.0, 2.75, 2.75, 2.5, 0.5, 0.5]
+    rewards = [
+        scoring.step_reward(before, after, after == 0.5 and i == 4, scoring.RewardWeights())
+        for i, (before, after) in enumerate(pairwise(distances))
+    ]
+    assert sum(rewards) == pytest.approx(2.5 - 5 * 0.003 + 2.0)
+
+
+def test_weights_scale_each_part_of_the_reward():
+    weights = scoring.RewardWeights(distance_reward=2.0, slack_reward=-1.0, success_reward=10.0)
+    assert scoring.step_reward(1.5, 1.0, True, weights) == pytest.approx(1.0 - 1.0 + 10.0)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, -0.1])
+def test_what_is_no_distance_is_recognised(value):
+    assert not scoring.is_distance(value)
