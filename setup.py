@@ -121,6 +121,8 @@ setup(
         "tensorboard>=2.14",
         "safetensors>=0.4",
         "tqdm>=4.66",
+        "typer>=0.15",
+        "pydantic>=2.7",
     ],
     extras_require={
         "gymnasium": ["gymnasium>=0.29"],

@@ -1,0 +1,150 @@
+"""Files that are written whole or not at all, and JSON, one object a file or one a line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from memo_habitat.errors import UserError
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path to write to instead, which replaces `path` at the end if nothing was raised.
+
+    Readers see the old file or the new one, never a part. The path is a hidden file in the same
+    folder, which is made. Its name has no suffix of its own, so libraries that choose a format by
+    the suffix must be told the format.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    # Not ending in .json or .safetensors: a file that a kill leaves must not count as one of them.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with _told_as_user_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                # Without it the rename may reach the disk before the content does.
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write `content`, text as UTF-8, to `path`, which has all of it or what it had before.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write one JSON object, indented, atomically.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    atomic_write(path, json.dumps(values, indent=2) + "\n")
+
+
+@overload
+def read_json(path: Path) -> Json: ...
+@overload
+def read_json(path: Path, parse: Callable[[Json], T]) -> T: ...
+def read_json(path: Path, parse: Callable[[Json], Any] = dict) -> Any:
+    """Return the JSON object in `path` as `parse` makes it, e.g. a pydantic `model_validate`.
+
+    Raises:
+        UserError: the file is missing or holds no JSON object, or `parse` refused it (ValueError).
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    return _parse(content, str(path), parse)
+
+
+def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with _told_as_user_error(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON objects, one a line, atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@overload
+def read_json_lines(path: Path) -> Iterator[Json]: ...
+@overload
+def read_json_lines(path: Path, parse: Callable[[Json], T]) -> Iterator[T]: ...
+def read_json_lines(path: Path, parse: Callable[[Json], Any] = dict) -> Iterator[Any]:
+    """Yield the JSON objects of a file with one a line, each as `parse` makes it.
+
+    Nothing is yielded where there is no such file. A last line without a line break is left out:
+    it is being written, or a kill cut it off.
+
+    Raises:
+        UserError: a line is no JSON object, or `parse` refused it (ValueError); names the line.
+    """
+    if not path.exists():
+        return
+    with _told_as_user_error(path, "read"), path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.endswith(b"\n"):
+                yield _parse(line, f"{path}, line {number}", parse)
+
+
+def _parse(content: bytes, where: str, parse: Callable[[Json], Any]) -> Any:
+    try:
+        values = json.loads(content)
+        if not isinstance(values, dict):
+            raise ValueError(f"expected a JSON object, found {type(values).__name__}")
+        return parse(values)
+    except ValueError as error:
+        raise UserError(
+            f"{where} is malformed ({_describe(error)}); repair or remove it"
+        ) from error
+
+
+def _describe(error: ValueError) -> str:
+    """Pydantic reports over several lines; here the fields and what is wrong with them on one."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+    )
+
+
+@contextlib.contextmanager
+def _told_as_user_error(path: Path, verb: str = "write") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot {verb} {path} ({error.strerror or error}); check space and permissions"
+        ) from error
