@@ -20,6 +20,8 @@ class EmbreeOptions:
         min_island_area: smaller navigable islands are dropped, m2.
         cached_houses: houses kept per process.
         cached_fields: distance fields kept per house.
+        render_images: observe what the cameras see; False: they only say how many pixels show an
+            instance (detections, success), and no image is drawn.
     """
 
     tilt_angle: int = 30
@@ -28,6 +30,7 @@ class EmbreeOptions:
     min_island_area: float = 0.25
     cached_houses: int = 8
     cached_fields: int = 32
+    render_images: bool = True
 
 
 _DEFAULTS = EmbreeOptions()
@@ -44,6 +47,7 @@ class EmbreeSimConfig(SimulatorConfig):
     min_island_area: float = _DEFAULTS.min_island_area
     cached_houses: int = _DEFAULTS.cached_houses
     cached_fields: int = _DEFAULTS.cached_fields
+    render_images: bool = _DEFAULTS.render_images
 
 
 def options_of(config: Any) -> EmbreeOptions:

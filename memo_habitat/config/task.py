@@ -63,6 +63,20 @@ class TargetFoundSensorConfig(LabSensorConfig):
 
 
 @dataclass
+class DetectionsSensorConfig(LabSensorConfig):
+    """The nearest detected instance of each category; options are the task's `detection_*`."""
+
+    type: str = "DetectionsSensor"
+
+
+@dataclass
+class TargetDetectionSensorConfig(LabSensorConfig):
+    """The target's row of the detections, and whether stopping now would succeed by it."""
+
+    type: str = "TargetDetectionSensor"
+
+
+@dataclass
 class LastRewardSensorConfig(LabSensorConfig):
     """Reward of the trial's previous step."""
 
@@ -82,6 +96,8 @@ SENSORS: dict[str, type[LabSensorConfig]] = {
     "trial_compass_sensor": TrialCompassSensorConfig,
     "trial_step_sensor": TrialStepSensorConfig,
     "target_found_sensor": TargetFoundSensorConfig,
+    "detections_sensor": DetectionsSensorConfig,
+    "target_detection_sensor": TargetDetectionSensorConfig,
     "last_reward_sensor": LastRewardSensorConfig,
     "oracle_action_sensor": OracleActionSensorConfig,
 }
@@ -107,6 +123,8 @@ class ExtObjNavTaskConfig(TaskConfig):
         success_distance: farthest horizontal distance (m) that counts, for viewpoints and success.
         min_visible_pixels: fewest pixels of the instance in `camera` that count as seeing it.
         camera: uuid of the simulator's camera that must see the instance.
+        detection_range: farthest horizontal distance (m) at which an instance is detected.
+        detection_miss_probability: chance that an instance in view is missed at a step.
         viewpoint_spacing: grid (m) on which viewpoints are looked for.
         eye_height: height (m) above the floor from which a viewpoint looks.
         arrangements_kept: arrangements whose viewpoints are remembered.
@@ -125,6 +143,8 @@ class ExtObjNavTaskConfig(TaskConfig):
     success_distance: float = 2.0
     min_visible_pixels: int = 10
     camera: str = "head_rgb"
+    detection_range: float = 5.0
+    detection_miss_probability: float = 0.0
     viewpoint_spacing: float = 0.1
     eye_height: float = 1.2
     arrangements_kept: int = 16
@@ -182,6 +202,13 @@ class CollisionsConfig(MeasurementConfig):
 
 
 @dataclass
+class TargetSeenEarlierConfig(MeasurementConfig):
+    """1 where the target was detected in the trial before the episode began."""
+
+    type: str = "ExtObjNavTargetSeenEarlier"
+
+
+@dataclass
 class RewardConfig(MeasurementConfig):
     """Reward of a step: per metre of progress, per step, and at the successful stop."""
 
@@ -219,6 +246,7 @@ MEASUREMENTS: dict[str, type[MeasurementConfig]] = {
     "extobjnav_soft_spl": SoftSPLConfig,
     "extobjnav_num_steps": NumStepsConfig,
     "extobjnav_collisions": CollisionsConfig,
+    "target_seen_earlier": TargetSeenEarlierConfig,
     "extobjnav_reward": RewardConfig,
     "extobjnav_episode": EpisodeRecordConfig,
 }

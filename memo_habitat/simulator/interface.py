@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -71,8 +72,18 @@ class TaskSimulator(Protocol):
         """Geodesic distance in m to the nearest of `goals` [G, 3]; inf when unreachable."""
         ...
 
-    def visible_pixels(self, instance_id: int, sensor: str) -> int:
-        """Pixels of the instance in the latest image of the camera with uuid `sensor`."""
+    @property
+    def camera_uuids(self) -> tuple[str, ...]:
+        """The agent's cameras, whether their images are observed or not."""
+        ...
+
+    def image_size(self, sensor: str) -> tuple[int, int]:
+        """Height and width in pixels of the camera with uuid `sensor`."""
+        ...
+
+    def visible_pixels(self, instance_ids: Sequence[int] | np.ndarray, sensor: str) -> np.ndarray:
+        """[I] int64: pixels that show each instance in the image that the camera with uuid
+        `sensor` would take now; equal to the panoptic image's counts, drawn or not."""
         ...
 
     def next_best_action(self, goals: np.ndarray) -> str | None:

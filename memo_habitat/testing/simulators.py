@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -161,8 +162,20 @@ class FlatRoomSim(Simulator):
         self.distance_searches += 1
         return float(np.linalg.norm(goals - position, axis=1).min())
 
-    def visible_pixels(self, instance_id: int, sensor: str) -> int:
+    @property
+    def camera_uuids(self) -> tuple[str, ...]:
         """See `TaskSimulator`."""
+        return tuple(self._sensor_suite.sensors)
+
+    def image_size(self, sensor: str) -> tuple[int, int]:
+        """See `TaskSimulator`."""
+        return 64, 64
+
+    def visible_pixels(self, instance_ids: Sequence[int] | np.ndarray, sensor: str) -> np.ndarray:
+        """See `TaskSimulator`."""
+        return np.array([self._pixels_of(int(i)) for i in instance_ids], dtype=np.int64)
+
+    def _pixels_of(self, instance_id: int) -> int:
         target = next(i.position for i in self._instances if i.id == instance_id)
         offset = target - (self._position + np.array([0.0, EYE_HEIGHT, 0.0]))
         horizontal = math.hypot(offset[0], offset[2])

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import memo_habitat.tasks.extobjnav
 import memo_habitat.testing.simulators  # noqa: F401
+from memo_habitat.config.simulator import EmbreeSimConfig
 from memo_habitat.config.task import (
     MEASUREMENTS,
     SENSORS,
@@ -133,6 +134,7 @@ def task_config(
         camera.width = camera.height = image_size
         camera.position = [0.0, 1.2, 0.0]
         agent.sim_sensors[name] = camera
+    habitat.simulator = OmegaConf.structured(EmbreeSimConfig)
     habitat.simulator.type = simulator
     habitat.simulator.turn_angle = 30
     habitat.simulator.agents = {"main_agent": agent}

@@ -18,6 +18,7 @@ from habitat_baselines.common.obs_transformers import (
 )
 from omegaconf import DictConfig
 
+from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.sim import EmbreeSim
 
@@ -35,14 +36,24 @@ class SensorsOnlySim(EmbreeSim):
 
     def __init__(self, config: Any) -> None:
         self.habitat_config = config
-        self._suite = SensorSuite(
-            [_sensor(name, c) for name, c in get_agent_config(config, 0).sim_sensors.items()]
-        )
+        sensors = get_agent_config(config, 0).sim_sensors
+        self._sizes = {c.uuid: (int(c.height), int(c.width)) for c in sensors.values()}
+        observed = sensors if options_of(config).render_images else {}
+        self._suite = SensorSuite([_sensor(name, c) for name, c in observed.items()])
 
     @property
     def sensor_suite(self) -> SensorSuite:
         """Habitat's sensors of the agent."""
         return self._suite
+
+    @property
+    def camera_uuids(self) -> tuple[str, ...]:
+        """The agent's cameras."""
+        return tuple(self._sizes)
+
+    def image_size(self, sensor: str) -> tuple[int, int]:
+        """Height and width of a camera's image."""
+        return self._sizes[sensor]
 
     def seed(self, seed: int) -> None:
         """Nothing is random here."""

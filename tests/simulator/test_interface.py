@@ -124,7 +124,7 @@ def test_visible_pixels_agree_with_the_panoptic_image(both):
     observations = sim.reset()
     for instance in task.instances:
         shown = int((observations["head_panoptic"] == instance.id).sum())
-        assert task.visible_pixels(instance.id, CAMERA) == shown
+        assert task.visible_pixels([instance.id], CAMERA) == [shown]
 
 
 def test_unknown_instances_and_cameras_are_named(both):
@@ -132,7 +132,7 @@ def test_unknown_instances_and_cameras_are_named(both):
         both[1].sees_instance(np.zeros((1, 3)), 7)
     both[0].reset()
     with pytest.raises(UserError, match="no_camera"):
-        both[1].visible_pixels(100, "no_camera")
+        both[1].visible_pixels([100], "no_camera")
 
 
 def test_next_best_actions_lead_to_the_goal_from_everywhere(both):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.camera import Camera, Lens, ray_directions
+from memo_habitat.simulator.embree.camera_rig import simulator_config
 from memo_habitat.simulator.embree.geometry import Geometry
 from memo_habitat.simulator.embree.shading import pyramid
+from memo_habitat.simulator.embree.sim import EmbreeSim
 from memo_habitat.testing.houses import (
     ARRANGEMENTS,
     CEILING,
@@ -23,6 +29,8 @@ from memo_habitat.testing.houses import (
 )
 
 EYE = 1.2
+DATASET = "data/apartments/apartments.scene_dataset_config.json"
+APARTMENTS = Path(__file__).parents[2] / "data/apartments/episodes/train.json.gz"
 
 
 def see(sim, position, heading):
@@ -85,11 +93,11 @@ def test_panoptic_ids_are_exactly_the_pixels_whose_ray_meets_the_box_first(sim):
 def test_visible_pixels_count_the_instance_in_the_latest_image(sim):
     observations = see(sim, [-2.3, 0.0, -1.0], math.pi)
     count = int((observations["head_panoptic"] == 102).sum())
-    assert sim.visible_pixels(102, "head_rgb") == count > 0
+    assert sim.visible_pixels([102], "head_rgb")[0] == count > 0
     sim.step(2)
     sim.step(2)
     sim.step(2)
-    assert sim.visible_pixels(102, "head_rgb") == 0
+    assert sim.visible_pixels([102], "head_rgb")[0] == 0
 
 
 def test_visible_pixels_need_neither_a_semantic_sensor_nor_a_second_ray_cast(make_sim, monkeypatch):
@@ -98,8 +106,46 @@ def test_visible_pixels_need_neither_a_semantic_sensor_nor_a_second_ray_cast(mak
     cast = Geometry.cast
     monkeypatch.setattr(Geometry, "cast", lambda *args: (casts.append(1), cast(*args))[1])
     see(sim, [-2.3, 0.0, -1.0], math.pi)
-    assert sim.visible_pixels(102, "head_rgb") > 0
+    assert sim.visible_pixels([102], "head_rgb")[0] > 0
     assert len(casts) == 1
+
+
+@pytest.mark.parametrize("size", [48, 128])
+def test_visible_pixels_without_an_image_are_those_of_the_panoptic_image(size):
+    document = json.loads(gzip.decompress(APARTMENTS.read_bytes()))
+    rng = np.random.default_rng(size)
+    shown = 0
+    for episode in document["episodes"][::12]:
+        drawn, blind = (
+            EmbreeSim(simulator_config(episode["scene_id"], DATASET, size, ("panoptic",), **more))
+            for more in ({}, {"render_images": False})
+        )
+        for sim in (drawn, blind):
+            sim.reconfigure(sim.habitat_config, SimpleNamespace(**episode))
+        ids = [instance.id for instance in blind.instances]
+        for number in range(60):
+            point, heading = drawn.sample_floor_point(rng), float(rng.uniform(-3.0, 3.0))
+            for sim in (drawn, blind):
+                sim.start_next_episode_at(point, heading)
+                sim.reset()
+                sim.look(math.radians(30 * (number % 5 - 2)))
+            image = drawn.render("head_panoptic")
+            expected = [int((image == identity).sum()) for identity in ids]
+            assert blind.visible_pixels(ids, "head_panoptic").tolist() == expected
+            shown += sum(expected)
+    assert shown > 1000
+
+
+def test_cameras_that_are_not_observed_draw_nothing_until_they_are_asked(make_sim, monkeypatch):
+    seeing, blind = make_sim(sensors=("rgb",)), make_sim(sensors=("rgb",), render_images=False)
+    casts = []
+    cast = Geometry.cast
+    expected = see(seeing, [-2.3, 0.0, -1.0], math.pi)["head_rgb"]
+    monkeypatch.setattr(Geometry, "cast", lambda *args: (casts.append(1), cast(*args))[1])
+    assert see(blind, [-2.3, 0.0, -1.0], math.pi) == {}
+    assert not blind.sensor_suite.observation_spaces.spaces
+    assert not casts
+    np.testing.assert_array_equal(blind.render("head_rgb"), expected)
 
 
 def test_sensors_with_one_lens_share_one_ray_cast(sim, monkeypatch):

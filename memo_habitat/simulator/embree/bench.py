@@ -122,7 +122,7 @@ def _steps(simulator: EmbreeSim, seconds: float) -> float:
         simulator.step(actions[index % len(actions)])
         simulator.distance_to(simulator.agent_pose()[0], goals)
         if instances:
-            simulator.visible_pixels(instances[0].id, camera)
+            simulator.visible_pixels([instances[0].id], camera)
 
     return _rate(step, seconds)
 

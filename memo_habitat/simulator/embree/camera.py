@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree import shading
 from memo_habitat.simulator.embree.geometry import Geometry, Hits
+from memo_habitat.simulator.embree.visibility import count_pixels
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,38 @@ class Camera:
         pose = (float(position[0]), float(position[1]), float(position[2]), heading, tilt)
         if pose == self._pose and geometry is self._geometry:
             return
-        body = rotation_about(1, heading)
-        rotation = body @ self._mount @ rotation_about(0, tilt)
+        rotation, eye = self._view(position, heading, tilt)
         shading.rotate(self._directions, rotation.astype(np.float32), self._world)
-        self._origins[:] = position + body @ np.asarray(self.lens.position)
+        self._origins[:] = eye
         self.hits = geometry.cast(self._origins, self._world)
         self._pose, self._geometry = pose, geometry
+
+    def count(
+        self,
+        geometry: Geometry,
+        position: np.ndarray,
+        heading: float,
+        tilt: float,
+        ids: Sequence[int] | np.ndarray,
+    ) -> np.ndarray:
+        """[I] int64: pixels of each instance in the picture from a pose, taken or not."""
+        pose = (float(position[0]), float(position[1]), float(position[2]), heading, tilt)
+        if self.hits is not None and pose == self._pose and geometry is self._geometry:
+            found = [
+                shading.count_between(self.hits.triangle, *geometry.ranges[int(i)]) for i in ids
+            ]
+            return np.array(found, dtype=np.int64)
+        rotation, eye = self._view(position, heading, tilt)
+        rays = self._directions.reshape(self.lens.height, self.lens.width, 3)
+        return count_pixels(geometry, ids, eye, rotation, math.tan(self.lens.hfov / 2.0), rays)
+
+    def _view(
+        self, position: np.ndarray, heading: float, tilt: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rotation [3, 3] from the camera's frame to the world's, and the eye [3] m."""
+        body = rotation_about(1, heading)
+        rotation = body @ self._mount @ rotation_about(0, tilt)
+        return rotation, position + body @ np.asarray(self.lens.position)
 
     def rgb(self) -> np.ndarray:
         """[H, W, 3] uint8 of the latest look."""
@@ -117,12 +145,6 @@ class Camera:
         out = np.empty((self.lens.height, self.lens.width), dtype=np.int32)
         shading.instance_ids(hits.triangle, geometry.surface.instance, out.reshape(-1))
         return out
-
-    def pixels_of(self, instance_id: int) -> int:
-        """How many pixels of the latest look show the instance."""
-        geometry, hits = self._latest()
-        begin, end = geometry.ranges.get(instance_id, (0, 0))
-        return int(shading.count_between(hits.triangle, begin, end))
 
     def _latest(self) -> tuple[Geometry, Hits]:
         if self._geometry is None or self.hits is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,9 +89,14 @@ _PICTURES = {
 
 
 class Rig:
-    """Sensors and the cameras they share: one ray cast per lens, however many sensors use it."""
+    """Sensors and the cameras they share: one ray cast per lens, however many sensors use it.
 
-    def __init__(self, agent_config: Any) -> None:
+    Attributes:
+        sensors: every sensor by uuid.
+        suite: those that are observed at every step; none where images are not rendered.
+    """
+
+    def __init__(self, agent_config: Any, render_images: bool = True) -> None:
         sensors = []
         self._camera_of: dict[str, Camera] = {}
         self.cameras: dict[Lens, Camera] = {}
@@ -102,7 +107,8 @@ class Rig:
             if lens not in self.cameras:
                 self.cameras[lens] = Camera(lens)
             self._camera_of[sensor.uuid] = self.cameras[lens]
-        self.suite = SensorSuite(sensors)
+        self.sensors = {sensor.uuid: sensor for sensor in sensors}
+        self.suite = SensorSuite(sensors if render_images else [])
 
     def camera(self, uuid: str) -> Camera:
         """The camera behind a sensor.
@@ -118,15 +124,23 @@ class Rig:
         return self._camera_of[uuid]
 
     def look(
-        self, geometry: Geometry, position: np.ndarray, heading: float, tilt: float
+        self,
+        geometry: Geometry,
+        position: np.ndarray,
+        heading: float,
+        tilt: float,
+        uuids: Iterable[str] | None = None,
     ) -> dict[str, Any]:
-        """Pictures by sensor uuid, in the shapes that Habitat's sensors expect from Habitat-Sim."""
-        for camera in self.cameras.values():
+        """Pictures by sensor uuid, in the shapes that Habitat's sensors expect from Habitat-Sim.
+
+        uuids: whose pictures to take; None: of the sensors observed.
+        """
+        pictures = {}
+        for uuid in self.suite.sensors if uuids is None else uuids:
+            camera = self.camera(uuid)
             camera.look(geometry, position, heading, tilt)
-        return {
-            uuid: _PICTURES[sensor.sensor_type](self._camera_of[uuid])
-            for uuid, sensor in self.suite.sensors.items()
-        }
+            pictures[uuid] = _PICTURES[self.sensors[uuid].sensor_type](camera)
+        return pictures
 
 
 def _sensor(name: str, config: Any) -> Sensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
@@ -46,11 +48,21 @@ class Geometry:
         self.ranges = {
             identity: (int(ends[index]), int(ends[index + 1])) for index, identity in enumerate(ids)
         }
-        self.surface = _surface(soup, np.repeat(np.asarray(ids, dtype=np.int32), lengths))
+        self._instance = np.repeat(np.asarray(ids, dtype=np.int32), lengths)
+        self._bounds = dict(zip(ids, (part.bounds for part in soups), strict=True))
         # Robust: rays cannot slip through the edge that two triangles share.
         self._scene = EmbreeScene(robust=True)
         if len(soup):
             TriangleMesh(self._scene, soup.corners)
+
+    @cached_property
+    def surface(self) -> Surface:
+        """Made when first asked for: counting pixels needs none of it."""
+        return _surface(self.soup, self._instance)
+
+    def bounds_of(self, ids: Iterable[int]) -> np.ndarray:
+        """[I, 2, 3] m: bounding boxes of the parts with these panoptic ids."""
+        return np.array([self._bounds[int(identity)] for identity in ids]).reshape(-1, 2, 3)
 
     def cast(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
         """First hits of rays: origins and directions [R, 3] float32 C-contiguous, m."""

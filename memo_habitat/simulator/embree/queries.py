@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class TaskQueries:
     _rig: Rig
     _position: np.ndarray
     _heading: float
+    _tilt: float
     _next_start: tuple[np.ndarray, float] | None
 
     @property
@@ -78,10 +80,25 @@ class TaskQueries:
         """Geodesic distance in m to the nearest goal."""
         return self.house.geodesics.distance(np.asarray(position), np.asarray(goals))
 
-    def visible_pixels(self, instance_id: int, sensor: str) -> int:
-        """Pixels of the instance in the latest image of a camera."""
-        self._instance(instance_id)
-        return self._rig.camera(sensor).pixels_of(instance_id)
+    @property
+    def camera_uuids(self) -> tuple[str, ...]:
+        """The agent's cameras."""
+        return tuple(self._rig.sensors)
+
+    def image_size(self, sensor: str) -> tuple[int, int]:
+        """Height and width of a camera's image."""
+        lens = self._rig.camera(sensor).lens
+        return lens.height, lens.width
+
+    def visible_pixels(self, instance_ids: Sequence[int] | np.ndarray, sensor: str) -> np.ndarray:
+        """[I] int64: pixels of each instance in a camera's image from here."""
+        ranges = self.arrangement.geometry.ranges
+        for identity in instance_ids:
+            if int(identity) not in ranges:
+                self._instance(int(identity))
+        return self._rig.camera(sensor).count(
+            self.arrangement.geometry, self._position, self._heading, self._tilt, instance_ids
+        )
 
     def next_best_action(self, goals: np.ndarray) -> str | None:
         """The action that leads to the nearest goal."""

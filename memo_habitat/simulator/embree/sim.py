@@ -39,7 +39,8 @@ class EmbreeSim(TaskQueries, Simulator):
                 f"habitat.simulator.agents has {len(config.agents)} agents: EmbreeSim-v0 moves one"
             )
         self._rng = np.random.default_rng(int(config.get("seed", 0) or 0))
-        self._rig = Rig(get_agent_config(config, 0))
+        self._options: EmbreeOptions = options_of(config)
+        self._rig = Rig(get_agent_config(config, 0), self._options.render_images)
         self._house: House | None = None
         self._arrangement: Arrangement | None = None
         self._entered: tuple[Any, ...] | None = None
@@ -49,7 +50,6 @@ class EmbreeSim(TaskQueries, Simulator):
         self._tilt = 0.0
         self._next_start: tuple[np.ndarray, float] | None = None
         self._prev_sim_obs: dict[str, Any] = {}
-        self._options: EmbreeOptions = options_of(config)
         self._enter(config, (), ())
         self._place_somewhere()
 
@@ -139,7 +139,9 @@ class EmbreeSim(TaskQueries, Simulator):
     def render(self, mode: str = "rgb") -> Any:
         """The picture of the sensor with uuid `mode` from the current pose."""
         self._rig.camera(mode)
-        return self._rig.suite.get_observations(self.get_sensor_observations())[mode]
+        pose = self._position, self._heading, self._tilt
+        pictures = self._rig.look(self.arrangement.geometry, *pose, uuids=[mode])
+        return self._rig.sensors[mode].get_observation(pictures)
 
     def close(self, destroy: bool = True) -> None:
         """Lets go of the arrangement; houses stay cached for the process's other simulators."""
@@ -223,12 +225,12 @@ class EmbreeSim(TaskQueries, Simulator):
     @property
     def sensors(self) -> dict[str, Any]:
         """The sensors by uuid, as Habitat-Sim 0.3.4 offers them."""
-        return dict(self._rig.suite.sensors)
+        return dict(self._rig.sensors)
 
     def get_sensor(self, name: str) -> Any:
         """The sensor with a uuid."""
         self._rig.camera(name)
-        return self._rig.suite.sensors[name]
+        return self._rig.sensors[name]
 
     def get_agent(self, agent_id: int = 0) -> Any:
         """What Habitat's maps ask of an agent: its state."""

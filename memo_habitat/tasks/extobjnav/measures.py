@@ -108,6 +108,18 @@ class Collisions(EpisodeMeasure):
         return progress.collisions
 
 
+@registry.register_measure(name="ExtObjNavTargetSeenEarlier")
+class TargetSeenEarlier(EpisodeMeasure):
+    """1 when the target's category was detected in the trial before this episode began, else 0."""
+
+    cls_uuid = "target_seen_earlier"
+
+    def read(self, progress: Progress) -> float:
+        """See the class."""
+        _ = self._task.detections  # looked at every step, whether a sensor asks for them or not
+        return float(self._task.target_seen_earlier)
+
+
 @registry.register_measure(name="ExtObjNavReward")
 class Reward(EpisodeMeasure):
     """The whole reward of the last step; Habitat's environment adds nothing to it.

@@ -12,6 +12,7 @@ from habitat.core.simulator import Sensor, SensorTypes
 
 from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
+from memo_habitat.tasks.extobjnav.detections import WIDTH
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode
 from memo_habitat.tasks.extobjnav.oracle import DOWN, LEFT, RIGHT, STOP, UP, Oracle, OracleOptions
 from memo_habitat.tasks.extobjnav.scoring import in_frame, wrap_angle
@@ -90,6 +91,42 @@ class TargetFoundSensor(TaskSensor):
 
 
 _FAR = float(np.finfo(np.float32).max)
+
+
+@registry.register_sensor(name="DetectionsSensor")
+class DetectionsSensor(TaskSensor):
+    """`[n_categories, 6]` float32: the nearest detected instance of each category.
+
+    A row is 1, forward and left of the agent (m / 5), forward and left in the trial's frame
+    (m / 10), share of the image; zeros where none is detected.
+    """
+
+    cls_uuid = "detections"
+
+    def observation_box(self) -> spaces.Box:
+        """Return the space of the observation."""
+        return spaces.Box(-_FAR, _FAR, (len(self._task.categories), WIDTH), np.float32)
+
+    def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Return the table."""
+        return self._task.detections.table
+
+
+@registry.register_sensor(name="TargetDetectionSensor")
+class TargetDetectionSensor(TaskSensor):
+    """`[7]` float32: the target's row of `detections`, and 1 where stopping now would succeed by
+    the instance it reports."""
+
+    cls_uuid = "target_detection"
+
+    def observation_box(self) -> spaces.Box:
+        """Return the space of the observation."""
+        return real_box(-_FAR, _FAR, WIDTH + 1)
+
+    def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Return the row."""
+        found, row = self._task.detections, self._task.target_row
+        return np.append(found.table[row], np.float32(found.within_reach[row]))
 
 
 @registry.register_sensor(name="TrialGPSSensor")

@@ -15,9 +15,16 @@ from habitat.sims.habitat_simulator.actions import HabitatSimActions
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.interface import task_simulator
+from memo_habitat.simulator.interface import TaskSimulator, task_simulator
 from memo_habitat.tasks.extobjnav import scoring
 from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
+from memo_habitat.tasks.extobjnav.detections import (
+    WIDTH,
+    Detections,
+    DetectorOptions,
+    in_range,
+    write_detections,
+)
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
 from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, GoalOptions, find_goals
 from memo_habitat.tasks.extobjnav.scoring import Pose, horizontal_distance
@@ -57,8 +64,8 @@ class ExtObjNavTask(EmbodiedTask):
         """Check the options and build actions, sensors and measures."""
         if dataset is None:
             raise UserError("ExtObjNavTask-v0 needs habitat.dataset.type=ExtObjNav-v0")
-        _check(config, sim)
         self.simulator = task_simulator(sim)
+        _check(config, self.simulator)
         self.categories = dataset.categories
         self.options = GoalOptions(
             radius=config.success_distance,
@@ -68,6 +75,12 @@ class ExtObjNavTask(EmbodiedTask):
         self.camera: str = config.camera
         self._trial_steps: int = config.trial_steps
         self.min_visible_pixels: int = config.min_visible_pixels
+        self.detector = DetectorOptions(
+            config.detection_range,
+            config.min_visible_pixels,
+            config.detection_miss_probability,
+            config.success_distance,
+        )
         self.action_names: tuple[str, ...] = tuple(config.actions)
         self.is_stop_called = False
         self.episode: ExtObjNavEpisode | None = None
@@ -78,6 +91,9 @@ class ExtObjNavTask(EmbodiedTask):
         self._progress: Progress | None = None
         self._pose: Pose | None = None
         self._distance: float | None = None
+        self._detections: Detections | None = None
+        self._row_of = {name: row for row, name in enumerate(self.categories)}
+        self.target_seen_earlier = False
         super().__init__(config=config, sim=sim, dataset=dataset)
 
     @property
@@ -119,6 +135,48 @@ class ExtObjNavTask(EmbodiedTask):
             self._distance = self._distance_from(self.pose.position)
         return self._distance
 
+    @property
+    def detections(self) -> Detections:
+        """What the detector reports from here; the trial remembers which categories it has."""
+        if self._detections is None:
+            self._detections = self._detect()
+            self.trial.categories_seen.update(
+                self.categories[row] for row in np.flatnonzero(self._detections.seen)
+            )
+        return self._detections
+
+    @property
+    def target_row(self) -> int:
+        """Place of the target among the `categories`."""
+        return self._row_of[self.goals.category]
+
+    def _detect(self) -> Detections:
+        pose, origin = self.pose, self.origin
+        candidates = in_range(pose.position, self._positions, self.detector.range)
+        pixels = self.simulator.visible_pixels(self._ids[candidates], self.camera)
+        height, width = self.simulator.image_size(self.camera)
+        found = Detections(
+            np.zeros((len(self.categories), WIDTH), dtype=np.float32),
+            np.zeros(len(self.categories), dtype=np.bool_),
+        )
+        write_detections(
+            pose.position,
+            pose.heading,
+            np.asarray(origin.position, dtype=np.float64),
+            origin.heading,
+            candidates,
+            pixels,
+            self._positions,
+            self._rows,
+            self.detector.min_pixels,
+            height * width,
+            (self._miss_key, self.progress.steps, self.detector.miss_probability),
+            self.detector.reach,
+            found.table,
+            found.within_reach,
+        )
+        return found
+
     def overwrite_sim_config(self, sim_config: Any, episode: ExtObjNavEpisode) -> Any:
         """Write the episode's scene, search paths and start into the simulator's config.
 
@@ -154,13 +212,19 @@ class ExtObjNavTask(EmbodiedTask):
             float(generator.uniform(0.0, 2.0 * math.pi)),
         )
         episode.set_task(self.goals.category, start)
+        # Drawn last, so that target and start do not depend on there being a detector.
+        self._miss_key = np.uint64(generator.integers(2**63))
+        self._rows = np.array([self._row_of[i.category] for i in self.simulator.instances])
+        self._positions = np.stack([np.asarray(i.position) for i in self.simulator.instances])
+        self._ids = np.array([i.id for i in self.simulator.instances])
+        self.target_seen_earlier = self.goals.category in self.trial.categories_seen
         if self.trial.origin is None:
             self.trial.origin = start
         self._progress = Progress(
             self._distance_from(start.position), start.position, first_step=self.trial.steps
         )
         self.is_stop_called = False
-        self._pose = self._distance = None
+        self._pose = self._distance = self._detections = None
         self.simulator.start_next_episode_at(start.position, start.heading)
         return super().reset(episode)
 
@@ -169,7 +233,7 @@ class ExtObjNavTask(EmbodiedTask):
         trial = self.trial
         trial.steps += 1
         trial.over = trial.over or trial.steps >= self._trial_steps
-        self._pose = self._distance = None
+        self._pose = self._distance = self._detections = None
         observations = super().step(action, episode)
         progress = self.progress
         collided = not self.is_stop_called and bool(self._sim.previous_step_collided)
@@ -182,12 +246,15 @@ class ExtObjNavTask(EmbodiedTask):
     def target_is_found(self) -> bool:
         """Whether stopping here and now succeeds."""
         distances = horizontal_distance(self.pose.position, self.goals.positions)
-        near = [
-            (float(distance), self.simulator.visible_pixels(instance.id, self.camera))
-            for instance, distance in zip(self.goals.instances, distances, strict=True)
-            if distance <= self.options.radius
-        ]
-        return scoring.is_success(True, near, self.options.radius, self.min_visible_pixels)
+        near = np.flatnonzero(distances <= self.options.radius)
+        ids = [self.goals.instances[i].id for i in near]
+        pixels = self.simulator.visible_pixels(ids, self.camera)
+        return scoring.is_success(
+            True,
+            list(zip(distances[near].tolist(), pixels.tolist(), strict=True)),
+            self.options.radius,
+            self.min_visible_pixels,
+        )
 
     def _check_episode_is_active(self, *args: Any, **kwargs: Any) -> bool:
         return not (self.is_stop_called or self.trial.over)
@@ -226,13 +293,13 @@ def _begun(value: Any) -> Any:
     return value
 
 
-def _check(config: DictConfig, sim: Simulator) -> None:
+def _check(config: DictConfig, sim: TaskSimulator) -> None:
     """Refuse options that cannot work, before anything is built on them."""
     name = "habitat.task"
     for option in ("trial_steps", "min_visible_pixels", "arrangements_kept"):
         if config[option] < 1:
             raise UserError(f"{name}.{option}={config[option]}; give a whole number from 1 on")
-    for option in ("success_distance", "viewpoint_spacing", "eye_height"):
+    for option in ("success_distance", "viewpoint_spacing", "eye_height", "detection_range"):
         if not (math.isfinite(config[option]) and config[option] > 0.0):
             raise UserError(f"{name}.{option}={config[option]}; give a length in m above 0")
     for option in ("slack_reward", "success_reward"):
@@ -241,7 +308,12 @@ def _check(config: DictConfig, sim: Simulator) -> None:
                 f"{name}.{option}={config[option]} would be counted a second time; set"
                 f" {name}.measurements.extobjnav_reward.{option} instead and leave this at 0"
             )
-    cameras = list(sim.sensor_suite.sensors)
+    if not 0.0 <= config.detection_miss_probability <= 1.0:
+        raise UserError(
+            f"{name}.detection_miss_probability={config.detection_miss_probability}; give a number"
+            " from 0 to 1"
+        )
+    cameras = sim.camera_uuids
     if config.camera not in cameras:
         raise UserError(
             f"{name}.camera={config.camera!r} is not a sensor of the simulator; it has"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Trial:
         steps: steps taken so far.
         over: no further step belongs to this trial.
         episodes: episodes dealt out so far.
+        categories_seen: what the detector has reported so far, by the task's account.
         origin: first start pose, the origin of the trial's frame; None before the first episode.
     """
 
@@ -38,6 +39,7 @@ class Trial:
     over: bool = False
     episodes: int = 0
     origin: Pose | None = None
+    categories_seen: set[str] = field(default_factory=set)
 
     @property
     def house(self) -> str:

@@ -85,6 +85,7 @@ def test_measures_and_sensors_have_the_names_of_the_specification(composed):
         "distance_to_goal",
         "num_steps",
         "collisions",
+        "target_seen_earlier",
         "extobjnav_reward",
         "extobjnav_episode",
     }
@@ -95,6 +96,8 @@ def test_measures_and_sensors_have_the_names_of_the_specification(composed):
         "compass",
         "trial_step",
         "target_found",
+        "detections",
+        "target_detection",
         "last_reward",
         "oracle_action",
     }
