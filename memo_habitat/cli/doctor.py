@@ -74,7 +74,7 @@ def _habitat_sim() -> tuple[str, str, bool]:
 
 
 def _data(name: str) -> tuple[str, str, bool]:
-    from memo_habitat.scenes.paths import resolve
+    from memo_habitat.utils.data_paths import resolve
 
     try:
         return f"data/{name}", str(resolve(f"data/{name}").resolve()), True

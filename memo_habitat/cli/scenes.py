@@ -60,8 +60,8 @@ def _add_show(actions: Subparsers) -> None:
 
 def generate(arguments: argparse.Namespace) -> int:
     """Generate a data set; prints its folder."""
-    from memo_habitat.scenes.commands import GenerateOptions
-    from memo_habitat.scenes.commands import generate as run
+    from memo_habitat.scenes.generate import generate as run
+    from memo_habitat.scenes.options import GenerateOptions
 
     given = _given(arguments)
     if "split_sizes" in given:
@@ -73,8 +73,8 @@ def generate(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Draw a house; prints the picture's path."""
-    from memo_habitat.scenes.commands import ShowOptions
-    from memo_habitat.scenes.commands import show as run
+    from memo_habitat.scenes.views import ShowOptions
+    from memo_habitat.scenes.views import show as run
 
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"--out {arguments.out}: give a file name that ends in .png")

@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Draw:
+class RandomStream:
     """A stream of random choices named by a key.
 
     Only ``random.Random.random`` is used, because Python promises its sequence for a given integer
@@ -145,51 +145,51 @@ class Plan:
         return Plan(rooms, doors)
 
 
-def studio_plan(draw: Draw) -> Plan:
+def studio_plan(rng: RandomStream) -> Plan:
     """One room of 4 to 6 m by 4 to 6 m."""
-    width, depth = draw.uniform(4.2, 6.0), draw.uniform(4.2, 6.0)
+    width, depth = rng.uniform(4.2, 6.0), rng.uniform(4.2, 6.0)
     return _centred(Plan((Room("studio", "studio", Rect(0, 0, width, depth)),), ()))
 
 
-def apartment_plan(draw: Draw) -> Plan:
+def apartment_plan(rng: RandomStream) -> Plan:
     """A corridor with two to four rooms on either side and sometimes a large room at its end."""
-    end_room = draw.chance(0.6)
-    near = draw.integer(2, 3 if end_room else 4)
-    far = max(2, min(near + draw.integer(-1, 1), 3 if end_room else 4))
-    length = round(max(near, far) * draw.uniform(3.3, 3.8), 2)
-    corridor_width = draw.uniform(1.4, 1.7)
+    end_room = rng.chance(0.6)
+    near = rng.integer(2, 3 if end_room else 4)
+    far = max(2, min(near + rng.integer(-1, 1), 3 if end_room else 4))
+    length = round(max(near, far) * rng.uniform(3.3, 3.8), 2)
+    corridor_width = rng.uniform(1.4, 1.7)
     corridor = Rect(0, 0, length, corridor_width)
     floors: list[Rect] = []
     doors: list[Door] = []
-    depths = draw.uniform(3.2, 4.2), draw.uniform(3.2, 4.2)
+    depths = rng.uniform(3.2, 4.2), rng.uniform(3.2, 4.2)
     for number, depth, first in ((near, depths[0], -WALL - depths[0]), (far, depths[1], None)):
         z0 = corridor_width + WALL if first is None else first
         wall_z = corridor_width if first is None else -WALL
-        row = [Rect(x0, z0, x1, z0 + depth) for x0, x1 in _partition(draw, length, number)]
+        row = [Rect(x0, z0, x1, z0 + depth) for x0, x1 in _partition(rng, length, number)]
         for floor in row:
-            doors.append(_door(draw, (floor.x0, floor.x1), wall_z, along_x=False))
+            doors.append(_door(rng, (floor.x0, floor.x1), wall_z, along_x=False))
         for left, _right in itertools.pairwise(row):
-            if draw.chance(0.3):
-                doors.append(_door(draw, (left.z0, left.z1), left.x1, along_x=True))
+            if rng.chance(0.3):
+                doors.append(_door(rng, (left.z0, left.z1), left.x1, along_x=True))
         floors += row
     if end_room:
         x0 = length + WALL
-        end = Rect(x0, floors[0].z0, x0 + draw.uniform(3.6, 4.6), floors[-1].z1)
-        doors.append(_door(draw, (0, corridor_width), length, along_x=True))
+        end = Rect(x0, floors[0].z0, x0 + rng.uniform(3.6, 4.6), floors[-1].z1)
+        doors.append(_door(rng, (0, corridor_width), length, along_x=True))
         floors.append(end)
-    kinds = _room_kinds(draw, floors)
+    kinds = _room_kinds(rng, floors)
     rooms = [Room("corridor", "corridor", corridor)]
     rooms += [
         Room(f"{k}_{i}", k, floor) for i, (k, floor) in enumerate(zip(kinds, floors, strict=True))
     ]
-    return _turned(draw, Plan(tuple(rooms), tuple(doors)))
+    return _turned(rng, Plan(tuple(rooms), tuple(doors)))
 
 
-def _partition(draw: Draw, length: float, number: int) -> list[tuple[float, float]]:
+def _partition(rng: RandomStream, length: float, number: int) -> list[tuple[float, float]]:
     """Cut [0, length] into rooms at least 2.7 m wide with walls between them."""
     least = 2.7
     spare = length - WALL * (number - 1) - least * number
-    shares = [0.3 + draw.unit() for _ in range(number)]
+    shares = [0.3 + rng.unit() for _ in range(number)]
     widths = [least + spare * share / sum(shares) for share in shares]
     cuts, x = [], 0.0
     for width in widths[:-1]:
@@ -198,33 +198,33 @@ def _partition(draw: Draw, length: float, number: int) -> list[tuple[float, floa
     return [(round(a, 2), b) for a, b in [*cuts, (x, length)]]
 
 
-def _door(draw: Draw, span: tuple[float, float], wall: float, along_x: bool) -> Door:
+def _door(rng: RandomStream, span: tuple[float, float], wall: float, along_x: bool) -> Door:
     """A door of about a metre somewhere in ``span`` of the wall that begins at ``wall``."""
     margin = min(0.35, (span[1] - span[0] - 1.0) / 2)
-    width = min(draw.uniform(0.95, 1.15), span[1] - span[0] - 2 * margin)
-    first = draw.uniform(span[0] + margin, span[1] - margin - width)
+    width = min(rng.uniform(0.95, 1.15), span[1] - span[0] - 2 * margin)
+    first = rng.uniform(span[0] + margin, span[1] - margin - width)
     a, b = round(first, 2), round(first + width, 2)
     if along_x:
         return Door(Rect(wall, a, wall + WALL, b), True)
     return Door(Rect(a, wall, b, wall + WALL), False)
 
 
-def _room_kinds(draw: Draw, floors: list[Rect]) -> list[str]:
+def _room_kinds(rng: RandomStream, floors: list[Rect]) -> list[str]:
     """Uses of the rooms: the largest is the living room, the smallest the bathroom."""
     order = sorted(range(len(floors)), key=lambda i: (floors[i].width * floors[i].depth, i))
     kinds = [""] * len(floors)
     kinds[order[0]], kinds[order[-1]] = "bathroom", "living"
-    rest = ["kitchen", "bedroom", *draw.shuffled(["bedroom", "office", "bedroom", "dining"])]
-    for i, kind in zip(draw.shuffled(order[1:-1]), rest, strict=False):
+    rest = ["kitchen", "bedroom", *rng.shuffled(["bedroom", "office", "bedroom", "dining"])]
+    for i, kind in zip(rng.shuffled(order[1:-1]), rest, strict=False):
         kinds[i] = kind
     return kinds
 
 
-def _turned(draw: Draw, plan: Plan) -> Plan:
+def _turned(rng: RandomStream, plan: Plan) -> Plan:
     """The plan mirrored or with its axes swapped at random, then centred."""
-    if draw.chance(0.5):
+    if rng.chance(0.5):
         plan = plan.mapped(lambda r: Rect(-r.x1, r.z0, -r.x0, r.z1))
-    if draw.chance(0.5):
+    if rng.chance(0.5):
         plan = plan.mapped(lambda r: Rect(r.z0, r.x0, r.z1, r.x1), swap=True)
     return _centred(plan)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from memo_habitat.scenes.furniture import CATALOGUE, Template
-from memo_habitat.scenes.furniture_layout import Placed
-from memo_habitat.scenes.house import Arrangement, House
-from memo_habitat.scenes.mesh import Mesh, circle, coloured, glb_bytes, gzip_bytes
+from memo_habitat.scenes.furniture_layout import House, PlacedFurniture
+from memo_habitat.scenes.mesh import Mesh, circle, glb_bytes, gzip_bytes, palette_textured
+from memo_habitat.scenes.object_placement import Arrangement
 from memo_habitat.scenes.objects import SMALL_OBJECTS, SmallObject
 
 HALF_TURNS = circle(24)
@@ -55,7 +56,7 @@ def _object_files(folder: str, name: str, mesh: Mesh, static: bool) -> dict[str,
         "shader_type": "flat",
     }
     return {
-        f"{folder}/{name}.glb": glb_bytes([coloured(mesh)]),
+        f"{folder}/{name}.glb": glb_bytes([palette_textured(mesh)]),
         f"{folder}/{name}.object_config.json": json_bytes(config),
     }
 
@@ -66,9 +67,9 @@ def furniture_files(template: Template) -> dict[str, bytes]:
     return _object_files("furniture", template.name, mesh, static=True)
 
 
-def small_object_files(thing: SmallObject) -> dict[str, bytes]:
+def small_object_files(shape: SmallObject) -> dict[str, bytes]:
     """Mesh and configuration of a small object."""
-    return _object_files("objects", thing.category, thing.mesh, static=False)
+    return _object_files("objects", shape.category, shape.mesh, static=False)
 
 
 def shared_files(name: str) -> dict[str, bytes]:
@@ -76,12 +77,12 @@ def shared_files(name: str) -> dict[str, bytes]:
     files = set_config(name)
     for template in CATALOGUE.values():
         files.update(furniture_files(template))
-    for thing in SMALL_OBJECTS.values():
-        files.update(small_object_files(thing))
+    for shape in SMALL_OBJECTS.values():
+        files.update(small_object_files(shape))
     return files
 
 
-def _furniture_instance(piece: Placed) -> dict[str, Any]:
+def _furniture_instance(piece: PlacedFurniture) -> dict[str, Any]:
     _, middle = piece.template.mesh.centred()
     x, z = piece.to_world(middle[0], middle[2])
     return {
@@ -128,7 +129,7 @@ def rotation(heading: int) -> list[float]:
 def rigid_objects(arrangement: Arrangement) -> list[Any]:
     """The small objects as episodes list them: object-config name and 4x4 row-major transform."""
     return [
-        [f"{item.thing.category}.object_config.json", item.transform()]
+        [f"{item.shape.category}.object_config.json", item.transform()]
         for item in arrangement.items
     ]
 
@@ -138,7 +139,7 @@ def episode(name: str, house: House, number: int, arrangement: Arrangement) -> d
     counts: dict[str, int] = {}
     receptacles: dict[str, str] = {}
     for item in arrangement.items:
-        category = item.thing.category
+        category = item.shape.category
         instance = f"{category}_:{counts.get(category, 0):04d}"
         counts[category] = counts.get(category, 0) + 1
         receptacles[instance] = item.receptacle
@@ -189,3 +190,11 @@ def point_goal_episode(
 def point_goal_file(episodes: Sequence[dict[str, Any]]) -> bytes:
     """A split's file of point-goal episodes."""
     return gzip_bytes(json_bytes({"episodes": list(episodes)}, indent=None))
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files given by their paths inside the folder."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)

@@ -110,7 +110,7 @@ def round_table(name: str, radius: float, h: float, wood: Colour) -> Template:
     b = _Builder()
     profile = [(radius * 0.6, 0.0), (radius * 0.6, 0.03), (0.05, 0.06), (0.05, h - 0.04)]
     profile += [(radius, h - 0.04), (radius, h), (0.0, h)]
-    b.mesh.turned([(r, y, wood) for r, y in profile], sides=12)
+    b.mesh.revolve([(r, y, wood) for r, y in profile], sides=12)
     b.surface(radius * 1.35, radius * 1.35, h)
     return b.done(name, 0.5)
 
@@ -239,11 +239,11 @@ def plant(name: str, h: float) -> Template:
     """A pot plant with dull leaves."""
     b = _Builder()
     leaf: Colour = (88, 104, 84)
-    b.mesh.turned([(0.13, 0.0, CLAY), (0.19, 0.32, CLAY), (0.0, 0.32, CLAY)], sides=8)
-    b.mesh.turned([(0.03, 0.3, WALNUT), (0.03, 0.5, WALNUT), (0.0, 0.52, WALNUT)], sides=5)
+    b.mesh.revolve([(0.13, 0.0, CLAY), (0.19, 0.32, CLAY), (0.0, 0.32, CLAY)], sides=8)
+    b.mesh.revolve([(0.03, 0.3, WALNUT), (0.03, 0.5, WALNUT), (0.0, 0.52, WALNUT)], sides=5)
     middle = (0.45 + h) / 2
     rows = [(0.0, 0.45), (0.22, 0.6), (0.26, middle), (0.15, h - 0.12), (0.0, h)]
-    b.mesh.turned([(r, y, leaf) for r, y in rows], sides=7)
+    b.mesh.revolve([(r, y, leaf) for r, y in rows], sides=7)
     return b.done(name, 0.0)
 
 
@@ -252,7 +252,7 @@ def lamp(name: str) -> Template:
     b = _Builder()
     rows = [(0.16, 0.0, DARK), (0.16, 0.03, DARK), (0.02, 0.04, DARK), (0.02, 1.35, DARK)]
     rows += [(0.2, 1.35, LINEN), (0.13, 1.65, LINEN), (0.0, 1.65, LINEN)]
-    b.mesh.turned(rows, sides=8)
+    b.mesh.revolve(rows, sides=8)
     return b.done(name, 0.0)
 
 

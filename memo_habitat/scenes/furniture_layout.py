@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from memo_habitat.scenes.floor_plan import Draw, Plan, Rect, Room
+from memo_habitat.scenes.floor_plan import Plan, RandomStream, Rect, Room
 from memo_habitat.scenes.furniture import CATALOGUE, Surface, Template
+from memo_habitat.scenes.mesh import TexturedMesh
 
 CELL = 0.05
 """Cell of the grid on which a room's free floor is kept connected, m."""
@@ -22,7 +23,7 @@ QUARTERS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedFurniture:
     """A template standing in a room, its middle over (x, z), turned by quarter turns about +Y."""
 
     template: Template
@@ -78,7 +79,7 @@ class RoomLayout:
 
     room: Room
     doors: list[Rect]
-    placed: list[Placed] = field(default_factory=list)
+    placed: list[PlacedFurniture] = field(default_factory=list)
     fullness: float = 0.42
 
     def connected(self, extra: Sequence[Rect] = ()) -> bool:
@@ -105,7 +106,7 @@ class RoomLayout:
         z0, z1 = (int(max(0.0, v - f.z0) / CELL) for v in (rect.z0, rect.z1))
         return grid[z0:z1, x0:x1]
 
-    def fits(self, group: Sequence[Placed]) -> bool:
+    def fits(self, group: Sequence[PlacedFurniture]) -> bool:
         """Whether the group may be added as it stands."""
         floor = self.room.floor
         taken = [p.footprint for p in self.placed]
@@ -126,14 +127,16 @@ class RoomLayout:
                     return False
         return self.connected(new)
 
-    def add(self, group: Sequence[Placed]) -> bool:
+    def add(self, group: Sequence[PlacedFurniture]) -> bool:
         """Add the group where it fits."""
         if group and self.fits(group):
             self.placed += group
             return True
         return False
 
-    def at_wall(self, template: Template, side: str, along: float, gap: float = 0.03) -> Placed:
+    def at_wall(
+        self, template: Template, side: str, along: float, gap: float = 0.03
+    ) -> PlacedFurniture:
         """The template with its back to a wall, its middle at ``along`` of the wall's axis."""
         f, back = self.room.floor, template.depth / 2 + gap
         x, z = {
@@ -142,7 +145,7 @@ class RoomLayout:
             "-x": (f.x0 + back, along),
             "+x": (f.x1 - back, along),
         }[side]
-        return Placed(template, round(x, 3), round(z, 3), SIDES.index(side))
+        return PlacedFurniture(template, round(x, 3), round(z, 3), SIDES.index(side))
 
     def span(self, side: str) -> tuple[float, float]:
         """The interval of a wall along its axis."""
@@ -150,23 +153,25 @@ class RoomLayout:
         return (f.x0, f.x1) if side[1] == "z" else (f.z0, f.z1)
 
 
-def _front(piece: Placed, template: Template, gap: float, aside: float = 0.0) -> Placed:
+def _front(
+    piece: PlacedFurniture, template: Template, gap: float, aside: float = 0.0
+) -> PlacedFurniture:
     """Another template before the front of a piece, looking at it."""
     distance = (piece.template.depth + template.depth) / 2 + gap
     x, z = piece.to_world(aside, distance)
-    return Placed(template, round(x, 3), round(z, 3), (piece.turns + 2) % 4, loose=True)
+    return PlacedFurniture(template, round(x, 3), round(z, 3), (piece.turns + 2) % 4, loose=True)
 
 
-def _wall_row(layout: RoomLayout, draw: Draw, names: Sequence[str]) -> list[Placed]:
+def _wall_row(layout: RoomLayout, rng: RandomStream, names: Sequence[str]) -> list[PlacedFurniture]:
     """Templates side by side along a random wall, often from a corner."""
     pieces = [CATALOGUE[name] for name in names]
-    side = draw.choice(SIDES)
+    side = rng.choice(SIDES)
     low, high = layout.span(side)
     total = sum(p.width + 0.03 for p in pieces)
     spare = high - low - total - 0.06
     if spare < 0:
         return []
-    place = draw.choice((0.0, 1.0)) if draw.chance(0.45) else draw.unit()
+    place = rng.choice((0.0, 1.0)) if rng.chance(0.45) else rng.unit()
     here = low + 0.03 + round(place * spare, 2)
     row = []
     for piece in pieces:
@@ -175,58 +180,58 @@ def _wall_row(layout: RoomLayout, draw: Draw, names: Sequence[str]) -> list[Plac
     return row
 
 
-def _bed(layout: RoomLayout, draw: Draw, names: Sequence[str]) -> list[Placed]:
+def _bed(layout: RoomLayout, rng: RandomStream, names: Sequence[str]) -> list[PlacedFurniture]:
     """A bed, with a night stand on one side of it."""
-    row = [draw.choice(names), "nightstand_a"]
-    return _wall_row(layout, draw, draw.shuffled(row))
+    row = [rng.choice(names), "nightstand_a"]
+    return _wall_row(layout, rng, rng.shuffled(row))
 
 
-def _desk(layout: RoomLayout, draw: Draw, names: Sequence[str]) -> list[Placed]:
+def _desk(layout: RoomLayout, rng: RandomStream, names: Sequence[str]) -> list[PlacedFurniture]:
     """A desk at a wall and its chair."""
-    row = _wall_row(layout, draw, [draw.choice(names)])
-    chair = CATALOGUE[draw.choice(("chair_a", "chair_b"))]
-    return row + [_front(piece, chair, 0.04, draw.uniform(-0.2, 0.2)) for piece in row]
+    row = _wall_row(layout, rng, [rng.choice(names)])
+    chair = CATALOGUE[rng.choice(("chair_a", "chair_b"))]
+    return row + [_front(piece, chair, 0.04, rng.uniform(-0.2, 0.2)) for piece in row]
 
 
-def _lounge(layout: RoomLayout, draw: Draw, names: Sequence[str]) -> list[Placed]:
+def _lounge(layout: RoomLayout, rng: RandomStream, names: Sequence[str]) -> list[PlacedFurniture]:
     """A sofa at a wall and a coffee table before it."""
-    row = _wall_row(layout, draw, [draw.choice(names)])
-    low = CATALOGUE[draw.choice(("coffee_table_a", "coffee_table_b"))]
+    row = _wall_row(layout, rng, [rng.choice(names)])
+    low = CATALOGUE[rng.choice(("coffee_table_a", "coffee_table_b"))]
     return row + [_front(piece, low, 0.45) for piece in row]
 
 
-def _dining(layout: RoomLayout, draw: Draw, names: Sequence[str]) -> list[Placed]:
+def _dining(layout: RoomLayout, rng: RandomStream, names: Sequence[str]) -> list[PlacedFurniture]:
     """A table standing free and two to four chairs around it."""
-    top, f = CATALOGUE[draw.choice(names)], layout.room.floor
-    turns = draw.integer(0, 1)
-    x = f.centre[0] + draw.uniform(-0.3, 0.3) * f.width
-    z = f.centre[1] + draw.uniform(-0.3, 0.3) * f.depth
-    middle = Placed(top, round(x, 2), round(z, 2), turns, loose=True)
-    seat = CATALOGUE[draw.choice(("chair_a", "chair_b"))]
-    quarter = draw.shuffled(range(4))[: draw.integer(2, 4)]
+    top, f = CATALOGUE[rng.choice(names)], layout.room.floor
+    turns = rng.integer(0, 1)
+    x = f.centre[0] + rng.uniform(-0.3, 0.3) * f.width
+    z = f.centre[1] + rng.uniform(-0.3, 0.3) * f.depth
+    middle = PlacedFurniture(top, round(x, 2), round(z, 2), turns, loose=True)
+    seat = CATALOGUE[rng.choice(("chair_a", "chair_b"))]
+    quarter = rng.shuffled(range(4))[: rng.integer(2, 4)]
     group = [middle]
     for turn in quarter:
         reach = (top.depth if turn % 2 == 0 else top.width) / 2 + seat.depth / 2 + 0.04
         c, s = QUARTERS[turn]
         sx, sz = middle.to_world(reach * s, reach * c)
         facing = (turns + turn + 2) % 4
-        group.append(Placed(seat, round(sx, 3), round(sz, 3), facing, loose=True))
+        group.append(PlacedFurniture(seat, round(sx, 3), round(sz, 3), facing, loose=True))
     return group
 
 
-def _divider(layout: RoomLayout, draw: Draw, names: Sequence[str]) -> list[Placed]:
+def _divider(layout: RoomLayout, rng: RandomStream, names: Sequence[str]) -> list[PlacedFurniture]:
     """A screen standing out from a wall into the room."""
-    screen, side = CATALOGUE[draw.choice(names)], draw.choice(SIDES)
+    screen, side = CATALOGUE[rng.choice(names)], rng.choice(SIDES)
     low, high = layout.span(side)
-    along = low + draw.uniform(0.3, 0.7) * (high - low)
+    along = low + rng.uniform(0.3, 0.7) * (high - low)
     gap = (screen.width - screen.depth) / 2 + 0.03
     at = layout.at_wall(screen, side, along, gap)
-    return [Placed(screen, at.x, at.z, (at.turns + 1) % 4, loose=True)]
+    return [PlacedFurniture(screen, at.x, at.z, (at.turns + 1) % 4, loose=True)]
 
 
 _HOW = {
-    "wall": lambda layout, draw, names: _wall_row(layout, draw, [draw.choice(names)]),
-    "row": lambda layout, draw, names: _wall_row(layout, draw, draw.shuffled(names)),
+    "wall": lambda layout, rng, names: _wall_row(layout, rng, [rng.choice(names)]),
+    "row": lambda layout, rng, names: _wall_row(layout, rng, rng.shuffled(names)),
     "bed": _bed,
     "desk": _desk,
     "lounge": _lounge,
@@ -277,12 +282,23 @@ RECIPES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 ATTEMPTS = 60
 
 
-def furnish_room(draw: Draw, plan: Plan, room: Room) -> RoomLayout:
+def layout_room(rng: RandomStream, plan: Plan, room: Room) -> RoomLayout:
     """The room with as much of its recipe as fits."""
     doors = [d.clear_zone() for d in plan.doors]
     layout = RoomLayout(room, [d for d in doors if d.overlaps(room.floor)])
     for how, names in RECIPES[room.kind]:
         for _ in range(ATTEMPTS):
-            if layout.add(_HOW[how](layout, draw, names)):
+            if layout.add(_HOW[how](layout, rng, names)):
                 break
     return layout
+
+
+@dataclass(frozen=True)
+class House:
+    """A furnished house; ``rng`` goes on from the stream that made it."""
+
+    name: str
+    plan: Plan
+    stage: list[TexturedMesh]
+    layouts: list[RoomLayout]
+    rng: RandomStream

@@ -59,7 +59,7 @@ class Mesh:
         for corners in faces:
             self.polygon(corners, colour)
 
-    def turned(
+    def revolve(
         self,
         profile: Sequence[tuple[float, float, Colour]],
         centre: tuple[float, float] = (0.0, 0.0),
@@ -91,11 +91,11 @@ class Mesh:
         if top_r > 0:
             self.polygon(at(top_r, top_y), top_c)
 
-    def ball(self, centre: Point, radius: float, colour: Colour, sides: int = 10) -> None:
+    def sphere(self, centre: Point, radius: float, colour: Colour, sides: int = 10) -> None:
         """Add a ball made of four bands."""
         x, y, z = centre
         rows = [(0.0, -1.0), (0.71, -0.71), (1.0, 0.0), (0.71, 0.71), (0.0, 1.0)]
-        self.turned([(r * radius, y + h * radius, colour) for r, h in rows], (x, z), sides)
+        self.revolve([(r * radius, y + h * radius, colour) for r, h in rows], (x, z), sides)
 
     def bounds(self) -> tuple[Point, Point]:
         """Lowest and highest corner of the bounding box, m."""
@@ -103,7 +103,7 @@ class Mesh:
         low, high = tuple(map(min, columns)), tuple(map(max, columns))
         return low, high  # type: ignore[return-value]
 
-    def moved(self, offset: Point) -> Mesh:
+    def translated(self, offset: Point) -> Mesh:
         """A copy shifted by ``offset``."""
         shifted = [
             tuple(round(c + d, QUANTUM) for c, d in zip(p, offset, strict=True))
@@ -116,7 +116,7 @@ class Mesh:
         low, high = self.bounds()
         middle = tuple(round((a + b) / 2, QUANTUM) for a, b in zip(low, high, strict=True))
         x, y, z = middle
-        return self.moved((-x, -y, -z)), (x, y, z)
+        return self.translated((-x, -y, -z)), (x, y, z)
 
     def normals(self) -> np.ndarray:
         """Unit normal of each vertex's face, [V, 3] float32."""
@@ -167,7 +167,7 @@ def png_bytes(pixels: np.ndarray) -> bytes:
 
 
 @dataclass(frozen=True)
-class Part:
+class TexturedMesh:
     """One primitive: a mesh with its texture.
 
     Attributes:
@@ -180,7 +180,7 @@ class Part:
     texture: np.ndarray
 
 
-def coloured(mesh: Mesh) -> Part:
+def palette_textured(mesh: Mesh) -> TexturedMesh:
     """The mesh in its own colours: a texture with one square for each of them.
 
     Readers differ in what they make of vertex colours beside a material, and a mesh without a
@@ -189,7 +189,9 @@ def coloured(mesh: Mesh) -> Part:
     palette = sorted(set(mesh.colours))
     row = np.repeat(np.asarray(palette, dtype=np.uint8), 4, axis=0)
     middles = {colour: (i + 0.5) / len(palette) for i, colour in enumerate(palette)}
-    return Part(mesh, [(middles[c], 0.5) for c in mesh.colours], np.repeat(row[None], 4, axis=0))
+    return TexturedMesh(
+        mesh, [(middles[c], 0.5) for c in mesh.colours], np.repeat(row[None], 4, axis=0)
+    )
 
 
 class _Buffer:
@@ -222,7 +224,7 @@ class _Buffer:
         return len(self.accessors) - 1
 
 
-def _primitive(buffer: _Buffer, part: Part) -> dict[str, Any]:
+def _primitive(buffer: _Buffer, part: TexturedMesh) -> dict[str, Any]:
     positions = np.asarray(part.mesh.positions, dtype=np.float32)
     low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
     attributes = {
@@ -235,7 +237,7 @@ def _primitive(buffer: _Buffer, part: Part) -> dict[str, Any]:
     return {"attributes": attributes, "indices": index}
 
 
-def glb_bytes(parts: Sequence[Part]) -> bytes:
+def glb_bytes(parts: Sequence[TexturedMesh]) -> bytes:
     """A binary glTF 2.0 file with one mesh made of the parts."""
     buffer = _Buffer()
     materials: list[dict[str, Any]] = []

@@ -34,22 +34,24 @@ class SmallObject:
         return x, y, z
 
 
-def _turned(*rows: tuple[float, float, Colour]) -> Callable[[Mesh], None]:
-    return lambda mesh: mesh.turned(rows)
+def _revolved(*rows: tuple[float, float, Colour]) -> Callable[[Mesh], None]:
+    return lambda mesh: mesh.revolve(rows)
 
 
 def _ball(mesh: Mesh) -> None:
-    mesh.ball((0, 0, 0), 0.17, RED, sides=12)
+    mesh.sphere((0, 0, 0), 0.17, RED, sides=12)
 
 
 def _duck(mesh: Mesh) -> None:
-    mesh.turned([(0.1, 0.0, YELLOW), (0.18, 0.07, YELLOW), (0.16, 0.18, YELLOW), (0, 0.21, YELLOW)])
-    mesh.ball((0.0, 0.28, 0.05), 0.11, YELLOW, sides=8)
+    mesh.revolve(
+        [(0.1, 0.0, YELLOW), (0.18, 0.07, YELLOW), (0.16, 0.18, YELLOW), (0, 0.21, YELLOW)]
+    )
+    mesh.sphere((0.0, 0.28, 0.05), 0.11, YELLOW, sides=8)
     mesh.box((-0.05, 0.23, 0.12), (0.05, 0.28, 0.2), ORANGE)
 
 
 def _mug(mesh: Mesh) -> None:
-    mesh.turned([(0.14, 0.0, CYAN), (0.14, 0.3, CYAN), (0.0, 0.27, CYAN)])
+    mesh.revolve([(0.14, 0.0, CYAN), (0.14, 0.3, CYAN), (0.0, 0.27, CYAN)])
     mesh.box((0.13, 0.06, -0.03), (0.22, 0.1, 0.03), CYAN)
     mesh.box((0.13, 0.2, -0.03), (0.22, 0.24, 0.03), CYAN)
     mesh.box((0.18, 0.1, -0.03), (0.22, 0.2, 0.03), CYAN)
@@ -76,7 +78,7 @@ def _gift(mesh: Mesh) -> None:
 
 
 def _rocket(mesh: Mesh) -> None:
-    mesh.turned(
+    mesh.revolve(
         [(0.12, 0.0, BLUE), (0.13, 0.24, ORANGE), (0.0, 0.4, ORANGE)],
     )
     mesh.box((-0.17, 0.0, -0.025), (0.17, 0.12, 0.025), ORANGE)
@@ -84,14 +86,14 @@ def _rocket(mesh: Mesh) -> None:
 
 
 def _kettle(mesh: Mesh) -> None:
-    mesh.turned([(0.16, 0.0, BLACK), (0.17, 0.1, BLACK), (0.1, 0.24, BLACK), (0.0, 0.27, BLACK)])
+    mesh.revolve([(0.16, 0.0, BLACK), (0.17, 0.1, BLACK), (0.1, 0.24, BLACK), (0.0, 0.27, BLACK)])
     mesh.box((-0.025, 0.25, -0.025), (0.025, 0.32, 0.025), BLACK)
     mesh.box((0.13, 0.1, -0.03), (0.22, 0.2, 0.03), BLACK)
 
 
 _SHAPES: Mapping[str, Callable[[Mesh], None]] = {
     "black_kettle": _kettle,
-    "black_yellow_barrel": _turned(
+    "black_yellow_barrel": _revolved(
         (0.15, 0.0, BLACK),
         (0.16, 0.12, YELLOW),
         (0.16, 0.24, BLACK),
@@ -99,45 +101,45 @@ _SHAPES: Mapping[str, Callable[[Mesh], None]] = {
     ),
     "blue_box": lambda mesh: mesh.box((-0.15, 0, -0.15), (0.15, 0.28, 0.15), BLUE),
     "blue_yellow_blocks": _blocks,
-    "cyan_magenta_hourglass": _turned(
+    "cyan_magenta_hourglass": _revolved(
         (0.16, 0.0, CYAN), (0.16, 0.04, CYAN), (0.05, 0.18, MAGENTA), (0.16, 0.32, MAGENTA),
         (0.16, 0.36, MAGENTA),
     ),
     "cyan_mug": _mug,
-    "cyan_red_mushroom": _turned(
+    "cyan_red_mushroom": _revolved(
         (0.09, 0.0, CYAN), (0.09, 0.19, CYAN), (0.18, 0.19, RED), (0.15, 0.31, RED),
         (0.0, 0.36, RED),
     ),
-    "green_bottle": _turned(
+    "green_bottle": _revolved(
         (0.14, 0.0, GREEN), (0.14, 0.23, GREEN), (0.06, 0.3, GREEN), (0.06, 0.4, GREEN)
     ),
     "green_red_gift": _gift,
-    "lime_pear": _turned(
+    "lime_pear": _revolved(
         (0.1, 0.0, LIME), (0.18, 0.09, LIME), (0.16, 0.19, LIME), (0.09, 0.29, LIME),
         (0.0, 0.36, LIME),
     ),
-    "magenta_lampshade": _turned(
+    "magenta_lampshade": _revolved(
         (0.1, 0.0, MAGENTA), (0.1, 0.03, MAGENTA), (0.03, 0.04, MAGENTA), (0.03, 0.12, MAGENTA),
         (0.18, 0.12, MAGENTA), (0.09, 0.36, MAGENTA),
     ),
-    "orange_cone": _turned(
+    "orange_cone": _revolved(
         (0.17, 0.0, ORANGE), (0.17, 0.04, ORANGE), (0.13, 0.04, ORANGE), (0.03, 0.4, ORANGE)
     ),
     "orange_blue_rocket": _rocket,
     "pink_pig": _pig,
-    "purple_green_cactus": _turned(
+    "purple_green_cactus": _revolved(
         (0.11, 0.0, PURPLE), (0.15, 0.17, PURPLE), (0.1, 0.17, LIME), (0.1, 0.33, LIME),
         (0.0, 0.39, LIME),
     ),
-    "purple_vase": _turned(
+    "purple_vase": _revolved(
         (0.08, 0.0, PURPLE), (0.15, 0.14, PURPLE), (0.07, 0.27, PURPLE), (0.12, 0.35, PURPLE)
     ),
     "red_ball": _ball,
-    "red_blue_drum": _turned(
+    "red_blue_drum": _revolved(
         (0.15, 0.0, RED), (0.15, 0.11, BLUE), (0.15, 0.22, RED), (0.15, 0.33, RED)
     ),
     "yellow_duck": _duck,
-    "yellow_green_pineapple": _turned(
+    "yellow_green_pineapple": _revolved(
         (0.09, 0.0, YELLOW), (0.14, 0.08, YELLOW), (0.11, 0.22, YELLOW), (0.04, 0.23, GREEN),
         (0.12, 0.38, GREEN), (0.0, 0.33, GREEN),
     ),

@@ -1,13 +1,17 @@
-"""Options of the `memo-habitat scenes` commands, and their checks."""
+"""What a data set of homes is made of, and the folder it may be written to."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from memo_habitat.errors import UserError
 from memo_habitat.scenes.objects import SMALL_OBJECTS
+from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 
 SPLITS = ("train", "val", "test")
 
@@ -125,22 +129,69 @@ class GenerateOptions:
         self.sizes()
 
 
-@dataclass(frozen=True)
-class ShowOptions:
-    """What `memo-habitat scenes show` is told.
+MANIFEST = "generated.json"
+"""File that tells how a set was made, and marks its folder as one that may be replaced."""
 
-    Attributes:
-        dataset_dir: folder of a data set.
-        house: number of the house in the set's order, or its name.
-        out: picture to write (PNG).
-        arrangement: which of the house's arrangements to draw.
-        views: first-person views to draw beside the plan.
-        view_size: pixels along each side of a view.
+
+OWN_FOLDERS = {"stages", "furniture", "objects", "scenes", "episodes", "pointnav"}
+
+
+def manifest(options: GenerateOptions) -> dict[str, Any]:
+    """What determines the bytes of a set."""
+    instances, categories = options.counts
+    return {
+        "generator": "memo-habitat scenes generate",
+        "name": options.set_name,
+        "kind": options.kind,
+        "seed": options.seed,
+        "houses": options.houses,
+        "split_sizes": options.sizes(),
+        "arrangements": options.arrangements,
+        "instances": instances,
+        "categories": categories,
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """How the set in a folder was made; None where no generated set lies there."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def check_target(options: GenerateOptions) -> None:
+    """Refuse a folder that holds something else, or cannot be written.
+
+    Raises:
+        UserError: naming the folder and the remedy.
     """
+    out = options.out
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give a folder that does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        _check_replaceable(options)
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write in {parent}: give another folder than {out}, or its rights")
 
-    dataset_dir: Path
-    house: int | str
-    out: Path
-    arrangement: int = 0
-    views: int = 4
-    view_size: int = 128
+
+def _check_replaceable(options: GenerateOptions) -> None:
+    out, found = options.out, read_manifest(options.out)
+    mine = (options.set_name, options.kind)
+    if found is None or (found.get("name"), found.get("kind")) != mine:
+        raise UserError(
+            f"{out} holds other files than a generated set {mine[0]!r} of kind {mine[1]!r}: "
+            "give a folder that does not exist yet"
+        )
+    if not options.overwrite:
+        raise UserError(f"{out} holds a generated set already: add --overwrite to replace it")
+    known = OWN_FOLDERS | {MANIFEST, f"{options.set_name}{SET_CONFIG_SUFFIX}"}
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in known)
+    if foreign:
+        raise UserError(
+            f"{out} holds {foreign[0]}, which was not generated: move it away before overwriting"
+        )

@@ -6,13 +6,141 @@ above it, and a renderer that hides back faces looks into the house from above.
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from memo_habitat.scenes import textures
-from memo_habitat.scenes.floor_plan import CEILING, DOOR_HEIGHT, WALL, Draw, Plan, Rect, Room
-from memo_habitat.scenes.mesh import Mesh, Part, Point
+from memo_habitat.scenes.floor_plan import (
+    CEILING,
+    DOOR_HEIGHT,
+    WALL,
+    Plan,
+    RandomStream,
+    Rect,
+    Room,
+)
+from memo_habitat.scenes.mesh import Mesh, Point, TexturedMesh
+
+SIDE = 32
+"""Pixels along each side of a texture."""
+TILE = 1.28
+"""Metres that one repetition covers (4 cm a pixel)."""
+
+Shade = tuple[float, float, float]
+
+
+def _colour(hue: float, saturation: float, value: float) -> Shade:
+    r, g, b = colorsys.hsv_to_rgb(hue, saturation, value)
+    return 255 * r, 255 * g, 255 * b
+
+
+def _finish(base: Shade, light: np.ndarray) -> np.ndarray:
+    """The base colour times a brightness per pixel [H, W], as [H, W, 3] uint8."""
+    image = np.asarray(base)[None, None, :] * light[:, :, None]
+    return np.clip(np.floor(image + 0.5), 0, 255).astype(np.uint8)
+
+
+def _noise(rng: RandomStream, amount: float) -> np.ndarray:
+    values = [1.0 + amount * (rng.unit() - 0.5) for _ in range(SIDE * SIDE)]
+    return np.asarray(values).reshape(SIDE, SIDE)
+
+
+def floor_texture(rng: RandomStream, wet: bool) -> np.ndarray:
+    """Planks, tiles or carpet, [H, W, 3] uint8; ``wet`` rooms have tiles."""
+    kind = "tiles" if wet else rng.choice(("planks", "planks", "carpet", "tiles"))
+    light = _noise(rng, 0.06)
+    if kind == "planks":
+        for row in range(0, SIDE, 4):
+            seam = rng.integer(0, SIDE - 1)
+            light[row : row + 4] *= 0.9 + 0.2 * rng.unit()
+            light[row : row + 4, seam] *= 0.75
+            light[row] *= 0.85
+        base = _colour(0.08 + 0.03 * rng.unit(), 0.2 + 0.2 * rng.unit(), 0.5 + 0.35 * rng.unit())
+    elif kind == "tiles":
+        contrast = 0.8 + 0.2 * rng.unit()
+        for row in range(0, SIDE, 8):
+            for column in range(0, SIDE, 8):
+                if (row + column) % 16:
+                    light[row : row + 8, column : column + 8] *= contrast
+        light[::8] *= 0.8
+        light[:, ::8] *= 0.8
+        base = _colour(rng.unit(), 0.02 + 0.12 * rng.unit(), 0.55 + 0.3 * rng.unit())
+    else:
+        light = _noise(rng, 0.22)
+        base = _colour(rng.unit(), 0.04 + 0.12 * rng.unit(), 0.45 + 0.35 * rng.unit())
+    return _finish(base, light)
+
+
+def wall_texture(rng: RandomStream, wet: bool) -> np.ndarray:
+    """Paint, striped paper or tiles in a pale colour, [H, W, 3] uint8."""
+    kind = "tiles" if wet else rng.choice(("paint", "paint", "stripes", "panels"))
+    light = _noise(rng, 0.03)
+    if kind == "stripes":
+        width = rng.choice((2, 4, 8))
+        for column in range(0, SIDE, 2 * width):
+            light[:, column : column + width] *= 0.9
+    elif kind == "tiles":
+        light[::8] *= 0.86
+        light[:, ::8] *= 0.86
+    elif kind == "panels":
+        light[:, ::16] *= 0.82
+        light[:, 1::16] *= 0.92
+    base = _colour(rng.unit(), 0.03 + 0.11 * rng.unit(), 0.78 + 0.22 * rng.unit())
+    return _finish(base, light)
+
+
+def ceiling_texture() -> np.ndarray:
+    """Plain off-white, [8, 8, 3] uint8."""
+    return np.full((8, 8, 3), (236, 235, 231), dtype=np.uint8)
+
+
+def trim_texture() -> np.ndarray:
+    """The paint of door frames, [8, 8, 3] uint8."""
+    return np.full((8, 8, 3), (214, 208, 198), dtype=np.uint8)
+
+
+def rug_texture(rng: RandomStream) -> np.ndarray:
+    """A rug with a border, stretched once over its floor, [H, W, 3] uint8."""
+    hue = rng.unit()
+    image = _finish(_colour(hue, 0.22, 0.55), _noise(rng, 0.15))
+    image[2:-2, 2:-2] = _finish(_colour(hue, 0.14, 0.78), _noise(rng, 0.15))[2:-2, 2:-2]
+    for step in range(4, 12, 4):
+        image[step : step + 1, step:-step] = image[-step - 1 : -step, step:-step] = image[0, 0]
+        image[step:-step, step : step + 1] = image[step:-step, -step - 1 : -step] = image[0, 0]
+    return image
+
+
+def window_texture(rng: RandomStream) -> np.ndarray:
+    """A window with a white frame and a pale sky, [H, W, 3] uint8."""
+    light = np.linspace(1.0, 0.86, SIDE)[:, None].repeat(SIDE, axis=1)
+    image = _finish(_colour(0.56, 0.06 + 0.14 * rng.unit(), 0.97), light)
+    for bar in (slice(0, 2), slice(15, 17), slice(30, 32)):
+        image[bar], image[:, bar] = 244, 244
+    return image
+
+
+def door_texture(rng: RandomStream) -> np.ndarray:
+    """A closed door with two fillings and a handle, [H, W, 3] uint8."""
+    image = _finish(
+        _colour(0.08, 0.12 + 0.2 * rng.unit(), 0.5 + 0.3 * rng.unit()), _noise(rng, 0.04)
+    )
+    for top, bottom in ((3, 14), (18, 29)):
+        image[top:bottom, 6:26] = image[top:bottom, 6:26] // 8 * 7
+    image[15:17, 27:30] = 60
+    return image
+
+
+def picture_texture(rng: RandomStream) -> np.ndarray:
+    """A framed picture of a few muted blocks, [H, W, 3] uint8."""
+    image = np.full((16, 16, 3), 48, dtype=np.uint8)
+    image[1:-1, 1:-1] = 232
+    for _ in range(4):
+        x, y = rng.integer(2, 9), rng.integer(2, 9)
+        shade = _colour(rng.unit(), 0.3, 0.3 + 0.5 * rng.unit())
+        image[y : y + 5, x : x + 5] = np.floor(shade).astype(np.uint8)
+    return image
+
 
 WET = ("bathroom", "kitchen")
 
@@ -33,7 +161,7 @@ class Panel:
 
 
 @dataclass
-class _Skin:
+class _TexturedQuads:
     """Quads that share one texture."""
 
     texture: np.ndarray
@@ -43,7 +171,7 @@ class _Skin:
     def quad(self, origin: Point, u: Point, v: Point, stretch: bool = False) -> None:
         """Add the parallelogram origin, +u, +u+v, +v; its face looks along u x v.
 
-        The texture repeats every ``textures.TILE`` metres, or is stretched once over the quad.
+        The texture repeats every ``TILE`` metres, or is stretched once over the quad.
         """
         corners = [
             origin,
@@ -54,7 +182,7 @@ class _Skin:
         self.mesh.polygon(corners, (255, 255, 255))
         w, h = sum(abs(c) for c in u), sum(abs(c) for c in v)
         if not stretch:
-            w, h = w / textures.TILE, h / textures.TILE
+            w, h = w / TILE, h / TILE
         else:
             w, h = 1.0, 1.0
         # Row 0 of an image is its top, and glTF's v runs downwards from there.
@@ -65,35 +193,35 @@ def _add(a: Point, b: Point) -> Point:
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
-class _Shell:
+class _StageBuilder:
     """Collects the quads of a house by texture."""
 
     def __init__(self) -> None:
-        self.skins: dict[bytes, _Skin] = {}
+        self.by_texture: dict[bytes, _TexturedQuads] = {}
 
-    def skin(self, texture: np.ndarray) -> _Skin:
+    def quads(self, texture: np.ndarray) -> _TexturedQuads:
         """The skin with this texture."""
-        return self.skins.setdefault(texture.tobytes(), _Skin(texture))
+        return self.by_texture.setdefault(texture.tobytes(), _TexturedQuads(texture))
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[TexturedMesh]:
         """The primitives of the stage."""
-        return [Part(skin.mesh, skin.uv, skin.texture) for skin in self.skins.values()]
+        return [TexturedMesh(skin.mesh, skin.uv, skin.texture) for skin in self.by_texture.values()]
 
 
-def _floor(shell: _Shell, rect: Rect, texture: np.ndarray, stretch: bool = False) -> None:
-    shell.skin(texture).quad(
+def _floor(stage: _StageBuilder, rect: Rect, texture: np.ndarray, stretch: bool = False) -> None:
+    stage.quads(texture).quad(
         (rect.x0, 0.0, rect.z1), (rect.width, 0.0, 0.0), (0.0, 0.0, -rect.depth), stretch
     )
 
 
-def _ceiling(shell: _Shell, rect: Rect, height: float, texture: np.ndarray) -> None:
-    shell.skin(texture).quad(
+def _ceiling(stage: _StageBuilder, rect: Rect, height: float, texture: np.ndarray) -> None:
+    stage.quads(texture).quad(
         (rect.x0, height, rect.z0), (rect.width, 0.0, 0.0), (0.0, 0.0, rect.depth)
     )
 
 
 @dataclass(frozen=True)
-class _Face:
+class _WallFace:
     """One wall face of a room: ``start`` is its left end seen from inside, ``along`` a unit."""
 
     start: tuple[float, float]
@@ -109,24 +237,24 @@ class _Face:
         return min(ends), max(ends)
 
 
-def room_faces(floor: Rect) -> dict[str, _Face]:
+def room_faces(floor: Rect) -> dict[str, _WallFace]:
     """The four wall faces: ``-z`` is the wall at the lowest z, and so on."""
     r = floor
     return {
-        "-z": _Face((r.x0, r.z0), (1, 0), r.width),
-        "+z": _Face((r.x1, r.z1), (-1, 0), r.width),
-        "-x": _Face((r.x0, r.z1), (0, -1), r.depth),
-        "+x": _Face((r.x1, r.z0), (0, 1), r.depth),
+        "-z": _WallFace((r.x0, r.z0), (1, 0), r.width),
+        "+z": _WallFace((r.x1, r.z1), (-1, 0), r.width),
+        "-x": _WallFace((r.x0, r.z1), (0, -1), r.depth),
+        "+x": _WallFace((r.x1, r.z0), (0, 1), r.depth),
     }
 
 
-def _wall(shell: _Shell, face: _Face, panels: list[Panel], texture: np.ndarray) -> None:
+def _wall(stage: _StageBuilder, face: _WallFace, panels: list[Panel], texture: np.ndarray) -> None:
     """The wall's face with its panels; panels do not overlap along the wall."""
 
     def quad(a: float, b: float, low: float, high: float, image: np.ndarray, fit: bool) -> None:
         if b - a > 1e-6 and high - low > 1e-6:
             (x, z), (dx, dz) = face.start, face.along
-            shell.skin(image).quad(
+            stage.quads(image).quad(
                 (x + dx * a, low, z + dz * a),
                 (dx * (b - a), 0.0, dz * (b - a)),
                 (0.0, high - low, 0.0),
@@ -174,7 +302,7 @@ def _outer_sides(plan: Plan, room: Room) -> list[str]:
     return [s for s, strip in strips.items() if not any(strip.overlaps(o) for o in others)]
 
 
-def _decorate(draw: Draw, plan: Plan, room: Room, walls: dict[str, list[Panel]]) -> None:
+def _decorate(rng: RandomStream, plan: Plan, room: Room, walls: dict[str, list[Panel]]) -> None:
     """Hang a window into some outer walls and pictures on some others, away from the doors."""
     outer = _outer_sides(plan, room)
     for side, face in room_faces(room.floor).items():
@@ -182,38 +310,38 @@ def _decorate(draw: Draw, plan: Plan, room: Room, walls: dict[str, list[Panel]])
         low = min(face.start[axis], face.start[axis] + face.along[axis] * face.length)
         if walls[side] or face.length < 1.9:
             continue
-        window = side in outer and draw.chance(0.7) and room.kind != "corridor"
-        width = draw.uniform(1.0, 1.7) if window else draw.uniform(0.5, 0.9)
-        first = round(low + draw.uniform(0.1, face.length - width - 0.1), 2)
+        window = side in outer and rng.chance(0.7) and room.kind != "corridor"
+        width = rng.uniform(1.0, 1.7) if window else rng.uniform(0.5, 0.9)
+        first = round(low + rng.uniform(0.1, face.length - width - 0.1), 2)
         if window:
-            image = textures.window_texture(draw)
+            image = window_texture(rng)
             walls[side].append(Panel(first, first + width, 0.9, 2.1, image))
-        elif draw.chance(0.6):
-            image = textures.picture_texture(draw)
+        elif rng.chance(0.6):
+            image = picture_texture(rng)
             walls[side].append(Panel(first, first + width, 1.4, 1.95, image))
 
 
-def _front_door(draw: Draw, plan: Plan, walls: dict[str, list[Panel]]) -> None:
+def _front_door(rng: RandomStream, plan: Plan, walls: dict[str, list[Panel]]) -> None:
     """A closed door out of the first room, in an outer wall where there is space."""
     room = plan.rooms[0]
-    for side in draw.shuffled(_outer_sides(plan, room)):
+    for side in rng.shuffled(_outer_sides(plan, room)):
         face = room_faces(room.floor)[side]
         if not walls[side] and face.length > 1.2:
             axis = 0 if face.along[0] else 1
             low = min(face.start[axis], face.start[axis] + face.along[axis] * face.length)
-            first = round(low + draw.uniform(0.1, face.length - 1.05), 2)
-            walls[side].append(Panel(first, first + 0.95, 0.0, 2.0, textures.door_texture(draw)))
+            first = round(low + rng.uniform(0.1, face.length - 1.05), 2)
+            walls[side].append(Panel(first, first + 0.95, 0.0, 2.0, door_texture(rng)))
             return
 
 
-def _threshold(shell: _Shell, plan: Plan, number: int) -> None:
+def _threshold(stage: _StageBuilder, plan: Plan, number: int) -> None:
     """Floor, jambs and lintel inside a wall."""
-    door, trim = plan.doors[number], textures.trim_texture()
+    door, trim = plan.doors[number], trim_texture()
     t = door.threshold
-    _floor(shell, t, trim)
-    _ceiling(shell, t, DOOR_HEIGHT, trim)
+    _floor(stage, t, trim)
+    _ceiling(stage, t, DOOR_HEIGHT, trim)
     up = (0.0, DOOR_HEIGHT, 0.0)
-    skin = shell.skin(trim)
+    skin = stage.quads(trim)
     if door.along_x:
         skin.quad((t.x0, 0.0, t.z0), (t.width, 0.0, 0.0), up)
         skin.quad((t.x1, 0.0, t.z1), (-t.width, 0.0, 0.0), up)
@@ -222,41 +350,41 @@ def _threshold(shell: _Shell, plan: Plan, number: int) -> None:
         skin.quad((t.x1, 0.0, t.z0), (0.0, 0.0, t.depth), up)
 
 
-def _rug(draw: Draw, room: Room) -> Rect | None:
+def _rug(rng: RandomStream, room: Room) -> Rect | None:
     """The floor of a rug in the middle of some rooms."""
     f = room.floor
-    if room.kind in (*WET, "corridor") or not draw.chance(0.7):
+    if room.kind in (*WET, "corridor") or not rng.chance(0.7):
         return None
-    w, d = round(f.width * draw.uniform(0.35, 0.5), 2), round(f.depth * draw.uniform(0.3, 0.5), 2)
+    w, d = round(f.width * rng.uniform(0.35, 0.5), 2), round(f.depth * rng.uniform(0.3, 0.5), 2)
     x, z = round(f.centre[0] - w / 2, 2), round(f.centre[1] - d / 2, 2)
     return Rect(x, z, round(x + w, 2), round(z + d, 2))
 
 
-def stage_parts(draw: Draw, plan: Plan) -> list[Part]:
-    """The textured primitives of a house's shell."""
-    shell = _Shell()
+def stage_parts(rng: RandomStream, plan: Plan) -> list[TexturedMesh]:
+    """The textured primitives of a house's stage."""
+    stage = _StageBuilder()
     for number, room in enumerate(plan.rooms):
         wet, f = room.kind in WET, room.floor
-        floor, wall = textures.floor_texture(draw, wet), textures.wall_texture(draw, wet)
-        rug = _rug(draw, room)
+        floor, wall = floor_texture(rng, wet), wall_texture(rng, wet)
+        rug = _rug(rng, room)
         if rug is None:
-            _floor(shell, f, floor)
+            _floor(stage, f, floor)
         else:
-            _floor(shell, rug, textures.rug_texture(draw), stretch=True)
+            _floor(stage, rug, rug_texture(rng), stretch=True)
             for strip in (
                 Rect(f.x0, f.z0, f.x1, rug.z0),
                 Rect(f.x0, rug.z1, f.x1, f.z1),
                 Rect(f.x0, rug.z0, rug.x0, rug.z1),
                 Rect(rug.x1, rug.z0, f.x1, rug.z1),
             ):
-                _floor(shell, strip, floor)
-        _ceiling(shell, f, CEILING, textures.ceiling_texture())
+                _floor(stage, strip, floor)
+        _ceiling(stage, f, CEILING, ceiling_texture())
         walls = openings(plan, room)
         if number == 0:
-            _front_door(draw, plan, walls)
-        _decorate(draw, plan, room, walls)
+            _front_door(rng, plan, walls)
+        _decorate(rng, plan, room, walls)
         for side, face in room_faces(f).items():
-            _wall(shell, face, walls[side], wall)
+            _wall(stage, face, walls[side], wall)
     for number in range(len(plan.doors)):
-        _threshold(shell, plan, number)
-    return shell.parts()
+        _threshold(stage, plan, number)
+    return stage.parts()

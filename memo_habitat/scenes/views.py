@@ -17,15 +17,15 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Rectangle
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes.floor_plan import Draw
-from memo_habitat.scenes.options import SPLITS, ShowOptions
-from memo_habitat.scenes.paths import data_set_folder, resolve
-from memo_habitat.simulator.embree.assets import Soup
-from memo_habitat.simulator.embree.camera import Camera, Lens
+from memo_habitat.scenes.floor_plan import RandomStream
+from memo_habitat.scenes.options import SPLITS
+from memo_habitat.simulator.embree.assets import TriangleSoup
+from memo_habitat.simulator.embree.camera import Camera, CameraSpec
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid
 from memo_habitat.simulator.embree.queries import TaskQueries
-from memo_habitat.simulator.embree.scene import Arrangement, House, arrange, load_house
+from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
 from memo_habitat.simulator.interface import Instance
+from memo_habitat.utils.data_paths import data_set_folder, resolve
 
 AGENT = AgentShape(radius=0.2)
 """The widest agent that homes are made for."""
@@ -45,7 +45,7 @@ class Picture:
     ids: np.ndarray
 
 
-def face_colours(soup: Soup) -> np.ndarray:
+def face_colours(soup: TriangleSoup) -> np.ndarray:
     """Colour [T, 3] in 0..1 of the middle of each triangle."""
     colours = soup.colours.mean(axis=1)
     for number, image in enumerate(soup.textures):
@@ -61,17 +61,19 @@ class SimulatedHouse:
     """A house as the simulator sees it, loaded from the data set's files."""
 
     def __init__(self, scene: Path, scene_dataset: Path, agent: AgentShape = AGENT) -> None:
-        self.house: House = load_house(str(scene), str(scene_dataset), agent, 1, 4)
+        self.scene: Scene = load_scene(str(scene), str(scene_dataset), agent, 1, 4)
         self._folders = [str(scene_dataset.parent / "objects")]
 
     @property
     def grid(self) -> NavGrid:
         """Where an agent can be."""
-        return self.house.grid
+        return self.scene.grid
 
     def arranged(self, rigid_objs: Sequence[Any]) -> ArrangedHouse:
         """The house with small objects in it, given as episodes list them."""
-        return ArrangedHouse(self.house, arrange(self.house, rigid_objs, self._folders, FIRST_ID))
+        return ArrangedHouse(
+            self.scene, place_objects(self.scene, rigid_objs, self._folders, FIRST_ID)
+        )
 
     def main_island_share(self) -> float:
         """Share of all free floor that belongs to the largest island.
@@ -87,8 +89,8 @@ class SimulatedHouse:
 class ArrangedHouse(TaskQueries):
     """A house with its small objects, asked the way the task asks a running simulator."""
 
-    def __init__(self, house: House, arrangement: Arrangement) -> None:
-        self.house, self.arrangement = house, arrangement
+    def __init__(self, scene: Scene, arrangement: Arrangement) -> None:
+        self.scene, self.arrangement = scene, arrangement
         self._geometry = arrangement.geometry
         self._cameras: dict[int, Camera] = {}
 
@@ -117,8 +119,8 @@ class ArrangedHouse(TaskQueries):
     def view(self, position: np.ndarray, heading: float, size: int, tilt: float = 0.0) -> Picture:
         """What an agent at a floor point [3] sees; heading and tilt in rad."""
         if size not in self._cameras:
-            lens = Lens(size, size, math.pi / 2, (0.0, EYE, 0.0), (0.0, 0.0, 0.0))
-            self._cameras[size] = Camera(lens)
+            spec = CameraSpec(size, size, math.pi / 2, (0.0, EYE, 0.0), (0.0, 0.0, 0.0))
+            self._cameras[size] = Camera(spec)
         camera = self._cameras[size]
         camera.look(self._geometry, position, heading, tilt)
         return Picture(camera.rgb(), camera.panoptic())
@@ -131,7 +133,7 @@ MOST_NAMES = 12
 """Small objects up to which the plan names them."""
 
 
-def draw_house_picture(options: ShowOptions) -> None:
+def show(options: ShowOptions) -> None:
     """Write a picture of one arrangement of a house.
 
     Raises:
@@ -199,13 +201,13 @@ def _episode(options: ShowOptions) -> dict[str, Any]:
 
 def best_views(arranged: ArrangedHouse, key: str, count: int) -> list[tuple[np.ndarray, float]]:
     """Poses (floor point [3], heading rad) that together show many small objects."""
-    draw = Draw("views", key)
-    rows, columns = np.nonzero(arranged.house.grid.islands == 1)
+    rng = RandomStream("views", key)
+    rows, columns = np.nonzero(arranged.scene.grid.islands == 1)
     poses, seen = [], []
     for _ in range(CANDIDATES):
-        i = draw.integer(0, len(rows) - 1)
-        position = arranged.house.grid.world(np.array([[rows[i] + 0.5, columns[i] + 0.5]]))[0]
-        heading = draw.integer(0, 11) * math.pi / 6
+        i = rng.integer(0, len(rows) - 1)
+        position = arranged.scene.grid.world(np.array([[rows[i] + 0.5, columns[i] + 0.5]]))[0]
+        heading = rng.integer(0, 11) * math.pi / 6
         ids, pixels = np.unique(arranged.view(position, heading, 64).ids, return_counts=True)
         poses.append((position, heading))
         seen.append({int(k) for k, n in zip(ids, pixels, strict=True) if k >= FIRST_ID and n >= 10})
@@ -247,7 +249,7 @@ def _draw_plan(axes: Axes, house: SimulatedHouse, arranged: ArrangedHouse, title
     height, width = grid.islands.shape
     extent = (x0, x0 + width * grid.cell, z0 + height * grid.cell, z0)
     axes.imshow(image, extent=extent, interpolation="nearest")
-    for part in house.house.parts[1:]:
+    for part in house.scene.parts[1:]:
         low, high = part.bounds[0], part.bounds[1]
         shade = face_colours(part).mean(axis=0)
         size = high[0] - low[0], high[2] - low[2]
@@ -273,3 +275,24 @@ def _draw_plan(axes: Axes, house: SimulatedHouse, arranged: ArrangedHouse, title
     axes.set_ylim(z0 + rows.max() * grid.cell + pad, z0 + rows.min() * grid.cell - pad)
     axes.set_title(title, fontsize=8)
     axes.tick_params(labelsize=6)
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """What `memo-habitat scenes show` is told.
+
+    Attributes:
+        dataset_dir: folder of a data set.
+        house: number of the house in the set's order, or its name.
+        out: picture to write (PNG).
+        arrangement: which of the house's arrangements to rng.
+        views: first-person views to draw beside the plan.
+        view_size: pixels along each side of a view.
+    """
+
+    dataset_dir: Path
+    house: int | str
+    out: Path
+    arrangement: int = 0
+    views: int = 4
+    view_size: int = 128

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scene_sets import SETS
 
-from memo_habitat.scenes.commands import generate
+from memo_habitat.scenes.generate import generate
 
 
 @pytest.fixture(scope="session", params=sorted(SETS))

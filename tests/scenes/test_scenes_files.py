@@ -17,10 +17,11 @@ from PIL import Image
 from scene_sets import SETS, contents, read_episodes
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes.commands import GenerateOptions, ShowOptions, generate, show
-from memo_habitat.scenes.files import replacing
-from memo_habitat.scenes.mesh import Mesh, coloured, glb_bytes, gzip_bytes, png_bytes
-from memo_habitat.scenes.paths import resolve
+from memo_habitat.scenes.generate import generate, replace_folder
+from memo_habitat.scenes.mesh import Mesh, glb_bytes, gzip_bytes, palette_textured, png_bytes
+from memo_habitat.scenes.options import GenerateOptions
+from memo_habitat.scenes.views import ShowOptions, show
+from memo_habitat.utils.data_paths import resolve
 
 ONE = replace(SETS["studio"], houses=1, split_sizes=(1, 0, 0), arrangements=1)
 
@@ -41,7 +42,7 @@ def test_glb_writer_is_read_back_by_trimesh_with_its_colours(tmp_path: Path) -> 
     mesh = Mesh()
     mesh.box((0, 0, 0), (1, 2, 3), (200, 10, 20))
     mesh.box((2, 0, 0), (3, 1, 1), (10, 20, 200))
-    (tmp_path / "boxes.glb").write_bytes(glb_bytes([coloured(mesh)]))
+    (tmp_path / "boxes.glb").write_bytes(glb_bytes([palette_textured(mesh)]))
     read = trimesh.load(tmp_path / "boxes.glb", force="mesh", process=False)
     assert read.volume == pytest.approx(7.0)
     assert read.visual.material.metallicFactor == 0
@@ -146,7 +147,7 @@ def test_a_generated_set_is_replaced_only_when_asked(tmp_path: Path) -> None:
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old.txt").write_text("old")
-    with pytest.raises(RuntimeError), replacing(tmp_path / "out") as folder:
+    with pytest.raises(RuntimeError), replace_folder(tmp_path / "out") as folder:
         (folder / "half.txt").write_text("half")
         raise RuntimeError
     assert contents(tmp_path) == {"out/old.txt": b"old"}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scene_sets import SETS, contents, read_document, read_episodes
 
-from memo_habitat.scenes.commands import GenerateOptions, generate
-from memo_habitat.scenes.files import read_manifest
 from memo_habitat.scenes.furniture import CATALOGUE
+from memo_habitat.scenes.generate import generate
 from memo_habitat.scenes.objects import SMALL_OBJECTS
+from memo_habitat.scenes.options import GenerateOptions, read_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUNDLED = {"studios": (24, 4, 8), "apartments": (8, 2, 4)}
@@ -113,9 +113,9 @@ def test_no_template_name_is_part_of_another() -> None:
 
 
 def test_small_objects_are_a_quarter_to_two_fifths_of_a_metre() -> None:
-    for thing in SMALL_OBJECTS.values():
-        assert 0.25 <= 2 * max(thing.half) <= 0.4 + 1e-6, thing.category
-        assert 2 * min(thing.half) >= 0.2, thing.category
+    for shape in SMALL_OBJECTS.values():
+        assert 0.25 <= 2 * max(shape.half) <= 0.4 + 1e-6, shape.category
+        assert 2 * min(shape.half) >= 0.2, shape.category
 
 
 @pytest.mark.parametrize("name", sorted(BUNDLED))

@@ -11,13 +11,13 @@ import pytest
 import trimesh
 from scene_sets import SETS, read_episodes
 
-from memo_habitat.scenes.files import read_manifest
-from memo_habitat.scenes.floor_plan import Draw, apartment_plan, studio_plan
+from memo_habitat.scenes.floor_plan import RandomStream, apartment_plan, studio_plan
 from memo_habitat.scenes.furniture import CATALOGUE
-from memo_habitat.scenes.house import draw_arrangement, draw_house
+from memo_habitat.scenes.generate import sample_house
 from memo_habitat.scenes.mesh import Mesh
+from memo_habitat.scenes.object_placement import sample_arrangement
 from memo_habitat.scenes.objects import SMALL_OBJECTS
-from memo_habitat.scenes.options import KINDS
+from memo_habitat.scenes.options import KINDS, read_manifest
 from memo_habitat.scenes.views import FIRST_ID, SimulatedHouse
 
 TOLERANCE = 1e-3
@@ -96,7 +96,7 @@ def supported(bounds: np.ndarray, solids: list[np.ndarray]) -> bool:
 def test_furniture_stands_in_its_room_apart_from_the_rest_and_out_of_doorways(
     kind: str, seed: int
 ) -> None:
-    houses = (draw_house(replace(SETS[kind], seed=seed), "train", 0, i) for i in range(20))
+    houses = (sample_house(replace(SETS[kind], seed=seed), "train", 0, i) for i in range(20))
     house = next(h for h in houses if h is not None)
     for layout in house.layouts:
         rects = [piece.footprint for piece in layout.placed]
@@ -108,7 +108,7 @@ def test_furniture_stands_in_its_room_apart_from_the_rest_and_out_of_doorways(
 
 @pytest.mark.parametrize("seed", range(30))
 def test_apartments_have_four_to_eight_rooms_and_doors_wide_enough(seed: int) -> None:
-    plan = apartment_plan(Draw("plan", seed))
+    plan = apartment_plan(RandomStream("plan", seed))
     rooms = [room for room in plan.rooms if room.kind != "corridor"]
     assert 4 <= len(rooms) <= 8
     assert len(plan.doors) >= len(rooms)
@@ -124,7 +124,7 @@ def test_apartments_have_four_to_eight_rooms_and_doors_wide_enough(seed: int) ->
 
 @pytest.mark.parametrize("seed", range(10))
 def test_studios_are_one_room_of_four_to_six_metres(seed: int) -> None:
-    (room,) = studio_plan(Draw("plan", seed)).rooms
+    (room,) = studio_plan(RandomStream("plan", seed)).rooms
     assert 4.0 <= room.floor.width <= 6.0
     assert 4.0 <= room.floor.depth <= 6.0
 
@@ -168,11 +168,11 @@ def test_shapes_are_closed_and_face_outwards(shape: str, sides: int) -> None:
     if shape == "box":
         mesh.box((0, 0, 0), (1, 2, 3), colour)
     elif shape == "ball":
-        mesh.ball((1, 2, 3), 0.5, colour, sides)
+        mesh.sphere((1, 2, 3), 0.5, colour, sides)
     elif shape == "cone":
-        mesh.turned([(0.5, 0.0, colour), (0.0, 1.0, colour)], (1, 1), sides)
+        mesh.revolve([(0.5, 0.0, colour), (0.0, 1.0, colour)], (1, 1), sides)
     else:
-        mesh.turned([(0.5, 0.0, colour), (0.1, 1.0, colour), (0.4, 1.0, colour)], sides=sides)
+        mesh.revolve([(0.5, 0.0, colour), (0.1, 1.0, colour), (0.4, 1.0, colour)], sides=sides)
     solid = trimesh.Trimesh(np.array(mesh.positions), np.array(mesh.triangles), process=True)
     assert solid.is_watertight
     assert solid.volume > 0
@@ -184,10 +184,10 @@ def test_furniture_and_small_objects_are_solid_and_centred() -> None:
         assert template.mesh.bounds()[0][1] == 0.0, template.name
         low, high = template.mesh.centred()[0].bounds()
         assert np.add(low, high) == pytest.approx(np.zeros(3), abs=2e-4), template.name
-    for thing in SMALL_OBJECTS.values():
-        assert volume(thing.mesh) > 0, thing.category
-        low, high = thing.mesh.bounds()
-        assert np.add(low, high) == pytest.approx(np.zeros(3), abs=2e-4), thing.category
+    for shape in SMALL_OBJECTS.values():
+        assert volume(shape.mesh) > 0, shape.category
+        low, high = shape.mesh.bounds()
+        assert np.add(low, high) == pytest.approx(np.zeros(3), abs=2e-4), shape.category
 
 
 def volume(mesh: Mesh) -> float:
@@ -217,7 +217,7 @@ def test_stage_faces_look_into_the_rooms(made: Path) -> None:
 
 def test_an_arrangement_that_does_not_fit_is_given_up_not_squeezed_in() -> None:
     options = replace(SETS["studio"], instances=60, categories=20)
-    house = draw_house(options, "train", 0, 0)
+    house = sample_house(options, "train", 0, 0)
     assert house is not None
-    arrangements = [draw_arrangement(house, options) for _ in range(2)]
+    arrangements = [sample_arrangement(house, options) for _ in range(2)]
     assert all(a is None or len(a.items) == 60 for a in arrangements)

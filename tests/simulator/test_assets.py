@@ -12,7 +12,7 @@ from PIL import Image
 
 from memo_habitat.simulator.embree.assets import join, load_soup
 from memo_habitat.simulator.embree.navgrid import AgentShape
-from memo_habitat.simulator.embree.scene import arrange, load_house
+from memo_habitat.simulator.embree.scene import load_scene, place_objects
 from memo_habitat.simulator.embree.scene_dataset import (
     find_scene,
     load_dataset,
@@ -70,7 +70,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path):
 
 def test_shared_textures_are_kept_once_and_mirroring_keeps_faces_outside(tmp_path):
     soup = load_soup(write(tmp_path / "a.glb", trimesh.creation.box()))
-    mirrored = soup.moved(np.diag([-1.0, 1.0, 1.0, 1.0]))
+    mirrored = soup.transformed(np.diag([-1.0, 1.0, 1.0, 1.0]))
     for part in (soup, mirrored):
         normals = np.cross(
             part.corners[:, 1] - part.corners[:, 0], part.corners[:, 2] - part.corners[:, 0]
@@ -120,7 +120,7 @@ def test_scene_instances_place_by_asset_origin_where_they_say_so(house, vase, tm
             }
         ]
         scene.write_text(json.dumps(document))
-        loaded = load_house(
+        loaded = load_scene(
             str(scene), str(root / f"{house.name}.scene_dataset_config.json"),
             AgentShape(cell=0.0501 if origin == "COM" else 0.05), 1, 4,
         )  # fmt: skip
@@ -133,9 +133,9 @@ def test_a_moved_data_set_is_used_from_its_new_place(house, tmp_path):
     dataset = str(root / f"{house.name}.scene_dataset_config.json")
     # The episode still names the scene and its objects where they once were.
     stale = f"somewhere/else/scenes/{house.house}.scene_instance.json"
-    loaded = load_house(stale, dataset, AgentShape(), 2, 4)
+    loaded = load_scene(stale, dataset, AgentShape(), 2, 4)
     assert str(loaded.source).startswith(str(root))
-    placed = arrange(loaded, house.rigid_objs[0], ["somewhere/else/objects/"], 100)
+    placed = place_objects(loaded, house.rigid_objs[0], ["somewhere/else/objects/"], 100)
     assert [instance.id for instance in placed.instances] == [100, 101, 102]
 
 

@@ -9,9 +9,8 @@ import pytest
 import trimesh
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.motion import Mover, collided
+from memo_habitat.simulator.embree.motion import Mover, collided, point_ahead
 from memo_habitat.simulator.embree.navgrid import AgentShape, build_navgrid
-from memo_habitat.simulator.embree.pathfinder import forward
 from memo_habitat.testing.houses import DOOR_HALF, HALF_X, HALF_Z, WALL
 
 FORWARD, LEFT, RIGHT = 1, 2, 3
@@ -86,15 +85,15 @@ def test_sliding_follows_an_oblique_wall(turn_deg):
     mover = Mover(grid)
     along = np.array([math.cos(turn), 0, -math.sin(turn)])
     away = np.array([math.sin(turn), 0, math.cos(turn)])
-    start = mover.step(-1.0 * along + 0.8 * away, -1.0 * along, sliding=True)
+    start = mover.try_step(-1.0 * along + 0.8 * away, -1.0 * along, sliding=True)
     asked = start + 0.25 * (0.8 * along - 0.6 * away)
     at = start
     for _ in range(4):
-        at = mover.step(at, at + asked - start)
+        at = mover.try_step(at, at + asked - start)
     assert (at - start) @ along == pytest.approx(4 * 0.25 * 0.8, rel=0.15)
     assert abs((at - start) @ away) < 0.1
     # Without sliding it stays where it met the wall.
-    stuck = mover.step(start, asked, sliding=False)
+    stuck = mover.try_step(start, asked, sliding=False)
     assert np.linalg.norm(stuck - start) < 0.1
 
 
@@ -137,7 +136,7 @@ def test_low_steps_are_climbed_and_high_ones_block(height, is_climbed):
     mover = Mover(grid)
     at = np.array([-0.5, 0.0, 0.0])
     for _ in range(4):
-        at = mover.step(at, at + np.array([0.25, 0, 0]))
+        at = mover.try_step(at, at + np.array([0.25, 0, 0]))
     assert (at[0] > 0.4) == is_climbed
     assert at[1] == pytest.approx(height if is_climbed else 0.0, abs=1e-6)
 
@@ -187,7 +186,7 @@ def test_islands_are_numbered_by_area_with_their_radius():
 
 
 def test_the_roof_of_a_closed_house_is_no_floor(sim):
-    grid = sim.house.grid
+    grid = sim.scene.grid
     levels = grid.floor[grid.islands > 0]
     assert levels.max() < 1.0
 
@@ -199,5 +198,5 @@ def test_a_house_without_floor_names_file_and_remedy():
 
 
 def test_forward_looks_along_minus_z_at_heading_zero():
-    np.testing.assert_allclose(forward(np.zeros(3), 0.0, 1.0), [0, 0, -1], atol=1e-12)
-    np.testing.assert_allclose(forward(np.zeros(3), math.pi / 2, 1.0), [-1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(point_ahead(np.zeros(3), 0.0, 1.0), [0, 0, -1], atol=1e-12)
+    np.testing.assert_allclose(point_ahead(np.zeros(3), math.pi / 2, 1.0), [-1, 0, 0], atol=1e-12)

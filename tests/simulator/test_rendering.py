@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera import Camera, Lens, ray_directions
+from memo_habitat.simulator.embree.camera import Camera, CameraSpec, ray_directions
 from memo_habitat.simulator.embree.camera_rig import simulator_config
 from memo_habitat.simulator.embree.geometry import Geometry
 from memo_habitat.simulator.embree.shading import pyramid
@@ -39,7 +39,7 @@ def see(sim, position, heading):
 
 
 def rays(size, heading):
-    directions = ray_directions(Lens(size, size, math.pi / 2, (0, EYE, 0), (0, 0, 0)))
+    directions = ray_directions(CameraSpec(size, size, math.pi / 2, (0, EYE, 0), (0, 0, 0)))
     c, s = math.cos(heading), math.sin(heading)
     turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
     return directions.astype(np.float64) @ turn.T
@@ -202,20 +202,22 @@ def test_mount_and_tilt_turn_the_camera(sim):
 
 
 def test_orientation_of_the_config_pitches_the_camera(sim):
-    tilted = Camera(Lens(9, 9, math.pi / 2, (0, EYE, 0), (-math.pi / 2, 0, 0)))
+    tilted = Camera(CameraSpec(9, 9, math.pi / 2, (0, EYE, 0), (-math.pi / 2, 0, 0)))
     tilted.look(sim.arrangement.geometry, np.array([2.0, 0.0, -0.6]), 0.0, 0.0)
     np.testing.assert_allclose(tilted.depth(), EYE, atol=1e-4)
 
 
 def test_a_wide_image_keeps_square_pixels():
-    directions = ray_directions(Lens(32, 64, math.pi / 2, (0, 0, 0), (0, 0, 0))).reshape(32, 64, 3)
+    directions = ray_directions(CameraSpec(32, 64, math.pi / 2, (0, 0, 0), (0, 0, 0))).reshape(
+        32, 64, 3
+    )
     step_x = directions[0, 1, 0] - directions[0, 0, 0]
     step_y = directions[0, 0, 1] - directions[1, 0, 1]
     assert step_x == pytest.approx(step_y, rel=1e-5)
 
 
 def test_nothing_hit_is_black_at_depth_zero():
-    camera = Camera(Lens(4, 4, math.pi / 2, (0, 0, 0), (0, 0, 0)))
+    camera = Camera(CameraSpec(4, 4, math.pi / 2, (0, 0, 0), (0, 0, 0)))
     camera.look(Geometry([], []), np.zeros(3), 0.0, 0.0)
     assert not camera.rgb().any() and not camera.depth().any() and not camera.panoptic().any()
 
@@ -231,6 +233,6 @@ def test_pictures_already_handed_out_do_not_change(sim):
 
 def test_impossible_lenses_are_refused():
     with pytest.raises(UserError, match="180"):
-        Lens(4, 4, math.pi, (0, 0, 0), (0, 0, 0))
+        CameraSpec(4, 4, math.pi, (0, 0, 0), (0, 0, 0))
     with pytest.raises(UserError, match=">= 1"):
-        Lens(0, 4, 1.0, (0, 0, 0), (0, 0, 0))
+        CameraSpec(0, 4, 1.0, (0, 0, 0), (0, 0, 0))

@@ -14,7 +14,7 @@ from habitat.core.registry import registry
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.bench import bench_sim
 from memo_habitat.simulator.embree.camera_rig import simulator_config
-from memo_habitat.simulator.embree.scene import forget_houses
+from memo_habitat.simulator.embree.scene import clear_caches
 from memo_habitat.simulator.embree.sim import EmbreeSim, heading_of
 from memo_habitat.testing.houses import write_test_house
 
@@ -39,7 +39,7 @@ def test_same_seed_and_actions_give_the_same_bits(house, make_sim):
     actions = np.random.default_rng(0).integers(0, 6, size=80)
 
     def play():
-        forget_houses()
+        clear_caches()
         sim = make_sim(sensors=("rgb", "depth", "panoptic"))
         sim.seed(5)
         sim.set_agent_state(sim.sample_navigable_point(), [0, 0, 0, 1])
@@ -121,22 +121,22 @@ def test_the_start_of_the_config_is_used_as_nav_v0_sets_it(house):
 
 
 def test_an_unchanged_episode_keeps_house_and_arrangement(house, sim):
-    geometry, own = sim.arrangement.geometry, sim.house
+    geometry, own = sim.arrangement.geometry, sim.scene
     sim.reconfigure(sim.habitat_config, house.arrangement())
-    assert sim.arrangement.geometry is geometry and sim.house is own
+    assert sim.arrangement.geometry is geometry and sim.scene is own
 
 
 def test_a_new_arrangement_keeps_the_house_with_its_fields(house, sim):
-    own = sim.house
+    own = sim.scene
     goals = np.array([[2.0, 0.0, 0.0]])
     field = own.geodesics.field(goals)
     sim.reconfigure(sim.habitat_config, house.arrangement(1))
-    assert sim.house is own and own.geodesics.field(goals) is field
+    assert sim.scene is own and own.geodesics.field(goals) is field
     assert [instance.category for instance in sim.instances] == ["blue_ball", "red_cube"]
 
 
 def test_a_second_simulator_finds_the_house_loaded(make_sim):
-    assert make_sim().house is make_sim().house
+    assert make_sim().scene is make_sim().scene
 
 
 def test_objects_are_found_in_the_data_set_when_the_extra_paths_are_gone(house, sim):
@@ -191,7 +191,7 @@ def test_a_mesh_alone_is_a_scene_too(house):
 
 def test_a_scene_file_finds_its_own_data_set(house):
     sim = EmbreeSim(simulator_config(house.scene_id))
-    assert len(sim.house.parts) == 2
+    assert len(sim.scene.parts) == 2
 
 
 def damage(path, text="{"):

@@ -12,11 +12,11 @@ from PIL import Image
 
 from memo_habitat.errors import UserError
 
-_cache: dict[Path, tuple[int, Soup]] = {}
+_cache: dict[Path, tuple[int, TriangleSoup]] = {}
 
 
 @dataclass(frozen=True)
-class Soup:
+class TriangleSoup:
     """T triangles that share no vertices; the arrays are never written to."""
 
     corners: np.ndarray  # [T, 3, 3] float32, m
@@ -36,14 +36,14 @@ class Soup:
         points = self.corners.reshape(-1, 3)
         return np.stack([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
 
-    def moved(self, transform: np.ndarray) -> Soup:
+    def transformed(self, transform: np.ndarray) -> TriangleSoup:
         """The soup under a 4x4 transform; a mirroring one turns the triangles round again."""
         matrix = np.asarray(transform, dtype=np.float64)
         corners = (self.corners.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]).astype(
             np.float32
         )
         order = [0, 2, 1] if np.linalg.det(matrix[:3, :3]) < 0 else [0, 1, 2]
-        return Soup(
+        return TriangleSoup(
             np.ascontiguousarray(corners[:, order]),
             np.ascontiguousarray(self.colours[:, order]),
             np.ascontiguousarray(self.uv[:, order]),
@@ -52,7 +52,7 @@ class Soup:
         )
 
 
-def join(soups: list[Soup]) -> Soup:
+def join(soups: list[TriangleSoup]) -> TriangleSoup:
     """One soup of several; a texture that several share (the same array) is kept once."""
     textures: list[np.ndarray] = []
     index_of: dict[int, int] = {}
@@ -66,13 +66,13 @@ def join(soups: list[Soup]) -> Soup:
             table[local] = index_of[id(image)]
         indices.append(table[soup.texture])
     if not soups:
-        return Soup(
+        return TriangleSoup(
             np.zeros((0, 3, 3), np.float32),
             np.zeros((0, 3, 3), np.float32),
             np.zeros((0, 3, 2), np.float32),
             np.zeros(0, np.int32),
         )
-    return Soup(
+    return TriangleSoup(
         np.concatenate([soup.corners for soup in soups]),
         np.concatenate([soup.colours for soup in soups]),
         np.concatenate([soup.uv for soup in soups]),
@@ -81,12 +81,12 @@ def join(soups: list[Soup]) -> Soup:
     )
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Empties the cache."""
     _cache.clear()
 
 
-def load_soup(path: Path) -> Soup:
+def load_soup(path: Path) -> TriangleSoup:
     """The triangles of a mesh file (GLB and whatever else trimesh reads), from the cache when
     the file has not changed.
 
@@ -107,7 +107,7 @@ def load_soup(path: Path) -> Soup:
     return soup
 
 
-def _read(path: Path) -> Soup:
+def _read(path: Path) -> TriangleSoup:
     # A corrupt file can raise nearly anything from inside the parser, hence the wide net.
     try:
         scene: Any = trimesh.load(path, force="scene", process=False)
@@ -116,7 +116,7 @@ def _read(path: Path) -> Soup:
             transform, name = scene.graph[node]
             mesh = scene.geometry[name]
             if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):
-                soups.append(_mesh_soup(mesh).moved(transform))
+                soups.append(_mesh_soup(mesh).transformed(transform))
     except Exception as error:
         raise UserError(
             f"3D model {path} cannot be read ({type(error).__name__}: "
@@ -130,7 +130,7 @@ def _read(path: Path) -> Soup:
     return soup
 
 
-def _mesh_soup(mesh: trimesh.Trimesh) -> Soup:
+def _mesh_soup(mesh: trimesh.Trimesh) -> TriangleSoup:
     faces = np.asarray(mesh.faces)
     corners = np.asarray(mesh.vertices, dtype=np.float32)[faces]
     colours = np.ones((len(faces), 3, 3), dtype=np.float32)
@@ -152,7 +152,7 @@ def _mesh_soup(mesh: trimesh.Trimesh) -> Soup:
         colours = np.repeat(rgb, 3, axis=1)
     else:
         colours *= 0.6
-    return Soup(corners, np.ascontiguousarray(colours), uv, texture, images)
+    return TriangleSoup(corners, np.ascontiguousarray(colours), uv, texture, images)
 
 
 def _factor(material: Any) -> np.ndarray:

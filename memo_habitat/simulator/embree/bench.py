@@ -15,7 +15,7 @@ from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.camera_rig import simulator_config
-from memo_habitat.simulator.embree.scene import forget_houses
+from memo_habitat.simulator.embree.scene import clear_caches
 from memo_habitat.simulator.embree.scene_dataset import load_dataset, resolve
 from memo_habitat.simulator.embree.sim import EmbreeSim
 
@@ -54,7 +54,7 @@ def bench_sim(
     _compile(episode, str(path))
     for size in sizes:
         config = simulator_config(episode.scene_id, str(path), size, sensors)
-        forget_houses()
+        clear_caches()
         begin = time.perf_counter()
         simulator = EmbreeSim(config)
         simulator.reconfigure(config, episode)

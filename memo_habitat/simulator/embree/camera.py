@@ -15,8 +15,8 @@ from memo_habitat.simulator.embree.visibility import count_pixels
 
 
 @dataclass(frozen=True)
-class Lens:
-    """Where a camera sits on the agent and what it takes in; equal lenses share their rays."""
+class CameraSpec:
+    """Where a camera sits on the agent and what it takes in; equal specs share their rays."""
 
     height: int
     width: int
@@ -36,14 +36,14 @@ class Lens:
             )
 
 
-def ray_directions(lens: Lens) -> np.ndarray:
+def ray_directions(spec: CameraSpec) -> np.ndarray:
     """[H * W, 3] float32, row by row from the top left, in the camera's frame (looks along -Z,
     Y up), scaled to depth 1, so that a ray's length parameter is the depth of what it hits."""
-    half = math.tan(lens.hfov / 2.0)
-    x = ((np.arange(lens.width) + 0.5) / lens.width * 2.0 - 1.0) * half
-    y = (1.0 - (np.arange(lens.height) + 0.5) / lens.height * 2.0) * half
-    y *= lens.height / lens.width
-    directions = np.empty((lens.height, lens.width, 3), dtype=np.float32)
+    half = math.tan(spec.hfov / 2.0)
+    x = ((np.arange(spec.width) + 0.5) / spec.width * 2.0 - 1.0) * half
+    y = (1.0 - (np.arange(spec.height) + 0.5) / spec.height * 2.0) * half
+    y *= spec.height / spec.width
+    directions = np.empty((spec.height, spec.width, 3), dtype=np.float32)
     directions[..., 0] = x[None, :]
     directions[..., 1] = y[:, None]
     directions[..., 2] = -1.0
@@ -61,14 +61,14 @@ def rotation_about(axis: int, angle: float) -> np.ndarray:
 
 
 class Camera:
-    """One lens with its rays and buffers; takes one picture per pose."""
+    """One spec with its rays and buffers; takes one picture per pose."""
 
-    def __init__(self, lens: Lens) -> None:
-        self.lens = lens
-        self._directions = ray_directions(lens)
+    def __init__(self, spec: CameraSpec) -> None:
+        self.spec = spec
+        self._directions = ray_directions(spec)
         self._lengths = np.linalg.norm(self._directions, axis=1).astype(np.float32)
-        self._pixel = np.float32(2.0 * math.tan(lens.hfov / 2.0) / lens.width)
-        x, y, z = (rotation_about(axis, lens.orientation[axis]) for axis in range(3))
+        self._pixel = np.float32(2.0 * math.tan(spec.hfov / 2.0) / spec.width)
+        x, y, z = (rotation_about(axis, spec.orientation[axis]) for axis in range(3))
         self._mount = z @ y @ x
         self._world = np.empty_like(self._directions)
         self._origins = np.empty_like(self._directions)
@@ -106,8 +106,8 @@ class Camera:
             ]
             return np.array(found, dtype=np.int64)
         rotation, eye = self._view(position, heading, tilt)
-        rays = self._directions.reshape(self.lens.height, self.lens.width, 3)
-        return count_pixels(geometry, ids, eye, rotation, math.tan(self.lens.hfov / 2.0), rays)
+        rays = self._directions.reshape(self.spec.height, self.spec.width, 3)
+        return count_pixels(geometry, ids, eye, rotation, math.tan(self.spec.hfov / 2.0), rays)
 
     def _view(
         self, position: np.ndarray, heading: float, tilt: float
@@ -115,13 +115,13 @@ class Camera:
         """Rotation [3, 3] from the camera's frame to the world's, and the eye [3] m."""
         body = rotation_about(1, heading)
         rotation = body @ self._mount @ rotation_about(0, tilt)
-        return rotation, position + body @ np.asarray(self.lens.position)
+        return rotation, position + body @ np.asarray(self.spec.position)
 
     def rgb(self) -> np.ndarray:
         """[H, W, 3] uint8 of the latest look."""
         geometry, hits = self._latest()
         surface, table = geometry.surface, geometry.surface.table
-        out = np.empty((self.lens.height, self.lens.width, 3), dtype=np.uint8)
+        out = np.empty((self.spec.height, self.spec.width, 3), dtype=np.uint8)
         shading.shade(
             (hits.triangle, hits.u, hits.v, hits.distance),
             self._lengths,
@@ -135,14 +135,14 @@ class Camera:
     def depth(self) -> np.ndarray:
         """[H, W] float32 m along the camera's axis of the latest look; 0 where nothing is."""
         _, hits = self._latest()
-        out = np.empty((self.lens.height, self.lens.width), dtype=np.float32)
+        out = np.empty((self.spec.height, self.spec.width), dtype=np.float32)
         shading.planar_depth(hits.triangle, hits.distance, out.reshape(-1))
         return out
 
     def panoptic(self) -> np.ndarray:
         """[H, W] int32 ids of the latest look; 0 for the stage and where nothing is."""
         geometry, hits = self._latest()
-        out = np.empty((self.lens.height, self.lens.width), dtype=np.int32)
+        out = np.empty((self.spec.height, self.spec.width), dtype=np.int32)
         shading.instance_ids(hits.triangle, geometry.surface.instance, out.reshape(-1))
         return out
 

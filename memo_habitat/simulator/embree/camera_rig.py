@@ -1,4 +1,4 @@
-"""The agent's cameras: which of Habitat's sensors look through which lens."""
+"""The agent's cameras: which of Habitat's sensors look through which spec."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from memo_habitat.config.simulator import EmbreeSimConfig
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera import Camera, Lens
+from memo_habitat.simulator.embree.camera import Camera, CameraSpec
 from memo_habitat.simulator.embree.geometry import Geometry
 
 _SENSORS = {
@@ -88,8 +88,8 @@ _PICTURES = {
 }
 
 
-class Rig:
-    """Sensors and the cameras they share: one ray cast per lens, however many sensors use it.
+class CameraRig:
+    """Sensors and the cameras they share: one ray cast per spec, however many sensors use it.
 
     Attributes:
         sensors: every sensor by uuid.
@@ -99,14 +99,14 @@ class Rig:
     def __init__(self, agent_config: Any, render_images: bool = True) -> None:
         sensors = []
         self._camera_of: dict[str, Camera] = {}
-        self.cameras: dict[Lens, Camera] = {}
+        self.cameras: dict[CameraSpec, Camera] = {}
         for name, config in agent_config.sim_sensors.items():
             sensor = _sensor(name, config)
             sensors.append(sensor)
-            lens = _lens(config)
-            if lens not in self.cameras:
-                self.cameras[lens] = Camera(lens)
-            self._camera_of[sensor.uuid] = self.cameras[lens]
+            spec = _camera_spec(config)
+            if spec not in self.cameras:
+                self.cameras[spec] = Camera(spec)
+            self._camera_of[sensor.uuid] = self.cameras[spec]
         self.sensors = {sensor.uuid: sensor for sensor in sensors}
         self.suite = SensorSuite(sensors if render_images else [])
 
@@ -165,10 +165,10 @@ def _sensor(name: str, config: Any) -> Sensor:
     return sensor
 
 
-def _lens(config: Any) -> Lens:
+def _camera_spec(config: Any) -> CameraSpec:
     x, y, z = (float(value) for value in config.position)
     a, b, c = (float(value) for value in config.orientation)
-    return Lens(
+    return CameraSpec(
         int(config.height),
         int(config.width),
         math.radians(float(config.hfov)),

@@ -10,7 +10,7 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from memo_habitat.simulator.embree.assets import Soup, join
+from memo_habitat.simulator.embree.assets import TriangleSoup, join
 from memo_habitat.simulator.embree.shading import TextureTable, build_table
 
 
@@ -39,7 +39,7 @@ class Surface:
 class Geometry:
     """A fixed set of parts, each a soup with one panoptic id, ready for rays."""
 
-    def __init__(self, soups: list[Soup], ids: list[int]) -> None:
+    def __init__(self, soups: list[TriangleSoup], ids: list[int]) -> None:
         soup = join(soups)
         self.soup = soup
         lengths = [len(part) for part in soups]
@@ -70,7 +70,7 @@ class Geometry:
         return Hits(found["primID"], found["u"], found["v"], found["tfar"])
 
 
-def _surface(soup: Soup, instance: np.ndarray) -> Surface:
+def _surface(soup: TriangleSoup, instance: np.ndarray) -> Surface:
     edge1 = soup.corners[:, 1] - soup.corners[:, 0]
     edge2 = soup.corners[:, 2] - soup.corners[:, 0]
     cross = np.cross(edge1, edge2)

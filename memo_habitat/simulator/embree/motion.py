@@ -1,6 +1,10 @@
-"""Moving a cylinder over the navigable grid: straight on, and sliding along what is in the way."""
+"""Moving a cylinder over the navigable grid, sliding along obstacles, and the best next move."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -134,7 +138,7 @@ class Mover:
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         self._normals = np.ascontiguousarray(normals / np.maximum(length, 1e-12))
 
-    def step(self, start: np.ndarray, end: np.ndarray, sliding: bool = True) -> np.ndarray:
+    def try_step(self, start: np.ndarray, end: np.ndarray, sliding: bool = True) -> np.ndarray:
         """Where a move from `start` towards `end` ([3] m) comes to; always on the floor of the
         island it began on. From a place that is not navigable it begins at the nearest one."""
         start = np.asarray(start, dtype=np.float64)
@@ -156,3 +160,69 @@ def collided(start: np.ndarray, asked: np.ndarray, reached: np.ndarray) -> bool:
     moved = float(np.sum((reached - start)[[0, 2]] ** 2))
     wanted = float(np.sum((asked - start)[[0, 2]] ** 2))
     return moved + COLLISION < wanted
+
+
+#: A turn must be worth this many metres, so that equal ways do not alternate.
+_TURN_COST = 1e-3
+
+
+def point_ahead(position: np.ndarray, heading: float, length: float) -> np.ndarray:
+    """The point [3] `length` m ahead of a pose."""
+    return position + length * np.array([-math.sin(heading), 0.0, -math.cos(heading)])
+
+
+def next_best_action(
+    position: np.ndarray,
+    heading: float,
+    step: float,
+    turn: float,
+    move: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    distance: Callable[[np.ndarray], float],
+    reach: float | None = None,
+) -> str | None:
+    """The first action of the best sequence "turn k times one way, then step".
+
+    Args:
+        position: [3] m.
+        heading: rad.
+        step: length of move_forward, m.
+        turn: angle of turn_left and turn_right, rad.
+        move: where a move from one point towards another ends.
+        distance: geodesic distance of a point to the goals, m.
+        reach: so near to a goal counts as arrived, m; half a step when not given.
+
+    Returns:
+        None when a goal is within reach, when no step comes nearer to one within a step, or
+        when none can be reached.
+    """
+    left = distance(position)
+    if left <= (step / 2 if reach is None else reach) or not math.isfinite(left):
+        return None
+    best, action, nearest = math.inf, None, math.inf
+    for k in sorted(range(-int(math.pi / turn), int(math.pi / turn) + 1), key=abs):
+        ahead = point_ahead(position, heading + k * turn, step)
+        there = distance(move(position, ahead))
+        if there + _TURN_COST * abs(k) < best:
+            best = there + _TURN_COST * abs(k)
+            nearest = there
+            action = "move_forward" if k == 0 else ("turn_left" if k > 0 else "turn_right")
+    if nearest >= left - _TURN_COST and left <= step:
+        return None
+    return action
+
+
+class GreedyFollower:
+    """What Habitat's `ShortestPathFollower` asks of the simulator: actions towards one goal."""
+
+    def __init__(self, choose: Callable[[np.ndarray, float], str | None], keys: Any, radius: float):
+        """`choose(goals, reach)` gives an action's name or None; `keys` maps names (and "stop")
+        to what `next_action_along` returns; `radius` m around the goal counts as arrived."""
+        self._choose, self._keys, self._radius = choose, keys, radius
+
+    def next_action_along(self, goal: Any) -> Any:
+        """The key of the next action towards a point [3]."""
+        goals = np.asarray(goal, dtype=np.float64).reshape(1, 3)
+        return self._keys[self._choose(goals, self._radius) or "stop"]
+
+    def reset(self) -> None:
+        """Nothing is remembered between actions."""

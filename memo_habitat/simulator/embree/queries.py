@@ -1,4 +1,4 @@
-"""The task's questions to the simulator (`interface.TaskSimulator`), answered from the geometry."""
+"""What the task (`interface.TaskSimulator`) and Habitat's own code ask of a house's floor."""
 
 from __future__ import annotations
 
@@ -9,19 +9,29 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera_rig import Rig
-from memo_habitat.simulator.embree.pathfinder import next_best_action, sample_point
-from memo_habitat.simulator.embree.scene import Arrangement, House
+from memo_habitat.simulator.embree.camera_rig import CameraRig
+from memo_habitat.simulator.embree.motion import next_best_action
+from memo_habitat.simulator.embree.navgrid import ON_FLOOR
+from memo_habitat.simulator.embree.scene import Arrangement, Scene
 from memo_habitat.simulator.interface import Instance, TopDownMap
+
+
+def sample_point(scene: Scene, rng: np.random.Generator, island: int = -1) -> np.ndarray:
+    """A point [3] m drawn uniformly from island `island` (0 the largest; -1: from all)."""
+    grid = scene.grid
+    wanted = grid.islands == island + 1 if island >= 0 else grid.islands > 0
+    cells = np.flatnonzero(wanted)
+    row, column = divmod(int(cells[rng.integers(len(cells))]), grid.islands.shape[1])
+    return grid.world(np.array([row, column]) + rng.uniform(0.0, 1.0, size=2))[0]
 
 
 class TaskQueries:
     """Mixed into `EmbreeSim`; see `TaskSimulator` for what each method means."""
 
     habitat_config: Any
-    house: House
+    scene: Scene
     arrangement: Arrangement
-    _rig: Rig
+    _rig: CameraRig
     _position: np.ndarray
     _heading: float
     _tilt: float
@@ -42,7 +52,7 @@ class TaskQueries:
 
     def sample_floor_point(self, rng: np.random.Generator) -> np.ndarray:
         """[3] m, uniform on the largest island."""
-        return sample_point(self.house, rng, island=0)
+        return sample_point(self.scene, rng, island=0)
 
     def floor_points_near(self, center: np.ndarray, radius: float, spacing: float) -> np.ndarray:
         """[P, 3] m: grid points of the largest island within the radius."""
@@ -57,9 +67,9 @@ class TaskQueries:
         x, z = (values.ravel() for values in np.meshgrid(*axes, indexing="ij"))
         near = np.hypot(x - center[0], z - center[2]) <= radius
         points = np.stack([x[near], np.zeros(near.sum()), z[near]], axis=1)
-        points = points[self.house.grid.island_at(points) == 1]
+        points = points[self.scene.grid.island_at(points) == 1]
         if len(points):
-            points[:, 1] = self.house.grid.world(self.house.grid.grid(points))[:, 1]
+            points[:, 1] = self.scene.grid.world(self.scene.grid.grid(points))[:, 1]
         return points
 
     def sees_instance(self, eyes: np.ndarray, instance_id: int) -> np.ndarray:
@@ -78,7 +88,7 @@ class TaskQueries:
 
     def distance_to(self, position: np.ndarray, goals: np.ndarray) -> float:
         """Geodesic distance in m to the nearest goal."""
-        return self.house.geodesics.distance(np.asarray(position), np.asarray(goals))
+        return self.scene.geodesics.distance(np.asarray(position), np.asarray(goals))
 
     @property
     def camera_uuids(self) -> tuple[str, ...]:
@@ -87,8 +97,8 @@ class TaskQueries:
 
     def image_size(self, sensor: str) -> tuple[int, int]:
         """Height and width of a camera's image."""
-        lens = self._rig.camera(sensor).lens
-        return lens.height, lens.width
+        spec = self._rig.camera(sensor).spec
+        return spec.height, spec.width
 
     def visible_pixels(self, instance_ids: Sequence[int] | np.ndarray, sensor: str) -> np.ndarray:
         """[I] int64: pixels of each instance in a camera's image from here."""
@@ -102,24 +112,24 @@ class TaskQueries:
 
     def next_best_action(self, goals: np.ndarray) -> str | None:
         """The action that leads to the nearest goal."""
-        return self._towards(np.asarray(goals, dtype=np.float64), None)
+        return self._action_towards(np.asarray(goals, dtype=np.float64), None)
 
-    def _towards(self, goals: np.ndarray, reach: float | None) -> str | None:
-        geodesics, mover = self.house.geodesics, self.house.mover
+    def _action_towards(self, goals: np.ndarray, reach: float | None) -> str | None:
+        geodesics, mover = self.scene.geodesics, self.scene.mover
         sliding = bool(self.habitat_config.habitat_sim_v0.allow_sliding)
         return next_best_action(
             self._position,
             self._heading,
             float(self.habitat_config.forward_step_size),
             math.radians(float(self.habitat_config.turn_angle)),
-            lambda start, end: mover.step(start, end, sliding),
+            lambda start, end: mover.try_step(start, end, sliding),
             lambda point: geodesics.distance(point, goals),
             reach,
         )
 
     def top_down_map(self, resolution: float) -> TopDownMap:
         """The largest island from above."""
-        grid = self.house.grid
+        grid = self.scene.grid
         rows, columns = (
             max(math.ceil(size * grid.cell / resolution), 1) for size in grid.islands.shape
         )
@@ -136,3 +146,106 @@ class TaskQueries:
                 return instance
         known = [instance.id for instance in self.arrangement.instances]
         raise UserError(f"no instance has the id {instance_id}: the arrangement has {known}")
+
+
+class PathFinder:
+    """A facade over a house's grid and distance fields with Habitat-Sim's names."""
+
+    def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
+        self._scene = scene
+        self._rng = rng
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is something to navigate on: always."""
+        return True
+
+    @property
+    def navigable_area(self) -> float:
+        """Area of all islands, m2."""
+        grid = self._scene.grid
+        return float(np.count_nonzero(grid.islands)) * grid.cell**2
+
+    def seed(self, seed: int) -> None:
+        """Begins the sequence of random points anew."""
+        self._rng = np.random.default_rng(seed)
+
+    def get_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest corner [3] m of the navigable grid."""
+        grid = self._scene.grid
+        rows, columns = grid.islands.shape
+        heights = grid.floor[grid.islands > 0]
+        low = np.array([grid.origin[0], heights.min(), grid.origin[1]])
+        high = low + np.array([columns * grid.cell, 0.0, rows * grid.cell])
+        high[1] = heights.max()
+        return low, high
+
+    def is_navigable(self, point: Any, max_y_delta: float = ON_FLOOR) -> bool:
+        """Whether the agent can stand at the point [3], at most `max_y_delta` m off the floor."""
+        return bool(self._scene.grid.island_at(np.asarray(point), max_y_delta)[0])
+
+    def snap_point(self, point: Any, island_index: int = -1) -> np.ndarray:
+        """The navigable point [3] nearest to `point` (NaN where there is none within 4 m)."""
+        label = island_index + 1 if island_index >= 0 else 0
+        place = self._scene.grid.snap(np.asarray(point, dtype=np.float64), 4.0, label)
+        if place is None:
+            return np.full(3, np.nan)
+        return self._scene.grid.world(place)[0]
+
+    def get_island(self, point: Any) -> int:
+        """Index of the island under a point: 0 is the largest, -1 none."""
+        return int(self._scene.grid.island_at(np.asarray(point), ON_FLOOR)[0]) - 1
+
+    def island_radius(self, point: Any) -> float:
+        """Distance in m from the middle of the point's island to its farthest cell; 0 off it."""
+        island = self.get_island(point)
+        return float(self._scene.grid.radii[island]) if island >= 0 else 0.0
+
+    def get_random_navigable_point(self, max_tries: int = 10, island_index: int = -1) -> np.ndarray:
+        """A point [3] m drawn uniformly from one island, or from all of them."""
+        return sample_point(self._scene, self._rng, island_index)
+
+    def distance_to_closest_obstacle(self, point: Any, max_search_radius: float = 2.0) -> float:
+        """Distance in m from a point [3] to what is in the way there, at most the radius."""
+        grid = self._scene.grid
+        row, column = np.floor(grid.grid(point)[0]).astype(int)
+        if not (0 <= row < grid.islands.shape[0] and 0 <= column < grid.islands.shape[1]):
+            return 0.0
+        return min(float(grid.clearance[row, column]), max_search_radius)
+
+    def get_topdown_view(self, meters_per_pixel: float, height: float, eps: float = 0.5) -> Any:
+        """[Z, X] bool: where one can stand within `eps` m of `height`, over `get_bounds`."""
+        grid = self._scene.grid
+        rows, columns = (
+            max(math.ceil(size * grid.cell / meters_per_pixel), 1) for size in grid.islands.shape
+        )
+        row = np.minimum(
+            ((np.arange(rows) + 0.5) * meters_per_pixel / grid.cell).astype(int),
+            grid.islands.shape[0] - 1,
+        )
+        column = np.minimum(
+            ((np.arange(columns) + 0.5) * meters_per_pixel / grid.cell).astype(int),
+            grid.islands.shape[1] - 1,
+        )
+        with np.errstate(invalid="ignore"):
+            level = np.abs(grid.floor - height) <= eps
+        return ((grid.islands > 0) & level)[np.ix_(row, column)]
+
+    def find_path(self, path: Any) -> bool:
+        """Fills `geodesic_distance` and `points` of a path object that has `requested_start` and
+        `requested_end` or `requested_ends`; returns whether there is a way."""
+        ends = getattr(path, "requested_ends", None)
+        goals = np.asarray(path.requested_end if ends is None else ends, dtype=np.float64)
+        goals = goals.reshape(-1, 3)
+        start = np.asarray(path.requested_start, dtype=np.float64)
+        path.geodesic_distance = self._scene.geodesics.distance(start, goals)
+        path.points = list(self._scene.geodesics.path(start, goals))
+        return math.isfinite(path.geodesic_distance)
+
+    def try_step(self, start: Any, end: Any) -> np.ndarray:
+        """Where a move from `start` to `end` ([3] m) comes to, sliding along walls."""
+        return self._scene.mover.try_step(np.asarray(start), np.asarray(end), sliding=True)
+
+    def try_step_no_sliding(self, start: Any, end: Any) -> np.ndarray:
+        """Where a move from `start` to `end` ([3] m) comes to, stopping at walls."""
+        return self._scene.mover.try_step(np.asarray(start), np.asarray(end), sliding=False)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.assets import Soup
-from memo_habitat.simulator.embree.assets import forget as forget_meshes
-from memo_habitat.simulator.embree.geodesic import Geodesics
+from memo_habitat.simulator.embree.assets import TriangleSoup
+from memo_habitat.simulator.embree.assets import clear_cache as clear_mesh_cache
 from memo_habitat.simulator.embree.geometry import Geometry
 from memo_habitat.simulator.embree.motion import Mover
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_navgrid
@@ -26,18 +25,19 @@ from memo_habitat.simulator.embree.scene_dataset import (
     stage_soup,
     stem,
 )
+from memo_habitat.simulator.embree.theta_star import Geodesics
 from memo_habitat.simulator.interface import Instance
 
 STAGE_ID = 0
 
 
 @dataclass
-class House:
+class Scene:
     """A stage with its furniture: what all arrangements in it share."""
 
     dataset: SceneDataset
     source: Path
-    parts: list[Soup]  # the stage, then the furniture, in world coordinates
+    parts: list[TriangleSoup]  # the stage, then the furniture, in world coordinates
     ids: list[int]  # their panoptic ids: 0, then 1, 2, ...
     grid: NavGrid
     geodesics: Geodesics
@@ -52,36 +52,36 @@ class Arrangement:
     instances: tuple[Instance, ...]
 
 
-_houses: OrderedDict[tuple[Any, ...], House] = OrderedDict()
+_scenes: OrderedDict[tuple[Any, ...], Scene] = OrderedDict()
 
 
-def forget_houses() -> None:
+def clear_caches() -> None:
     """Empties the process's caches of houses and meshes."""
-    _houses.clear()
-    forget_meshes()
+    _scenes.clear()
+    clear_mesh_cache()
 
 
-def load_house(
-    scene: str, scene_dataset: str, shape: AgentShape, kept_houses: int, kept_fields: int
-) -> House:
-    """The house that Habitat's `scene` and `scene_dataset` name, from the cache when it is there.
+def load_scene(
+    handle: str, scene_dataset: str, shape: AgentShape, kept_houses: int, kept_fields: int
+) -> Scene:
+    """The house that Habitat's `scene` (the handle) and `scene_dataset` name, cached per process.
 
     Raises:
         UserError: for missing or malformed files, or when nothing is navigable.
     """
-    dataset, instance = find_scene(scene, scene_dataset)
+    dataset, instance = find_scene(handle, scene_dataset)
     stamp = instance.source.stat().st_mtime_ns
     key = (instance.source, stamp, dataset.source, shape, kept_fields)
-    if key in _houses:
-        _houses.move_to_end(key)
-        return _houses[key]
-    parts = [stage_soup(instance.stage).moved(instance.stage_transform)]
+    if key in _scenes:
+        _scenes.move_to_end(key)
+        return _scenes[key]
+    parts = [stage_soup(instance.stage).transformed(instance.stage_transform)]
     for placement in instance.furniture:
         soup, center = object_soup(placement.config)
-        parts.append(soup.moved(_placed(placement.transform, center, placement.asset_local)))
+        parts.append(soup.transformed(_placed(placement.transform, center, placement.asset_local)))
     corners = np.concatenate([part.corners for part in parts])
     grid = build_navgrid(corners, shape, str(instance.source))
-    house = House(
+    scene = Scene(
         dataset,
         instance.source,
         parts,
@@ -90,10 +90,10 @@ def load_house(
         Geodesics(grid, kept_fields),
         Mover(grid),
     )
-    _houses[key] = house
-    while len(_houses) > max(kept_houses, 1):
-        _houses.popitem(last=False)
-    return house
+    _scenes[key] = scene
+    while len(_scenes) > max(kept_houses, 1):
+        _scenes.popitem(last=False)
+    return scene
 
 
 def _placed(transform: np.ndarray, center: np.ndarray, asset_local: bool) -> np.ndarray:
@@ -105,13 +105,13 @@ def _placed(transform: np.ndarray, center: np.ndarray, asset_local: bool) -> np.
     return transform @ shift
 
 
-def arrange(
-    house: House, rigid_objs: Sequence[Any], folders: Sequence[str], first_id: int
+def place_objects(
+    scene: Scene, rigid_objs: Sequence[Any], folders: Sequence[str], first_id: int
 ) -> Arrangement:
     """The house with the objects of an episode.
 
     Args:
-        house: where they stand.
+        scene: where they stand.
         rigid_objs: pairs of object-config file name and 4x4 row-major transform.
         folders: the episode's additional_obj_config_paths, searched before the data set.
         first_id: panoptic id of the first object.
@@ -119,25 +119,25 @@ def arrange(
     Raises:
         UserError: for an unknown object, a malformed pair, or ids that overlap the furniture's.
     """
-    if rigid_objs and first_id <= max(house.ids):
+    if rigid_objs and first_id <= max(scene.ids):
         raise UserError(
-            f"habitat.simulator.object_ids_start={first_id} is taken: {house.source} has "
-            f"{max(house.ids)} pieces of furniture; set it to {max(house.ids) + 1} or more"
+            f"habitat.simulator.object_ids_start={first_id} is taken: {scene.source} has "
+            f"{max(scene.ids)} pieces of furniture; set it to {max(scene.ids) + 1} or more"
         )
-    known = {**house.dataset.objects, **_configs_in(folders)}
-    parts, ids, instances = list(house.parts), list(house.ids), []
+    known = {**scene.dataset.objects, **_configs_in(folders)}
+    parts, ids, instances = list(scene.parts), list(scene.ids), []
     counts: dict[str, int] = {}
     for index, entry in enumerate(rigid_objs):
-        name, transform = _pair(entry, f"rigid_objs[{index}] in {house.source.name}")
+        name, transform = _pair(entry, f"rigid_objs[{index}] in {scene.source.name}")
         category = stem(name)
         if category not in known:
             raise UserError(
                 f"object {name!r} of rigid_objs[{index}] has no {OBJECT_SUFFIX.lstrip('.')} in "
-                f"{list(folders)} or the scene data set {house.dataset.source}: correct the name "
+                f"{list(folders)} or the scene data set {scene.dataset.source}: correct the name "
                 "or additional_obj_config_paths"
             )
         soup, center = object_soup(known[category])
-        soup = soup.moved(_placed(transform, center, asset_local=False))
+        soup = soup.transformed(_placed(transform, center, asset_local=False))
         number = counts.get(category, 0)
         counts[category] = number + 1
         parts.append(soup)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.assets import Soup, load_soup
+from memo_habitat.simulator.embree.assets import TriangleSoup, load_soup
 
 OBJECT_SUFFIX = ".object_config.json"
 STAGE_SUFFIX = ".stage_config.json"
@@ -72,7 +72,7 @@ def stem(handle: str) -> str:
 
 def resolve(path: str) -> Path:
     """The file or folder a path in a config means: as it is, or in the installed data."""
-    from memo_habitat.scenes.paths import resolve as resolve_data
+    from memo_habitat.utils.data_paths import resolve as resolve_data
 
     return Path(resolve_data(path))
 
@@ -222,7 +222,7 @@ def rotation_matrix(wxyz: np.ndarray) -> np.ndarray:
     )
 
 
-def stage_soup(path: Path) -> Soup:
+def stage_soup(path: Path) -> TriangleSoup:
     """The stage's triangles with its up and front turned to +Y and -Z and its scale applied."""
     if path.suffix in MESH_SUFFIXES:
         return load_soup(path)
@@ -234,10 +234,10 @@ def stage_soup(path: Path) -> Soup:
     matrix = np.eye(4)
     matrix[:3, :3] = np.stack([np.cross(front, up), up, -front]) * scale
     matrix[:3, 3] = -_numbers(document.get("origin", [0, 0, 0]), 3, f"{path}: origin")
-    return soup if np.array_equal(matrix, np.eye(4)) else soup.moved(matrix)
+    return soup if np.array_equal(matrix, np.eye(4)) else soup.transformed(matrix)
 
 
-def object_soup(path: Path) -> tuple[Soup, np.ndarray]:
+def object_soup(path: Path) -> tuple[TriangleSoup, np.ndarray]:
     """An object template's triangles in its asset frame, and its centre of mass there [3] m.
 
     As in Habitat-Sim, placements move the centre of mass: `COM` of the config, else the centre
@@ -247,7 +247,7 @@ def object_soup(path: Path) -> tuple[Soup, np.ndarray]:
     soup = load_soup(_render_asset(path, document)) if document else load_soup(path)
     scale = _numbers(document.get("scale", [1, 1, 1]), 3, f"{path}: scale")
     if not np.array_equal(scale, np.ones(3)):
-        soup = soup.moved(np.diag([*scale, 1.0]))
+        soup = soup.transformed(np.diag([*scale, 1.0]))
     if "COM" in document:
         return soup, _numbers(document["COM"], 3, f"{path}: COM")
     return soup, soup.bounds.mean(axis=0)

@@ -17,12 +17,11 @@ from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import EmbreeOptions, options_of
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera_rig import Rig
-from memo_habitat.simulator.embree.motion import collided
+from memo_habitat.simulator.embree.camera_rig import CameraRig
+from memo_habitat.simulator.embree.motion import GreedyFollower, collided, point_ahead
 from memo_habitat.simulator.embree.navgrid import AgentShape
-from memo_habitat.simulator.embree.pathfinder import GreedyFollower, PathFinder, forward
-from memo_habitat.simulator.embree.queries import TaskQueries
-from memo_habitat.simulator.embree.scene import Arrangement, House, arrange, load_house
+from memo_habitat.simulator.embree.queries import PathFinder, TaskQueries
+from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
 
 
 @registry.register_simulator(name="EmbreeSim-v0")
@@ -40,8 +39,8 @@ class EmbreeSim(TaskQueries, Simulator):
             )
         self._rng = np.random.default_rng(int(config.get("seed", 0) or 0))
         self._options: EmbreeOptions = options_of(config)
-        self._rig = Rig(get_agent_config(config, 0), self._options.render_images)
-        self._house: House | None = None
+        self._rig = CameraRig(get_agent_config(config, 0), self._options.render_images)
+        self._scene: Scene | None = None
         self._arrangement: Arrangement | None = None
         self._entered: tuple[Any, ...] | None = None
         self._arranged: tuple[Any, ...] | None = None
@@ -83,7 +82,7 @@ class EmbreeSim(TaskQueries, Simulator):
     def seed(self, seed: int) -> None:
         """Begins the random points anew; nothing else is random."""
         self._rng = np.random.default_rng(seed)
-        self._pathfinder = PathFinder(self.house, self._rng)
+        self._pathfinder = PathFinder(self.scene, self._rng)
 
     def reconfigure(self, config: Any, episode: Any = None) -> None:
         """Enters the house of `config` with the objects of `episode`; cheap when both stay."""
@@ -93,8 +92,8 @@ class EmbreeSim(TaskQueries, Simulator):
             *(getattr(episode, "additional_obj_config_paths", None) or ()),
             *config.get("additional_object_paths", ()),
         ]
-        is_new_house = self._enter(config, rigid_objs, folders)
-        if not self._set_configured_start() and is_new_house:
+        is_new_scene = self._enter(config, rigid_objs, folders)
+        if not self._set_configured_start() and is_new_scene:
             self._place_somewhere()
 
     def reset(self) -> Observations:
@@ -146,18 +145,18 @@ class EmbreeSim(TaskQueries, Simulator):
     def close(self, destroy: bool = True) -> None:
         """Lets go of the arrangement; houses stay cached for the process's other simulators."""
         if destroy:
-            self._house, self._arrangement, self._arranged = None, None, None
+            self._scene, self._arrangement, self._arranged = None, None, None
 
     def geodesic_distance(self, position_a: Any, position_b: Any, episode: Any = None) -> float:
         """Length in m of the shortest path from a point [3] to the nearest of one or more points
         ([3] or [G, 3]); inf when there is none. One field is kept per set of points."""
         goals = np.asarray(position_b, dtype=np.float64).reshape(-1, 3)
-        return self.house.geodesics.distance(np.asarray(position_a), goals)
+        return self.scene.geodesics.distance(np.asarray(position_a), goals)
 
     def get_straight_shortest_path_points(self, position_a: Any, position_b: Any) -> list[Any]:
         """Corners of the shortest path between two points, both included; [] when there is none."""
         goals = np.asarray(position_b, dtype=np.float64).reshape(-1, 3)
-        return list(self.house.geodesics.path(np.asarray(position_a), goals))
+        return list(self.scene.geodesics.path(np.asarray(position_a), goals))
 
     def action_space_shortest_path(
         self, source: AgentState, targets: Sequence[AgentState], agent_id: int = 0
@@ -256,16 +255,16 @@ class EmbreeSim(TaskQueries, Simulator):
             "turn_right": right_key,
         }
         radius = self._step_length / 2 if goal_radius is None else goal_radius
-        return GreedyFollower(self._towards, keys, radius)
+        return GreedyFollower(self._action_towards, keys, radius)
 
     # Inside.
 
     @property
-    def house(self) -> House:  # type: ignore[override]
+    def scene(self) -> Scene:  # type: ignore[override]
         """The house the agent is in."""
-        if self._house is None:
+        if self._scene is None:
             raise RuntimeError("the simulator is closed: make a new one")
-        return self._house
+        return self._scene
 
     @property
     def arrangement(self) -> Arrangement:  # type: ignore[override]
@@ -290,20 +289,20 @@ class EmbreeSim(TaskQueries, Simulator):
             self._options.navigation_cell,
             self._options.min_island_area,
         )
-        house = self._house
-        wanted_house = (str(config.scene), str(config.get("scene_dataset", "default")), shape)
-        if house is None or wanted_house != self._entered:
+        scene = self._scene
+        wanted_scene = (str(config.scene), str(config.get("scene_dataset", "default")), shape)
+        if scene is None or wanted_scene != self._entered:
             kept = self._options.cached_houses, self._options.cached_fields
-            house = load_house(*wanted_house, *kept)
-            self._entered = wanted_house
-        is_new = house is not self._house
+            scene = load_scene(*wanted_scene, *kept)
+            self._entered = wanted_scene
+        is_new = scene is not self._scene
         if is_new:
-            self._house = house
-            self._pathfinder = PathFinder(house, self._rng)
+            self._scene = scene
+            self._pathfinder = PathFinder(scene, self._rng)
         first_id = int(config.get("object_ids_start", 100))
         wanted = (list(rigid_objs), list(folders), first_id)
         if is_new or wanted != self._arranged:
-            self._arrangement = arrange(house, rigid_objs, folders, first_id)
+            self._arrangement = place_objects(scene, rigid_objs, folders, first_id)
             self._arranged = wanted
         return is_new
 
@@ -318,8 +317,8 @@ class EmbreeSim(TaskQueries, Simulator):
             self._position = self.pathfinder.get_random_navigable_point(island_index=0)
 
     def _move_forward(self) -> bool:
-        asked = forward(self._position, self._heading, self._step_length)
-        reached = self.house.mover.step(self._position, asked, self._sliding)
+        asked = point_ahead(self._position, self._heading, self._step_length)
+        reached = self.scene.mover.try_step(self._position, asked, self._sliding)
         has_collided = collided(self._position, asked, reached)
         self._position = reached
         return has_collided

@@ -1,15 +1,26 @@
-"""Kernels of the distance fields: lines of sight over free cells and the search itself."""
+"""Distance fields: geodesic distance from every free cell to the nearest of a set of goals.
+
+Lazy Theta* (Nash, Koenig and Tovey 2010), run outwards from the goals over the whole grid: a cell
+remembers the corner or goal in line of sight through which its shortest path leads, so distances
+are Euclidean and not those of a path along grid directions.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
+
+from memo_habitat.simulator.embree.navgrid import NEAR_FLOOR, NavGrid
 
 _TIE = 1e-9
 
 
 @njit(cache=True, nogil=True)
-def sight(islands, row0, column0, row1, column1):  # type: ignore[no-untyped-def]
+def line_of_sight(islands, row0, column0, row1, column1):  # type: ignore[no-untyped-def]
     """Whether the straight line between two points (grid coordinates) stays on one island.
 
     A line may graze the corner of an obstacle but not squeeze between two that touch.
@@ -112,7 +123,7 @@ def _pop(keys, cells, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _root(parent, distance, goals, extra, columns):  # type: ignore[no-untyped-def]
+def _parent_point(parent, distance, goals, extra, columns):  # type: ignore[no-untyped-def]
     """(row, column, distance) of the point that a parent stands for."""
     if parent < 0:
         goal = -1 - parent
@@ -123,7 +134,7 @@ def _root(parent, distance, goals, extra, columns):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def solve(islands, goals, extra, distance, parent):  # type: ignore[no-untyped-def]
+def compute_distances(islands, goals, extra, distance, parent):  # type: ignore[no-untyped-def]
     """Fills distance [Z, X] (cells, given as inf) and parent [Z, X] for goals [G, 2]."""
     rows, columns = islands.shape
     closed = np.zeros((rows, columns), dtype=np.bool_)
@@ -151,14 +162,14 @@ def solve(islands, goals, extra, distance, parent):  # type: ignore[no-untyped-d
             continue
         if not seen[i, j]:
             seen[i, j] = True
-            far = _settle(islands, goals, extra, distance, parent, closed, i, j)
+            far = _set_vertex(islands, goals, extra, distance, parent, closed, i, j)
             if far > key:
                 distance[i, j] = far
                 keys, cells = _room(keys, cells, size)
                 size = _push(keys, cells, size, far, cell)
                 continue
         closed[i, j] = True
-        row, column, base = _root(parent[i, j], distance, goals, extra, columns)
+        row, column, base = _parent_point(parent[i, j], distance, goals, extra, columns)
         for di in range(-1, 2):
             for dj in range(-1, 2):
                 a = i + di
@@ -179,11 +190,11 @@ def solve(islands, goals, extra, distance, parent):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def _settle(islands, goals, extra, distance, parent, closed, i, j):  # type: ignore[no-untyped-def]
+def _set_vertex(islands, goals, extra, distance, parent, closed, i, j):  # type: ignore[no-untyped-def]
     """The distance of cell (i, j) over ways that are really free; sets its parent."""
     rows, columns = islands.shape
-    row, column, base = _root(parent[i, j], distance, goals, extra, columns)
-    if sight(islands, i + 0.5, j + 0.5, row, column):
+    row, column, base = _parent_point(parent[i, j], distance, goals, extra, columns)
+    if line_of_sight(islands, i + 0.5, j + 0.5, row, column):
         return distance[i, j]
     best = np.inf
     chosen = parent[i, j]
@@ -199,9 +210,9 @@ def _settle(islands, goals, extra, distance, parent, closed, i, j):  # type: ign
             if far < best:
                 best = far
                 chosen = a * columns + b
-            row, column, base = _root(parent[a, b], distance, goals, extra, columns)
+            row, column, base = _parent_point(parent[a, b], distance, goals, extra, columns)
             far = base + np.hypot(i + 0.5 - row, j + 0.5 - column)
-            if far < best and sight(islands, i + 0.5, j + 0.5, row, column):
+            if far < best and line_of_sight(islands, i + 0.5, j + 0.5, row, column):
                 best = far
                 chosen = parent[a, b]
     parent[i, j] = chosen
@@ -225,9 +236,103 @@ def distance_at(islands, distance, parent, goals, extra, place):  # type: ignore
             b = j + dj
             if a < 0 or b < 0 or a >= rows or b >= columns or islands[a, b] != islands[i, j]:
                 continue
-            row, column, base = _root(parent[a, b], distance, goals, extra, columns)
+            row, column, base = _parent_point(parent[a, b], distance, goals, extra, columns)
             far = base + np.hypot(place[0] - row, place[1] - column)
-            if far < best and sight(islands, place[0], place[1], row, column):
+            if far < best and line_of_sight(islands, place[0], place[1], row, column):
                 best = far
                 chosen = np.int64(parent[a, b])
     return best, chosen
+
+
+#: How far beside a free cell a start or goal may lie, m.
+REACH = 0.5
+
+
+@dataclass(frozen=True)
+class DistanceField:
+    """Geodesic distances to one goal set, in cells."""
+
+    distance: np.ndarray  # [Z, X] float64, cells; inf = unreachable
+    parent: np.ndarray  # [Z, X] int32: cell >= 0, or -1 - goal, through which the path leads
+    goals: np.ndarray  # [G, 2] float64, grid coordinates
+    extra: np.ndarray  # [G] float64, cells between the goal asked for and where it was snapped
+
+
+class Geodesics:
+    """Fields over one grid, the most recently used ones kept."""
+
+    def __init__(self, grid: NavGrid, capacity: int = 32) -> None:
+        self._grid = grid
+        self._capacity = capacity
+        self._fields: OrderedDict[bytes, DistanceField] = OrderedDict()
+
+    def field(self, goals: np.ndarray) -> DistanceField:
+        """The field of goals [G, 3] m, computed when it is not kept from before."""
+        goals = np.ascontiguousarray(goals, dtype=np.float64).reshape(-1, 3)
+        key = goals.tobytes()
+        known = self._fields.get(key)
+        if known is not None:
+            self._fields.move_to_end(key)
+            return known
+        made = self._compute(goals)
+        self._fields[key] = made
+        if len(self._fields) > self._capacity:
+            self._fields.popitem(last=False)
+        return made
+
+    def distance(self, position: np.ndarray, goals: np.ndarray) -> float:
+        """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none
+        can be reached, or the point or every goal is farther than 0.5 m from the floor's edge."""
+        field = self.field(goals)
+        place, extra = self._place(position)
+        if place is None:
+            return math.inf
+        cells, _ = distance_at(
+            self._grid.islands, field.distance, field.parent, field.goals, field.extra, place
+        )
+        return float(cells + extra) * self._grid.cell
+
+    def path(self, position: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """Corners of the shortest path [K, 3] m from a point [3] to the nearest of goals [G, 3],
+        both ends included; [0, 3] when none can be reached."""
+        field = self.field(goals)
+        place, _ = self._place(position)
+        if place is None:
+            return np.zeros((0, 3))
+        cells, parent = distance_at(
+            self._grid.islands, field.distance, field.parent, field.goals, field.extra, place
+        )
+        if not math.isfinite(cells):
+            return np.zeros((0, 3))
+        columns = self._grid.islands.shape[1]
+        points = [place]
+        while parent >= 0:
+            row, column = divmod(int(parent), columns)
+            points.append(np.array([row + 0.5, column + 0.5]))
+            parent = field.parent[row, column]
+        points.append(field.goals[-1 - parent])
+        return self._grid.world(np.stack(points))
+
+    def _place(self, position: np.ndarray) -> tuple[np.ndarray | None, float]:
+        """Grid coordinates [2] where a point stands, and how many cells it was moved."""
+        grid = self._grid
+        place = grid.snap(position, REACH)
+        if place is None:
+            return None, 0.0
+        level = float(grid.floor[int(place[0]), int(place[1])])
+        if not abs(float(position[1]) - level) <= NEAR_FLOOR:
+            return None, 0.0
+        row = (float(position[2]) - grid.origin[1]) / grid.cell
+        column = (float(position[0]) - grid.origin[0]) / grid.cell
+        return place, math.hypot(float(place[0]) - row, float(place[1]) - column)
+
+    def _compute(self, goals: np.ndarray) -> DistanceField:
+        places = [self._place(goal) for goal in goals]
+        kept = [(place, extra) for place, extra in places if place is not None]
+        shape = self._grid.islands.shape
+        distance = np.full(shape, np.inf)
+        parent = np.full(shape, -1, dtype=np.int32)
+        spots = np.array([place for place, _ in kept]).reshape(-1, 2)
+        extra = np.array([gap for _, gap in kept])
+        compute_distances(self._grid.islands, spots, extra, distance, parent)
+        return DistanceField(distance, parent, spots, extra)

@@ -13,10 +13,10 @@ from habitat.core.registry import registry
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes.paths import resolve
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, house_of
 from memo_habitat.tasks.extobjnav.parsing import parse_categories, parse_episodes, read_json
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
+from memo_habitat.utils.data_paths import resolve
 
 _CONTENT_FOLDER = "content"
 _SUFFIX = ".json.gz"
