@@ -30,7 +30,7 @@ $(STAMP): setup.py pyproject.toml
 	@touch $@
 
 quickstart: $(STAMP) ## train, evaluate and report a small agent: at most 15 minutes on two cores
-	@echo "== quickstart: train extobjnav/memo_studio, evaluate it beside random and oracle, report"
+	@echo "== quickstart: train extobjnav/studio, evaluate it beside random and oracle, report"
 	@$(BIN)/memo-habitat quickstart $(QUICKSTART)
 
 lint: $(STAMP) ## ruff and mypy

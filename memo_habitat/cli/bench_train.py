@@ -9,11 +9,11 @@ from memo_habitat.cli.common import Subparsers, add_command, add_overrides, add_
 
 EXAMPLES = """
 memo-habitat bench train
-memo-habitat bench train --config-name=dark_key_to_door/fct --json
-memo-habitat bench train --config-name=extobjnav/memo_studio --trials 2
+memo-habitat bench train --config-name=dark_key_to_door memory=fct --json
+memo-habitat bench train --config-name=extobjnav/studio --trials 2
 memo-habitat bench train --workers 2 habitat_baselines.num_environments=32
 """
-CONFIG = "dark_key_to_door/memo"
+CONFIG = "dark_key_to_door"
 
 
 def add(subjects: Subparsers) -> None:

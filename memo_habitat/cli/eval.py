@@ -8,7 +8,7 @@ from memo_habitat.cli.common import Subparsers, add_command, add_evaluation_size
 from memo_habitat.evaluation.meta import AGENTS
 
 EXAMPLES = """
-memo-habitat eval runs/extobjnav-memo_studio-20260101-120000
+memo-habitat eval runs/extobjnav-studio-20260101-120000
 memo-habitat eval RUN --agent random --trials 3 --steps 512
 memo-habitat eval RUN --checkpoint ckpt.4 --deterministic --name greedy
 memo-habitat eval RUN --inspect-memory --name inspected

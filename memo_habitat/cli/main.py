@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="memo-habitat",
         description="Train, evaluate and report embodied agents with memory.",
-        epilog="example: memo-habitat train --config-name=extobjnav/memo_studio",
+        epilog="example: memo-habitat train --config-name=extobjnav/studio",
     )
     parser.add_argument("--version", action="version", version=f"memo-habitat {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")

@@ -9,10 +9,10 @@ from memo_habitat.cli.common import Subparsers, add_command, add_overrides
 from memo_habitat.errors import check_at_least_one
 
 EXAMPLES = """
-memo-habitat plan --config-name=extobjnav/memo_studio
-memo-habitat plan --config-name=extobjnav/memo_apartments --gpus 8 --gpu-memory 80GB
-memo-habitat plan --config-name=extobjnav/memo_apartments habitat.task.trial_steps=16384 --json
-memo-habitat plan --config-name=extobjnav/memo_studio --measure
+memo-habitat plan --config-name=extobjnav/studio
+memo-habitat plan --config-name=extobjnav/apartments --gpus 8 --gpu-memory 80GB
+memo-habitat plan --config-name=extobjnav/apartments habitat.task.trial_steps=16384 --json
+memo-habitat plan --config-name=extobjnav/studio --measure
 """
 
 

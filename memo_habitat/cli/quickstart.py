@@ -21,7 +21,7 @@ EVAL_STEPS = 256
 class Plan:
     """What the quickstart does: environment steps to train, trials and their steps to evaluate."""
 
-    config_name: str = "extobjnav/memo_studio"
+    config_name: str = "extobjnav/studio"
     train_steps: int = TRAIN_STEPS
     trials: int = EVAL_TRIALS
     steps: int = EVAL_STEPS
@@ -63,7 +63,7 @@ def run_quickstart(plan: Plan) -> Iterator[str]:
 EXAMPLES = """
 memo-habitat quickstart
 memo-habitat quickstart --train-steps 400000
-memo-habitat quickstart --config-name=extobjnav/fct_studio
+memo-habitat quickstart memory=fct
 """
 
 
@@ -78,9 +78,9 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--config-name",
-        default="extobjnav/memo_studio",
+        default="extobjnav/studio",
         metavar="NAME",
-        help="(extobjnav/memo_studio)",
+        help="(extobjnav/studio)",
     )
     parser.add_argument("--train-steps", type=int, metavar="N", help="environment steps to train")
     add_evaluation_size(parser)

@@ -9,7 +9,7 @@ from memo_habitat.cli.common import Subparsers, add_command
 from memo_habitat.errors import UserError
 
 EXAMPLES = """
-memo-habitat report runs/extobjnav-memo_studio-20260101-120000
+memo-habitat report runs/extobjnav-studio-20260101-120000
 memo-habitat report runs/memo runs/fct --out memo-and-fct.html
 memo-habitat report sweeps/dark_key
 """

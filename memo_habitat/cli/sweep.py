@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from memo_habitat.sweep.spec import Request, Sweep
 
 EXAMPLES = """
-memo-habitat sweep --config-name=dark_key_to_door/memo --variants memo,fct,rmt --seeds 0..4
-memo-habitat sweep --config-name=dark_key_to_door/memo --variants memo,fct --out runs/dark --dry-run
+memo-habitat sweep --config-name=dark_key_to_door --variants memo,fct,rmt --seeds 0..4
+memo-habitat sweep --config-name=dark_key_to_door --variants memo,fct --out runs/dark --dry-run
 memo-habitat sweep --resume runs/dark --jobs 2
 memo-habitat sweep --resume runs/dark --variants rmt --seeds 5..9
 """
@@ -35,7 +35,7 @@ def add(commands: Subparsers) -> None:
     what.add_argument("--config-name", metavar="NAME", help="config that the variants derive from")
     what.add_argument("--resume", metavar="DIR", help="folder of a sweep to go on with")
     parser.add_argument(
-        "--variants", metavar="A,B,...", help="kinds of memory (default: the config alone)"
+        "--variants", metavar="A,B,...", help="choices of the group memory (default: memo)"
     )
     parser.add_argument("--seeds", metavar="0..4", help="0..4, or 0,2,5 (default: 0..2)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once (1)")
@@ -49,7 +49,7 @@ def add(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what is left to do; the report's path, or how to go on, is printed last."""
-    from memo_habitat.config.compose import known_configs
+    from memo_habitat.config.compose import choices, known_configs
     from memo_habitat.sweep.spec import check_sweep, plan_sweep, write_sweep
     from memo_habitat.trainer.run_dir import SWEEP_LOCK
     from memo_habitat.utils.lock import lock
@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out {arguments.out} goes with --config-name, not with --resume")
     given = arguments.resume or arguments.out
     folder = None if given is None else Path(given)
-    sweep = plan_sweep(_request(arguments), folder, Path(arguments.root), known_configs())
+    root = Path(arguments.root)
+    sweep = plan_sweep(_request(arguments), folder, root, known_configs(), choices("memory"))
     if not sweep.is_begun:
         check_sweep(sweep)
     if arguments.dry_run:
@@ -96,13 +97,13 @@ def _print_queue(sweep: Sweep) -> None:
     from memo_habitat.sweep.spec import habitat_seed
     from memo_habitat.sweep.tasks import RunTask
 
-    print(f"{sweep.folder}: {' '.join(sweep.overrides) or 'no overrides'}")
+    print(f"{sweep.folder}: {sweep.config}, {' '.join(sweep.overrides) or 'no overrides'}")
     for member in sweep.members():
         try:
             says = RunTask(sweep, member).todo().says
         except UserError as error:
             says = f"fails, {error}"
-        print(f"{member.name}: {says} ({member.config}, habitat.seed={habitat_seed(member.seed)})")
+        print(f"{member.name}: {says} (habitat.seed={habitat_seed(member.seed)})")
 
 
 def _work(sweep: Sweep, jobs: int) -> int:

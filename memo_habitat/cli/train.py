@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from memo_habitat.trainer.run_dir import RunFolder
 
 EXAMPLES = """
-memo-habitat train --config-name=extobjnav/memo_studio
-memo-habitat train --config-name=extobjnav/memo_studio habitat.seed=1 --root /data/runs
-memo-habitat train --resume runs/extobjnav-memo_studio-20260101-120000
-memo-habitat train --config-name=dark_key_to_door/memo --workers 4
+memo-habitat train --config-name=extobjnav/studio
+memo-habitat train --config-name=extobjnav/studio habitat.seed=1 --root /data/runs
+memo-habitat train --resume runs/extobjnav-studio-20260101-120000
+memo-habitat train --config-name=dark_key_to_door --workers 4
 memo-habitat train --list
 """
 

@@ -12,18 +12,27 @@ from memo_habitat.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Configs and folders of configs that others are made from, not to be launched.
-_PARTS = {"base", "setting"}
+# Groups of choices, such as memory=rmt: folders beside those of the experiments.
+GROUPS = ("memory", "home", "simulator", "encoder", "setting")
+_PARTS = {"base", *GROUPS}
 _HOW_TO_WRITE = """write key=value, with braces, brackets or commas in quotes: "key='{value}'\""""
 
 
 def known_configs() -> tuple[str, ...]:
-    """Return the names of the experiments that ship, for example "extobjnav/memo_studio"."""
+    """Return the names of the experiments that ship, for example "extobjnav/studio"."""
     import habitat_configs
 
     root = Path(habitat_configs.__file__).parent
     names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
     return tuple(sorted(name for name in names if not _PARTS & set(name.split("/"))))
+
+
+def choices(group: str) -> tuple[str, ...]:
+    """Return what one of `GROUPS` offers among the configs that ship."""
+    import habitat_configs
+
+    folder = Path(habitat_configs.__file__).parent / group
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def unknown_config(name: str) -> str:
@@ -80,7 +89,7 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"{_one_line(error)}; {_HOW_TO_WRITE}") from error
     for override in parsed:
         key = override.key_or_group
-        if "/" in key:
+        if "/" in key or key in GROUPS:
             raise UserError(
                 f"{override.input_line}: a group of the config cannot be changed in a run that "
                 "exists; start a new run with it"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from habitat_baselines.config.default_structured_configs import EvaluatorConfig
 from hydra.core.config_store import ConfigStore
+from omegaconf import II
 
 
 @dataclass
@@ -13,9 +14,9 @@ class TrialEvaluatorConfig(EvaluatorConfig):
     """Evaluation over whole trials (`habitat_baselines.evaluator`)."""
 
     _target_: str = "memo_habitat.evaluation.evaluator.TrialEvaluator"
-    # Trials in every held-out house, and environment steps of each: habitat.task.trial_steps.
+    # Trials in every held-out house, and environment steps of each.
     trials_per_house: int = 3
-    steps_per_trial: int = 4096
+    steps_per_trial: int = II("habitat.task.trial_steps")
     # From which, with the trial's name, targets and starts are drawn; and the agent's own draws.
     seed: int = 0
     # True: the likeliest action; False: actions are sampled.
@@ -23,7 +24,7 @@ class TrialEvaluatorConfig(EvaluatorConfig):
     # "checkpoint", "random" or "oracle".
     agent: str = "checkpoint"
     # Records go to <output_dir>/<name>/. Empty: the folder eval beside the checkpoint folder.
-    output_dir: str = ""
+    output_dir: str = "${run_dir}/eval"
     # Empty: the agent, or the checkpoint's file name.
     name: str = ""
     # The first trials are filmed: how many, how many episodes of each, frames of each episode.

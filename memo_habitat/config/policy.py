@@ -34,6 +34,8 @@ class EncoderConfig:
     auxiliary_sensor: str = ""
     # Vector observations that join the token as they are (uuids); those a task lacks are an error.
     state_sensors: list[str] = field(default_factory=lambda: ["one_hot_target_sensor", "gps"])
+    # The reward of the trial's step before joins them (uuid last_reward), as RL2 needs it.
+    last_reward: bool = False
     # Sines and cosines that join each of their values, which should lie in [0, 1]: of pi, 2 pi, ...
     # times the value, up to this multiple. 0: none.
     state_harmonics: int = 0

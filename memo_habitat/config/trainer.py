@@ -104,6 +104,15 @@ class MemoBaselinesConfig(HabitatBaselinesRLConfig):
     """`habitat_baselines` for the `memo` trainer."""
 
     trainer_name: str = "memo"
+    # Everything a run writes lies in its folder.
+    tensorboard_dir: str = "${run_dir}/tb"
+    checkpoint_folder: str = "${run_dir}/checkpoints"
+    eval_ckpt_path_dir: str = "${run_dir}/checkpoints"
+    video_dir: str = "${run_dir}/videos"
+    log_file: str = "${run_dir}/train.log"
+    # One JSON line of metrics per update; empty: none.
+    progress_file: str = "${run_dir}/progress.jsonl"
+    log_interval: int = 1
     updater_name: str = "MemoPPO"
     distrib_updater_name: str = "MemoPPO"
     rollout_storage_name: str = "TrialStorage"
@@ -114,8 +123,6 @@ class MemoBaselinesConfig(HabitatBaselinesRLConfig):
     vector_env_factory: VectorEnvFactoryConfig = field(default_factory=MemoVectorEnvFactoryConfig)
     evaluator: TrialEvaluatorConfig = field(default_factory=TrialEvaluatorConfig)
     rl: MemoRLConfig = field(default_factory=MemoRLConfig)
-    # One JSON line of metrics per update; empty: none.
-    progress_file: str = ""
 
 
 def register_configs() -> None:

@@ -35,6 +35,7 @@ class ContextUse:
 
 # The sensor that tells where a trial begins: its value is 0 there.
 TRIAL_STEP = "trial_step"
+LAST_REWARD = "last_reward"
 _ACTION_EMBEDDING = 32
 
 
@@ -51,7 +52,8 @@ class MemoNetwork(nn.Module):
         super().__init__()
         self.camera, self.goal_sensor = encoder.camera, encoder.goal_sensor
         self.auxiliary_sensor = encoder.auxiliary_sensor
-        self.state_sensors = tuple(encoder.state_sensors)
+        last_reward = [LAST_REWARD] if encoder.last_reward else []
+        self.state_sensors = tuple(dict.fromkeys([*encoder.state_sensors, *last_reward]))
         self.visual_encoder = build_encoder(encoder, observation_space)
         self._images_per_piece = encoder.images_per_piece if memory.activation_checkpointing else 0
         self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)

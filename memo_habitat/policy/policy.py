@@ -96,8 +96,8 @@ class MemoPolicy(nn.Module, Policy):
     ) -> MemoPolicy:
         """Build the policy from the composed config, as Habitat calls it."""
         rl = config.habitat_baselines.rl
-        encoder = EncoderConfig(**dict(OmegaConf.create(rl.encoder)))
-        memory = MemoryConfig(**dict(OmegaConf.create(rl.memory)))
+        encoder = EncoderConfig(**dict(rl.encoder))
+        memory = MemoryConfig(**dict(rl.memory))
         return cls(observation_space, action_space, encoder, memory, precision_of(rl))
 
     # Acting -------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run, run_facts
 
 # Below are the seeds of evaluations, `habitat_baselines.evaluator.seed`.
 FIRST_TRAINING_SEED = 100
+DEFAULT_VARIANT = "memo"
 # Environment i of a run draws from habitat.seed + i, and after a resume at s steps from
 # habitat.seed + s + i (Dark-Key-To-Door takes no i): further apart than trainings are long, and no
 # multiple of anything.
@@ -30,7 +31,6 @@ class Member:
     """One run of a sweep: a variant at a seed."""
 
     variant: str
-    config: str
     seed: int
     path: Path
 
@@ -46,8 +46,8 @@ class Sweep:
 
     Attributes:
         folder: of the sweep.
-        config: the config that the variants are derived from.
-        variants: name -> config.
+        config: of all runs.
+        variants: what is compared, choices of the config's group `memory`.
         seeds: numbers of the seeds; `habitat_seed` says what they stand for.
         overrides: "key=value" of every run.
         trials: of each evaluation, in every house; None: as the config says.
@@ -55,7 +55,7 @@ class Sweep:
 
     folder: Path
     config: str
-    variants: Mapping[str, str]
+    variants: tuple[str, ...]
     seeds: tuple[int, ...]
     overrides: tuple[str, ...] = ()
     trials: int | None = None
@@ -63,9 +63,9 @@ class Sweep:
     def members(self) -> list[Member]:
         """All runs, seeds outermost, so that an interrupted sweep has as many of each variant."""
         return [
-            Member(variant, config, seed, member_folder(self.folder, variant, seed))
+            Member(variant, seed, member_folder(self.folder, variant, seed))
             for seed in self.seeds
-            for variant, config in self.variants.items()
+            for variant in self.variants
         ]
 
     @property
@@ -120,29 +120,13 @@ def habitat_seed(number: int) -> int:
     return FIRST_TRAINING_SEED + SEED_STRIDE * number
 
 
-def variant_config(config: str, variant: str, known: Iterable[str]) -> str:
-    """Return the config that is the `variant` of `config`.
-
-    It stands in the same folder under the variant's name, or under the name of `config` with
-    another kind in front: the variant fct of extobjnav/memo_studio is extobjnav/fct_studio.
-
-    Raises:
-        UserError: there is none; names what there is.
-    """
-    folder, slash, last = config.rpartition("/")
-    known = set(known)
-    parts = last.split("_")
-    names = [variant, *(f"{variant}_{'_'.join(parts[i:])}" for i in range(1, len(parts)))]
-    for name in names:
-        if folder + slash + name in known:
-            return folder + slash + name
-    there = sorted(name for name in known if name.rpartition("/")[0] == folder)
-    raise UserError(
-        f"no config for the variant {variant!r} of {config}: there are {', '.join(there)}"
-    )
-
-
-def plan_sweep(request: Request, folder: Path | None, root: Path, known: Sequence[str]) -> Sweep:
+def plan_sweep(
+    request: Request,
+    folder: Path | None,
+    root: Path,
+    known: Sequence[str],
+    memories: Sequence[str],
+) -> Sweep:
     """Return the sweep that is asked for; nothing is written.
 
     Args:
@@ -150,6 +134,7 @@ def plan_sweep(request: Request, folder: Path | None, root: Path, known: Sequenc
         folder: of the sweep; None: a new one in `root`.
         root: folder of new sweeps.
         known: names of the configs that there are.
+        memories: names of the variants that there are.
 
     Raises:
         UserError: unknown variant, a folder with other contents, another config or overrides.
@@ -161,20 +146,16 @@ def plan_sweep(request: Request, folder: Path | None, root: Path, known: Sequenc
         config = _known(request.config, known)
         if folder is None or not (folder / SWEEP_FILE).exists():
             folder = plan_run(f"sweep/{config}", root, folder).path
-        before = Sweep(folder, config, {}, (), request.overrides)
+        before = Sweep(folder, config, (), (), request.overrides)
     _check_same(request, before)
-    names = request.variants
-    if names is None and not before.variants:
-        names = (before.config.rpartition("/")[2],)
-    variants = dict(before.variants)
-    for name in names or ():
-        config = variant_config(before.config, name, known)
-        if config not in variants.values():
-            variants[name] = config
+    for name in request.variants or ():
+        if name not in memories:
+            raise UserError(f"unknown variant {name!r}; there are {', '.join(memories)}")
+    variants = (*before.variants, *(request.variants or ())) or (DEFAULT_VARIANT,)
     seeds = request.seeds if request.seeds or before.seeds else parse_seeds("0..2")
     return replace(
         before,
-        variants=variants,
+        variants=tuple(dict.fromkeys(variants)),
         seeds=tuple(sorted({*before.seeds, *(seeds or ())})),
         trials=request.trials or before.trials,
     )
@@ -190,8 +171,9 @@ def check_sweep(sweep: Sweep) -> None:
 
     refuse_run_dir(sweep.overrides, "a sweep has its runs in its own folder; use --out, or --root")
     for override in sweep.overrides:
-        if override_key(override) == "habitat.seed":
-            raise UserError(f"{override}: a sweep sets habitat.seed itself, from --seeds")
+        for key, option in (("habitat.seed", "--seeds"), ("memory", "--variants")):
+            if override_key(override) == key:
+                raise UserError(f"{override}: a sweep sets {key} itself, from {option}")
     baselines = compose_config(sweep.config, sweep.overrides).habitat_baselines
     if baselines.trainer_name != "memo":
         raise UserError(
@@ -221,7 +203,7 @@ def read_sweep(folder: Path) -> Sweep:
         return Sweep(
             folder,
             str(values["config"]),
-            {str(name): str(config) for name, config in values["variants"].items()},
+            tuple(str(name) for name in values["variants"]),
             tuple(int(seed) for seed in values["seeds"]),
             tuple(str(override) for override in values["overrides"]),
             values.get("trials"),
@@ -242,7 +224,7 @@ def write_sweep(sweep: Sweep) -> None:
         facts.update({key: before.get(key) for key in ("command", "started")})
     described = {
         "config": sweep.config,
-        "variants": dict(sweep.variants),
+        "variants": list(sweep.variants),
         "seeds": list(sweep.seeds),
         "habitat_seeds": [habitat_seed(seed) for seed in sweep.seeds],
         "overrides": list(sweep.overrides),

@@ -92,9 +92,9 @@ class RunTask:
         return Todo((self._begin(), evaluate), "starts", anew=True)
 
     def _begin(self) -> tuple[str, ...]:
-        seed = f"habitat.seed={habitat_seed(self.member.seed)}"
-        config = f"--config-name={self.member.config}"
-        return ("train", config, "--out", str(self.path), *self.sweep.overrides, seed)
+        own = (f"memory={self.member.variant}", f"habitat.seed={habitat_seed(self.member.seed)}")
+        config = f"--config-name={self.sweep.config}"
+        return ("train", config, "--out", str(self.path), *self.sweep.overrides, *own)
 
 
 @dataclass(frozen=True)

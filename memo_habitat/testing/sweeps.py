@@ -65,8 +65,8 @@ def write_sweep(
 ) -> Path:
     """Write a sweep whose variants have these `skills` (see `Learner`), a little more each seed."""
     info = {
-        "config": "dark_key_to_door/memo",
-        "variants": {name: f"dark_key_to_door/{name}" for name in skills},
+        "config": "dark_key_to_door",
+        "variants": list(skills),
         "seeds": list(seeds),
         "overrides": [f"habitat.task.size={setting.size}"],
         "command": "memo-habitat sweep",

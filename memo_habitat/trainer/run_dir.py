@@ -150,7 +150,7 @@ def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None
     """Return the folder that a new run of the config `name` will have; nothing is made yet.
 
     Args:
-        name: of the config, for example "extobjnav/memo_studio".
+        name: of the config, for example "extobjnav/studio".
         root: the folder that holds runs; the new one is called <config>-<time> in it.
         out: this very folder instead; it must be new or empty.
 

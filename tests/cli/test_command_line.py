@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from memo_habitat.cli import main as cli
 from memo_habitat.cli import quickstart
 from memo_habitat.cli.main import main, parse
 
-STUDIO = "--config-name=extobjnav/memo_studio"
+STUDIO = "--config-name=extobjnav/studio"
 COMMANDS = [
     ("quickstart",),
     ("train",),
@@ -88,7 +89,7 @@ def test_overrides_may_stand_anywhere():
 def test_the_list_of_configs_has_no_base(capsys):
     assert main(["train", "--list"]) == 0
     names = capsys.readouterr().out.split()
-    assert "extobjnav/memo_studio" in names
+    assert "extobjnav/studio" in names
     assert not any(name.endswith("base") for name in names)
 
 
@@ -97,13 +98,11 @@ def test_the_composed_config_is_printed(capsys):
     assert "seed: 77" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("config", ["memo", "fct", "rmt", "ac", "no_iea", "lstm"])
-@pytest.mark.parametrize("homes", ["studio", "apartments"])
-def test_every_experiment_composes_with_its_memory(config, homes):
+@pytest.mark.parametrize("name", ["extobjnav/studio", "extobjnav/apartments"])
+def test_the_order_of_actions_and_the_trials_fit_the_trainer(name):
     from memo_habitat.config.compose import compose_config
 
-    composed = compose_config(f"extobjnav/{config}_{homes}")
-    assert composed.habitat_baselines.rl.memory.kind == config
+    composed = compose_config(name)
     assert list(composed.habitat.task.actions) == [
         *("stop", "move_forward", "turn_left", "turn_right", "look_up", "look_down")
     ]
@@ -111,7 +110,7 @@ def test_every_experiment_composes_with_its_memory(config, homes):
     assert trial % updates.updates_per_trial == 0
 
 
-@pytest.mark.parametrize("name", ["extobjnav/memo_studio", "nav/ppo_pointnav_studio"])
+@pytest.mark.parametrize("name", ["extobjnav/studio", "nav/ppo_pointnav_studio"])
 def test_every_path_of_a_run_derives_from_its_folder(name):
     from memo_habitat.config.compose import compose_config
 
@@ -126,10 +125,8 @@ def test_each_config_names_its_launch_line(checkout):
     for name in known_configs():
         text = (checkout / "habitat_configs" / f"{name}.yaml").read_text()
         assert text.startswith("# @package _global_\n")
-        assert f"memo-habitat train --config-name={name}\n" in text
-        assert f"habitat-baselines --config-name={name}\n" in text
-        defaults = text.partition("defaults:")[2].partition("\n\n")[0]
-        assert defaults.strip().endswith("- _self_")
+        assert re.search(rf"memo-habitat train --config-name={name}\b", text)
+        assert re.search(rf"habitat-baselines --config-name={name}\b", text)
 
 
 BAD_INPUT = {
@@ -152,7 +149,7 @@ BAD_INPUT = {
     "neither config nor run": (("train",), "--config-name"),
     "unknown config": (
         ("train", "--config-name=extobjnav/memo_studoi"),
-        "did you mean extobjnav/memo_studio",
+        "did you mean extobjnav/studio",
     ),
     "unknown key": (("train", STUDIO, "habitat.sed=1"), "did you mean habitat.seed"),
     "key without its branch": (
@@ -201,7 +198,7 @@ BAD_INPUT = {
     "no such run to report": (("report", "runs/none"), "runs/none"),
     "unknown agent": (("eval", "runs/none", "--agent", "orakel"), "orakel"),
     "no such sweep": (("sweep", "--resume", "runs/none"), "runs/none"),
-    "no config of that variant": (("sweep", STUDIO, "--variants", "gru"), "extobjnav/fct_studio"),
+    "no config of that variant": (("sweep", STUDIO, "--variants", "mamba"), "there are ac, fct"),
     "seeds that are no numbers": (("sweep", STUDIO, "--seeds", "a"), "--seeds a"),
     "no jobs": (("sweep", STUDIO, "--jobs", "0"), "--jobs 0"),
     "unknown key of a sweep": (("sweep", STUDIO, "habitat.sed=1"), "did you mean habitat.seed"),
@@ -297,8 +294,8 @@ def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
     assert "train first" in fail(capsys, "eval", "run")
     assert "ckpt.7" in fail(capsys, "eval", "run", "--checkpoint", "ckpt.7")
     assert "did you mean habitat.seed" in fail(capsys, "eval", "run", "habitat.sed=1")
-    group = fail(capsys, "train", "--resume", "run", "dark_key_to_door/setting=hard")
-    assert "dark_key_to_door/setting=hard: a group of the config cannot be changed" in group
+    group = fail(capsys, "train", "--resume", "run", "setting=hard")
+    assert "setting=hard: a group of the config cannot be changed" in group
     assert "start a new run" in group
     (tmp_path / "run/config.yaml").write_text("a: [\n")
     assert "config.yaml" in fail(capsys, "eval", "run")
@@ -333,16 +330,16 @@ def test_a_new_run_folder_says_how_it_was_made(tmp_path):
     from memo_habitat.trainer.run_dir import create_run, open_run, plan_run
 
     config = OmegaConf.create({"habitat": {"seed": 5}, "other": "${habitat.seed}"})
-    run = plan_run("extobjnav/memo_studio", tmp_path)
+    run = plan_run("extobjnav/studio", tmp_path)
     assert not run.path.exists()
-    create_run(run, "extobjnav/memo_studio", config)
-    assert run.path.name.startswith("extobjnav-memo_studio-")
+    create_run(run, "extobjnav/studio", config)
+    assert run.path.name.startswith("extobjnav-studio-")
     facts = json.loads((run.path / "run.json").read_text())
     assert facts["seed"] == 5
     assert facts["versions"]["torch"]
     assert set(facts) >= {"config", "command", "git_revision", "started", "machine"}
     assert open_run(run.path).config().other == 5
-    again = plan_run("extobjnav/memo_studio", tmp_path)
+    again = plan_run("extobjnav/studio", tmp_path)
     assert again.path != run.path
 
 

@@ -13,7 +13,7 @@ MEMORY, ENCODER = "habitat_baselines.rl.memory", "habitat_baselines.rl.encoder"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return launch.start_training("dark_key_to_door/memo", out=folder)[0]
+    return launch.start_training("dark_key_to_door", out=folder)[0]
 
 
 @pytest.mark.parametrize(

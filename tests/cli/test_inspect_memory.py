@@ -22,7 +22,7 @@ def test_the_option_sets_the_evaluator_of_a_run_from_before_there_was_one(
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(launch, "_execute", lambda config, kind: seen.append(config))
-    run, _ = launch.start_training("extobjnav/memo_studio", out=tmp_path / "run")
+    run, _ = launch.start_training("extobjnav/studio", out=tmp_path / "run")
     config = yaml.safe_load(run.config_path.read_text())
     for key in ("inspect_memory", "inspect_every"):
         del config["habitat_baselines"]["evaluator"][key]

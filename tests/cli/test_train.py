@@ -18,7 +18,8 @@ from memo_habitat.utils.lock import lock
 TRIAL, ENVS, TOTAL = 20, 4, 160
 NEW = (
     "train",
-    "--config-name=dark_key_to_door/lstm",
+    "--config-name=dark_key_to_door",
+    "memory=lstm",
     "habitat.task.size=3",
     f"habitat.task.trial_steps={TRIAL}",
     "habitat.environment.max_episode_steps=10",
@@ -259,7 +260,7 @@ def test_of_a_run_that_does_not_say_its_workers_nothing_is_told(run):
 def test_a_new_run_says_how_many_workers_it_has(tmp_path):
     from memo_habitat.trainer import launch
 
-    new, _ = launch.start_training("dark_key_to_door/lstm", out=tmp_path / "new", workers=3)
+    new, _ = launch.start_training("dark_key_to_door", out=tmp_path / "new", workers=3)
     assert facts(new)["workers"] == 3
 
 

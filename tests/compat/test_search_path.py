@@ -36,7 +36,7 @@ def ask(queue):
 
 if __name__ == "__main__":
     from memo_habitat.config.compose import compose_config
-    compose_config("extobjnav/memo_studio")
+    compose_config("extobjnav/studio")
     context = multiprocessing.get_context("forkserver")
     queue = context.Queue()
     worker = context.Process(target=ask, args=(queue,))
@@ -110,7 +110,7 @@ def test_the_untouched_command_finds_a_config_from_any_folder(tmp_path):
     command = Path(sys.executable).with_name("habitat-baselines")
     if not command.exists():
         pytest.skip("the habitat-baselines command is not installed beside this interpreter")
-    name = "--config-name=extobjnav/memo_apartments"
+    name = "--config-name=extobjnav/apartments"
     done = run(str(command), name, "--cfg", "job", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "type: ExtObjNavTask-v0" in done.stdout

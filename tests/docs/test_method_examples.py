@@ -97,7 +97,7 @@ def test_the_variant_of_the_example_is_a_choice_in_configs(own_kinds) -> None:
     from memo_habitat.trainer.launch import check
 
     chosen = ["habitat_baselines.rl.memory.kind=half_credit"]
-    config = compose_config("extobjnav/memo_studio", chosen)
+    config = compose_config("extobjnav/studio", chosen)
     with pytest.raises(UserError, match=r"memory\.kind 'half_credit' is unknown: .*register"):
         check(config)
     run(example("register("), {"__name__": "my_variants"})

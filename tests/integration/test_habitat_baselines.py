@@ -18,9 +18,10 @@ def lines(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
-@pytest.mark.parametrize("config", ["memo_apartments", "fct_apartments"])
-def test_train_kill_resume_evaluate(tmp_path, config):
-    arguments = ("habitat-baselines", f"--config-name=extobjnav/{config}", "run_dir=run", *TINY)
+@pytest.mark.parametrize("memory", ["memo", "fct"])
+def test_train_kill_resume_evaluate(tmp_path, memory):
+    name = "--config-name=extobjnav/apartments"
+    arguments = ("habitat-baselines", name, f"memory={memory}", "run_dir=run", *TINY)
     progress = tmp_path / "run/progress.jsonl"
     # A checkpoint every other update, so that there is one when the run is killed.
     arguments = (

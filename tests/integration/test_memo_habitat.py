@@ -13,7 +13,7 @@ import pytest
 from tests.integration.conftest import TINY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-STUDIO = ("memo-habitat", "train", "--config-name=extobjnav/memo_studio")
+STUDIO = ("memo-habitat", "train", "--config-name=extobjnav/studio")
 
 
 def test_train_stop_resume_evaluate_report(tmp_path):

@@ -15,7 +15,7 @@ from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-CONFIG = ("--config-name=dark_key_to_door/memo", *TINY_DARK_KEY)
+CONFIG = ("--config-name=dark_key_to_door", *TINY_DARK_KEY)
 ENDLESS = "habitat_baselines.total_num_steps=100000000"
 TRAIN = ("memo-habitat", "train")
 CASES = {

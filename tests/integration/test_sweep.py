@@ -41,7 +41,7 @@ def test_stop_kill_a_run_kill_the_sweep_and_go_on(tmp_path, monkeypatch, checkou
         wait_for(lambda: len(rows(progress)) >= before + 2, sweep)
         return sweep
 
-    new = ("--config-name=dark_key_to_door/memo", "--seeds", "3", "--out", "dark", "--trials", "2")
+    new = ("--config-name=dark_key_to_door", "--seeds", "3", "--out", "dark", "--trials", "2")
     sweep = until_it_learns(*COMMAND, *new, *TINY)
     try:
         sweep.send_signal(signal.SIGINT)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 TRIAL, ENVS, WORKERS = 20, 4, 2
 PER_TRIAL = TRIAL * ENVS * WORKERS
 TRAIN = ("memo-habitat", "train", "--workers", str(WORKERS))
-NEW = ("--config-name=dark_key_to_door/memo", *TINY_DARK_KEY)
+NEW = ("--config-name=dark_key_to_door", *TINY_DARK_KEY)
 ENDLESS = "habitat_baselines.total_num_steps=100000000"
 
 

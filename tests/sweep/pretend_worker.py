@@ -1,7 +1,7 @@
 """A worker whose commands take no time; its process, its lock and its signals are the real ones.
 
 Overrides of its trainings: pretend.hold=FILE waits for the file before the last update,
-pretend.refused=CONFIG fails at the start of that config, pretend.saving=FILE waits for the file
+pretend.refused=VARIANT fails at the start of that variant, pretend.saving=FILE waits for the file
 before an interrupted training has saved. A second interrupt ends it unsaved, as the trainer.
 """
 
@@ -38,7 +38,7 @@ def train(arguments: list[str]) -> int:
     if "--out" in arguments:
         begin(run, arguments)
     options = json.loads((run.path / "pretend.json").read_text())
-    if options.get("pretend.refused") == options["--config-name"]:
+    if options.get("pretend.refused") == options["memory"]:
         sys.stderr.write("memo-habitat train: pretended to be refused\n")
         return 2
     done = [row["steps"] for row in read_progress(run.progress_file)]

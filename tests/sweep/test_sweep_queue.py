@@ -25,10 +25,10 @@ from memo_habitat.trainer.run_dir import SWEEP_LOCK
 from memo_habitat.utils.lock import HeldError, lock
 from tests.sweep.command import stand_in
 
-NEW = ("sweep", "--config-name=dark_key_to_door/memo", "--out", "runs/dark")
+NEW = ("sweep", "--config-name=dark_key_to_door", "--out", "runs/dark")
 AGAIN = ("sweep", "--resume", "runs/dark")
 DARK = Path("runs/dark")
-KNOWN = ("dark_key_to_door/memo", "dark_key_to_door/fct", "dark_key_to_door/rmt")
+KNOWN = (("dark_key_to_door",), ("memo", "fct", "rmt"))
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_every_run_is_trained_and_evaluated_and_so_are_the_references(capsys):
             meta = json.loads((run / "eval/final/meta.json").read_text())
             assert meta == {"trials_per_house": 3, "step": 40, "finished": "now"}
             options = json.loads((run / "pretend.json").read_text())
-            assert options["--config-name"] == f"dark_key_to_door/{variant}"
+            assert options["memory"] == variant
             assert int(options["habitat.seed"]) == spec.habitat_seed(seed)
             assert f"{variant} seed {seed}: finished" in told
     for agent in ("oracle", "random"):
@@ -124,7 +124,7 @@ def test_more_trials_evaluate_again_without_training():
 
 
 def test_a_failed_run_is_told_of_stops_no_other_and_is_tried_again(capsys):
-    refused = "pretend.refused=dark_key_to_door/fct"
+    refused = "pretend.refused=fct"
     assert main([*NEW, "--variants", "fct,memo", "--seeds", "0..1", refused]) == 1
     told = capsys.readouterr()
     for seed in (0, 1):
@@ -157,7 +157,7 @@ def test_an_unreadable_run_fails_alone(capsys):
 
 
 def test_where_nothing_was_evaluated_there_is_no_report(capsys):
-    refused = "pretend.refused=dark_key_to_door/memo"
+    refused = "pretend.refused=memo"
     assert main([*NEW, "--seeds", "0", refused]) == 1
     assert "report:" not in capsys.readouterr().out
     assert not (DARK / "report.html").exists()
@@ -256,7 +256,7 @@ def test_a_second_interrupt_kills(tmp_path):
 
 def test_an_interrupted_sweep_that_waits_for_another_process_is_not_finished():
     run = DARK / "memo/seed_0"
-    write_sweep(plan_sweep(Request(KNOWN[0], None, (0,)), DARK, Path("runs"), KNOWN))
+    write_sweep(plan_sweep(Request(KNOWN[0][0], None, (0,)), DARK, Path("runs"), *KNOWN))
     run.mkdir(parents=True)
     held = lock(run / SWEEP_LOCK)
     try:
@@ -297,8 +297,8 @@ def test_a_sweep_that_breaks_interrupts_its_runs_once(tmp_path):
             raise RuntimeError(line)
 
     overrides = (f"pretend.hold={tmp_path}/go", f"pretend.saving={tmp_path}/save")
-    request = Request(KNOWN[0], None, (0,), overrides)
-    sweep = plan_sweep(request, DARK, Path("runs"), KNOWN)
+    request = Request(KNOWN[0][0], None, (0,), overrides)
+    sweep = plan_sweep(request, DARK, Path("runs"), *KNOWN)
     run = sweep.members()[0].path
     broken = Queue(sweep, 1, Broken())
     with pytest.raises(RuntimeError, match="starts"):
@@ -317,8 +317,8 @@ def queue(*, patience: float, jobs: int = 1) -> Queue:
 
 
 def test_a_run_that_another_process_is_at_work_on_is_refused_by_its_number():
-    request = Request(KNOWN[0], ("memo", "fct"), (0,))
-    write_sweep(plan_sweep(request, DARK, Path("runs"), KNOWN))
+    request = Request(KNOWN[0][0], ("memo", "fct"), (0,))
+    write_sweep(plan_sweep(request, DARK, Path("runs"), *KNOWN))
     run = DARK / "memo/seed_0"
     run.mkdir(parents=True)
     held = lock(run / SWEEP_LOCK)
@@ -368,7 +368,7 @@ def test_what_a_kill_left_of_a_start_goes_and_the_log_stays():
     (run / "checkpoints").mkdir(parents=True)
     (run / "config.yaml").write_text("habitat: {")
     (run / "sweep.log").write_text("from before\n")
-    write_sweep(plan_sweep(Request(KNOWN[0], None, (0,)), DARK.parent / "new", Path(), KNOWN))
+    write_sweep(plan_sweep(Request(KNOWN[0][0], None, (0,)), DARK.parent / "new", Path(), *KNOWN))
     (DARK.parent / "new/sweep.json").rename(DARK / "sweep.json")
     assert main(AGAIN) == 0
     assert (run / "sweep.log").read_text().startswith("from before\n== ")
@@ -410,13 +410,13 @@ def test_none_at_all_is_refused_by_the_options_name(option, capsys):
 def test_the_dry_run_lists_the_queue_and_writes_nothing(capsys):
     assert main([*NEW, "--variants", "memo,fct", "--seeds", "0", "--dry-run", "a=1"]) == 0
     told = capsys.readouterr().out
-    assert "memo seed 0: starts (dark_key_to_door/memo, habitat.seed=100)" in told
+    assert "memo seed 0: starts (habitat.seed=100)" in told
     assert "fct seed 0: starts" in told
     assert list(Path().iterdir()) == []
 
 
 def test_the_estimate_is_of_measured_rates():
-    write_sweep(plan_sweep(Request(KNOWN[0], None, (0, 1, 2)), DARK, Path("runs"), KNOWN))
+    write_sweep(plan_sweep(Request(KNOWN[0][0], None, (0, 1, 2)), DARK, Path("runs"), *KNOWN))
     sweep = read_sweep(DARK)
     assert Estimate(sweep, 1).line(0, 4) == "0/4 done · training 0 %"
     for seed, steps in ((0, 100), (1, 50)):

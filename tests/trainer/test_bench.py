@@ -24,7 +24,7 @@ SIZES = (
 
 def test_the_stations_shares_add_up_and_every_trial_is_timed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    row = bench_train("dark_key_to_door/memo", SIZES, trials=2)
+    row = bench_train("dark_key_to_door", SIZES, trials=2)
     assert len(row["trial_seconds"]) == 2
     assert row["env_steps_per_second"] > 0
     assert set(row["shares"]) == {*STATIONS, "other"}
@@ -36,17 +36,17 @@ def test_the_stations_shares_add_up_and_every_trial_is_timed(tmp_path, monkeypat
 
 
 def test_the_command_prints_one_json_object(capsys):
-    argv = ["bench", "train", "--config-name=dark_key_to_door/fct", "--trials", "1", "--json"]
-    assert main([*argv, *SIZES]) == 0
+    argv = ["bench", "train", "--config-name=dark_key_to_door", "--trials", "1", "--json"]
+    assert main([*argv, "memory=fct", *SIZES]) == 0
     row = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (row["config"], row["memory"]) == ("dark_key_to_door/fct", "fct")
-    assert row["overrides"] == list(SIZES)
+    assert (row["config"], row["memory"]) == ("dark_key_to_door", "fct")
+    assert row["overrides"] == ["memory=fct", *SIZES]
 
 
 @pytest.mark.slow
 def test_workers_are_measured_together(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    row = bench_train("dark_key_to_door/memo", SIZES, trials=2, workers=2)
+    row = bench_train("dark_key_to_door", SIZES, trials=2, workers=2)
     assert (row["workers"], row["environments"], row["environments_total"]) == (2, 3, 6)
     assert (len(row["trial_seconds"]), row["threads"]) == (2, 1)
     # Both step the same number of environments, and neither passes the other by a whole trial.
@@ -57,4 +57,4 @@ def test_workers_are_measured_together(tmp_path, monkeypatch):
 
 def test_no_trial_is_refused():
     with pytest.raises(UserError, match="--trials 0: at least 1"):
-        bench_train("dark_key_to_door/memo", SIZES, trials=0)
+        bench_train("dark_key_to_door", SIZES, trials=0)

@@ -42,7 +42,7 @@ class HabitatsWay(MemoTrainer):
 
 @pytest.fixture(scope="module")
 def composed():
-    return patch_config(compose_config("dark_key_to_door/memo", SIZES))
+    return patch_config(compose_config("dark_key_to_door", SIZES))
 
 
 def trained(trainer_class, composed, folder):

@@ -111,7 +111,7 @@ class ScriptedTrainer(MemoTrainer):
 
 @pytest.fixture(scope="module")
 def composed():
-    return patch_config(compose_config("extobjnav/memo_studio", SIZES))
+    return patch_config(compose_config("extobjnav/studio", SIZES))
 
 
 @pytest.fixture

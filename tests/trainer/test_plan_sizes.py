@@ -77,9 +77,11 @@ def test_planned_bytes_are_within_15_percent_of_the_measured_ones_for_an_lstm(re
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["memo_studio", "fct_studio", "memo_apartments"])
-def test_planned_bytes_are_within_15_percent_of_the_measured_ones_in_full_size(name):
-    config = compose_config(f"extobjnav/{name}")
+@pytest.mark.parametrize(
+    ("name", "kind"), [("studio", "memo"), ("studio", "fct"), ("apartments", "memo")]
+)
+def test_planned_bytes_are_within_15_percent_of_the_measured_ones_in_full_size(name, kind):
+    config = compose_config(f"extobjnav/{name}", [f"memory={kind}"])
     planned = make_plan(config, PLENTY)
     measured = measure_plan(config, planned)
     assert planned.configured.peak_bytes == pytest.approx(measured["update_bytes"], rel=0.15)
@@ -283,6 +285,6 @@ def test_fake_tensors_take_no_memory_and_decisions_are_real():
 def test_a_plan_for_a_gpu_counts_its_masks_and_copies() -> None:
     long = ["habitat.task.trial_steps=2048", "habitat_baselines.num_environments=1"]
     blind = ["habitat_baselines.rl.encoder.kind=blind"]
-    config = compose_config("extobjnav/memo_studio", [*long, *blind])
+    config = compose_config("extobjnav/studio", [*long, *blind])
     here, there = (make_plan(config, 2**34, on_gpu=on_gpu) for on_gpu in (False, True))
     assert there.configured.peak_bytes > here.configured.peak_bytes

@@ -49,7 +49,7 @@ def _in_this_process(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), CASES.values(), ids=list(CASES))
 def test_it_trains_and_is_evaluated(kind, options):
-    run, config = launch.start_training(f"extobjnav/{kind}_studio", (*SIZES, *options))
+    run, config = launch.start_training("extobjnav/studio", (f"memory={kind}", *SIZES, *options))
     assert launch.train(run, config)
     rows = [json.loads(line) for line in run.progress_file.read_text().splitlines()]
     assert [row["steps"] for row in rows] == [16, 32, 48, 64]
@@ -67,7 +67,7 @@ def test_it_trains_and_is_evaluated(kind, options):
 
 @pytest.mark.slow
 def test_a_trained_checkpoint_is_evaluated_under_a_token_budget():
-    run, config = launch.start_training("extobjnav/memo_studio", SIZES)
+    run, config = launch.start_training("extobjnav/studio", SIZES)
     launch.train(run, config)
     used = {}
     for budget in (0, 12):

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-from memo_habitat.config.compose import compose_config, known_configs
+from memo_habitat.config.compose import choices, compose_config
 from memo_habitat.errors import UserError
 from memo_habitat.tasks.dark_key.factory import DarkKeyVectorEnvFactory
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, Setting
 
-VARIANTS = [name for name in known_configs() if name.startswith("dark_key_to_door/")]
+CONFIG = "dark_key_to_door"
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_has_every_setting(name, setting):
-    config = compose_config(name, [f"dark_key_to_door/setting={setting}"])
+def test_every_setting_is_a_choice(setting):
+    config = compose_config(CONFIG, [f"setting={setting}"])
     habitat = config.habitat
     found = Setting(
         habitat.task.size, habitat.environment.max_episode_steps, habitat.task.trial_steps
     )
     assert found == SETTINGS[setting]
     assert config.habitat_baselines.evaluator.steps_per_trial == found.trial_steps
-    memory, variant = config.habitat_baselines.rl.memory, name.rpartition("/")[2]
-    assert memory.kind == variant.removesuffix("_fixed")
-    assert (memory.segment_jitter == 0) == variant.endswith("_fixed")
 
 
-def test_a_setting_is_no_experiment_of_its_own():
-    assert len(VARIANTS) == 7
+@pytest.mark.parametrize("choice", choices("memory"))
+def test_every_memory_is_a_choice_and_leaves_what_the_task_chose(choice):
+    rl = compose_config(CONFIG, [f"memory={choice}"]).habitat_baselines.rl
+    assert rl.memory.kind == choice.removesuffix("_fixed")
+    assert (rl.memory.segment_jitter == 0) == choice.endswith("_fixed")
+    assert (rl.memory.width, rl.memory.layers) == (128, 2)
+    assert rl.encoder.state_sensors == ["grid", "grid_before", "last_reward", "trial_time"]
 
 
 def test_no_training_draws_its_layouts_from_the_evaluations_seed():
     factory = DarkKeyVectorEnvFactory()
-    config = compose_config("dark_key_to_door/memo", ["habitat.seed=3"])
+    config = compose_config(CONFIG, ["habitat.seed=3"])
     factory.construct_envs(config)
     config.habitat_baselines.evaluator.seed = 3
     with pytest.raises(UserError, match=r"habitat\.seed=3: .* such as habitat\.seed=4"):

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from memo_habitat.config import task as sensor_configs
 from memo_habitat.config import task as task_configs
+from memo_habitat.config.compose import choices, compose_config
 
 DEFAULTS = [
     {"/habitat": "habitat_config_base"},
@@ -125,3 +126,36 @@ def test_habitats_own_nodes_are_left_alone(composed):
     ):
         node = ConfigStore.instance().load(f"habitat/task/{group}/{name}.yaml").node
         assert not str(node.type).startswith(("ExtObjNav", "Trial"))
+
+
+@pytest.mark.parametrize("home", choices("home"))
+def test_every_home_is_a_choice(home):
+    config = compose_config("extobjnav/apartments", [f"home={home}"])
+    assert home in config.habitat.dataset.data_path
+    assert config.habitat.task.trial_steps == 4096
+
+
+@pytest.mark.parametrize("choice", choices("memory"))
+def test_every_memory_is_a_choice(choice):
+    memory = compose_config("extobjnav/studio", [f"memory={choice}"]).habitat_baselines.rl.memory
+    assert memory.kind == choice.removesuffix("_fixed")
+    assert (memory.segment_jitter == 0) == choice.endswith("_fixed")
+    assert memory.segment_length == 64
+
+
+@pytest.mark.parametrize(("experiment", "size"), [("studio", (256, 1)), ("apartments", (512, 2))])
+def test_an_lstm_sees_its_last_reward_and_is_as_large_as_the_transformer(experiment, size):
+    config = compose_config(f"extobjnav/{experiment}", ["memory=lstm"])
+    rl = config.habitat_baselines.rl
+    assert (rl.memory.width, rl.memory.layers) == size
+    assert rl.encoder.last_reward
+    assert "last_reward_sensor" in config.habitat.task.lab_sensors
+
+
+def test_a_memory_of_ones_own_is_a_file_in_ones_own_folder(tmp_path):
+    (tmp_path / "memory").mkdir()
+    text = "# @package habitat_baselines.rl.memory\nkind: mine\nwidth: 96\n"
+    (tmp_path / "memory/mine.yaml").write_text(text)
+    chosen = [f"hydra.searchpath=[file://{tmp_path}]", "memory=mine"]
+    memory = compose_config("extobjnav/studio", chosen).habitat_baselines.rl.memory
+    assert (memory.kind, memory.width, memory.layers) == ("mine", 96, 2)
