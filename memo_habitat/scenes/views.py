@@ -19,8 +19,8 @@ from matplotlib.patches import Rectangle
 from memo_habitat.errors import UserError
 from memo_habitat.scenes.floor_plan import RandomStream
 from memo_habitat.scenes.options import SPLITS
-from memo_habitat.simulator.embree.assets import TriangleSoup
-from memo_habitat.simulator.embree.camera import Camera, CameraSpec
+from memo_habitat.simulator.embree.camera_rig import Camera, CameraSpec
+from memo_habitat.simulator.embree.geometry import TriangleSoup
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid
 from memo_habitat.simulator.embree.queries import TaskQueries
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
@@ -122,7 +122,7 @@ class ArrangedHouse(TaskQueries):
             spec = CameraSpec(size, size, math.pi / 2, (0.0, EYE, 0.0), (0.0, 0.0, 0.0))
             self._cameras[size] = Camera(spec)
         camera = self._cameras[size]
-        camera.look(self._geometry, position, heading, tilt)
+        camera.cast(self._geometry, position, heading, tilt)
         return Picture(camera.rgb(), camera.panoptic())
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from memo_habitat.simulator.embree.camera_rig import simulator_config
 from memo_habitat.simulator.embree.sim import EmbreeSim
 from memo_habitat.testing.houses import write_test_house
+from memo_habitat.testing.simulators import simulator_config
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,13 @@ import pytest
 import trimesh
 from PIL import Image
 
-from memo_habitat.simulator.embree.assets import join, load_soup
+from memo_habitat.simulator.embree.geometry import join
 from memo_habitat.simulator.embree.navgrid import AgentShape
 from memo_habitat.simulator.embree.scene import load_scene, place_objects
 from memo_habitat.simulator.embree.scene_dataset import (
     find_scene,
     load_dataset,
+    load_soup,
     object_soup,
     rotation_matrix,
     stage_soup,

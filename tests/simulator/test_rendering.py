@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera import Camera, CameraSpec, ray_directions
-from memo_habitat.simulator.embree.camera_rig import simulator_config
-from memo_habitat.simulator.embree.geometry import Geometry
-from memo_habitat.simulator.embree.shading import pyramid
+from memo_habitat.simulator.embree.camera_rig import Camera, CameraSpec, ray_directions
+from memo_habitat.simulator.embree.geometry import Geometry, pyramid
 from memo_habitat.simulator.embree.sim import EmbreeSim
 from memo_habitat.testing.houses import (
     ARRANGEMENTS,
@@ -27,6 +25,7 @@ from memo_habitat.testing.houses import (
     OBJECT_SIZE,
     WALL,
 )
+from memo_habitat.testing.simulators import simulator_config
 
 EYE = 1.2
 DATASET = "data/apartments/apartments.scene_dataset_config.json"
@@ -128,7 +127,7 @@ def test_visible_pixels_without_an_image_are_those_of_the_panoptic_image(size):
             for sim in (drawn, blind):
                 sim.start_next_episode_at(point, heading)
                 sim.reset()
-                sim.look(math.radians(30 * (number % 5 - 2)))
+                sim.cast(math.radians(30 * (number % 5 - 2)))
             image = drawn.render("head_panoptic")
             expected = [int((image == identity).sum()) for identity in ids]
             assert blind.visible_pixels(ids, "head_panoptic").tolist() == expected
@@ -203,7 +202,7 @@ def test_mount_and_tilt_turn_the_camera(sim):
 
 def test_orientation_of_the_config_pitches_the_camera(sim):
     tilted = Camera(CameraSpec(9, 9, math.pi / 2, (0, EYE, 0), (-math.pi / 2, 0, 0)))
-    tilted.look(sim.arrangement.geometry, np.array([2.0, 0.0, -0.6]), 0.0, 0.0)
+    tilted.cast(sim.arrangement.geometry, np.array([2.0, 0.0, -0.6]), 0.0, 0.0)
     np.testing.assert_allclose(tilted.depth(), EYE, atol=1e-4)
 
 
@@ -218,7 +217,7 @@ def test_a_wide_image_keeps_square_pixels():
 
 def test_nothing_hit_is_black_at_depth_zero():
     camera = Camera(CameraSpec(4, 4, math.pi / 2, (0, 0, 0), (0, 0, 0)))
-    camera.look(Geometry([], []), np.zeros(3), 0.0, 0.0)
+    camera.cast(Geometry([], []), np.zeros(3), 0.0, 0.0)
     assert not camera.rgb().any() and not camera.depth().any() and not camera.panoptic().any()
 
 

@@ -13,10 +13,10 @@ from habitat.core.registry import registry
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.bench import bench_sim
-from memo_habitat.simulator.embree.camera_rig import simulator_config
 from memo_habitat.simulator.embree.scene import clear_caches
 from memo_habitat.simulator.embree.sim import EmbreeSim, heading_of
 from memo_habitat.testing.houses import write_test_house
+from memo_habitat.testing.simulators import simulator_config
 
 FORWARD, LEFT, RIGHT, UP, DOWN = 1, 2, 3, 4, 5
 

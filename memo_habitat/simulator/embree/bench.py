@@ -14,10 +14,10 @@ import numpy as np
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera_rig import simulator_config
 from memo_habitat.simulator.embree.scene import clear_caches
 from memo_habitat.simulator.embree.scene_dataset import load_dataset, resolve
 from memo_habitat.simulator.embree.sim import EmbreeSim
+from memo_habitat.testing.simulators import simulator_config
 
 BUNDLED = "data/apartments/apartments.scene_dataset_config.json"
 #: Pictures that every row's frame consists of; all of a frame come from one ray cast.

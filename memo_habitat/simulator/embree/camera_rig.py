@@ -1,84 +1,168 @@
-"""The agent's cameras: which of Habitat's sensors look through which spec."""
+"""Cameras on the agent: their rays and pictures, and the sensors of Habitat that share them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from habitat.config.default_structured_configs import (
-    AgentConfig,
-    HabitatSimDepthSensorConfig,
-    HabitatSimRGBSensorConfig,
-    HabitatSimSemanticSensorConfig,
-)
 from habitat.core.registry import registry
 from habitat.core.simulator import Sensor, SensorSuite, SensorTypes
 from omegaconf import OmegaConf
 
-from memo_habitat.config.simulator import EmbreeSimConfig
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera import Camera, CameraSpec
-from memo_habitat.simulator.embree.geometry import Geometry
-
-_SENSORS = {
-    "rgb": HabitatSimRGBSensorConfig,
-    "depth": HabitatSimDepthSensorConfig,
-    "panoptic": HabitatSimSemanticSensorConfig,
-}
+from memo_habitat.simulator.embree.geometry import Geometry, Hits
+from memo_habitat.simulator.embree.ray_kernels import box_rays, count_between, rotate, shade
 
 
-def simulator_config(
-    scene: str,
-    scene_dataset: str = "default",
-    size: int = 64,
-    sensors: Sequence[str] = ("rgb", "panoptic"),
-    **changes: Any,
-) -> Any:
-    """A `habitat.simulator` node with square cameras 1.2 m above the floor, called head_rgb,
-    head_depth and head_panoptic.
+@dataclass(frozen=True)
+class CameraSpec:
+    """Where a camera sits on the agent and what it takes in; equal specs share their rays."""
 
-    Args:
-        scene: scene instance or mesh.
-        scene_dataset: scene data set configuration, or "default".
-        size: width and height of the images, pixels.
-        sensors: of "rgb", "depth" and "panoptic".
-        changes: further keys of the node; those of the agent begin with "agent_".
-    """
-    unknown = [name for name in sensors if name not in _SENSORS]
-    if unknown:
-        raise UserError(f"sensor {unknown[0]!r} is unknown: choose from {sorted(_SENSORS)}")
-    agent: Any = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(AgentConfig())))
-    for name in sensors:
-        kind = _SENSORS[name]
-        sensor: Any = OmegaConf.to_container(
-            OmegaConf.structured(kind(height=size, width=size, position=[0.0, 1.2, 0.0]))
-        )
-        if name == "depth":
-            sensor["normalize_depth"] = False
-        agent.sim_sensors[f"head_{name}"] = {**sensor, "uuid": f"head_{name}"}
-    node: Any = OmegaConf.create(
-        OmegaConf.to_container(
-            OmegaConf.structured(
-                EmbreeSimConfig(
-                    seed=0,
-                    turn_angle=30,
-                    scene=scene,
-                    scene_dataset=scene_dataset,
-                    agents={},
-                    agents_order=["main_agent"],
-                )
+    height: int
+    width: int
+    hfov: float  # rad, horizontal
+    position: tuple[float, float, float]  # m, from the agent's floor point
+    orientation: tuple[float, float, float]  # rad, about x, then y, then z
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise UserError(
+                f"a camera of {self.width}x{self.height} pixels: width and height must be >= 1"
             )
-        )
-    )
-    node.agents = {"main_agent": agent}
-    for name, value in changes.items():
-        if name.startswith("agent_"):
-            node.agents.main_agent[name.removeprefix("agent_")] = value
+        if not 0.0 < self.hfov < math.pi:
+            raise UserError(
+                f"horizontal field of view {math.degrees(self.hfov):g} degrees: it must lie "
+                "between 0 and 180"
+            )
+
+
+def ray_directions(spec: CameraSpec) -> np.ndarray:
+    """[H * W, 3] float32, row by row from the top left, in the camera's frame (looks along -Z,
+    Y up), scaled to depth 1, so that a ray's length parameter is the depth of what it hits."""
+    half = math.tan(spec.hfov / 2.0)
+    x = ((np.arange(spec.width) + 0.5) / spec.width * 2.0 - 1.0) * half
+    y = (1.0 - (np.arange(spec.height) + 0.5) / spec.height * 2.0) * half
+    y *= spec.height / spec.width
+    directions = np.empty((spec.height, spec.width, 3), dtype=np.float32)
+    directions[..., 0] = x[None, :]
+    directions[..., 1] = y[:, None]
+    directions[..., 2] = -1.0
+    return directions.reshape(-1, 3)
+
+
+def rotation_about(axis: int, angle: float) -> np.ndarray:
+    """[3, 3]: right-handed rotation by `angle` rad about axis 0, 1 or 2."""
+    c, s = math.cos(angle), math.sin(angle)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[i, i] = matrix[j, j] = c
+    matrix[i, j], matrix[j, i] = -s, s
+    return matrix
+
+
+class Camera:
+    """Rays and buffers for one spec; casts once per pose, whatever is asked of it."""
+
+    def __init__(self, spec: CameraSpec) -> None:
+        self.spec = spec
+        self._directions = ray_directions(spec)
+        self._lengths = np.linalg.norm(self._directions, axis=1).astype(np.float32)
+        self._half = math.tan(spec.hfov / 2.0)
+        x, y, z = (rotation_about(axis, spec.orientation[axis]) for axis in range(3))
+        self._mount = z @ y @ x
+        self._world = np.empty_like(self._directions)
+        self._origins = np.empty_like(self._directions)
+        self._cast: tuple[Geometry, tuple[float, ...], Hits] | None = None
+
+    def cast(self, geometry: Geometry, position: np.ndarray, heading: float, tilt: float) -> None:
+        """Casts a ray per pixel for the agent at `position` [3] m, unless nothing has changed.
+
+        heading: rad about +Y; tilt: rad, positive looks up.
+        """
+        pose = (float(position[0]), float(position[1]), float(position[2]), heading, tilt)
+        if self._has_cast(geometry, pose):
+            return
+        rotation, eye = self._view(position, heading, tilt)
+        rotate(self._directions, rotation.astype(np.float32), self._world)
+        self._origins[:] = eye
+        self._cast = geometry, pose, geometry.cast(self._origins, self._world)
+
+    def count(
+        self,
+        geometry: Geometry,
+        position: np.ndarray,
+        heading: float,
+        tilt: float,
+        ids: Sequence[int] | np.ndarray,
+    ) -> np.ndarray:
+        """[I] int64: pixels that show each of the instances `ids` from a pose.
+
+        Where the image of that pose has not been cast, only the pixels inside the instances'
+        projected bounding boxes are, with the very rays of the image: the counts are equal.
+        """
+        pose = (float(position[0]), float(position[1]), float(position[2]), heading, tilt)
+        counts = np.zeros(len(ids), dtype=np.int64)
+        if self._has_cast(geometry, pose):
+            triangle = self._latest()[1].triangle
+            ends = None
         else:
-            node[name] = value
-    return node
+            rotation, eye = self._view(position, heading, tilt)
+            rays = self._directions.reshape(self.spec.height, self.spec.width, 3)
+            bounds = geometry.bounds_of(ids)
+            origins, rays, ends = box_rays(bounds, eye, rotation, self._half, rays)
+            if not len(rays):
+                return counts
+            triangle = geometry.cast(origins, rays).triangle
+        for i, identity in enumerate(ids):
+            own = triangle if ends is None else triangle[ends[i] : ends[i + 1]]
+            if len(own):
+                counts[i] = count_between(own, *geometry.ranges[int(identity)])
+        return counts
+
+    def rgb(self) -> np.ndarray:
+        """[H, W, 3] uint8 of the latest cast."""
+        geometry, hits = self._latest()
+        surface, table = geometry.surface, geometry.surface.table
+        out = np.empty((self.spec.height, self.spec.width, 3), dtype=np.uint8)
+        shade(
+            (hits.triangle, hits.u, hits.v, hits.distance),
+            self._lengths,
+            np.float32(2.0 * self._half / self.spec.width),
+            (surface.colour, surface.uv, surface.texture, surface.density),
+            (table.texels, table.first_level, table.level),
+            out.reshape(-1, 3),
+        )
+        return out
+
+    def depth(self) -> np.ndarray:
+        """[H, W] float32 m along the camera's axis of the latest cast; 0 where nothing is."""
+        _, hits = self._latest()
+        depth = np.where(hits.triangle >= 0, hits.distance, np.float32(0.0))
+        return depth.reshape(self.spec.height, self.spec.width)
+
+    def panoptic(self) -> np.ndarray:
+        """[H, W] int32 ids of the latest cast; 0 for the stage and where nothing is."""
+        geometry, hits = self._latest()
+        return geometry.surface.instance[hits.triangle].reshape(self.spec.height, self.spec.width)
+
+    def _has_cast(self, geometry: Geometry, pose: tuple[float, ...]) -> bool:
+        return self._cast is not None and self._cast[0] is geometry and self._cast[1] == pose
+
+    def _latest(self) -> tuple[Geometry, Hits]:
+        if self._cast is None:
+            raise RuntimeError("the camera has no image yet: call cast() first")
+        return self._cast[0], self._cast[2]
+
+    def _view(
+        self, position: np.ndarray, heading: float, tilt: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rotation [3, 3] from the camera's frame to the world's, and the eye [3] m."""
+        body = rotation_about(1, heading)
+        rotation = body @ self._mount @ rotation_about(0, tilt)
+        return rotation, position + body @ np.asarray(self.spec.position)
 
 
 _PICTURES = {
@@ -123,7 +207,7 @@ class CameraRig:
             )
         return self._camera_of[uuid]
 
-    def look(
+    def render(
         self,
         geometry: Geometry,
         position: np.ndarray,
@@ -138,7 +222,7 @@ class CameraRig:
         pictures = {}
         for uuid in self.suite.sensors if uuids is None else uuids:
             camera = self.camera(uuid)
-            camera.look(geometry, position, heading, tilt)
+            camera.cast(geometry, position, heading, tilt)
             pictures[uuid] = _PICTURES[self.sensors[uuid].sensor_type](camera)
         return pictures
 

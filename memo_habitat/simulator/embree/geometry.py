@@ -1,17 +1,121 @@
-"""Ray casting against a triangle soup: the embree scene and what the shader asks per triangle."""
+"""Triangle soups, and ray casting against them: the embree scene and what shading needs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from memo_habitat.simulator.embree.assets import TriangleSoup, join
-from memo_habitat.simulator.embree.shading import TextureTable, build_table
+
+@dataclass(frozen=True)
+class TriangleSoup:
+    """T triangles that share no vertices; the arrays are never written to."""
+
+    corners: np.ndarray  # [T, 3, 3] float32, m
+    colours: np.ndarray  # [T, 3, 3] float32 in [0, 1], per corner; multiplies the texture
+    uv: np.ndarray  # [T, 3, 2] float32, texture coordinates, v upwards
+    texture: np.ndarray  # [T] int32, index into textures, -1 = none
+    textures: list[np.ndarray] = field(default_factory=list)  # [h, w, 3] uint8 each
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """[2, 3] m: lowest and highest corner of the bounding box."""
+        if not len(self):
+            return np.zeros((2, 3))
+        points = self.corners.reshape(-1, 3)
+        return np.stack([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
+
+    def transformed(self, transform: np.ndarray) -> TriangleSoup:
+        """The soup under a 4x4 transform; a mirroring one turns the triangles round again."""
+        matrix = np.asarray(transform, dtype=np.float64)
+        corners = (self.corners.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]).astype(
+            np.float32
+        )
+        order = [0, 2, 1] if np.linalg.det(matrix[:3, :3]) < 0 else [0, 1, 2]
+        return TriangleSoup(
+            np.ascontiguousarray(corners[:, order]),
+            np.ascontiguousarray(self.colours[:, order]),
+            np.ascontiguousarray(self.uv[:, order]),
+            self.texture,
+            self.textures,
+        )
+
+
+def join(soups: list[TriangleSoup]) -> TriangleSoup:
+    """One soup of several; a texture that several share (the same array) is kept once."""
+    textures: list[np.ndarray] = []
+    index_of: dict[int, int] = {}
+    indices = []
+    for soup in soups:
+        table = np.full(len(soup.textures) + 1, -1, dtype=np.int32)  # [-1] stays -1: none
+        for local, image in enumerate(soup.textures):
+            if id(image) not in index_of:
+                index_of[id(image)] = len(textures)
+                textures.append(image)
+            table[local] = index_of[id(image)]
+        indices.append(table[soup.texture])
+    if not soups:
+        return TriangleSoup(
+            np.zeros((0, 3, 3), np.float32),
+            np.zeros((0, 3, 3), np.float32),
+            np.zeros((0, 3, 2), np.float32),
+            np.zeros(0, np.int32),
+        )
+    return TriangleSoup(
+        np.concatenate([soup.corners for soup in soups]),
+        np.concatenate([soup.colours for soup in soups]),
+        np.concatenate([soup.uv for soup in soups]),
+        np.concatenate(indices).astype(np.int32),
+        textures,
+    )
+
+
+@dataclass(frozen=True)
+class TextureTable:
+    """Every level of every texture in one array of texels."""
+
+    texels: np.ndarray  # [P, 3] uint8
+    first_level: np.ndarray  # [X + 1] int32: levels of texture x are first[x] .. first[x + 1] - 1
+    level: np.ndarray  # [L, 3] int32: offset into texels, height, width
+
+
+def build_table(images: list[np.ndarray]) -> TextureTable:
+    """The pyramids of `images` ([h, w, 3] uint8 each): each level halves the one before."""
+    first, levels, texels = [0], [], []
+    offset = 0
+    for image in images:
+        for picture in pyramid(image):
+            height, width = picture.shape[:2]
+            levels.append((offset, height, width))
+            texels.append(picture.reshape(-1, 3))
+            offset += height * width
+        first.append(len(levels))
+    return TextureTable(
+        np.concatenate(texels) if texels else np.zeros((1, 3), np.uint8),
+        np.asarray(first, dtype=np.int32),
+        np.asarray(levels or [(0, 1, 1)], dtype=np.int32),
+    )
+
+
+def pyramid(image: np.ndarray) -> list[np.ndarray]:
+    """The image and its halvings down to one texel (means of 2x2; odd borders are dropped)."""
+    pictures = [image]
+    while max(pictures[-1].shape[:2]) > 1:
+        last: np.ndarray = pictures[-1].astype(np.uint16)
+        height, width = last.shape[:2]
+        if height > 1:
+            last = (last[0 : height // 2 * 2 : 2] + last[1 : height // 2 * 2 : 2] + 1) // 2
+        if width > 1:
+            last = (last[:, 0 : width // 2 * 2 : 2] + last[:, 1 : width // 2 * 2 : 2] + 1) // 2
+        pictures.append(last.astype(np.uint8))
+    return pictures
 
 
 @dataclass(frozen=True)
@@ -32,7 +136,7 @@ class Surface:
     uv: np.ndarray  # [T, 3, 2] float32
     texture: np.ndarray  # [T] int32, -1 = none
     density: np.ndarray  # [T] float32: texture repeats per metre (for the choice of level)
-    instance: np.ndarray  # [T] int32: panoptic id
+    instance: np.ndarray  # [T + 1] int32: panoptic id; the last is for rays that hit nothing: 0
     table: TextureTable
 
 
@@ -86,7 +190,7 @@ def _surface(soup: TriangleSoup, instance: np.ndarray) -> Surface:
         soup.uv,
         soup.texture,
         density.astype(np.float32),
-        instance.astype(np.int32),
+        np.append(instance, np.int32(0)),
         build_table(soup.textures),
     )
 

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.assets import TriangleSoup
-from memo_habitat.simulator.embree.assets import clear_cache as clear_mesh_cache
-from memo_habitat.simulator.embree.geometry import Geometry
+from memo_habitat.simulator.embree.geometry import Geometry, TriangleSoup
 from memo_habitat.simulator.embree.motion import Mover
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_navgrid
 from memo_habitat.simulator.embree.scene_dataset import (
     OBJECT_SUFFIX,
     SceneDataset,
+    clear_mesh_cache,
     find_scene,
     object_soup,
     resolve,

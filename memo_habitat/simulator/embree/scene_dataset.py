@@ -1,4 +1,4 @@
-"""Reading Habitat scene data sets: stages, object templates and scene instances."""
+"""Reading Habitat scene data sets and the meshes they name into triangle soups."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import trimesh
+from PIL import Image
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.assets import TriangleSoup, load_soup
+from memo_habitat.simulator.embree.geometry import TriangleSoup, join
 
 OBJECT_SUFFIX = ".object_config.json"
 STAGE_SUFFIX = ".stage_config.json"
@@ -283,3 +285,102 @@ def _numbers(value: Any, count: int, where: str) -> np.ndarray:
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         raise UserError(f"{where} is {value!r}: give {count} finite numbers")
     return numbers
+
+
+_meshes: dict[Path, tuple[int, TriangleSoup]] = {}
+
+
+def clear_mesh_cache() -> None:
+    """Empties the cache of meshes."""
+    _meshes.clear()
+
+
+def load_soup(path: Path) -> TriangleSoup:
+    """The triangles of a mesh file (GLB and whatever else trimesh reads), from the cache when
+    the file has not changed.
+
+    Raises:
+        UserError: when the file is missing, cannot be read or holds no triangle.
+    """
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError as error:
+        raise UserError(
+            f"3D model {path} is missing: restore the file or correct the config that names it"
+        ) from error
+    known = _meshes.get(path)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    soup = _read(path)
+    _meshes[path] = (stamp, soup)
+    return soup
+
+
+def _read(path: Path) -> TriangleSoup:
+    # A corrupt file can raise nearly anything from inside the parser, hence the wide net.
+    try:
+        scene: Any = trimesh.load(path, force="scene", process=False)
+        soups = []
+        for node in scene.graph.nodes_geometry:
+            transform, name = scene.graph[node]
+            mesh = scene.geometry[name]
+            if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):
+                soups.append(_mesh_soup(mesh).transformed(transform))
+    except Exception as error:
+        raise UserError(
+            f"3D model {path} cannot be read ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:120]}): write or download the file again"
+        ) from error
+    if not soups:
+        raise UserError(f"3D model {path} holds no triangle: export it with its meshes")
+    soup = join(soups)
+    if not np.isfinite(soup.corners).all():
+        raise UserError(f"3D model {path} has coordinates that are not numbers: export it again")
+    return soup
+
+
+def _mesh_soup(mesh: trimesh.Trimesh) -> TriangleSoup:
+    faces = np.asarray(mesh.faces)
+    corners = np.asarray(mesh.vertices, dtype=np.float32)[faces]
+    colours = np.ones((len(faces), 3, 3), dtype=np.float32)
+    uv = np.zeros((len(faces), 3, 2), dtype=np.float32)
+    texture = np.full(len(faces), -1, dtype=np.int32)
+    images: list[np.ndarray] = []
+    visual: Any = mesh.visual
+    if visual.kind == "texture":
+        colours *= _factor(visual.material)
+        image = _base_colour_image(visual.material)
+        if image is not None and visual.uv is not None:
+            uv = np.asarray(visual.uv, dtype=np.float32)[faces]
+            texture[:] = 0
+            images = [image]
+    elif visual.kind == "vertex":
+        colours = np.asarray(visual.vertex_colors)[faces][..., :3].astype(np.float32) / 255.0
+    elif visual.kind == "face":
+        rgb = np.asarray(visual.face_colors)[:, None, :3].astype(np.float32) / 255.0
+        colours = np.repeat(rgb, 3, axis=1)
+    else:
+        colours *= 0.6
+    return TriangleSoup(corners, np.ascontiguousarray(colours), uv, texture, images)
+
+
+def _factor(material: Any) -> np.ndarray:
+    """[3] float32 in [0, 1]: the constant base colour."""
+    value = getattr(material, "baseColorFactor", None)
+    if value is None:
+        value = getattr(material, "diffuse", None)
+        image = getattr(material, "image", None)
+        if value is None or image is not None:
+            return np.ones(3, dtype=np.float32)
+    factor = np.asarray(value)
+    scale = 255.0 if factor.dtype.kind in "ui" else 1.0
+    return (factor[:3] / scale).astype(np.float32)
+
+
+def _base_colour_image(material: Any) -> np.ndarray | None:
+    image = getattr(material, "baseColorTexture", None)
+    if image is None:
+        image = getattr(material, "image", None)
+    if not isinstance(image, Image.Image):
+        return None
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"), dtype=np.uint8))

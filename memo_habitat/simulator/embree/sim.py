@@ -139,7 +139,7 @@ class EmbreeSim(TaskQueries, Simulator):
         """The picture of the sensor with uuid `mode` from the current pose."""
         self._rig.camera(mode)
         pose = self._position, self._heading, self._tilt
-        pictures = self._rig.look(self.arrangement.geometry, *pose, uuids=[mode])
+        pictures = self._rig.render(self.arrangement.geometry, *pose, uuids=[mode])
         return self._rig.sensors[mode].get_observation(pictures)
 
     def close(self, destroy: bool = True) -> None:
@@ -186,7 +186,9 @@ class EmbreeSim(TaskQueries, Simulator):
 
     def get_sensor_observations(self, agent_ids: Any = 0) -> dict[str, Any]:
         """Raw pictures by uuid from the current pose."""
-        return self._rig.look(self.arrangement.geometry, self._position, self._heading, self._tilt)
+        return self._rig.render(
+            self.arrangement.geometry, self._position, self._heading, self._tilt
+        )
 
     def get_observations_at(
         self, position: Any = None, rotation: Any = None, keep_agent_at_new_pose: bool = False

@@ -1,23 +1,86 @@
-"""How many pixels of an image show an instance, found without drawing the image.
-
-Only the pixels inside each instance's projected bounding box are cast, with the very rays that the
-image would use, so the counts are those of the panoptic image.
-"""
+"""Kernels over rays and pixels: rotation, colours, counts, and the pixels that can show a box."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
 
-from memo_habitat.simulator.embree.geometry import Geometry
-from memo_habitat.simulator.embree.shading import count_between
-
+#: Light lost per metre of distance, so that depth reads in flat colours.
+FALLOFF = 0.03
 #: Pixels by which a box is widened: rays and projection are rounded differently.
 _MARGIN = 0.01
 #: A corner nearer to the camera's plane than this (m) cannot be projected.
 _NEAR = 1e-3
+
+
+@njit(cache=True, nogil=True)
+def rotate(directions, rotation, out):  # type: ignore[no-untyped-def]
+    """out[r] = rotation @ directions[r]; [R, 3] float32 and [3, 3] float32."""
+    for r in range(directions.shape[0]):
+        x, y, z = directions[r, 0], directions[r, 1], directions[r, 2]
+        for i in range(3):
+            out[r, i] = rotation[i, 0] * x + rotation[i, 1] * y + rotation[i, 2] * z
+
+
+@njit(cache=True, nogil=True)
+def shade(hits, lengths, pixel, surface, table, out):  # type: ignore[no-untyped-def]
+    """Colours of R rays into out [R, 3] uint8; black where nothing was hit.
+
+    hits: (triangle [R], u [R], v [R], distance [R]); lengths [R]: of the directions;
+    pixel: size of a pixel at distance 1; surface: (colour, uv, texture, density);
+    table: (texels, first_level, level).
+    """
+    triangle, u, v, distance = hits
+    colour, uv, texture, density = surface
+    texels, first_level, level = table
+    for r in range(triangle.shape[0]):
+        t = triangle[r]
+        if t < 0:
+            out[r, 0] = 0
+            out[r, 1] = 0
+            out[r, 2] = 0
+            continue
+        b = u[r]
+        c = v[r]
+        a = np.float32(1.0) - b - c
+        metres = distance[r] * lengths[r]
+        dim = np.float32(1.0) / (np.float32(1.0) + np.float32(FALLOFF) * metres)
+        x = texture[t]
+        texel = -1
+        if x >= 0:
+            first = first_level[x]
+            height = level[first, 1]
+            width = level[first, 2]
+            # Texels per pixel, halved once per level.
+            footprint = metres * pixel * density[t] * np.float32(max(height, width))
+            chosen = first
+            while footprint > np.float32(1.5) and chosen + 1 < first_level[x + 1]:
+                footprint *= np.float32(0.5)
+                chosen += 1
+            height = level[chosen, 1]
+            width = level[chosen, 2]
+            s = a * uv[t, 0, 0] + b * uv[t, 1, 0] + c * uv[t, 2, 0]
+            w = a * uv[t, 0, 1] + b * uv[t, 1, 1] + c * uv[t, 2, 1]
+            s -= np.floor(s)
+            w -= np.floor(w)
+            column = min(int(s * width), width - 1)
+            row = min(int((np.float32(1.0) - w) * height), height - 1)
+            texel = level[chosen, 0] + row * width + column
+        for k in range(3):
+            value = a * colour[t, 0, k] + b * colour[t, 1, k] + c * colour[t, 2, k]
+            if texel >= 0:
+                value *= texels[texel, k] * np.float32(1.0 / 255.0)
+            out[r, k] = np.uint8(max(min(value * dim, np.float32(255.0)), np.float32(0.0)))
+
+
+@njit(cache=True, nogil=True)
+def count_between(triangle, begin, end):  # type: ignore[no-untyped-def]
+    """How many rays hit a triangle of the range [begin, end)."""
+    count = 0
+    for r in range(triangle.shape[0]):
+        if begin <= triangle[r] < end:
+            count += 1
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -62,7 +125,7 @@ def _pixel_box(bounds, eye, rotation, half, height, width, box):  # type: ignore
         box[2] = 0
         box[3] = width
     else:
-        # The inverse of `camera.ray_directions`.
+        # The inverse of `camera_rig.ray_directions`.
         box[0] = max(int(np.ceil((1.0 - high_y / up) * height / 2.0 - 0.5 - _MARGIN)), 0)
         box[1] = min(int(np.floor((1.0 - low_y / up) * height / 2.0 - 0.5 + _MARGIN)) + 1, height)
         box[2] = max(int(np.ceil((1.0 + low_x / half) * width / 2.0 - 0.5 - _MARGIN)), 0)
@@ -78,7 +141,7 @@ def box_rays(bounds, eye, rotation, half, directions):  # type: ignore[no-untype
         eye: [3] m.
         rotation: [3, 3], camera to world.
         half: tangent of half the horizontal field of view.
-        directions: [H, W, 3] float32 in the camera's frame, as `camera.ray_directions`.
+        directions: [H, W, 3] float32 in the camera's frame, as `camera_rig.ray_directions`.
 
     Returns:
         origins and directions [R, 3] float32 in the world, and ends [I + 1]: the rays of instance
@@ -102,32 +165,7 @@ def box_rays(bounds, eye, rotation, half, directions):  # type: ignore[no-untype
                 x, y, z = directions[row, column]
                 for k in range(3):
                     origins[r, k] = origin[k]
-                    # In the order of `shading.rotate`: the same rays to the last bit.
+                    # In the order of `rotate`: the same rays to the last bit.
                     rays[r, k] = turn[k, 0] * x + turn[k, 1] * y + turn[k, 2] * z
                 r += 1
     return origins, rays, ends
-
-
-def count_pixels(
-    geometry: Geometry,
-    ids: Sequence[int] | np.ndarray,
-    eye: np.ndarray,
-    rotation: np.ndarray,
-    half: float,
-    directions: np.ndarray,
-) -> np.ndarray:
-    """[I] int64: pixels that show each of the instances `ids` [I].
-
-    The other arguments are those of `box_rays`.
-    """
-    ranges = [geometry.ranges[int(identity)] for identity in ids]
-    bounds = geometry.bounds_of(ids)
-    origins, rays, ends = box_rays(bounds, eye, rotation, half, directions)
-    counts = np.zeros(len(ids), dtype=np.int64)
-    if not len(rays):
-        return counts
-    triangle = geometry.cast(origins, rays).triangle
-    for i, (begin, end) in enumerate(ranges):
-        if ends[i + 1] > ends[i]:
-            counts[i] = count_between(triangle[ends[i] : ends[i + 1]], begin, end)
-    return counts
