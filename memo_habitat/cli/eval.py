@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from memo_habitat.cli.common import Subparsers, add_command, add_evaluation_size, add_overrides
-from memo_habitat.evaluation.meta import AGENTS
+from memo_habitat.evaluation.records import AGENTS
 
 EXAMPLES = """
 memo-habitat eval runs/extobjnav-studio-20260101-120000

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.meta import keep_trials
+from memo_habitat.evaluation.records import keep_trials
 from memo_habitat.memory.inspection import Reading
 from memo_habitat.policy.network import ContextUse
 

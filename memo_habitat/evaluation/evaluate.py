@@ -13,7 +13,7 @@ from torch import Tensor
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent
 from memo_habitat.evaluation.recorder import Observer
-from memo_habitat.evaluation.records import EpisodeRecord, RecordWriter, record_from_mapping
+from memo_habitat.evaluation.records import EpisodeRecord, RecordWriter
 from memo_habitat.evaluation.schedule import (
     EvaluationPlan,
     Observation,
@@ -23,21 +23,20 @@ from memo_habitat.evaluation.schedule import (
     arrangements,
     assign_trials,
     planned_trials,
+    recorded_fields,
     schedule,
     step_some,
     top_down_map,
 )
 from memo_habitat.policy.network import TRIAL_STEP, ContextUse
+from memo_habitat.tasks.record_fields import (
+    EPISODE_MEASURE,
+    Declaration,
+    RecordField,
+    recorded_values,
+)
+from memo_habitat.utils.files import describe_error
 
-EPISODE_INFO = "extobjnav_episode"
-_MEASURES = {
-    "success": "extobjnav_success",
-    "spl": "spl",
-    "soft_spl": "soft_spl",
-    "distance_to_goal": "distance_to_goal",
-    "num_steps": "num_steps",
-    "collisions": "collisions",
-}
 Batch = Callable[[Sequence[Observation]], dict[str, Tensor]]
 
 
@@ -78,7 +77,7 @@ def evaluate(
     progress: Progress,
     batch: Batch,
     observer: Observer | None = None,
-) -> None:
+) -> dict[str, RecordField]:
     """Play the trials of `plan` that `sink` does not hold yet, and write a record per episode.
 
     Environments step together. One whose trials are all played is no longer stepped; the agent
@@ -93,6 +92,10 @@ def evaluate(
         batch: stacks observations and puts them on the agent's device.
         observer: keeps frames, maps and traces, if given.
 
+    Returns:
+        what was recorded, by name: what the task declares, and what was found without being
+        declared.
+
     Raises:
         UserError: an environment does not do what the plan says; names the setting to change.
     """
@@ -106,12 +109,13 @@ def evaluate(
     progress.update((len(planned) - len(pending)) * plan.steps_per_trial)
     if observer is not None:
         observer.choose(planned)
+    loop = _Loop(envs, agent, plan, sink, progress, observer)
     if not pending:
-        return
+        return loop.fields
     dealt = assign_trials(pending, available)
     schedule(envs, dealt, plan.seed)
-    loop = _Loop(envs, agent, plan, sink, progress, observer)
     loop.run([_Seat(list(own), seen) for own, seen in zip(dealt, envs.reset(), strict=True)], batch)
+    return loop.fields
 
 
 class _Loop:
@@ -132,6 +136,8 @@ class _Loop:
         self._sink = sink
         self._progress = progress
         self._observer = observer
+        self._declared: Declaration = envs.call_at(0, "record_fields")
+        self.fields = recorded_fields(envs)
         self._episodes = 0
         self._successes = 0.0
 
@@ -230,20 +236,20 @@ class _Loop:
         truncated: bool,
         use: ContextUse | None,
     ) -> EpisodeRecord:
-        values: dict[str, Any] = dict(_episode_info(info))
-        values.update({name: _scalar(info, uuid) for name, uuid in _MEASURES.items()})
-        values["num_steps"] = int(values["num_steps"])
-        values["reward"] = seat.reward
-        values["truncated"] = bool(values.get("truncated", truncated))
+        values: dict[str, Any] = {"truncated": truncated, **_episode_info(info)}
         context = (None, None, None) if use is None else _context_at(use, index)
         names = ("context_tokens", "kv_bytes", "full_context_kv_bytes")
         values.update(zip(names, context, strict=True))
         try:
-            record = record_from_mapping(_plain(values))
+            for name, (field, value) in recorded_values(info, self._declared).items():
+                self.fields.setdefault(name, field)
+                values[name] = value
+            values["reward"] = seat.reward
+            record = EpisodeRecord.model_validate(_plain(values))
         except ValueError as error:
             raise UserError(
                 f"trial {seat.trial.id}, episode {seat.episode}: the task's measures give no "
-                f"record ({error}); use the measures of habitat/task/extobjnav"
+                f"record ({describe_error(error)}); check habitat.task.measurements"
             ) from error
         self._check(seat, record)
         return record
@@ -274,24 +280,13 @@ def _trial_step(observation: Observation) -> int:
 
 
 def _episode_info(info: Mapping[str, Any]) -> Mapping[str, Any]:
-    if EPISODE_INFO not in info:
+    if EPISODE_MEASURE not in info:
         raise UserError(
-            f"the measure '{EPISODE_INFO}' is missing from {sorted(info)}; add it to "
+            f"the measure '{EPISODE_MEASURE}' is missing from {sorted(info)}; add it to "
             "habitat.task.measurements for evaluation"
         )
-    described: Mapping[str, Any] = info[EPISODE_INFO]
+    described: Mapping[str, Any] = info[EPISODE_MEASURE]
     return described
-
-
-def _scalar(info: Mapping[str, Any], uuid: str) -> float:
-    if uuid not in info:
-        raise UserError(
-            f"the measure '{uuid}' is missing from {sorted(info)}; add it to "
-            "habitat.task.measurements"
-        )
-    value = info[uuid]
-    # Habitat's own collision measure is a mapping of the count and the latest step's flag.
-    return float(value["count"] if isinstance(value, Mapping) else value)
 
 
 def _context_at(use: ContextUse, index: int) -> tuple[int, int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -20,37 +22,29 @@ from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
 from memo_habitat.evaluation.attention import continue_inspection
 from memo_habitat.evaluation.evaluate import evaluate
-from memo_habitat.evaluation.meta import (
-    AGENTS,
-    META_FILE,
-    keep_trials,
-    now,
-    open_folder,
-    versions,
-    write_json,
-)
 from memo_habitat.evaluation.recorder import Observer, file_name
 from memo_habitat.evaluation.records import (
+    AGENTS,
     RECORDS_FILE,
+    EvaluationMeta,
     RecordWriter,
     complete_trials,
     iterate_records,
+    keep_trials,
+    open_folder,
 )
-from memo_habitat.evaluation.schedule import EvaluationPlan, Observation, arrangements
+from memo_habitat.evaluation.schedule import (
+    EvaluationPlan,
+    Observation,
+    arrangements,
+    recorded_fields,
+)
 from memo_habitat.report.rewards import REWARDS_FILE
 from memo_habitat.report.statistics import Episodes, estimate, tabulate
-from memo_habitat.report.trials import return_per_trial
+from memo_habitat.report.trials import return_per_trial, targets_per_1000_steps
+from memo_habitat.trainer.run_dir import now, package_versions, typed_command
 
 _CHECKPOINT_SUFFIXES = (".pth", ".safetensors")
-# Names of the task's measures by the name of the record's field, for TensorBoard.
-_TAGS = {
-    "success": "extobjnav_success",
-    "spl": "spl",
-    "soft_spl": "soft_spl",
-    "distance_to_goal": "distance_to_goal",
-    "num_steps": "num_steps",
-    "collisions": "collisions",
-}
 
 
 class TrialEvaluator(Evaluator):
@@ -104,41 +98,40 @@ class TrialEvaluator(Evaluator):
             transformed: dict[str, Tensor] = apply_obs_transforms_batch(stacked, obs_transforms)
             return transformed
 
-        total = plan.trials_per_house * len(meta["houses"]) * plan.steps_per_trial
+        total = plan.trials_per_house * len(meta.houses) * plan.steps_per_trial
         begun = time.monotonic()
         with (
             torch.inference_mode(),
             RecordWriter(folder / RECORDS_FILE, plan.steps_per_trial) as sink,
             progress_bar(total, f"evaluating {folder.name}") as bar,
         ):
-            evaluate(envs, actor, plan, sink, bar, batch, Observer(folder, plan))
-        write_json(
-            folder / META_FILE,
-            {**meta, "finished": now(), "seconds": round(time.monotonic() - begun, 1)},
-        )
-        episodes = tabulate(iterate_records(folder / RECORDS_FILE))
-        log_scalars(episodes, writer, step_id)
-        logger.info(summary_line(folder.name, episodes))
+            fields = evaluate(envs, actor, plan, sink, bar, batch, Observer(folder, plan))
+        seconds = round(time.monotonic() - begun, 1)
+        update = {"measures": fields, "finished": now(), "seconds": seconds}
+        meta.model_copy(update=update).write(folder)
+        episodes = tabulate(iterate_records(folder / RECORDS_FILE), fields)
+        log_scalars(episodes, plan.steps_per_trial, writer, step_id)
+        logger.info(summary_line(folder.name, episodes, plan.steps_per_trial))
 
-    def _meta(self, config: Any, envs: Any, step_id: int, device: torch.device) -> dict[str, Any]:
+    def _meta(self, config: Any, envs: Any, step_id: int, device: torch.device) -> EvaluationMeta:
         plan = self._plan
-        return {
-            "agent": self._agent,
-            "step": int(step_id) if self._agent == "checkpoint" else None,
-            "split": str(config.habitat.dataset.split),
-            "trials_per_house": plan.trials_per_house,
-            "steps_per_trial": plan.steps_per_trial,
-            "seed": plan.seed,
-            "deterministic": plan.deterministic,
-            "inspect_every": plan.inspect_every if plan.inspect_memory else None,
-            "environments": envs.num_envs,
-            "houses": sorted({house for own in arrangements(envs) for house, _ in own}),
-            "device": str(device),
-            "versions": versions(),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "started": now(),
-            "finished": None,
-        }
+        return EvaluationMeta(
+            agent=self._agent,
+            step=int(step_id) if self._agent == "checkpoint" else None,
+            split=str(config.habitat.dataset.split),
+            trials_per_house=plan.trials_per_house,
+            steps_per_trial=plan.steps_per_trial,
+            seed=plan.seed,
+            deterministic=plan.deterministic,
+            inspect_every=plan.inspect_every if plan.inspect_memory else None,
+            environments=envs.num_envs,
+            houses=tuple(sorted({house for own in arrangements(envs) for house, _ in own})),
+            device=str(device),
+            measures=recorded_fields(envs),
+            versions={"python": platform.python_version(), **package_versions()},
+            command=" ".join(typed_command()),
+            started=now(),
+        )
 
     def _folder(self, baselines: Any, checkpoint_index: int) -> Path:
         name = self._name
@@ -182,23 +175,44 @@ def progress_bar(total: int, description: str) -> tqdm[Any]:
     )
 
 
-def log_scalars(episodes: Episodes, writer: Any, step: int) -> None:
-    """Write Habitat's TensorBoard tags: means over the episodes that the trial's end left whole."""
+def log_scalars(episodes: Episodes, steps: int, writer: Any, step_id: int) -> None:
+    """Write Habitat's TensorBoard tags: means of what was measured, by its name in records.
+
+    Means are over the episodes that the trial's end left whole; what is earned or found in a trial
+    counts all of it.
+
+    Args:
+        episodes: of the evaluation.
+        steps: length of a trial.
+        writer: of TensorBoard, or Habitat's for another.
+        step_id: environment steps that the agent was trained for.
+    """
     finished = episodes.finished()
     if len(finished) == 0:
         return
-    writer.add_scalar("eval_reward/average_reward", finished.columns["reward"].mean(), step)
-    for column, tag in _TAGS.items():
-        writer.add_scalar(f"eval_metrics/{tag}", finished.columns[column].mean(), step)
+    writer.add_scalar("eval_reward/average_reward", finished.columns["reward"].mean(), step_id)
+    scalars = {
+        "return_per_trial": return_per_trial(episodes).mean,
+        "targets_per_1000_steps": targets_per_1000_steps(episodes, steps).mean,
+    }
+    for field in episodes.measures("rate", "length", "count", "quantity"):
+        scalars[field.name] = estimate(finished, field.name).mean
+    for name, value in scalars.items():
+        if not math.isnan(value):
+            writer.add_scalar(f"eval_metrics/{name}", value, step_id)
 
 
-def summary_line(name: str, episodes: Episodes) -> str:
-    """One line: return and rates with intervals over trials."""
+def summary_line(name: str, episodes: Episodes, steps: int) -> str:
+    """One line: what trials of `steps` steps come to, and rates, with intervals over trials."""
     finished = episodes.finished()
-    earned = return_per_trial(episodes)
-    parts = [f"return per trial {earned.mean:.2f} [{earned.low:.2f}, {earned.high:.2f}]"]
-    for metric, title in (("success", "success"), ("spl", "SPL"), ("soft_spl", "soft SPL")):
-        found = estimate(finished, metric)
-        parts.append(f"{title} {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")
+    parts = []
+    for title, found in (
+        ("return per trial", return_per_trial(episodes)),
+        ("targets per 1,000 steps", targets_per_1000_steps(episodes, steps)),
+    ):
+        parts.append(f"{title} {found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]")
+    for field in episodes.measures("rate"):
+        found = estimate(finished, field.name)
+        parts.append(f"{field.title} {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")
     trials = len(episodes.trial_names)
     return f"{name}: {', '.join(parts)} over {len(finished)} episodes of {trials} trials"

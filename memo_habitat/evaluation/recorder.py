@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from memo_habitat.evaluation.attention import AttentionLog
-from memo_habitat.evaluation.meta import append_json_line
 from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.evaluation.schedule import EvaluationPlan, TrialKey
 from memo_habitat.report.rewards import RewardLog
+from memo_habitat.utils.files import append_json_line
 
 FRAMES_FOLDER = "frames"
 FRAMES_INDEX = "index.jsonl"

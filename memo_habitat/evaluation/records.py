@@ -1,24 +1,111 @@
-"""Episode records: one JSON object per line, written as each episode ends."""
+"""What the folder of an evaluation says: about itself, and of every episode as it ends."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Annotated, TextIO
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt
 
 from memo_habitat.errors import UserError
+from memo_habitat.tasks.record_fields import RecordField, Value
+from memo_habitat.utils.files import atomic_write, read_json, read_json_lines, write_json_lines
 
+META_FILE = "meta.json"
 RECORDS_FILE = "records.jsonl"
+# Who can be evaluated: what was trained, and those it is compared with.
+AGENTS = ("checkpoint", "random", "oracle")
 
 
-@dataclass(frozen=True)
-class EpisodeRecord:
-    """One finished episode.
+class EvaluationMeta(BaseModel):
+    """What was evaluated, and how.
+
+    Attributes:
+        agent: one of `AGENTS`.
+        step: environment steps that the checkpoint was trained for; None for other agents.
+        split: of the data set.
+        trials_per_house: how many trials were planned in each house.
+        steps_per_trial: length of a trial.
+        seed: from which, with the trial's name, its episodes were drawn.
+        deterministic: whether the agent took its likeliest action instead of sampling.
+        inspect_every: one step in so many was looked at for attention; None: none was.
+        environments: how many there were.
+        houses: their names.
+        device: of the agent.
+        measures: what was recorded, by its name in records.
+        versions: of Python and of packages.
+        command: as typed.
+        started: ISO 8601.
+        finished: the same, of the end; None before it.
+        seconds: how long it took.
+    """
+
+    agent: str = AGENTS[0]
+    step: int | None = None
+    split: str | None = None
+    trials_per_house: int | None = None
+    steps_per_trial: int | None = None
+    seed: int | None = None
+    deterministic: bool = False
+    inspect_every: int | None = None
+    environments: int | None = None
+    houses: tuple[str, ...] = ()
+    device: str | None = None
+    measures: dict[str, RecordField] = {}
+    versions: dict[str, str] = {}
+    command: str | None = None
+    started: str | None = None
+    finished: str | None = None
+    seconds: float | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of its evaluation."""
+        atomic_write(folder / META_FILE, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> EvaluationMeta:
+        """Read it from there; for records that came without one, the folder's name is the agent.
+
+        Raises:
+            UserError: it is malformed.
+        """
+        path = folder / META_FILE
+        if not path.is_file():
+            return cls(agent=folder.name, finished="unknown")
+        return read_json(path, cls.model_validate)
+
+
+# An evaluation may be continued, or given more trials, where all of these are as they were.
+_IDENTITY = ("agent", "step", "steps_per_trial", "seed", "deterministic", "split")
+
+
+def open_folder(folder: Path, meta: EvaluationMeta) -> None:
+    """Begin or continue the evaluation `meta` in `folder`.
+
+    Raises:
+        UserError: the folder holds records of another evaluation; names what differs.
+    """
+    if (folder / META_FILE).exists():
+        before = EvaluationMeta.read(folder)
+        for name in _IDENTITY:
+            had, has = getattr(before, name), getattr(meta, name)
+            if had != has:
+                raise UserError(
+                    f"{folder} holds an evaluation with {name}={had!r}, now it is {has!r}; choose "
+                    "another name (habitat_baselines.evaluator.name) or delete that folder"
+                )
+    meta.write(folder)
+
+
+# JSON knows lists alone: they are taken for tuples. What they hold is still checked strictly.
+_Point = Annotated[tuple[FiniteFloat, ...], Field(strict=False)]
+_Points = Annotated[tuple[_Point, ...], Field(strict=False)]
+
+
+class EpisodeRecord(BaseModel):
+    """One finished episode; further fields are the measures that the task declares.
 
     Attributes:
         trial_id: "<house>/<arrangement>/<repetition>".
@@ -30,11 +117,7 @@ class EpisodeRecord:
         trial_step_start: steps of the trial taken before the episode began.
         trial_step_end: steps of the trial taken when it ended.
         success: 1.0 or 0.0.
-        spl: success weighted by path length, in [0, 1].
-        soft_spl: SPL with the share of the way covered in place of success, in [0, 1].
-        distance_to_goal: geodesic distance left to the nearest viewpoint, m.
         num_steps: steps of the episode.
-        collisions: steps that touched something.
         reward: sum of the episode's rewards.
         start_distance: geodesic distance to the nearest viewpoint at the start, m.
         path_length: way covered, m.
@@ -44,182 +127,89 @@ class EpisodeRecord:
         full_context_kv_bytes: bytes if every step of the trial were kept; None without memory.
         path: [P][2] positions (x, z) in m, one per step, the start first.
         start_position: [3] m.
+        start_heading: rad about the world's +Y axis; None where there is none.
         goal_positions: [G][3] m, the target's instances.
         waypoint_positions: [W][3] m, what has to be visited before the target, in this order.
         grid_shape: cells along x and z where the episode took place on a grid, whose cell (i, j)
             is the point x = i, z = j of the positions; empty elsewhere.
     """
 
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+    __pydantic_extra__: dict[str, bool | FiniteFloat | None] = Field(init=False)
+
     trial_id: str
     scene_id: str
     arrangement_id: str
-    repetition: int
-    episode_index: int
+    repetition: NonNegativeInt
+    episode_index: NonNegativeInt
     target_category: str
-    trial_step_start: int
-    trial_step_end: int
-    success: float
-    spl: float
-    soft_spl: float
-    distance_to_goal: float
-    num_steps: int
-    collisions: float
-    reward: float
-    start_distance: float
-    path_length: float
+    trial_step_start: NonNegativeInt
+    trial_step_end: NonNegativeInt
+    success: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    num_steps: NonNegativeInt
+    reward: FiniteFloat
+    start_distance: FiniteFloat
+    path_length: FiniteFloat
     truncated: bool
-    context_tokens: int | None = None
-    kv_bytes: int | None = None
-    full_context_kv_bytes: int | None = None
-    path: tuple[tuple[float, ...], ...] = ()
-    start_position: tuple[float, ...] = ()
-    goal_positions: tuple[tuple[float, ...], ...] = ()
-    waypoint_positions: tuple[tuple[float, ...], ...] = ()
-    grid_shape: tuple[int, ...] = ()
+    context_tokens: NonNegativeInt | None = None
+    kv_bytes: NonNegativeInt | None = None
+    full_context_kv_bytes: NonNegativeInt | None = None
+    path: _Points = ()
+    start_position: _Point = ()
+    start_heading: FiniteFloat | None = None
+    goal_positions: _Points = ()
+    waypoint_positions: _Points = ()
+    grid_shape: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)] = ()
 
     @property
     def house(self) -> str:
         """Name of the house, the first part of the trial's name."""
         return self.trial_id.rsplit("/", 2)[0]
 
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text is needed")
-    return value
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("a whole number from 0 on is needed")
-    return value
+    @property
+    def measures(self) -> dict[str, Value]:
+        """What was measured, by name in the task's declaration."""
+        own = {"success": self.success, "num_steps": self.num_steps, "reward": self.reward}
+        return {**own, **self.__pydantic_extra__}
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a finite number is needed")
-    return float(value)
-
-
-def _share(value: Any) -> float:
-    number = _number(value)
-    if not -1e-6 <= number <= 1 + 1e-6:
-        raise ValueError("a number from 0 to 1 is needed")
-    return min(1.0, max(0.0, number))
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false is needed")
-    return value
-
-
-def _optional_count(value: Any) -> int | None:
-    return None if value is None else _count(value)
-
-
-def _point(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError("a list of numbers is needed")
-    return tuple(_number(item) for item in value)
-
-
-def _counts(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError("a list of whole numbers is needed")
-    return tuple(_count(item) for item in value)
-
-
-def _points(value: Any) -> tuple[tuple[float, ...], ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError("a list of points is needed")
-    return tuple(_point(item) for item in value)
-
-
-_PARSERS: dict[str, Callable[[Any], Any]] = {
-    "str": _text,
-    "int": _count,
-    "float": _number,
-    "bool": _flag,
-    "int | None": _optional_count,
-    "tuple[float, ...]": _point,
-    "tuple[int, ...]": _counts,
-    "tuple[tuple[float, ...], ...]": _points,
-}
-_SHARES = frozenset({"success", "spl", "soft_spl"})
-# Fields that records written by earlier versions lack, and tasks without such things leave out.
-_OPTIONAL = frozenset({"waypoint_positions", "grid_shape"})
-
-
-def record_from_mapping(values: Mapping[str, Any]) -> EpisodeRecord:
-    """Check `values` and make a record of them; fields that no record has are ignored.
-
-    Raises:
-        ValueError: a field is missing or of the wrong kind; the text names it.
-    """
-    parsed: dict[str, Any] = {}
-    for field in fields(EpisodeRecord):
-        if field.name not in values:
-            if field.name in _OPTIONAL:
-                continue
-            raise ValueError(f"field '{field.name}' is missing")
-        parse = _share if field.name in _SHARES else _PARSERS[str(field.type)]
-        try:
-            parsed[field.name] = parse(values[field.name])
-        except ValueError as error:
-            shown = repr(values[field.name])[:60]
-            raise ValueError(f"field '{field.name}' is {shown}: {error}") from error
-    return EpisodeRecord(**parsed)
-
-
-def _parse_line(
-    line: str,
-    path: Path,
-    number: int,
-    paths: bool = True,
-    trials: Collection[str] | None = None,
-) -> EpisodeRecord | None:
-    try:
-        values = json.loads(line)
-        if not isinstance(values, dict):
-            raise ValueError("a JSON object is needed")
-        if trials is not None and values.get("trial_id") not in trials:
-            return None
-        if not paths:
-            values["path"] = ()
-        return record_from_mapping(values)
-    except ValueError as error:
-        raise UserError(
-            f"{path}, line {number}: malformed episode record ({error}); "
-            "remove the line, or delete the file and evaluate again"
-        ) from error
-
-
-def iterate_records(
-    path: Path, paths: bool = True, trials: Collection[str] | None = None
-) -> Iterator[EpisodeRecord]:
-    """The records of `path`, one at a time.
+def iterate_records(path: Path, trials: Collection[str] | None = None) -> Iterator[EpisodeRecord]:
+    """Yield the records of `path`, one at a time; a torn last line is left out.
 
     Args:
         path: the records file.
-        paths: whether their positions are wanted; without them, reading takes half the time.
         trials: names of the trials whose records are wanted; None: all.
 
     Raises:
         UserError: the file cannot be read, or a line is malformed; names file and line.
     """
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                record = _parse_line(line, path, number, paths, trials)
-                if record is not None:
-                    yield record
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read the records {path} ({error}); run `memo-habitat eval` to make them"
-        ) from error
+    if not path.is_file():
+        raise UserError(f"there are no records {path}; run `memo-habitat eval` to make them")
+    for record in read_json_lines(path, EpisodeRecord.model_validate):
+        if trials is None or record.trial_id in trials:
+            yield record
+
+
+def complete_trials(path: Path, steps_per_trial: int) -> frozenset[str]:
+    """Names of the trials in `path` whose last step was reached; empty if there is no file."""
+    return frozenset(
+        record.trial_id
+        for record in read_json_lines(path, EpisodeRecord.model_validate)
+        if record.trial_step_end >= steps_per_trial
+    )
+
+
+def keep_trials(path: Path, trials: Collection[str]) -> frozenset[str]:
+    """Drop the lines of other trials from `path`, if it exists; returns the trials it then holds.
+
+    What an interrupted evaluation left of trials that will be played again must not stay, nor a
+    line that was torn by a kill.
+    """
+    if not path.exists():
+        return frozenset()
+    lines = [line for line in read_json_lines(path) if line.get("trial_id") in trials]
+    write_json_lines(path, lines)
+    return frozenset(str(line["trial_id"]) for line in lines)
 
 
 class RecordWriter:
@@ -241,9 +231,10 @@ class RecordWriter:
         """
         self.path = path
         self.written = 0
+        self.complete = complete_trials(path, steps_per_trial)
+        keep_trials(path, self.complete)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.complete = _keep_complete_trials(path, steps_per_trial)
             self._file: TextIO = path.open("a", encoding="utf-8")
         except OSError as error:
             raise UserError(
@@ -253,7 +244,7 @@ class RecordWriter:
 
     def write(self, record: EpisodeRecord) -> None:
         """Append one record and flush it."""
-        self._file.write(json.dumps(asdict(record), allow_nan=False, separators=(",", ":")) + "\n")
+        self._file.write(record.model_dump_json() + "\n")
         self._file.flush()
         self.written += 1
 
@@ -271,43 +262,3 @@ class RecordWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def complete_trials(path: Path, steps_per_trial: int) -> frozenset[str]:
-    """Names of the trials in `path` whose last step was reached; empty if there is no file."""
-    return frozenset(trial for trial, _ in _complete_lines(path, steps_per_trial)[0].items())
-
-
-def _complete_lines(path: Path, steps_per_trial: int) -> tuple[dict[str, None], list[str]]:
-    """Complete trials (in order), and the lines that belong to them."""
-    if not path.exists():
-        return {}, []
-    complete: dict[str, None] = {}
-    owners: list[tuple[str, str]] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith("\n"):
-                break  # torn by a kill in the middle of a write: its trial is not complete either
-            if not line.strip():
-                continue
-            record = _parse_line(line, path, number, paths=False)
-            if record is None:
-                continue
-            owners.append((record.trial_id, line))
-            if record.trial_step_end >= steps_per_trial:
-                complete[record.trial_id] = None
-    return complete, [line for trial, line in owners if trial in complete]
-
-
-def _keep_complete_trials(path: Path, steps_per_trial: int) -> frozenset[str]:
-    """Rewrite `path`, atomically, with the records of complete trials alone; returns those."""
-    if not path.exists():
-        return frozenset()
-    complete, kept = _complete_lines(path, steps_per_trial)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return frozenset(complete)

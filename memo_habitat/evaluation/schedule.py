@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from memo_habitat.errors import UserError
+from memo_habitat.tasks.record_fields import REWARD, RecordField
 
 
 class TrialKey(NamedTuple):
@@ -120,6 +121,7 @@ class TrialVectorEnv(Protocol):
     next episode's first. By `call_at` every environment answers
 
     - `arrangements()`: list of (house, arrangement) it can play, in the data set's order;
+    - `record_fields()`: measures by uuid and how they are recorded, see `tasks.record_fields`;
     - `schedule_trials(trials, seed)`: from the next reset on play these (house, arrangement,
       repetition) triples, one after the other and from the first again when all are played,
       with `seed` in the place of the environment's own, so that a trial does not depend on
@@ -159,6 +161,12 @@ def arrangements(envs: TrialVectorEnv) -> list[list[tuple[str, str]]]:
         [(str(house), str(arrangement)) for house, arrangement in envs.call_at(i, "arrangements")]
         for i in range(envs.num_envs)
     ]
+
+
+def recorded_fields(envs: TrialVectorEnv) -> dict[str, RecordField]:
+    """What the environments declare of their episodes' records, by name, the return first."""
+    declared = envs.call_at(0, "record_fields")
+    return {field.name: field for field in (REWARD, *declared.values()) if field is not None}
 
 
 def schedule(envs: TrialVectorEnv, dealt: Sequence[Iterable[TrialKey]], seed: int) -> None:

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from PIL import Image
 
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.meta import now, versions
 from memo_habitat.report import plots
 from memo_habitat.report.figures import (
     REFERENCE_COLORS,
@@ -29,7 +28,10 @@ from memo_habitat.report.load import Evaluation, Run, first_and_last
 from memo_habitat.report.maps import draw_map, png_source
 from memo_habitat.report.plots import Curve, curve_of_buckets
 from memo_habitat.report.statistics import Bucket, by_episode_index, by_trial_step, up_to_trial_step
-from memo_habitat.report.summary import TITLES, Headline, amount, ends, headline, interval, percent
+from memo_habitat.report.summary import Headline, amount, ends, headline, interval, percent
+from memo_habitat.report.trials import targets_along_trial
+from memo_habitat.tasks.record_fields import Kind, RecordField
+from memo_habitat.trainer.run_dir import now, package_versions
 
 # Steps of the trial up to which published results are given.
 _MARKS = (10_000, 32_000)
@@ -58,7 +60,10 @@ def render(runs: Sequence[Run]) -> str:
         .render(
             runs=runs,
             series=series,
-            titles=TITLES,
+            rates=_measures(series, "rate"),
+            others=_measures(series, "length", "count", "quantity"),
+            conditions={f.title: f.text for f in _measures(series, "condition")},
+            own_returns=[field for field in _measures(series, "return") if field.name != "reward"],
             times_random=lambda row: _ratio(row, random, on_grid),
             of_oracle=lambda row: _ratio(row, oracle, on_grid),
             has_random=random is not None and len(series) > 1,
@@ -99,7 +104,9 @@ def environment() -> Environment:
         bytes=plots.short_bytes,
         number=plots.short_number,
     )
-    found.globals.update(grids_lead=GRIDS_LEAD, made=now(), versions=versions(), isnan=math.isnan)
+    found.globals.update(
+        grids_lead=GRIDS_LEAD, made=now(), versions=package_versions(), isnan=math.isnan
+    )
     return found
 
 
@@ -114,12 +121,22 @@ def _series(runs: Sequence[Run]) -> list[Series]:
     return found
 
 
+def _measures(series: Sequence[Series], *kinds: Kind) -> list[RecordField]:
+    """What any of the evaluations measured of these kinds, each once, in order."""
+    fields = (field for s in series for field in s.evaluation.episodes.measures(*kinds))
+    return list({field.name: field for field in fields}.values())
+
+
+def _title(series: Sequence[Series], metric: str) -> str:
+    return next(f.title for f in _measures(series, "rate") if f.name == metric)
+
+
 def _ratio(row: Headline, reference: Series | None, on_grid: bool) -> float:
     """Success rate, or on a grid return, as a multiple of the reference's; NaN without any."""
     if reference is None or reference.row is row:
         return math.nan
     ours, theirs = (
-        found.returns.mean if on_grid else found.estimates["success"].mean
+        found.returns["reward"].mean if on_grid else found.estimates["success"].mean
         for found in (row, reference.row)
     )
     return ours / theirs if theirs > 0 else math.nan
@@ -130,7 +147,8 @@ def _span(series: Sequence[Series]) -> tuple[float, float]:
     ends = [
         value
         for s in series
-        for found in s.row.estimates.values()
+        for field in s.evaluation.episodes.measures("rate")
+        for found in [s.row.estimates[field.name]]
         for value in (found.mean, found.high)
         if not math.isnan(value)
     ]
@@ -155,13 +173,13 @@ def _bucket_figure(
             where = f"{low:,}" if bucket.high - bucket.low <= 1 else f"{low:,}–{bucket.high:,.0f}"
             counts = (f"{found.episodes:,}", f"{found.trials}")
             rows.append((s.evaluation.label, where, percent(found.mean), interval(found), *counts))
-    columns = ("agent", axis, f"{TITLES[metric]} %", "95 % interval", "episodes", "trials")
+    columns = ("agent", axis, f"{_title(series, metric)} %", "95 % interval", "episodes", "trials")
     return Figure(title, Markup(plots.rates(curves, axis)), text, columns, tuple(rows))
 
 
 def _course(series: Sequence[Series], on_grid: bool) -> list[Figure]:
     """Success and SPL along the trial, by step and by episode, and rewards."""
-    figures = []
+    figures = [_targets(series)]
     # On a grid episodes last about a tenth of the trial: by the step at which they end, those that
     # end early would look better.
     for metric in () if on_grid else ("success", "spl"):
@@ -169,7 +187,7 @@ def _course(series: Sequence[Series], on_grid: bool) -> list[Figure]:
             _bucket_figure(
                 series,
                 metric,
-                f"{TITLES[metric]} by trial step",
+                f"{_title(series, metric)} by trial step",
                 "step of the trial",
                 "Mean over the episodes that ended in each tenth of the trial, drawn at its "
                 "middle. Band: 95 % interval, resampled over trials.",
@@ -181,7 +199,7 @@ def _course(series: Sequence[Series], on_grid: bool) -> list[Figure]:
             _bucket_figure(
                 series,
                 metric,
-                f"{TITLES[metric]} by episode",
+                f"{_title(series, metric)} by episode",
                 "episode of the trial",
                 "Mean over the trials' first, second, … episodes; numbers that fewer than half "
                 "of the trials reach are left out. Band: 95 % interval, resampled over trials.",
@@ -189,6 +207,30 @@ def _course(series: Sequence[Series], on_grid: bool) -> list[Figure]:
             )
         )
     return [*figures, *reward_figures([(s.color, [s.evaluation]) for s in series])]
+
+
+def _targets(series: Sequence[Series]) -> Figure:
+    """Targets found per 1,000 steps along the trial."""
+    curves, rows = [], []
+    for s in series:
+        buckets = targets_along_trial(s.evaluation.episodes, s.evaluation.steps)
+        curves.append(curve_of_buckets(buckets, s.color))
+        for bucket in buckets:
+            found = bucket.estimate
+            where = f"{bucket.low + 1:,.0f}–{bucket.high:,.0f}"
+            trials = f"{found.trials}"
+            rows.append((s.evaluation.label, where, amount(found.mean), ends(found), trials))
+    axis = "step of the trial"
+    return Figure(
+        "Targets per 1,000 steps along the trial",
+        Markup(plots.amounts(curves, axis, wide=True)),
+        "Targets found in each thousand steps of the trial (each tenth of a shorter one), per "
+        "1,000 steps, mean over trials. Rising: what was seen before helps to find what is asked "
+        "for now. Band: 95 % interval, resampled over trials.",
+        ("agent", axis, "targets per 1,000 steps", "95 % interval", "trials"),
+        tuple(rows),
+        wide=True,
+    )
 
 
 def _marks(series: Sequence[Series]) -> list[tuple[Series, list[Bucket], list[Bucket]]]:

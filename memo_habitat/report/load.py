@@ -11,7 +11,6 @@ import numpy as np
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.attention import MEMORY_FILE, Stretch, over_trials, parse_stretches
-from memo_habitat.evaluation.meta import META_FILE, json_lines, read_json
 from memo_habitat.evaluation.recorder import (
     FRAMES_FOLDER,
     FRAMES_INDEX,
@@ -19,9 +18,15 @@ from memo_habitat.evaluation.recorder import (
     TRACE_FILE,
     file_name,
 )
-from memo_habitat.evaluation.records import RECORDS_FILE, EpisodeRecord, iterate_records
+from memo_habitat.evaluation.records import (
+    RECORDS_FILE,
+    EpisodeRecord,
+    EvaluationMeta,
+    iterate_records,
+)
 from memo_habitat.report.rewards import REWARDS_FILE, TrialRewards, parse_rewards
 from memo_habitat.report.statistics import Episodes, tabulate
+from memo_habitat.utils.files import read_json, read_json_lines
 
 EVAL_FOLDER = "eval"
 
@@ -57,7 +62,7 @@ class Evaluation:
 
     folder: Path
     label: str
-    meta: dict[str, Any]
+    meta: EvaluationMeta
     steps: int
     episodes: Episodes
     unfinished: int
@@ -66,13 +71,12 @@ class Evaluation:
     @property
     def agent(self) -> str:
         """Kind of agent: checkpoint, random or oracle."""
-        return str(self.meta.get("agent", self.folder.name))
+        return self.meta.agent
 
     @property
     def is_finished(self) -> bool:
         """Whether it has played all its trials to their end."""
-        # It is written as null at the start; hand-made evaluations may have no such key.
-        return self.meta.get("finished", "unknown") is not None and not self.unfinished
+        return self.meta.finished is not None and not self.unfinished
 
     def records(self, trials: Collection[str] | None = None) -> Iterator[EpisodeRecord]:
         """Its records with their paths, one at a time; of the given trials alone, if any are."""
@@ -82,12 +86,12 @@ class Evaluation:
     def rewards(self) -> TrialRewards | None:
         """Rewards along its trials; None where not all were written down."""
         path = self.folder / REWARDS_FILE
-        return parse_rewards(path, json_lines(path), self.trials, self.steps)
+        return parse_rewards(path, read_json_lines(path), self.trials, self.steps)
 
     def trace(self) -> dict[str, list[dict[str, Any]]]:
         """Points of context along the trial, by trial; a trial played anew replaces its points."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for point in json_lines(self.folder / TRACE_FILE):
+        for point in read_json_lines(self.folder / TRACE_FILE):
             points = found.setdefault(str(point["trial_id"]), [])
             if points and point["trial_step"] <= points[-1]["trial_step"]:
                 points.clear()
@@ -97,14 +101,14 @@ class Evaluation:
     def attention(self) -> list[Stretch]:
         """Where the memory attended, by stretch of the trial over all trials; empty if unknown."""
         path = self.folder / MEMORY_FILE
-        found = parse_stretches(path, json_lines(path))
+        found = parse_stretches(path, read_json_lines(path))
         return over_trials(stretch for stretch in found if stretch.trial_id in self.trials)
 
     def film_strips(self) -> list[dict[str, Any]]:
         """Filmed episodes in order, their `files` as paths."""
         folder = self.folder / FRAMES_FOLDER
         found = {}
-        for line in json_lines(folder / FRAMES_INDEX):
+        for line in read_json_lines(folder / FRAMES_INDEX):
             files = [folder / name for name in line["files"]]
             if all(file.exists() for file in files):
                 found[line["trial_id"], line["episode_index"]] = {**line, "files": files}
@@ -179,22 +183,20 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
         folder,
         read_json(info) if info.exists() else {},
         config.read_text(encoding="utf-8") if config.exists() else "",
-        [_flat(line) for line in json_lines(folder / "progress.jsonl")],
+        [_flat(line) for line in read_json_lines(folder / "progress.jsonl")],
         evaluations,
     )
 
 
 def load_evaluation(folder: Path, label: str) -> Evaluation:
     """Read one evaluated agent's folder."""
-    path, meta_path = folder / RECORDS_FILE, folder / META_FILE
-    meta = read_json(meta_path) if meta_path.exists() else {}
-    steps = int(meta.get("steps_per_trial", 0))
-    everything = tabulate(iterate_records(path, paths=False))
+    path, meta = folder / RECORDS_FILE, EvaluationMeta.read(folder)
+    everything = tabulate(iterate_records(path), meta.measures)
     if len(everything) == 0:
         raise UserError(
             f"{path} holds no record; run `memo-habitat eval` again, which goes on from there"
         )
-    steps = steps or int(everything.end.max())
+    steps = meta.steps_per_trial or int(everything.end.max())
     is_whole = np.zeros(len(everything.trial_names), dtype=bool)
     is_whole[everything.trial[everything.end >= steps]] = True
     unfinished = 0
@@ -211,8 +213,7 @@ def load_evaluation(folder: Path, label: str) -> Evaluation:
 def _rank(evaluation: Evaluation) -> tuple[int, int, str]:
     """Reference agents around the trained ones, checkpoints in the order they were made."""
     order = {"random": 0, "oracle": 2}
-    step = evaluation.meta.get("step")
-    return order.get(evaluation.agent, 1), int(step or 0), evaluation.label
+    return order.get(evaluation.agent, 1), evaluation.meta.step or 0, evaluation.label
 
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.meta import append_json_line
 from memo_habitat.report.statistics import FloatArray
+from memo_habitat.utils.files import append_json_line
 
 REWARDS_FILE = "returns.jsonl"
 # Stretches of a trial at most: as many points as a curve across half a page can show.

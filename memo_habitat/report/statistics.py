@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import EpisodeRecord
+from memo_habitat.tasks.record_fields import Kind, RecordField, inferred_field
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -19,7 +20,10 @@ RESAMPLES = 10_000
 CHUNK = 2_000
 # Draws of up to this many numbers are kept for the next estimate over as many trials.
 KEPT = 2_000_000
-METRICS = ("success", "spl", "soft_spl")
+# Every record has these.
+_ALWAYS = ("success", "num_steps", "reward")
+# Beside the measures: what the memory held at the episode's end.
+_CONTEXT = ("context_tokens", "kv_bytes", "full_context_kv_bytes")
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -68,8 +72,9 @@ class Episodes:
         index: int64 [E], number of the episode in its trial, from 0.
         end: int64 [E], step of the trial at which it ended.
         truncated: bool [E], cut off by the trial's end.
-        columns: name -> float64 [E], the measures; NaN where there is none.
+        columns: name -> float64 [E], measures and context; NaN where there is none.
         trial_names: name of every trial, by its number.
+        fields: name -> what the measure is; of all measures.
     """
 
     trial: IntArray
@@ -78,6 +83,7 @@ class Episodes:
     truncated: NDArray[np.bool_]
     columns: dict[str, FloatArray]
     trial_names: tuple[str, ...]
+    fields: dict[str, RecordField]
 
     def __len__(self) -> int:
         return len(self.trial)
@@ -92,49 +98,60 @@ class Episodes:
             self.truncated[which],
             columns,
             self.trial_names,
+            self.fields,
         )
+
+    def measures(self, *kinds: Kind) -> list[RecordField]:
+        """The measures of these kinds, in the order of their declaration."""
+        return [field for field in self.fields.values() if field.kind in kinds]
 
     def finished(self) -> Episodes:
         """The episodes that the trial's end did not cut off."""
         return self.select(~self.truncated)
 
 
-_COLUMNS = (
-    *METRICS,
-    "distance_to_goal",
-    "num_steps",
-    "collisions",
-    "reward",
-    "start_distance",
-    "path_length",
-    "context_tokens",
-    "kv_bytes",
-    "full_context_kv_bytes",
-)
+def tabulate(
+    records: Iterable[EpisodeRecord], declared: Mapping[str, RecordField] | None = None
+) -> Episodes:
+    """Columns of the records, which are read one at a time and not kept.
 
-
-def tabulate(records: Iterable[EpisodeRecord]) -> Episodes:
-    """Columns of the records, which are read one at a time and not kept."""
+    Args:
+        records: the episodes.
+        declared: what their measures are, by name; what is not declared is inferred.
+    """
     names: dict[str, int] = {}
     places: list[tuple[int, int, int]] = []
     flags: list[bool] = []
-    rows: list[list[float]] = []
+    columns: dict[str, list[float]] = {name: [] for name in (*_ALWAYS, *_CONTEXT)}
     for record in records:
         trial = names.setdefault(record.trial_id, len(names))
+        context = {name: getattr(record, name) for name in _CONTEXT}
+        for name, value in {**record.measures, **context}.items():
+            column = columns.setdefault(name, [])
+            # An earlier episode may lack a measure that was added later.
+            column.extend([np.nan] * (len(flags) - len(column)))
+            column.append(np.nan if value is None else float(value))
         places.append((trial, record.episode_index, record.trial_step_end))
         flags.append(record.truncated)
-        values = (getattr(record, name) for name in _COLUMNS)
-        rows.append([np.nan if value is None else float(value) for value in values])
     place = np.array(places, dtype=np.int64).reshape(-1, 3)
-    table = np.array(rows, dtype=np.float64).reshape(-1, len(_COLUMNS))
+    known = dict(declared or {})
+    # In the order of the declaration, which comes from the task's config.
+    ordered = [name for name in dict.fromkeys([*known, *columns]) if name in columns]
     return Episodes(
         place[:, 0],
         place[:, 1],
         place[:, 2],
         np.array(flags, dtype=bool),
-        {name: table[:, column] for column, name in enumerate(_COLUMNS)},
+        {name: _padded(columns[name], len(flags)) for name in ordered},
         tuple(names),
+        {name: known.get(name) or inferred_field(name) for name in ordered if name not in _CONTEXT},
     )
+
+
+def _padded(values: Sequence[float], size: int) -> FloatArray:
+    column = np.full(size, np.nan)
+    column[: len(values)] = values
+    return column
 
 
 def _sums(values: FloatArray, trials: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -142,6 +159,20 @@ def _sums(values: FloatArray, trials: IntArray) -> tuple[FloatArray, FloatArray]
     _, code = np.unique(trials, return_inverse=True)
     sums = np.bincount(code, weights=values).astype(np.float64)
     return sums, np.bincount(code).astype(np.float64)
+
+
+def _percentile_interval(
+    numerators: FloatArray, denominators: FloatArray, resamples: int, seed: int
+) -> tuple[float, float]:
+    """95 % interval of sum / sum, when trials [G] are drawn with replacement."""
+    ratios = np.concatenate(
+        [
+            (drawn @ numerators) / (drawn @ denominators)
+            for drawn in _resampled_counts(len(numerators), resamples, seed)
+        ]
+    )
+    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 @lru_cache(maxsize=8)
@@ -197,17 +228,45 @@ def mean_with_interval(
         slack = (1 - (1 - LEVEL) ** (1 / groups)) * (bounds[1] - bounds[0])
         low, high = (mean, mean + slack) if mean == bounds[0] else (mean - slack, mean)
         return Estimate(mean, low, high, len(values), groups)
-    means = np.concatenate(
-        [(drawn @ sums) / (drawn @ counts) for drawn in _resampled_counts(groups, resamples, seed)]
-    )
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(mean, float(low), float(high), len(values), groups)
+    low, high = _percentile_interval(sums, counts, resamples, seed)
+    return Estimate(mean, low, high, len(values), groups)
+
+
+def ratio_with_interval(
+    values: FloatArray,
+    weights: FloatArray,
+    trials: IntArray,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Sum of the values over the sum of their weights, resampled as in `mean_with_interval`.
+
+    Args:
+        values: float [E], one per episode, such as its success.
+        weights: float [E], what it took, such as its steps; above 0.
+        trials: int [E], the episode's trial.
+        resamples: how many draws of all trials.
+        seed: of the draws.
+    """
+    if len(values) == 0:
+        return Estimate(np.nan, np.nan, np.nan, 0, 0)
+    sums, _ = _sums(values, trials)
+    took, _ = _sums(weights, trials)
+    ratio = float(values.sum() / weights.sum())
+    low, high = np.nan, np.nan
+    if len(sums) > 1:
+        low, high = _percentile_interval(sums, took, resamples, seed)
+    return Estimate(ratio, low, high, len(values), len(sums))
 
 
 def estimate(episodes: Episodes, metric: str, seed: int = 0) -> Estimate:
-    """Mean of `metric` over `episodes` with its interval."""
-    bounds = (0.0, 1.0) if metric in METRICS else None
-    return mean_with_interval(episodes.columns[metric], episodes.trial, bounds=bounds, seed=seed)
+    """Mean of `metric` over the `episodes` that have it, with its interval."""
+    values = episodes.columns[metric]
+    known = ~np.isnan(values)
+    is_rate = metric in episodes.fields and episodes.fields[metric].kind == "rate"
+    bounds = (0.0, 1.0) if is_rate else None
+    return mean_with_interval(values[known], episodes.trial[known], bounds=bounds, seed=seed)
 
 
 def by_episode_index(episodes: Episodes, metric: str, max_points: int = 20) -> list[Bucket]:

@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from memo_habitat.report.load import Evaluation
-from memo_habitat.report.statistics import METRICS, Estimate, estimate, gain_within_trial
-from memo_habitat.report.trials import return_per_trial
+import numpy as np
 
-# The third rate would make lines of more than 100 columns.
+from memo_habitat.report.load import Evaluation
+from memo_habitat.report.statistics import (
+    Episodes,
+    Estimate,
+    estimate,
+    gain_within_trial,
+    ratio_with_interval,
+)
+from memo_habitat.report.trials import return_per_trial, targets_per_1000_steps
+from memo_habitat.tasks.record_fields import RecordField
+
+# Every rate more would make lines of more than 100 columns.
 _IN_TERMINAL = ("success", "spl")
-TITLES = {"success": "Success rate", "spl": "SPL", "soft_spl": "Soft SPL"}
 
 
 class HasEnds(Protocol):
@@ -31,16 +39,39 @@ class HasEnds(Protocol):
 
 
 @dataclass(frozen=True)
+class Split:
+    """The episodes in which a condition held, or did not.
+
+    Attributes:
+        condition: its declaration.
+        holds: which of the two.
+        episodes: how many were finished.
+        share: their part of all episodes of which it is known, from 0 to 1.
+        targets: successes in 1,000 steps spent on such episodes.
+        estimates: name of the measure -> mean and interval over these episodes.
+    """
+
+    condition: RecordField
+    holds: bool
+    episodes: int
+    share: float
+    targets: Estimate
+    estimates: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
 class Headline:
     """One row of the headline table.
 
     Attributes:
         evaluation: whose numbers.
-        estimates: name of the metric -> mean and interval over the finished episodes.
+        estimates: name of the measure -> mean and interval over the finished episodes.
         counting_cut: success rate when cut-off episodes count as failures.
         cut: number of episodes that the trial's end cut off.
         gain: success in the trial's second half less that in its first.
-        returns: sum of a trial's rewards, cut-off episodes included; mean over trials.
+        returns: name of a return -> its sum over a trial, mean over trials.
+        targets: successes in 1,000 steps of a trial.
+        splits: by condition, where one was recorded.
     """
 
     evaluation: Evaluation
@@ -48,7 +79,9 @@ class Headline:
     counting_cut: float
     cut: int
     gain: Estimate
-    returns: Estimate
+    returns: dict[str, Estimate]
+    targets: Estimate
+    splits: tuple[Split, ...]
 
 
 def headline(evaluation: Evaluation) -> Headline:
@@ -58,11 +91,37 @@ def headline(evaluation: Evaluation) -> Headline:
     successes = float(finished.columns["success"].sum())
     return Headline(
         evaluation,
-        {metric: estimate(finished, metric) for metric in METRICS},
+        _estimates(finished),
         successes / len(everything),
         len(everything) - len(finished),
         gain_within_trial(finished, "success", evaluation.steps),
-        return_per_trial(everything),
+        {f.name: return_per_trial(everything, f.name) for f in everything.measures("return")},
+        targets_per_1000_steps(everything, evaluation.steps),
+        tuple(
+            _split(everything, field, holds)
+            for field in everything.measures("condition")
+            for holds in (True, False)
+        ),
+    )
+
+
+def _estimates(finished: Episodes) -> dict[str, Estimate]:
+    fields = finished.measures("rate", "length", "count", "quantity")
+    return {field.name: estimate(finished, field.name) for field in fields}
+
+
+def _split(everything: Episodes, condition: RecordField, holds: bool) -> Split:
+    values = everything.columns[condition.name]
+    known = int((~np.isnan(values)).sum())
+    own = everything.select(values == float(holds))
+    finished = own.finished()
+    return Split(
+        condition,
+        holds,
+        len(finished),
+        len(own) / known if known else np.nan,
+        ratio_with_interval(1000 * own.columns["success"], own.columns["num_steps"], own.trial),
+        _estimates(finished),
     )
 
 
@@ -97,26 +156,27 @@ def ends(found: HasEnds, sign: bool = False) -> str:
 
 
 def summary_table(evaluations: Sequence[Evaluation]) -> str:
-    """Returns and rates with intervals as a table for the terminal, one line per evaluation."""
-    rates = [f"{TITLES[metric]} %" for metric in _IN_TERMINAL]
-    rows = [("agent", "return per trial", *rates, "episodes", "trials")]
+    """The headline numbers with intervals for the terminal, one line per evaluation."""
+    rows = [["agent", "return/trial", "targets/1k steps", "success %", "SPL %", "episodes"]]
+    trials = set()
     for evaluation in evaluations:
         numbers = headline(evaluation)
-        cells = [f"{amount(numbers.returns.mean):>5} {ends(numbers.returns)}".rstrip()]
-        for metric in _IN_TERMINAL:
-            found = numbers.estimates[metric]
-            cells.append(f"{percent(found.mean):>5} {interval(found):<14}".rstrip())
-        success = numbers.estimates["success"]
-        rows.append((evaluation.label, *cells, f"{success.episodes:,}", str(success.trials)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for number, row in enumerate(rows):
-        shown = [
-            cell.rjust(width) if column > 1 + len(_IN_TERMINAL) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        cells = [
+            f"{amount(found.mean):>5} {ends(found)}"
+            for found in (numbers.returns["reward"], numbers.targets)
         ]
-        lines.append("  ".join(shown).rstrip())
-        if number == 0:
-            lines.append("  ".join("-" * width for width in widths))
-    lines.append("[ ] 95 % interval, resampled over trials")
-    return "\n".join(lines)
+        for metric in _IN_TERMINAL:
+            rate = numbers.estimates.get(metric)
+            cells.append("" if rate is None else f"{percent(rate.mean):>5} {interval(rate)}")
+        success = numbers.estimates["success"]
+        trials.add(success.trials)
+        rows.append([evaluation.label, *cells, f"{success.episodes:>8,}"])
+    widths = [max(len(row[column].rstrip()) for row in rows) for column in range(len(rows[0]))]
+    rows.insert(1, ["-" * width for width in widths])
+    lines = [
+        "  ".join(cell.rstrip().ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    counts = " or ".join(str(count) for count in sorted(trials))
+    note = f"[ ] 95 % interval, resampled over {counts} trials"
+    return "\n".join([*(line.rstrip() for line in lines), note])

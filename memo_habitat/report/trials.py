@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memo_habitat.report.statistics import Episodes, Estimate, FloatArray, mean_with_interval
+from memo_habitat.report.statistics import (
+    Bucket,
+    Episodes,
+    Estimate,
+    FloatArray,
+    mean_with_interval,
+)
 
 
-def trial_returns(episodes: Episodes) -> dict[str, float]:
-    """Undiscounted sum of the rewards of every trial by its name, cut-off episodes included."""
+def trial_returns(episodes: Episodes, name: str = "reward") -> dict[str, float]:
+    """Undiscounted sum over every trial by its name, cut-off episodes included."""
     sums = np.bincount(
-        episodes.trial, weights=episodes.columns["reward"], minlength=len(episodes.trial_names)
+        episodes.trial, weights=episodes.columns[name], minlength=len(episodes.trial_names)
     )
     return {episodes.trial_names[trial]: float(sums[trial]) for trial in np.unique(episodes.trial)}
 
 
-def return_per_trial(episodes: Episodes, seed: int = 0) -> Estimate:
+def return_per_trial(episodes: Episodes, name: str = "reward", seed: int = 0) -> Estimate:
     """Mean return over trials, all their episodes included, with its interval."""
-    returns = np.array(list(trial_returns(episodes).values()))
+    returns = np.array(list(trial_returns(episodes, name).values()))
     return mean_with_interval(returns, np.arange(len(returns)), bounds=None, seed=seed)
+
+
+def targets_per_1000_steps(episodes: Episodes, steps: int, seed: int = 0) -> Estimate:
+    """Successes in 1,000 steps of a trial, over whole trials of `steps` steps, with its interval.
+
+    Unlike the success rate it counts the steps: an agent that gives up at once and hopes for an
+    easier start has many episodes, few successes among them, and loses none of it here.
+    """
+    successes = np.bincount(
+        episodes.trial, weights=episodes.columns["success"], minlength=len(episodes.trial_names)
+    )
+    present = np.unique(episodes.trial)
+    values = 1000 / steps * successes[present]
+    return mean_with_interval(values, np.arange(len(values)), bounds=None, seed=seed)
+
+
+def targets_along_trial(episodes: Episodes, steps: int) -> list[Bucket]:
+    """The same in each thousand steps of the trial, or each tenth of one below 10,000 steps.
+
+    A target counts where it was found.
+    """
+    width = 1000 if steps >= 10_000 else steps / 10
+    edges = [*np.arange(0, steps - width / 2, width).tolist(), steps]
+    buckets = []
+    for low, high in itertools.pairwise(edges):
+        inside = (episodes.end > low) & (episodes.end <= high)
+        found = replace(
+            episodes,
+            columns={"success": np.where(inside, episodes.columns["success"], 0.0)},
+        )
+        buckets.append(Bucket(low, high, targets_per_1000_steps(found, high - low)))
+    return buckets
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from memo_habitat.errors import UserError, check_at_least_one
-from memo_habitat.evaluation.meta import write_json
 from memo_habitat.report.sweep_folder import REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.launch import override_key, refuse_run_dir
 from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run, run_facts
+from memo_habitat.utils.files import write_json
 
 # Below are the seeds of evaluations, `habitat_baselines.evaluator.seed`.
 FIRST_TRAINING_SEED = 100

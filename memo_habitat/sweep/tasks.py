@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.meta import META_FILE, read_json
-from memo_habitat.evaluation.records import RECORDS_FILE
+from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
 from memo_habitat.report.sweep_folder import FINAL, REFERENCE_AGENTS
 from memo_habitat.sweep.spec import Member, Sweep, habitat_seed
 from memo_habitat.trainer import launch
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.files import read_json
 
 
 @dataclass(frozen=True)

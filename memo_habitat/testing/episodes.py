@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from memo_habitat.evaluation.records import EpisodeRecord
 
-EPISODE = EpisodeRecord(
+_VALUES: dict[str, Any] = dict(
     trial_id="house_0/arr_0/0",
     scene_id="scenes/house_0.scene_instance.json",
     arrangement_id="arr_0",
@@ -35,11 +34,12 @@ EPISODE = EpisodeRecord(
     start_position=(0.0, 0.0, 0.0),
     goal_positions=((1.0, 0.3, 1.0),),
 )
+EPISODE = EpisodeRecord.model_validate(_VALUES)
 
 
 def episode(**changes: Any) -> EpisodeRecord:
     """An episode that differs from `EPISODE` in `changes`."""
-    return replace(EPISODE, **changes)
+    return EpisodeRecord.model_validate({**_VALUES, **changes})
 
 
 def clustered(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,29 @@ import numpy as np
 import torch
 
 from memo_habitat.evaluation.attention import AttentionLog
-from memo_habitat.evaluation.meta import write_json
 from memo_habitat.evaluation.recorder import Observer
-from memo_habitat.evaluation.records import EpisodeRecord, record_from_mapping
+from memo_habitat.evaluation.records import EpisodeRecord, EvaluationMeta
 from memo_habitat.evaluation.schedule import EvaluationPlan, TrialKey
 from memo_habitat.memory.inspection import Reading
 from memo_habitat.policy.network import ContextUse
+from memo_habitat.tasks.extobjnav.measures import (
+    SPL,
+    Collisions,
+    DistanceToGoal,
+    NumSteps,
+    SoftSPL,
+    Success,
+)
+from memo_habitat.tasks.record_fields import REWARD
+from memo_habitat.utils.files import write_json
 
 SEGMENT, SUMMARY, BYTES_PER_TOKEN = 256, 32, 8192
+# What ExtObjNav records.
+FIELDS = {
+    field.name: field
+    for measure in (Success, SPL, SoftSPL, DistanceToGoal, NumSteps, Collisions)
+    for field in (REWARD, measure.record)
+}
 CATEGORIES = ("mug", "red_ball", "teapot", "toy_plane")
 
 
@@ -75,20 +89,20 @@ def _write_evaluation(
     folder.mkdir(parents=True, exist_ok=True)
     observer = Observer(folder, plan)
     observer.choose(keys)
-    meta = {
-        "agent": "checkpoint" if has_memory else name,
-        "step": 250_000 if has_memory else None,
-        "split": "test",
-        "trials_per_house": len(keys) // len({key.house for key in keys}),
-        "steps_per_trial": steps,
-        "seed": 0,
-        "deterministic": False,
-        "houses": sorted({key.house for key in keys}),
-        "command": f"memo-habitat eval RUN --agent {name}",
-        "finished": "2026-01-01T12:00:00+00:00",
-        "seconds": 321.5,
-    }
-    write_json(folder / "meta.json", meta)
+    houses = sorted({key.house for key in keys})
+    EvaluationMeta(
+        agent="checkpoint" if has_memory else name,
+        step=250_000 if has_memory else None,
+        split="test",
+        trials_per_house=len(keys) // len(houses),
+        steps_per_trial=steps,
+        seed=0,
+        houses=tuple(houses),
+        measures=FIELDS,
+        command=f"memo-habitat eval RUN --agent {name}",
+        finished="2026-01-01T12:00:00+00:00",
+        seconds=321.5,
+    ).write(folder)
     with (folder / "records.jsonl").open("w") as file:
         for key in keys:
             free = house_floor(np.random.default_rng(list(key.house.encode())))
@@ -96,7 +110,7 @@ def _write_evaluation(
                 answer = {"free": free, "origin": (-3.0, -2.0), "resolution": 0.05}
                 observer.save_map(key.house, answer)
             for record in trial_records(key, rates, steps, has_memory, free, rng):
-                file.write(json.dumps(asdict(record)) + "\n")
+                file.write(record.model_dump_json() + "\n")
                 film(observer, record, rng)
             for step in range(8, steps + 1, 8):
                 if has_memory and observer.wants_trace(key.id, step):
@@ -192,7 +206,7 @@ def trial_records(
             "start_position": [float(here[0]), 0.0, float(here[1])],
             "goal_positions": [[float(goal[0]) + 0.4, 0.5, float(goal[1]) + 0.3]],
         }
-        yield record_from_mapping(values)
+        yield EpisodeRecord.model_validate(values)
         index += 1
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
 from memo_habitat.evaluation.evaluate import evaluate
 from memo_habitat.evaluation.evaluator import progress_bar
-from memo_habitat.evaluation.meta import open_folder, write_json
 from memo_habitat.evaluation.recorder import Observer
-from memo_habitat.evaluation.records import RECORDS_FILE, RecordWriter
+from memo_habitat.evaluation.records import RECORDS_FILE, EvaluationMeta, RecordWriter
 from memo_habitat.evaluation.schedule import EvaluationPlan
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.report.load import EVAL_FOLDER
@@ -24,6 +23,7 @@ from memo_habitat.tasks.dark_key.episodes import house_name
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, Setting
 from memo_habitat.tasks.dark_key.vector_env import DarkKeyVectorEnv
 from memo_habitat.trainer.progress import ProgressFile
+from memo_habitat.utils.files import write_json
 
 UPDATES, STEPS_PER_UPDATE = 60, 9600
 BYTES_PER_TOKEN = 2048
@@ -117,21 +117,20 @@ def write_progress(run: Path, skill: float, seed: int, updates: int = UPDATES) -
 def _evaluate(folder: Path, agent: Agent, setting: Setting, trials: int) -> None:
     envs = DarkKeyVectorEnv(setting, min(trials, 64), 0, oracle=True, records=True)
     plan = EvaluationPlan(trials, setting.trial_steps, map_resolution=0)
-    meta = {
-        "agent": agent.name
-        if agent.name == "random" or type(agent) is OracleAgent
-        else "checkpoint",
-        "step": UPDATES * STEPS_PER_UPDATE,
-        "split": "test",
-        "seed": plan.seed,
-        "steps_per_trial": setting.trial_steps,
-        "houses": [house_name(setting.size)],
-    }
-    open_folder(folder, meta)
+    is_reference = agent.name == "random" or type(agent) is OracleAgent
+    meta = EvaluationMeta(
+        agent=agent.name if is_reference else "checkpoint",
+        step=UPDATES * STEPS_PER_UPDATE,
+        split="test",
+        seed=plan.seed,
+        steps_per_trial=setting.trial_steps,
+        houses=(house_name(setting.size),),
+    )
     with (
         torch.inference_mode(),
         RecordWriter(folder / RECORDS_FILE, setting.trial_steps) as sink,
         progress_bar(0, folder.name) as bar,
     ):
         observer = Observer(folder, plan)
-        evaluate(envs, agent, plan, sink, bar, lambda seen: batch_obs(list(seen)), observer)
+        fields = evaluate(envs, agent, plan, sink, bar, lambda s: batch_obs(list(s)), observer)
+    meta.model_copy(update={"measures": fields, "finished": "now"}).write(folder)

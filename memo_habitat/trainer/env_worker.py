@@ -16,6 +16,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.register import register_environment
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.episode import house_of
+from memo_habitat.tasks.record_fields import Declaration, declared_fields
 
 # The sensor whose observation is filled in here (uuid).
 LAST_REWARD = "last_reward"
@@ -65,6 +66,10 @@ class TrialEnv(gym.Wrapper):
     def arrangements(self) -> list[tuple[str, str]]:
         """The (house, arrangement) pairs that can be played here, in the data set's order."""
         return [(house_of(e.scene_id), e.episode_id) for e in self.habitat_env.episodes]
+
+    def record_fields(self) -> Declaration:
+        """How the task's measures are recorded, by their uuid."""
+        return declared_fields(self.habitat_env.task.measurements.measures)
 
     def schedule_trials(self, trials: list[tuple[str, str, int]], seed: int) -> None:
         """From the next reset on play these (house, arrangement, repetition) with this seed."""

@@ -125,12 +125,12 @@ def _parse(content: bytes, where: str, parse: Callable[[Json], Any]) -> Any:
         return parse(values)
     except ValueError as error:
         raise UserError(
-            f"{where} is malformed ({_describe(error)}); repair or remove it"
+            f"{where} is malformed ({describe_error(error)}); repair or remove it"
         ) from error
 
 
-def _describe(error: ValueError) -> str:
-    """Pydantic reports over several lines; here the fields and what is wrong with them on one."""
+def describe_error(error: ValueError) -> str:
+    """On one line; pydantic's, which takes several, as the fields and what is wrong with each."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):

@@ -20,7 +20,6 @@ from memo_habitat.evaluation.attention import (
     parse_stretches,
 )
 from memo_habitat.evaluation.evaluate import evaluate
-from memo_habitat.evaluation.meta import json_lines
 from memo_habitat.evaluation.recorder import Observer
 from memo_habitat.evaluation.records import RecordWriter, complete_trials
 from memo_habitat.evaluation.schedule import EvaluationPlan, Observation
@@ -30,6 +29,7 @@ from memo_habitat.report.load import load_run
 from memo_habitat.testing.policies import small_policy
 from memo_habitat.testing.runs import write_run
 from memo_habitat.testing.vector_envs import FakeEnv, FakeVectorEnv
+from memo_habitat.utils.files import read_json_lines
 
 STEPS, EVERY = 64, 4
 TRIALS = ("loft/a/0", "loft/a/1", "studio/a/0", "studio/a/1")
@@ -69,7 +69,7 @@ def play(folder: Path, inspect: bool, kind: str = "memo", envs: int = 2, **sizes
 
 def stretches(folder: Path) -> list[Stretch]:
     path = folder / "memory.jsonl"
-    return parse_stretches(path, json_lines(path))
+    return parse_stretches(path, read_json_lines(path))
 
 
 def test_inspecting_changes_no_record(tmp_path: Path) -> None:

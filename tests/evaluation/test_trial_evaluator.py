@@ -64,13 +64,19 @@ def test_records_meta_and_tags_of_the_oracle(tmp_path: Path) -> None:
     assert meta["houses"] == ["loft", "studio"]
     assert meta["finished"] is not None
     assert meta["split"] == "test"
-    assert writer.scalars["eval_metrics/extobjnav_success"] == (1.0, 1234)
+    assert list(meta["measures"]) == [
+        "reward",
+        *("success", "spl", "soft_spl", "distance_to_goal", "num_steps", "collisions"),
+    ]
+    assert writer.scalars["eval_metrics/success"] == (1.0, 1234)
     assert set(writer.scalars) == {
         "eval_reward/average_reward",
         *(
             f"eval_metrics/{name}"
             for name in (
-                "extobjnav_success",
+                "return_per_trial",
+                "targets_per_1000_steps",
+                "success",
                 "spl",
                 "soft_spl",
                 "distance_to_goal",

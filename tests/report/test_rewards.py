@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.meta import json_lines, keep_trials
+from memo_habitat.evaluation.records import keep_trials
 from memo_habitat.report.rewards import REWARDS_FILE, RewardLog, parse_rewards
+from memo_habitat.utils.files import read_json_lines
 
 
 def written(folder: Path, steps: int, rewards: dict[str, dict[int, float]]) -> Path:
@@ -24,7 +25,7 @@ def written(folder: Path, steps: int, rewards: dict[str, dict[int, float]]) -> P
 
 
 def read(path: Path, trials: set[str], steps: int):
-    return parse_rewards(path, json_lines(path), trials, steps)
+    return parse_rewards(path, read_json_lines(path), trials, steps)
 
 
 def test_rewards_lie_where_they_were_received(tmp_path: Path) -> None:

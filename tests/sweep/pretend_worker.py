@@ -17,10 +17,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from memo_habitat.cli import main as cli
-from memo_habitat.evaluation.meta import write_json
 from memo_habitat.sweep import worker
 from memo_habitat.trainer.progress import ProgressFile, read_progress
 from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.files import write_json
 
 STEPS, PER_UPDATE = 40, 10
 

@@ -12,8 +12,7 @@ import numpy as np
 import yaml
 
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.meta import META_FILE, json_lines, read_json
-from memo_habitat.evaluation.records import RECORDS_FILE
+from memo_habitat.evaluation.records import RECORDS_FILE, EvaluationMeta
 from memo_habitat.report.load import EVAL_FOLDER, Evaluation, load_evaluation
 from memo_habitat.report.statistics import FloatArray, mean_with_interval
 from memo_habitat.report.sweep_folder import (
@@ -25,6 +24,7 @@ from memo_habitat.report.sweep_folder import (
 )
 from memo_habitat.report.trials import return_per_trial, trial_returns
 from memo_habitat.trainer.progress import share_done
+from memo_habitat.utils.files import read_json, read_json_lines
 
 # What must be alike for two evaluations to have played the same layouts.
 _LAYOUTS = ("seed", "steps_per_trial", "houses", "split")
@@ -167,7 +167,7 @@ def what_is_unfinished(sweep: Sweep) -> str | None:
 
 def same_layouts(first: Evaluation, second: Evaluation) -> bool:
     """Whether trials of the same name had the same layout in both."""
-    return all(first.meta.get(name) == second.meta.get(name) for name in _LAYOUTS)
+    return all(getattr(first.meta, name) == getattr(second.meta, name) for name in _LAYOUTS)
 
 
 def played_alike(evaluations: Sequence[Evaluation]) -> bool:
@@ -240,7 +240,7 @@ def read_progress(path: Path, notes: list[str], name: str) -> Progress | None:
     rows: list[tuple[float, float, float, float]] = []
     memory: dict[str, float] = {}
     try:
-        for line in json_lines(path):
+        for line in read_json_lines(path):
             row, memory_then = _progress_row(line), _memory(line)
             rows.append(row)
             memory = memory_then
@@ -282,9 +282,9 @@ def _held_out(run: Path, name: str, notes: list[str]) -> Evaluation | None:
         return _evaluation(run / EVAL_FOLDER / FINAL, name, notes)
     steps = {}
     for path in folders:
-        meta = read_json(path / META_FILE) if (path / META_FILE).exists() else {}
-        if meta.get("agent") == "checkpoint":
-            steps[path] = int(meta.get("step") or 0)
+        meta = EvaluationMeta.read(path)
+        if meta.agent == "checkpoint":
+            steps[path] = meta.step or 0
     if not steps:
         return None
     return _evaluation(max(steps, key=lambda path: steps[path]), name, notes)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memo_habitat.tasks import record_fields
 from memo_habitat.tasks.dark_key.layouts import STAY, IntArray
 from memo_habitat.tasks.dark_key.oracle import steps_to_door, ways
 from memo_habitat.tasks.dark_key.rules import Step, Trials
+from memo_habitat.tasks.record_fields import EPISODE_MEASURE, RecordField
 
 _FLOOR, _LINE = (245, 245, 240), (205, 205, 200)
 _START, _DOOR, _KEY = (160, 160, 165), (140, 80, 45), (225, 165, 20)
@@ -51,6 +54,31 @@ def draw(trials: Trials, index: int = 0, cell_pixels: int = 24) -> NDArray[np.ui
 # trial's number is the repetition.
 ARRANGEMENT = "drawn"
 TARGET = "door"
+_FIELDS = (
+    replace(
+        record_fields.SUCCESS,
+        text="Share of episodes in which the door was reached with the key before the time was up.",
+    ),
+    replace(
+        record_fields.SPL,
+        text="Success × d / max(d, p), mean over episodes: d is the fewest steps in which the door "
+        "can be reached by way of the key, p the steps taken.",
+    ),
+    replace(
+        record_fields.SOFT_SPL,
+        text="As SPL, with the share of the way covered, max(0, 1 − steps left / d), in place of "
+        "success.",
+    ),
+    replace(
+        record_fields.DISTANCE_TO_GOAL,
+        unit="cells",
+        text="Steps left from the episode’s end to the door, by way of a key not yet found.",
+    ),
+    record_fields.NUM_STEPS,
+    record_fields.COLLISIONS,
+)
+# What the measures of an episode are in its record, by the names that `EpisodeLog` gives them.
+RECORD_FIELDS: dict[str, RecordField | None] = {field.name: field for field in _FIELDS}
 
 
 def house_name(size: int) -> str:
@@ -112,13 +140,13 @@ class EpisodeLog:
         end = int(self._steps[env]) + 1
         house, number = house_name(size), int(self._numbers[env])
         return {
-            "extobjnav_success": float(success),
+            "success": float(success),
             "spl": success * efficiency,
             "soft_spl": max(0.0, 1.0 - left / shortest) * efficiency,
             "distance_to_goal": float(left),
-            "num_steps": float(length),
-            "collisions": float(self._bumps[env]),
-            "extobjnav_episode": {
+            "num_steps": length,
+            "collisions": int(self._bumps[env]),
+            EPISODE_MEASURE: {
                 "trial_id": f"{house}/{ARRANGEMENT}/{number}",
                 "scene_id": house,
                 "arrangement_id": ARRANGEMENT,

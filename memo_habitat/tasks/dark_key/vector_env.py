@@ -11,10 +11,16 @@ from gym import spaces
 from numpy.typing import NDArray
 
 from memo_habitat.errors import UserError
-from memo_habitat.tasks.dark_key.episodes import ARRANGEMENT, EpisodeLog, house_name
+from memo_habitat.tasks.dark_key.episodes import (
+    ARRANGEMENT,
+    RECORD_FIELDS,
+    EpisodeLog,
+    house_name,
+)
 from memo_habitat.tasks.dark_key.layouts import ACTIONS, DrawnLayouts, IntArray, Setting
 from memo_habitat.tasks.dark_key.oracle import oracle_actions
 from memo_habitat.tasks.dark_key.rules import BoolArray, Step, Trials
+from memo_habitat.tasks.record_fields import Declaration
 
 # The observation that the oracle agent of evaluations acts on (uuid).
 ORACLE_ACTION = "oracle_action"
@@ -129,9 +135,10 @@ class DarkKeyVectorEnv:
     def call_at(
         self, index: int, function_name: str, function_args: dict[str, Any] | None = None
     ) -> Any:
-        """Ask one environment what an evaluation asks (`report.environments.TrialVectorEnv`)."""
+        """Ask one environment what an evaluation asks (`evaluation.schedule.TrialVectorEnv`)."""
         asked: dict[str, Callable[..., Any]] = {
             "arrangements": self._arrangements,
+            "record_fields": self._record_fields,
             "schedule_trials": self._schedule_trials,
             "top_down_map": self._top_down_map,
         }
@@ -168,6 +175,9 @@ class DarkKeyVectorEnv:
     def _arrangements(self, index: int) -> list[tuple[str, str]]:
         """All trials of this setting are repetitions of one arrangement."""
         return [(house_name(self.setting.size), ARRANGEMENT)]
+
+    def _record_fields(self, index: int) -> Declaration:
+        return dict(RECORD_FIELDS)
 
     def _schedule_trials(
         self, index: int, trials: Sequence[tuple[str, str, int]], seed: int

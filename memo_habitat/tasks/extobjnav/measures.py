@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from habitat.core.embodied_task import Measure
 from habitat.core.registry import registry
 
+from memo_habitat.tasks import record_fields
 from memo_habitat.tasks.extobjnav import scoring
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
+from memo_habitat.tasks.record_fields import EPISODE_MEASURE
 
 
 class EpisodeMeasure(Measure):
@@ -47,6 +50,11 @@ class Success(EpisodeMeasure):
     """1 when the agent stopped within reach and in view of an instance of its target, else 0."""
 
     cls_uuid = "extobjnav_success"
+    record = replace(
+        record_fields.SUCCESS,
+        text="Share of episodes in which the agent called stop within reach of an instance of the "
+        "target category and saw it. A stop anywhere else, or none in time, is a failure.",
+    )
 
     def read(self, progress: Progress) -> float:
         """See the class."""
@@ -58,6 +66,11 @@ class SPL(EpisodeMeasure):
     """Success weighted by path length."""
 
     cls_uuid = "spl"
+    record = replace(
+        record_fields.SPL,
+        text="Success × d / max(d, p), mean over episodes: d is the shortest distance from the "
+        "start to where the target can be seen, p the length of the way taken, both in metres.",
+    )
 
     def read(self, progress: Progress) -> float:
         """See the class."""
@@ -69,6 +82,11 @@ class SoftSPL(EpisodeMeasure):
     """Progress towards the target weighted by path length."""
 
     cls_uuid = "soft_spl"
+    record = replace(
+        record_fields.SOFT_SPL,
+        text="As SPL, with the share of the distance covered, max(0, 1 − distance left / d), in "
+        "place of success.",
+    )
 
     def read(self, progress: Progress) -> float:
         """See the class."""
@@ -80,6 +98,10 @@ class DistanceToGoal(EpisodeMeasure):
     """Geodesic distance (m) to the nearest viewpoint of the target."""
 
     cls_uuid = "distance_to_goal"
+    record = replace(
+        record_fields.DISTANCE_TO_GOAL,
+        text="Shortest distance from the episode’s end to where the target can be seen.",
+    )
 
     def read(self, progress: Progress) -> float:
         """See the class."""
@@ -91,6 +113,7 @@ class NumSteps(EpisodeMeasure):
     """Steps of the episode so far, stop included."""
 
     cls_uuid = "num_steps"
+    record = record_fields.NUM_STEPS
 
     def read(self, progress: Progress) -> int:
         """See the class."""
@@ -102,6 +125,7 @@ class Collisions(EpisodeMeasure):
     """Steps of the episode so far that ran into something."""
 
     cls_uuid = "collisions"
+    record = record_fields.COLLISIONS
 
     def read(self, progress: Progress) -> int:
         """See the class."""
@@ -129,6 +153,7 @@ class Reward(EpisodeMeasure):
     """
 
     cls_uuid = "extobjnav_reward"
+    record = None  # of the last step alone: the evaluator sums what the environment pays
 
     def __init__(self, *args: Any, config: Any, **kwargs: Any) -> None:
         """Read the weights."""
@@ -158,7 +183,7 @@ class EpisodeRecord(EpisodeMeasure):
     path `[steps + 1][2]` (x, z).
     """
 
-    cls_uuid = "extobjnav_episode"
+    cls_uuid = EPISODE_MEASURE
 
     def reset_metric(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> None:
         """Write down what stays as it is through the episode."""

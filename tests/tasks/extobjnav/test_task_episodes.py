@@ -151,7 +151,7 @@ def test_running_into_a_wall_counts_collisions_and_no_path(make_env):
     for action in (FORWARD, FORWARD, LEFT, STOP):
         env.step(action)
     assert env.get_metrics()["collisions"] == 2
-    assert env.get_metrics()["extobjnav_episode"]["path_length"] == pytest.approx(0.0)
+    assert env.get_metrics()["episode_record"]["path_length"] == pytest.approx(0.0)
 
 
 def test_habitats_reinforcement_environment_adds_nothing_to_the_reward(make_env):
@@ -196,7 +196,7 @@ def test_a_trial_keeps_house_and_arrangement_and_the_next_one_changes_them(make_
         env.reset()
         while not env.episode_over:
             env.step(LEFT)
-        record = env.get_metrics()["extobjnav_episode"]
+        record = env.get_metrics()["episode_record"]
         seen.append(
             (
                 record["trial_id"],
@@ -222,7 +222,7 @@ def test_a_stop_at_the_trials_last_step_is_not_truncated(make_env):
     for action in (LEFT, LEFT, STOP):
         env.step(action)
     assert env.episode_over
-    assert env.get_metrics()["extobjnav_episode"]["truncated"] is False
+    assert env.get_metrics()["episode_record"]["truncated"] is False
 
 
 def _draws(env, episodes):
@@ -374,7 +374,7 @@ def test_an_episodes_record_holds_one_point_of_path_per_step(make_env):
     env.reset()
     for action in (FORWARD, LEFT, FORWARD, STOP):
         env.step(action)
-    record = env.get_metrics()["extobjnav_episode"]
+    record = env.get_metrics()["episode_record"]
     assert len(record["path"]) == 5
     assert record["path"][0] == pytest.approx(np.array(record["start_position"])[[0, 2]])
     assert record["target_category"] == env.current_episode.target_category

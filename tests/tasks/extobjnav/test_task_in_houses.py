@@ -32,7 +32,7 @@ def _play_oracle(env, episodes):
         while not env.episode_over:
             observations = env.step(int(observations["oracle_action"][0]))
         metrics = env.get_metrics()
-        if not metrics["extobjnav_episode"]["truncated"]:
+        if not metrics["episode_record"]["truncated"]:
             outcomes.append(metrics)
     return outcomes
 
@@ -40,7 +40,7 @@ def _play_oracle(env, episodes):
 def test_the_oracle_finds_everything_in_the_test_house(house):
     with _env(house.episode_file) as env:
         outcomes = _play_oracle(env, 30)
-    assert {o["extobjnav_episode"]["target_category"] for o in outcomes} == set(house.categories)
+    assert {o["episode_record"]["target_category"] for o in outcomes} == set(house.categories)
     assert all(outcome["extobjnav_success"] == 1.0 for outcome in outcomes)
     assert np.mean([outcome["spl"] for outcome in outcomes]) > 0.8
 
