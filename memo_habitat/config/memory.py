@@ -27,7 +27,8 @@ class MemoryConfig:
     summary_layer: one more layer of its own turns the outputs at the queries into the summary.
     top_k: summary tokens that each head attends to, those with the highest scores; 0: all.
     memory_loss: "none", or predict from a summary the tokens of its own segment
-        ("reconstruction") or of the segment after it ("prediction").
+        ("reconstruction") or of the segment after it ("prediction"), or whether and where each
+        category was detected in it ("observations", with the encoder "detections").
     memory_loss_coef: weight of that loss.
     activation_checkpointing: recompute activations in the backward pass: less memory, more time.
     compile: fuse each layer's elementwise work by `torch.compile`, which needs a C++ compiler.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 # Kinds of image encoders.
-ENCODERS = ("cnn", "resnet18", "blind")
+ENCODERS = ("cnn", "resnet18", "detections", "blind")
+# What outputs of the memory are asked for by the recall loss.
+RECALLS = ("none", "target", "dense")
 # What the image encoder and the memory compute in; parameters and losses are always float32.
 PRECISIONS = ("float32", "bfloat16")
 
@@ -15,7 +17,7 @@ class EncoderConfig:
     """What turns an image into features."""
 
     # "cnn": three convolutions, for small images; "resnet18": Habitat-Baselines' own;
-    # "blind": no image.
+    # "detections": what a detector reports in the place of an image; "blind": no image.
     kind: str = "cnn"
     # The camera that is encoded (uuid).
     camera: str = "head_rgb"
@@ -29,6 +31,14 @@ class EncoderConfig:
     # Images whose activations are there at the same time in an update, where
     # rl.memory.activation_checkpointing has them recomputed.
     images_per_piece: int = 1024
+    # Of "detections": width of a category's embedding, one for what is sought and what is seen.
+    category_width: int = 64
+    # A .npy with a vector for each category, such as a text encoder's, in the place of learned
+    # embeddings: categories that were never trained on become possible. Empty: learned.
+    category_vectors: str = ""
+    # Of "detections": from every output, predict where the target was seen earlier in the trial
+    # ("target"), or also other categories, drawn at every step ("dense"). Training only.
+    recall: str = "none"
     # A binary observation (uuid) that the memory's output learns to predict: seen by the loss,
     # never by the policy, and not needed in evaluation. Empty: none.
     auxiliary_sensor: str = ""

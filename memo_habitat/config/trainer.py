@@ -44,6 +44,8 @@ class MemoPPOConfig(PPOConfig):
     use_clipped_value_loss: bool = False
     # Weight of predicting rl.encoder.auxiliary_sensor, where there is one.
     auxiliary_coef: float = 1.0
+    # Weight of the recall loss (rl.encoder.recall).
+    recall_coef: float = 1.0
     # One optimiser step per epoch, from all minibatches; False: one per minibatch.
     accumulate_gradients: bool = True
     # Updates in the course of one trial; the last one is the full update.
@@ -88,6 +90,9 @@ class MemoRLConfig(RLConfig):
     ppo: MemoPPOConfig = field(default_factory=MemoPPOConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    # Logit of the action `stop` before training, where others have 0: a stop ends the episode, and
+    # who stops at every sixth step never gets anywhere. 0: none.
+    initial_stop_bias: float = 0.0
     # "float32", or "bfloat16" by autocast: in acting, training and refresh, caches included.
     precision: str = "float32"
 

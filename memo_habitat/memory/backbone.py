@@ -12,7 +12,7 @@ from memo_habitat.memory.initialise import SMALL, initialise
 from memo_habitat.memory.norm import RMSNorm
 from memo_habitat.memory.prefix import Prefix
 from memo_habitat.memory.rotary import RotaryTable
-from memo_habitat.memory.summary_loss import SummaryLoss
+from memo_habitat.memory.summary_loss import OF_TOKENS, SummaryLoss
 from memo_habitat.memory.variants import VARIANTS
 
 
@@ -27,7 +27,7 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(config.width)
         self.summary_block = Block(config) if config.summary_layer else None
         self.summary_norm = RMSNorm(config.width) if config.summary_layer else None
-        self.memory_loss = SummaryLoss(config) if config.memory_loss != "none" else None
+        self.memory_loss = SummaryLoss(config) if config.memory_loss in OF_TOKENS else None
         if self.variant.summarises:
             embeddings = SMALL * torch.randn(config.summary_length, config.width)
             self.queries = nn.Parameter(embeddings)

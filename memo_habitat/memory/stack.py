@@ -58,8 +58,9 @@ class Memory(Backbone):
         """The same with the memory loss, where the config has one."""
         outputs, summaries = self._read(tokens, segment_length, episode_starts)
         if self.memory_loss is None:
-            return Encoded(outputs, None)
-        return Encoded(outputs, self.memory_loss(self._segments(tokens, segment_length), summaries))
+            return Encoded(outputs, None, tuple(summaries))
+        loss = self.memory_loss(self._segments(tokens, segment_length), summaries)
+        return Encoded(outputs, loss, tuple(summaries))
 
     def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
         """A segment length for one training pass: uniform over the integers within the jitter."""

@@ -9,7 +9,9 @@ from torch.nn.functional import layer_norm, mse_loss, scaled_dot_product_attenti
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory.norm import RMSNorm
 
-MEMORY_LOSSES = ("none", "reconstruction", "prediction")
+#: Those that this module computes, from tokens alone; "observations" is `policy.recall`'s.
+OF_TOKENS = ("reconstruction", "prediction")
+MEMORY_LOSSES = ("none", *OF_TOKENS, "observations")
 
 
 class SummaryLoss(nn.Module):

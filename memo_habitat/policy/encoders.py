@@ -8,8 +8,9 @@ import torch
 from gym import spaces
 from torch import Tensor, nn
 
-from memo_habitat.config.policy import ENCODERS, EncoderConfig
+from memo_habitat.config.policy import ENCODERS, RECALLS, EncoderConfig
 from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.policy.detection_encoder import build_detection_encoder
 
 
 class SmallCNN(nn.Module):
@@ -123,6 +124,17 @@ def check_encoder(config: EncoderConfig) -> None:
             f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of "
             f"{', '.join(ENCODERS)}"
         )
+    if config.recall not in RECALLS:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.recall={config.recall!r}: choose one of "
+            f"{', '.join(RECALLS)}"
+        )
+    if config.kind != "detections" and (config.recall != "none" or config.category_vectors):
+        raise UserError(
+            f"habitat_baselines.rl.encoder.kind={config.kind!r} has no categories to ask for: "
+            "leave recall and category_vectors at their defaults, or choose encoder=detections"
+        )
+    check_at_least_one("habitat_baselines.rl.encoder.category_width", config.category_width)
     if config.state_harmonics < 0:
         raise UserError(
             f"habitat_baselines.rl.encoder.state_harmonics={config.state_harmonics}: "
@@ -140,6 +152,10 @@ def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.M
     check_encoder(config)
     if config.kind == "blind":
         return None
+    if config.kind == "detections":
+        return build_detection_encoder(
+            config.category_width, config.category_vectors, observation_space
+        )
     for uuid in (config.camera, config.goal_sensor):
         if uuid not in observation_space.spaces:
             raise UserError(

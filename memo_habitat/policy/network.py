@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,9 @@ from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.interface import TrialMemory
 from memo_habitat.memory.stack import build
+from memo_habitat.policy.detection_encoder import DETECTIONS, DetectionEncoder
 from memo_habitat.policy.encoders import build_encoder
+from memo_habitat.policy.recall import RECALLED_OTHERS, ObservationLoss, RecallLoss
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class MemoNetwork(nn.Module):
         self.visual_encoder = build_encoder(encoder, observation_space)
         self._images_per_piece = encoder.images_per_piece if memory.activation_checkpointing else 0
         self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
+        if isinstance(self.visual_encoder, DetectionEncoder):
+            self.feature_width = self.visual_encoder.features
         state_width = sum(
             _width(observation_space, "state_sensors", uuid) for uuid in self.state_sensors
         )
@@ -76,17 +81,37 @@ class MemoNetwork(nn.Module):
         if encoder.auxiliary_sensor:
             predicted = _width(observation_space, "auxiliary_sensor", encoder.auxiliary_sensor)
             self.auxiliary = nn.Linear(memory.width, predicted)
+        self.recall_loss, self.observation_loss = self._losses_of_detections(encoder, memory)
         # A nearly uniform first policy and a zero first value (as PPO implementations agree on).
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
         nn.init.zeros_(self.actor.bias)
         nn.init.orthogonal_(self.critic.weight, gain=0.01)
         nn.init.zeros_(self.critic.bias)
 
+    def _losses_of_detections(
+        self, encoder: EncoderConfig, memory: MemoryConfig
+    ) -> tuple[RecallLoss | None, ObservationLoss | None]:
+        recall = observation = None
+        if encoder.recall != "none":
+            others = RECALLED_OTHERS if encoder.recall == "dense" else 0
+            recall = RecallLoss(memory.width, encoder.category_width, others)
+        if memory.memory_loss == "observations":
+            if encoder.kind != "detections":
+                raise UserError(
+                    "habitat_baselines.rl.memory.memory_loss=observations asks for what was "
+                    f"detected, and the encoder is {encoder.kind!r}: choose encoder=detections"
+                )
+            observation = ObservationLoss(memory.width, encoder.category_width, memory.heads)
+        return recall, observation
+
     def features(self, observations: dict[str, Tensor]) -> Tensor:
         """Visual features [*, F] of the observations [*, ...]; F = 0 for the blind network."""
         if self.visual_encoder is None:
             lead = observations[self.state_sensors[0]].shape[:-1]
             return torch.zeros((*lead, 0), device=self.critic.weight.device)
+        if isinstance(self.visual_encoder, DetectionEncoder):
+            detected: Tensor = self.visual_encoder(observations)
+            return detected
         images, goal = observations[self.camera], observations[self.goal_sensor].float()
         if self._images_per_piece and torch.is_grad_enabled():
             return self._features_in_pieces(self.visual_encoder, images, goal)
@@ -117,7 +142,10 @@ class MemoNetwork(nn.Module):
         starts = episode_starts.unsqueeze(-1)
         hidden = observations[TRIAL_STEP] == 0 if self._action_across_episodes else starts
         previous = self.action_embedding(prev_actions).masked_fill(hidden, 0.0)
-        state = torch.cat([observations[u].to(previous.dtype) for u in self.state_sensors], dim=-1)
+        state = torch.cat(
+            [previous[..., :0], *(observations[u].to(previous.dtype) for u in self.state_sensors)],
+            dim=-1,
+        )
         if self._harmonics:
             state = torch.cat([state, harmonics(state, self._harmonics)], dim=-1)
         parts = [features, state, previous, starts.to(previous.dtype)]
@@ -131,6 +159,35 @@ class MemoNetwork(nn.Module):
     def act_and_value(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         """Projected outputs of the memory [*, D] to action logits [*, A] and values [*]."""
         return self.actor(projected), self.critic(projected).squeeze(-1)
+
+    def recall(
+        self, projected: Tensor, observations: dict[str, Tensor]
+    ) -> tuple[Tensor | None, dict[str, float]]:
+        """The recall loss and its parts, from the projected outputs [B, n, D] of the last n steps
+        of the observations [B, t, ...], if there is such a loss."""
+        if self.recall_loss is None:
+            return None, {}
+        first = observations[TRIAL_STEP].shape[1] - projected.shape[1]
+        loss, parts = self.recall_loss(projected, observations, self._categories(), first)
+        return loss, parts
+
+    def summaries_loss(
+        self, summaries: Sequence[Tensor], observations: dict[str, Tensor], segment_length: int
+    ) -> Tensor | None:
+        """What the summaries [B, M, D] do not tell of the observations [B, t, ...], likewise."""
+        if self.observation_loss is None:
+            return None
+        summaries = [summary.float() for summary in summaries]
+        detections = observations[DETECTIONS]
+        loss: Tensor = self.observation_loss(
+            summaries, detections, self._categories(), segment_length
+        )
+        return loss
+
+    def _categories(self) -> Tensor:
+        if not isinstance(self.visual_encoder, DetectionEncoder):
+            raise TypeError("only an encoder of detections has category embeddings")
+        return self.visual_encoder.table()
 
     def predict(self, projected: Tensor) -> Tensor | None:
         """The same to logits [*, W] of the auxiliary sensor's W values, if there is one."""

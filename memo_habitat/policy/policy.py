@@ -27,6 +27,21 @@ def precision_of(rl: Any) -> str:
     return str(OmegaConf.select(rl, "precision", default="float32"))
 
 
+def _initial_stop(config: Any) -> tuple[int, float] | None:
+    """Index of the action `stop`, and its logit at the beginning, if there is to be one."""
+    # Runs from before there was a choice have no such key.
+    bias = OmegaConf.select(config.habitat_baselines.rl, "initial_stop_bias", default=0.0)
+    if not bias:
+        return None
+    actions = list(config.habitat.task.actions)
+    if "stop" not in actions:
+        raise UserError(
+            f"habitat_baselines.rl.initial_stop_bias={bias}: this task has no action stop, only "
+            f"{', '.join(actions)}; leave it at 0"
+        )
+    return actions.index("stop"), float(bias)
+
+
 def check_precision(precision: str) -> None:
     """Refuse a precision that there is not."""
     if precision not in PRECISIONS:
@@ -40,7 +55,8 @@ class ActionEvaluation:
     """What the losses need of the steps that enter them, each [B, t - loss_start].
 
     `auxiliary_logits` predict the auxiliary sensor; None where the policy has none. `memory_loss`
-    is that of the memory itself, unweighted [], over all steps; None where it has none.
+    is that of the memory itself, unweighted [], over all steps; None where it has none. So is
+    `recall_loss`, of the steps in the losses, with its parts by name.
     """
 
     log_probs: Tensor
@@ -48,6 +64,8 @@ class ActionEvaluation:
     entropy: Tensor
     auxiliary_logits: Tensor | None
     memory_loss: Tensor | None
+    recall_loss: Tensor | None
+    recall_parts: dict[str, float]
 
 
 def draw(log_probs: Tensor) -> Tensor:
@@ -75,7 +93,9 @@ class MemoPolicy(nn.Module, Policy):
         encoder: EncoderConfig,
         memory: MemoryConfig,
         precision: str = "float32",
+        stop: tuple[int, float] | None = None,
     ) -> None:
+        """Make a policy; `stop` is that action's index and its logit before training."""
         nn.Module.__init__(self)
         Policy.__init__(self, action_space)
         check_precision(precision)
@@ -88,6 +108,9 @@ class MemoPolicy(nn.Module, Policy):
         self.network = MemoNetwork(
             observation_space, get_num_actions(action_space), encoder, memory
         )
+        if stop is not None:
+            with torch.no_grad():
+                self.network.actor.bias[stop[0]] = stop[1]
         self._cache: ActingCache | None = None
 
     @classmethod
@@ -98,7 +121,8 @@ class MemoPolicy(nn.Module, Policy):
         rl = config.habitat_baselines.rl
         encoder = EncoderConfig(**dict(rl.encoder))
         memory = MemoryConfig(**dict(rl.memory))
-        return cls(observation_space, action_space, encoder, memory, precision_of(rl))
+        stop = _initial_stop(config)
+        return cls(observation_space, action_space, encoder, memory, precision_of(rl), stop)
 
     # Acting -------------------------------------------------------------------------------------
 
@@ -217,10 +241,13 @@ class MemoPolicy(nn.Module, Policy):
             features, batch.observations, batch.prev_actions, batch.episode_starts
         )
         with self._autocast():
-            remembered, memory_loss = self.network.memory.encode(
-                tokens, segment_length, batch.episode_starts
-            )
+            encoded = self.network.memory.encode(tokens, segment_length, batch.episode_starts)
+        remembered, memory_loss = encoded.outputs, encoded.memory_loss
         projected = self.network.output_projection(batch.in_loss(remembered).float())
+        recall_loss, recall_parts = self.network.recall(projected, batch.observations)
+        if self.network.observation_loss is not None:
+            length = segment_length or self.network.memory.config.segment_length
+            memory_loss = self.network.summaries_loss(encoded.summaries, batch.observations, length)
         logits, values = self.network.act_and_value(projected)
         log_probs = logits.log_softmax(-1)
         taken = batch.in_loss(batch.actions)[..., None]
@@ -230,6 +257,8 @@ class MemoPolicy(nn.Module, Policy):
             entropy=-(log_probs.exp() * log_probs).sum(-1),
             auxiliary_logits=self.network.predict(projected),
             memory_loss=None if memory_loss is None else memory_loss.float(),
+            recall_loss=recall_loss,
+            recall_parts=recall_parts,
         )
 
     @torch.inference_mode()

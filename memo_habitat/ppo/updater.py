@@ -114,6 +114,8 @@ class MemoPPO(Updater):
         memory_loss = torch.zeros_like(entropy) if out.memory_loss is None else out.memory_loss
         memory_coef = self.policy.network.memory.config.memory_loss_coef
         loss = loss + cfg.auxiliary_coef * auxiliary + memory_coef * memory_loss
+        if out.recall_loss is not None:
+            loss = loss + cfg.recall_coef * out.recall_loss
         (share * loss).backward()  # type: ignore[no-untyped-call]
         return {
             "value_loss": value_error.item(),
@@ -125,6 +127,7 @@ class MemoPPO(Updater):
             "approx_kl": surrogate.approx_kl.item(),
             "explained_variance": _explained_variance(out.values.detach(), returns),
             "segment_length": float(segment_length),
+            **out.recall_parts,
         }
 
     def _auxiliary_loss(self, batch: TrialBatch, out: ActionEvaluation) -> Tensor:

@@ -17,12 +17,15 @@ NUM_ACTIONS = 4
 
 
 def observation_space(side: int = 16) -> spaces.Dict:
-    """A camera, a goal of three categories, a position and the step in the trial."""
+    """A camera, a goal of three categories and their detections, a pose, the step in the trial."""
     return spaces.Dict(
         {
             "head_rgb": spaces.Box(0, 255, (side, side, 3), np.uint8),
             "one_hot_target_sensor": spaces.Box(0.0, 1.0, (3,), np.float32),
+            "detections": spaces.Box(-np.inf, np.inf, (3, 6), np.float32),
+            "target_detection": spaces.Box(-np.inf, np.inf, (7,), np.float32),
             "gps": spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            "compass": spaces.Box(-np.pi, np.pi, (1,), np.float32),
             TRIAL_STEP: spaces.Box(0, 2**31 - 1, (1,), np.int64),
         }
     )
@@ -34,6 +37,7 @@ def small_policy(
     auxiliary_sensor: str = "",
     precision: str = "float32",
     images_per_piece: int = 1024,
+    recall: str = "none",
     **memory: object,
 ) -> MemoPolicy:
     """A policy of a few thousand weights; `memory` overrides its sizes.
@@ -63,6 +67,8 @@ def small_policy(
             base_channels=4,
             images_per_piece=images_per_piece,
             auxiliary_sensor=auxiliary_sensor,
+            category_width=8,
+            recall=recall,
         ),
         MemoryConfig(kind=kind, **sizes),  # type: ignore[arg-type]
         precision,
@@ -73,12 +79,20 @@ def random_observation(
     num_envs: int, trial_step: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Observations of one step, all environments at the same step of their trials."""
+    detections = torch.randn(num_envs, 3, 6, generator=generator)
+    detections[..., 0] = 1.0
+    detections *= torch.rand(num_envs, 3, 1, generator=generator) < 0.3
+    target = torch.randint(3, (num_envs,), generator=generator)
+    found = detections[torch.arange(num_envs), target]
     return {
         "head_rgb": torch.randint(
             0, 256, (num_envs, 16, 16, 3), generator=generator, dtype=torch.uint8
         ),
-        "one_hot_target_sensor": torch.eye(3)[torch.randint(3, (num_envs,), generator=generator)],
+        "one_hot_target_sensor": torch.eye(3)[target],
+        "detections": detections,
+        "target_detection": torch.cat([found, found[:, :1]], dim=1),
         "gps": torch.randn(num_envs, 2, generator=generator),
+        "compass": torch.randn(num_envs, 1, generator=generator),
         TRIAL_STEP: torch.full((num_envs, 1), trial_step),
     }
 
