@@ -127,7 +127,7 @@ def test_visible_pixels_without_an_image_are_those_of_the_panoptic_image(size):
             for sim in (drawn, blind):
                 sim.start_next_episode_at(point, heading)
                 sim.reset()
-                sim.cast(math.radians(30 * (number % 5 - 2)))
+                sim.look(math.radians(30 * (number % 5 - 2)))
             image = drawn.render("head_panoptic")
             expected = [int((image == identity).sum()) for identity in ids]
             assert blind.visible_pixels(ids, "head_panoptic").tolist() == expected
