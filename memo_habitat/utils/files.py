@@ -16,6 +16,11 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: `memo-habitat` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memo-habitat"
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path to write to instead, which replaces `path` at the end if nothing was raised.

@@ -9,8 +9,8 @@ import pytest
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
+from memo_habitat.simulator.embree.distance_field import Geodesics
 from memo_habitat.simulator.embree.navgrid import NavGrid
-from memo_habitat.simulator.embree.theta_star import Geodesics
 
 CELL = 0.05
 

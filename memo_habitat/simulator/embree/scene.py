@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
+from memo_habitat.simulator.embree.distance_field import Geodesics
 from memo_habitat.simulator.embree.geometry import Geometry, TriangleSoup
 from memo_habitat.simulator.embree.motion import Mover
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_navgrid
@@ -24,7 +25,6 @@ from memo_habitat.simulator.embree.scene_dataset import (
     stage_soup,
     stem,
 )
-from memo_habitat.simulator.embree.theta_star import Geodesics
 from memo_habitat.simulator.interface import Instance
 
 STAGE_ID = 0

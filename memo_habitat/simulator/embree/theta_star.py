@@ -1,4 +1,4 @@
-"""Distance fields: geodesic distance from every free cell to the nearest of a set of goals.
+"""The search behind the distance fields, and lines of sight over free cells.
 
 Lazy Theta* (Nash, Koenig and Tovey 2010), run outwards from the goals over the whole grid: a cell
 remembers the corner or goal in line of sight through which its shortest path leads, so distances
@@ -7,14 +7,8 @@ are Euclidean and not those of a path along grid directions.
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
-from dataclasses import dataclass
-
 import numpy as np
 from numba import njit
-
-from memo_habitat.simulator.embree.navgrid import NEAR_FLOOR, NavGrid
 
 _TIE = 1e-9
 
@@ -217,122 +211,3 @@ def _set_vertex(islands, goals, extra, distance, parent, closed, i, j):  # type:
                 chosen = parent[a, b]
     parent[i, j] = chosen
     return best
-
-
-@njit(cache=True, nogil=True)
-def distance_at(islands, distance, parent, goals, extra, place):  # type: ignore[no-untyped-def]
-    """(distance in cells, parent) of a free point `place` [2]: over its own cell and, where the
-    way is free, over what its neighbours' paths lead through."""
-    rows, columns = islands.shape
-    i = int(place[0])
-    j = int(place[1])
-    best = distance[i, j] + np.hypot(place[0] - i - 0.5, place[1] - j - 0.5)
-    chosen = np.int64(i * columns + j)
-    if not np.isfinite(best):
-        return np.inf, np.int64(0)
-    for di in range(-1, 2):
-        for dj in range(-1, 2):
-            a = i + di
-            b = j + dj
-            if a < 0 or b < 0 or a >= rows or b >= columns or islands[a, b] != islands[i, j]:
-                continue
-            row, column, base = _parent_point(parent[a, b], distance, goals, extra, columns)
-            far = base + np.hypot(place[0] - row, place[1] - column)
-            if far < best and line_of_sight(islands, place[0], place[1], row, column):
-                best = far
-                chosen = np.int64(parent[a, b])
-    return best, chosen
-
-
-#: How far beside a free cell a start or goal may lie, m.
-REACH = 0.5
-
-
-@dataclass(frozen=True)
-class DistanceField:
-    """Geodesic distances to one goal set, in cells."""
-
-    distance: np.ndarray  # [Z, X] float64, cells; inf = unreachable
-    parent: np.ndarray  # [Z, X] int32: cell >= 0, or -1 - goal, through which the path leads
-    goals: np.ndarray  # [G, 2] float64, grid coordinates
-    extra: np.ndarray  # [G] float64, cells between the goal asked for and where it was snapped
-
-
-class Geodesics:
-    """Fields over one grid, the most recently used ones kept."""
-
-    def __init__(self, grid: NavGrid, capacity: int = 32) -> None:
-        self._grid = grid
-        self._capacity = capacity
-        self._fields: OrderedDict[bytes, DistanceField] = OrderedDict()
-
-    def field(self, goals: np.ndarray) -> DistanceField:
-        """The field of goals [G, 3] m, computed when it is not kept from before."""
-        goals = np.ascontiguousarray(goals, dtype=np.float64).reshape(-1, 3)
-        key = goals.tobytes()
-        known = self._fields.get(key)
-        if known is not None:
-            self._fields.move_to_end(key)
-            return known
-        made = self._compute(goals)
-        self._fields[key] = made
-        if len(self._fields) > self._capacity:
-            self._fields.popitem(last=False)
-        return made
-
-    def distance(self, position: np.ndarray, goals: np.ndarray) -> float:
-        """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none
-        can be reached, or the point or every goal is farther than 0.5 m from the floor's edge."""
-        field = self.field(goals)
-        place, extra = self._place(position)
-        if place is None:
-            return math.inf
-        cells, _ = distance_at(
-            self._grid.islands, field.distance, field.parent, field.goals, field.extra, place
-        )
-        return float(cells + extra) * self._grid.cell
-
-    def path(self, position: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        """Corners of the shortest path [K, 3] m from a point [3] to the nearest of goals [G, 3],
-        both ends included; [0, 3] when none can be reached."""
-        field = self.field(goals)
-        place, _ = self._place(position)
-        if place is None:
-            return np.zeros((0, 3))
-        cells, parent = distance_at(
-            self._grid.islands, field.distance, field.parent, field.goals, field.extra, place
-        )
-        if not math.isfinite(cells):
-            return np.zeros((0, 3))
-        columns = self._grid.islands.shape[1]
-        points = [place]
-        while parent >= 0:
-            row, column = divmod(int(parent), columns)
-            points.append(np.array([row + 0.5, column + 0.5]))
-            parent = field.parent[row, column]
-        points.append(field.goals[-1 - parent])
-        return self._grid.world(np.stack(points))
-
-    def _place(self, position: np.ndarray) -> tuple[np.ndarray | None, float]:
-        """Grid coordinates [2] where a point stands, and how many cells it was moved."""
-        grid = self._grid
-        place = grid.snap(position, REACH)
-        if place is None:
-            return None, 0.0
-        level = float(grid.floor[int(place[0]), int(place[1])])
-        if not abs(float(position[1]) - level) <= NEAR_FLOOR:
-            return None, 0.0
-        row = (float(position[2]) - grid.origin[1]) / grid.cell
-        column = (float(position[0]) - grid.origin[0]) / grid.cell
-        return place, math.hypot(float(place[0]) - row, float(place[1]) - column)
-
-    def _compute(self, goals: np.ndarray) -> DistanceField:
-        places = [self._place(goal) for goal in goals]
-        kept = [(place, extra) for place, extra in places if place is not None]
-        shape = self._grid.islands.shape
-        distance = np.full(shape, np.inf)
-        parent = np.full(shape, -1, dtype=np.int32)
-        spots = np.array([place for place, _ in kept]).reshape(-1, 2)
-        extra = np.array([gap for _, gap in kept])
-        compute_distances(self._grid.islands, spots, extra, distance, parent)
-        return DistanceField(distance, parent, spots, extra)

@@ -1,0 +1,230 @@
+"""Distance fields: geodesic distance from every free cell to the nearest of a set of goals.
+
+A field takes a search over the whole house. It is kept in memory while it is in use and on disk
+for good, under the hash of what it was computed from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from habitat.core.logging import logger
+from numba import njit
+
+from memo_habitat.errors import UserError
+from memo_habitat.simulator.embree.navgrid import NEAR_FLOOR, NavGrid
+from memo_habitat.simulator.embree.theta_star import compute_distances, line_of_sight
+from memo_habitat.utils.files import atomic_write, cache_folder
+
+#: How far beside a free cell a start or goal may lie, m.
+REACH = 0.5
+#: Part of every file's name: raised when the search or the form of the files changes.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DistanceField:
+    """Geodesic distances to one goal set, in cells.
+
+    The shortest path from a cell leads straight to a waypoint (a goal, or the middle of a cell at
+    a corner) and on from there. Few waypoints serve all cells, so a cell only holds which is its
+    own: distances follow, in a sixth of the memory.
+    """
+
+    waypoint: np.ndarray  # [Z, X] unsigned, index of the waypoint; K = unreachable
+    places: np.ndarray  # [K, 2] float64, grid coordinates of the waypoints
+    lengths: np.ndarray  # [K] float64, cells from each to its goal
+    following: np.ndarray  # [K] int64, the waypoint after it; -1 at a goal
+
+    def to_bytes(self) -> bytes:
+        """The field for a file; most of it compresses well."""
+        wide = self.waypoint.dtype == np.uint32
+        header = np.array([*self.waypoint.shape, len(self.lengths), wide], dtype=np.int64)
+        parts = (header, self.places, self.lengths, self.following, self.waypoint)
+        return zlib.compress(b"".join(part.tobytes() for part in parts), level=1)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> DistanceField:
+        """The inverse of `to_bytes`; raises ValueError or zlib.error for anything else."""
+        raw = zlib.decompress(content)
+        rows, columns, count, wide = np.frombuffer(raw, np.int64, 4)
+        at = 32
+        places = np.frombuffer(raw, np.float64, 2 * count, at).reshape(count, 2)
+        lengths = np.frombuffer(raw, np.float64, count, at + 16 * count)
+        following = np.frombuffer(raw, np.int64, count, at + 24 * count)
+        kind = np.uint32 if wide else np.uint16
+        waypoint = np.frombuffer(raw, kind, rows * columns, at + 32 * count)
+        return cls(waypoint.reshape(rows, columns), places, lengths, following)
+
+
+@njit(cache=True, nogil=True)
+def distance_at(  # type: ignore[no-untyped-def]
+    islands, waypoint, places, lengths, row, column
+):  # fmt: skip
+    """(distance in cells, first waypoint) of a free point given in grid coordinates.
+
+    Over its own cell's middle (waypoint -1) or, where the way is free, straight to a waypoint of
+    its own or a neighbouring cell.
+    """
+    rows, columns = islands.shape
+    i = int(row)
+    j = int(column)
+    k = np.int64(waypoint[i, j])
+    chosen = np.int64(-1)
+    if k >= len(lengths):
+        return np.inf, chosen
+    best = lengths[k] + np.hypot(i + 0.5 - places[k, 0], j + 0.5 - places[k, 1])
+    best += np.hypot(row - i - 0.5, column - j - 0.5)
+    for di in range(-1, 2):
+        for dj in range(-1, 2):
+            a = i + di
+            b = j + dj
+            if a < 0 or b < 0 or a >= rows or b >= columns or islands[a, b] != islands[i, j]:
+                continue
+            k = np.int64(waypoint[a, b])
+            far = lengths[k] + np.hypot(row - places[k, 0], column - places[k, 1])
+            if far < best and line_of_sight(islands, row, column, places[k, 0], places[k, 1]):
+                best = far
+                chosen = k
+    return best, chosen
+
+
+class Geodesics:
+    """Fields over one grid; the most recently used ones are kept in memory."""
+
+    def __init__(self, grid: NavGrid, capacity: int = 32) -> None:
+        self._grid = grid
+        self._capacity = capacity
+        self._fields: OrderedDict[bytes, DistanceField] = OrderedDict()
+
+    def field(self, goals: np.ndarray) -> DistanceField:
+        """The field of goals [G, 3] m, computed when it is kept neither in memory nor on disk."""
+        goals = np.ascontiguousarray(goals, dtype=np.float64).reshape(-1, 3)
+        key = hashlib.sha1(goals).digest()
+        known = self._fields.get(key)
+        if known is not None:
+            self._fields.move_to_end(key)
+            return known
+        file = self._folder / f"{key.hex()}.field"
+        made = _read(file)
+        if made is None:
+            made = self._compute(goals)
+            _write(file, made)
+        self._fields[key] = made
+        if len(self._fields) > self._capacity:
+            self._fields.popitem(last=False)
+        return made
+
+    def distance(self, position: np.ndarray, goals: np.ndarray) -> float:
+        """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none
+        can be reached, or the point or every goal is farther than 0.5 m from the floor's edge."""
+        field = self.field(goals)
+        place, extra = self._place(position)
+        if place is None:
+            return math.inf
+        return float(self._at(field, place)[0] + extra) * self._grid.cell
+
+    def path(self, position: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """Corners of the shortest path [K, 3] m from a point [3] to the nearest of goals [G, 3],
+        both ends included; [0, 3] when none can be reached."""
+        field = self.field(goals)
+        place, _ = self._place(position)
+        if place is None:
+            return np.zeros((0, 3))
+        cells, waypoint = self._at(field, place)
+        if not math.isfinite(cells):
+            return np.zeros((0, 3))
+        points = [place]
+        if waypoint < 0:
+            row, column = int(place[0]), int(place[1])
+            points.append(np.array([row + 0.5, column + 0.5]))
+            waypoint = int(field.waypoint[row, column])
+        while waypoint >= 0:
+            points.append(field.places[waypoint])
+            waypoint = int(field.following[waypoint])
+        return self._grid.world(np.stack(points))
+
+    def _at(self, field: DistanceField, place: np.ndarray) -> tuple[float, int]:
+        row, column = float(place[0]), float(place[1])
+        islands = self._grid.islands
+        cells, waypoint = distance_at(
+            islands, field.waypoint, field.places, field.lengths, row, column
+        )
+        return float(cells), int(waypoint)
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Where the fields of this grid are kept, by what the search depends on."""
+        grid = self._grid
+        known = hashlib.sha1(np.array([_VERSION, *grid.origin, grid.cell, *grid.islands.shape]))
+        known.update(grid.islands)
+        known.update(grid.floor)
+        return cache_folder() / "distance_fields" / known.hexdigest()
+
+    def _place(self, position: np.ndarray) -> tuple[np.ndarray | None, float]:
+        """Grid coordinates [2] where a point stands, and how many cells it was moved."""
+        grid = self._grid
+        place = grid.snap(position, REACH)
+        if place is None:
+            return None, 0.0
+        level = float(grid.floor[int(place[0]), int(place[1])])
+        if not abs(float(position[1]) - level) <= NEAR_FLOOR:
+            return None, 0.0
+        row = (float(position[2]) - grid.origin[1]) / grid.cell
+        column = (float(position[0]) - grid.origin[0]) / grid.cell
+        return place, math.hypot(float(place[0]) - row, float(place[1]) - column)
+
+    def _compute(self, goals: np.ndarray) -> DistanceField:
+        found = [self._place(goal) for goal in goals]
+        kept = [(place, extra) for place, extra in found if place is not None]
+        shape = self._grid.islands.shape
+        distance = np.full(shape, np.inf)
+        parent = np.full(shape, -1, dtype=np.int32)
+        spots = np.array([place for place, _ in kept]).reshape(-1, 2)
+        extra = np.array([gap for _, gap in kept])
+        compute_distances(self._grid.islands, spots, extra, distance, parent)
+        return _compact(distance, parent, spots, extra)
+
+
+def _compact(
+    distance: np.ndarray, parent: np.ndarray, goals: np.ndarray, extra: np.ndarray
+) -> DistanceField:
+    """What the search found for each cell, told by waypoints."""
+    reached = np.isfinite(distance)
+    used, index = np.unique(parent[reached], return_inverse=True)
+    waypoint = np.full(
+        distance.shape, len(used), dtype=np.uint16 if len(used) < 2**16 else np.uint32
+    )
+    waypoint[reached] = index.reshape(-1)
+    is_goal = used < 0  # sorted: the goals come first
+    goal, cell = -1 - used[is_goal], used[~is_goal].astype(np.int64)
+    row, column = np.divmod(cell, distance.shape[1])
+    return DistanceField(
+        waypoint,
+        np.concatenate([goals[goal], np.stack([row + 0.5, column + 0.5], axis=1)]),
+        np.concatenate([extra[goal], distance[row, column]]),
+        np.concatenate([np.full(len(goal), -1), waypoint[row, column].astype(np.int64)]),
+    )
+
+
+def _write(file: Path, field: DistanceField) -> None:
+    """Keep a field for later; where that cannot be, it will have to be computed again."""
+    try:
+        atomic_write(file, field.to_bytes())
+    except UserError as error:
+        logger.warning(f"distance fields are not kept ({error}); set XDG_CACHE_HOME")
+
+
+def _read(file: Path) -> DistanceField | None:
+    """The field of a file; None where there is none that can be used."""
+    try:
+        return DistanceField.from_bytes(file.read_bytes())
+    except (OSError, ValueError, zlib.error):
+        return None
