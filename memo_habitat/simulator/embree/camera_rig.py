@@ -14,7 +14,15 @@ from omegaconf import OmegaConf
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.geometry import Geometry, Hits
-from memo_habitat.simulator.embree.ray_kernels import box_rays, count_between, rotate, shade
+from memo_habitat.simulator.embree.ray_kernels import (
+    PixelRays,
+    box_rays,
+    count_between,
+    count_in_boxes,
+    rotate,
+    shade,
+    view,
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ class Camera:
         self._lengths = np.linalg.norm(self._directions, axis=1).astype(np.float32)
         self._half = math.tan(spec.hfov / 2.0)
         x, y, z = (rotation_about(axis, spec.orientation[axis]) for axis in range(3))
-        self._mount = z @ y @ x
+        self._mount = np.ascontiguousarray(z @ y @ x)
+        self._offset = np.array(spec.position, dtype=np.float64)
         self._world = np.empty_like(self._directions)
         self._origins = np.empty_like(self._directions)
         self._cast: tuple[Geometry, tuple[float, ...], Hits] | None = None
@@ -104,23 +113,22 @@ class Camera:
         projected bounding boxes are, with the very rays of the image: the counts are equal.
         """
         pose = (float(position[0]), float(position[1]), float(position[2]), heading, tilt)
-        counts = np.zeros(len(ids), dtype=np.int64)
         if self._has_cast(geometry, pose):
             triangle = self._latest()[1].triangle
-            ends = None
-        else:
-            rotation, eye = self._view(position, heading, tilt)
-            rays = self._directions.reshape(self.spec.height, self.spec.width, 3)
-            bounds = geometry.bounds_of(ids)
-            origins, rays, ends = box_rays(bounds, eye, rotation, self._half, rays)
-            if not len(rays):
-                return counts
-            triangle = geometry.cast(origins, rays).triangle
-        for i, identity in enumerate(ids):
-            own = triangle if ends is None else triangle[ends[i] : ends[i + 1]]
-            if len(own):
-                counts[i] = count_between(own, *geometry.ranges[int(identity)])
-        return counts
+            found = [count_between(triangle, *geometry.ranges[int(i)]) for i in ids]
+            return np.array(found, dtype=np.int64)
+        return count_pixels(
+            geometry,
+            np.array([geometry.ranges[int(i)] for i in ids], dtype=np.int64).reshape(-1, 2),
+            geometry.bounds_of(ids),
+            self.pixel_rays(),
+            (np.asarray(position, dtype=np.float64), heading, tilt),
+        )
+
+    def pixel_rays(self) -> PixelRays:
+        """What counting pixels asks of the camera."""
+        rays = self._directions.reshape(self.spec.height, self.spec.width, 3)
+        return PixelRays(self._mount, self._offset, self._half, rays)
 
     def rgb(self) -> np.ndarray:
         """[H, W, 3] uint8 of the latest cast."""
@@ -160,9 +168,25 @@ class Camera:
         self, position: np.ndarray, heading: float, tilt: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rotation [3, 3] from the camera's frame to the world's, and the eye [3] m."""
-        body = rotation_about(1, heading)
-        rotation = body @ self._mount @ rotation_about(0, tilt)
-        return rotation, position + body @ np.asarray(self.spec.position)
+        return view(self._mount, self._offset, np.asarray(position, float), heading, tilt)
+
+
+def count_pixels(
+    geometry: Geometry,
+    ranges: np.ndarray,
+    bounds: np.ndarray,
+    camera: PixelRays,
+    pose: tuple[np.ndarray, float, float],
+) -> np.ndarray:
+    """[I] int64: pixels that show each of I instances from a pose (see `box_rays`).
+
+    ranges: [I, 2], first and one past the last triangle of each.
+    """
+    origins, rays, ends = box_rays(bounds, camera, pose)
+    if not len(rays):
+        return np.zeros(len(ranges), dtype=np.int64)
+    counts: np.ndarray = count_in_boxes(geometry.cast(origins, rays).triangle, ends, ranges)
+    return counts
 
 
 _PICTURES = {

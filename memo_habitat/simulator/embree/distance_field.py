@@ -96,6 +96,24 @@ def distance_at(  # type: ignore[no-untyped-def]
     return best, chosen
 
 
+@njit(cache=True, nogil=True)
+def distance_from(position, floor_map, waypoint, places, lengths):  # type: ignore[no-untyped-def]
+    """Distance in m from a point [3], to the last bit as `Geodesics.distance`.
+
+    floor_map: as for `motion.walk`. Returns -1 where the point is not on free floor.
+    """
+    islands, _, floor, origin, cell = floor_map
+    row = (position[2] - origin[1]) / cell
+    column = (position[0] - origin[0]) / cell
+    if not (0.0 <= row < islands.shape[0] and 0.0 <= column < islands.shape[1]):
+        return -1.0
+    if islands[int(row), int(column)] == 0:
+        return -1.0
+    if not abs(position[1] - floor[int(row), int(column)]) <= NEAR_FLOOR:
+        return -1.0
+    return distance_at(islands, waypoint, places, lengths, row, column)[0] * cell
+
+
 class Geodesics:
     """Fields over one grid; the most recently used ones are kept in memory."""
 

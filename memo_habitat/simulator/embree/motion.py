@@ -127,6 +127,36 @@ def _creep(islands, out, d_row, d_column, n_row, n_column):  # type: ignore[no-u
             return
 
 
+@njit(cache=True, nogil=True)
+def walk(position, heading, length, sliding, floor_map):  # type: ignore[no-untyped-def]
+    """Moves position [3] m ahead by `length` m, to the last bit as `Mover.try_step` would.
+
+    floor_map: islands, normals, floor, origin (x, z) and cell of the grid (`Mover.floor_map`).
+
+    Returns:
+        1 if something was in the way, 0 if not; -1 when the position is not free and nothing was
+        moved.
+    """
+    islands, normals, floor, origin, cell = floor_map
+    begin = np.array([(position[2] - origin[1]) / cell, (position[0] - origin[0]) / cell])
+    if not (0.0 <= begin[0] < islands.shape[0] and 0.0 <= begin[1] < islands.shape[1]):
+        return -1
+    if islands[int(begin[0]), int(begin[1])] == 0:
+        return -1
+    to_x = position[0] + length * -np.sin(heading) - position[0]
+    to_z = position[2] + length * -np.cos(heading) - position[2]
+    end = np.array([begin[0] + to_z / cell, begin[1] + to_x / cell])
+    out = np.empty(2)
+    slide(islands, normals, begin, end, sliding, out)
+    x = origin[0] + out[1] * cell
+    z = origin[1] + out[0] * cell
+    moved = (x - position[0]) ** 2 + (z - position[2]) ** 2
+    position[0] = x
+    position[1] = floor[int(out[0]), int(out[1])]
+    position[2] = z
+    return 1 if moved + COLLISION < to_x**2 + to_z**2 else 0
+
+
 class Mover:
     """Moves of an agent over one grid."""
 
@@ -137,6 +167,8 @@ class Mover:
         normals = np.stack(np.gradient(smooth), axis=-1)
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         self._normals = np.ascontiguousarray(normals / np.maximum(length, 1e-12))
+        #: The grid as the kernels take it.
+        self.floor_map = (grid.islands, self._normals, grid.floor, grid.origin, grid.cell)
 
     def try_step(self, start: np.ndarray, end: np.ndarray, sliding: bool = True) -> np.ndarray:
         """Where a move from `start` towards `end` ([3] m) comes to; always on the floor of the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -155,6 +156,17 @@ class NavGrid:
     cell: float  # m
     centers: np.ndarray  # [I, 2] (x, z) m: middle of each island's cells, island 1 first
     radii: np.ndarray  # [I] m: distance of each island's farthest cell from its middle
+
+    def cells_of(self, island: int) -> np.ndarray:
+        """Flat indices of the cells of island `island` (0 the largest; -1: of all)."""
+        if island not in self._cells:
+            wanted = self.islands == island + 1 if island >= 0 else self.islands > 0
+            self._cells[island] = np.flatnonzero(wanted)
+        return self._cells[island]
+
+    @cached_property
+    def _cells(self) -> dict[int, np.ndarray]:
+        return {}
 
     def grid(self, points: np.ndarray) -> np.ndarray:
         """Grid coordinates of world points: [P, 3] m -> [P, 2] float (row, column)."""

@@ -19,8 +19,7 @@ from memo_habitat.simulator.interface import Instance, TopDownMap
 def sample_point(scene: Scene, rng: np.random.Generator, island: int = -1) -> np.ndarray:
     """A point [3] m drawn uniformly from island `island` (0 the largest; -1: from all)."""
     grid = scene.grid
-    wanted = grid.islands == island + 1 if island >= 0 else grid.islands > 0
-    cells = np.flatnonzero(wanted)
+    cells = grid.cells_of(island)
     row, column = divmod(int(cells[rng.integers(len(cells))]), grid.islands.shape[1])
     return grid.world(np.array([row, column]) + rng.uniform(0.0, 1.0, size=2))[0]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -132,21 +134,55 @@ def _pixel_box(bounds, eye, rotation, half, height, width, box):  # type: ignore
         box[3] = min(int(np.floor((1.0 + high_x / half) * width / 2.0 - 0.5 + _MARGIN)) + 1, width)
 
 
+class PixelRays(NamedTuple):
+    """What a camera takes in."""
+
+    mount: np.ndarray  # [3, 3], from the camera's frame, level, to the agent's
+    offset: np.ndarray  # [3] m, from the agent's floor point
+    half: float  # tangent of half the horizontal field of view
+    directions: np.ndarray  # [H, W, 3] float32 in the camera's frame, as `camera_rig.ray_directions`
+
+
 @njit(cache=True, nogil=True)
-def box_rays(bounds, eye, rotation, half, directions):  # type: ignore[no-untyped-def]
+def view(mount, offset, position, heading, tilt):  # type: ignore[no-untyped-def]
+    """Rotation [3, 3] from a camera's frame to the world's, and its eye [3] m."""
+    c = np.cos(heading)
+    s = np.sin(heading)
+    level = np.empty((3, 3))
+    eye = np.empty(3)
+    for k in range(3):
+        level[0, k] = c * mount[0, k] + s * mount[2, k]
+        level[1, k] = mount[1, k]
+        level[2, k] = c * mount[2, k] - s * mount[0, k]
+    eye[0] = position[0] + (c * offset[0] + s * offset[2])
+    eye[1] = position[1] + offset[1]
+    eye[2] = position[2] + (c * offset[2] - s * offset[0])
+    c = np.cos(tilt)
+    s = np.sin(tilt)
+    rotation = np.empty((3, 3))
+    for k in range(3):
+        rotation[k, 0] = level[k, 0]
+        rotation[k, 1] = c * level[k, 1] + s * level[k, 2]
+        rotation[k, 2] = c * level[k, 2] - s * level[k, 1]
+    return rotation, eye
+
+
+@njit(cache=True, nogil=True)
+def box_rays(bounds, camera, pose):  # type: ignore[no-untyped-def]
     """Rays through the pixels that can show each of I instances.
 
     Args:
         bounds: [I, 2, 3] m, their bounding boxes in the world.
-        eye: [3] m.
-        rotation: [3, 3], camera to world.
-        half: tangent of half the horizontal field of view.
-        directions: [H, W, 3] float32 in the camera's frame, as `camera_rig.ray_directions`.
+        camera: `PixelRays`.
+        pose: position [3] m, heading and tilt in rad.
 
     Returns:
         origins and directions [R, 3] float32 in the world, and ends [I + 1]: the rays of instance
         i are ends[i] to ends[i + 1].
     """
+    mount, offset, half, directions = camera
+    position, heading, tilt = pose
+    rotation, eye = view(mount, offset, position, heading, tilt)
     height, width = directions.shape[:2]
     boxes = np.empty((len(bounds), 4), dtype=np.int64)
     ends = np.zeros(len(bounds) + 1, dtype=np.int64)
@@ -165,7 +201,18 @@ def box_rays(bounds, eye, rotation, half, directions):  # type: ignore[no-untype
                 x, y, z = directions[row, column]
                 for k in range(3):
                     origins[r, k] = origin[k]
-                    # In the order of `rotate`: the same rays to the last bit.
+                    # In the order of `shading.rotate`: the same rays to the last bit.
                     rays[r, k] = turn[k, 0] * x + turn[k, 1] * y + turn[k, 2] * z
                 r += 1
     return origins, rays, ends
+
+
+@njit(cache=True, nogil=True)
+def count_in_boxes(triangle, ends, ranges):  # type: ignore[no-untyped-def]
+    """[I] int64: of the rays of each instance (see `box_rays`), how many hit one of its triangles
+    ranges [I, 2] (first and one past the last)."""
+    counts = np.zeros(len(ranges), dtype=np.int64)
+    for i in range(len(ranges)):
+        for r in range(ends[i], ends[i + 1]):
+            counts[i] += ranges[i, 0] <= triangle[r] < ranges[i, 1]
+    return counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,22 @@ class Arrangement:
 
     geometry: Geometry
     instances: tuple[Instance, ...]
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """[I, 3] m: positions of the instances."""
+        return np.array([instance.position for instance in self.instances]).reshape(-1, 3)
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """[I, 2, 3] m: bounding boxes of the instances."""
+        return self.geometry.bounds_of(instance.id for instance in self.instances)
+
+    @cached_property
+    def triangles(self) -> np.ndarray:
+        """[I, 2] int64: first and one past the last triangle of each instance."""
+        ranges = [self.geometry.ranges[instance.id] for instance in self.instances]
+        return np.array(ranges, dtype=np.int64).reshape(-1, 2)
 
 
 _scenes: OrderedDict[tuple[Any, ...], Scene] = OrderedDict()

@@ -282,15 +282,7 @@ class EmbreeSim(TaskQueries, Simulator):
         self._step_length = float(config.forward_step_size)
         self._turn_angle = math.radians(float(config.turn_angle))
         self._sliding = bool(config.habitat_sim_v0.allow_sliding)
-        agent = get_agent_config(config, 0)
-        shape = AgentShape(
-            float(agent.radius),
-            float(agent.height),
-            float(agent.max_climb),
-            math.radians(float(agent.max_slope)),
-            self._options.navigation_cell,
-            self._options.min_island_area,
-        )
+        shape = agent_shape(config)
         scene = self._scene
         wanted_scene = (str(config.scene), str(config.get("scene_dataset", "default")), shape)
         if scene is None or wanted_scene != self._entered:
@@ -333,6 +325,19 @@ class EmbreeSim(TaskQueries, Simulator):
         pictures = self.get_sensor_observations()
         self._prev_sim_obs = {**pictures, "collided": has_collided}
         return self._rig.suite.get_observations(pictures)
+
+
+def agent_shape(config: Any) -> AgentShape:
+    """The cylinder that a `habitat.simulator` node describes, and the grid it moves on."""
+    agent, options = get_agent_config(config, 0), options_of(config)
+    return AgentShape(
+        float(agent.radius),
+        float(agent.height),
+        float(agent.max_climb),
+        math.radians(float(agent.max_slope)),
+        options.navigation_cell,
+        options.min_island_area,
+    )
 
 
 def heading_of(rotation: Any) -> float:
