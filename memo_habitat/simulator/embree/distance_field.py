@@ -125,12 +125,12 @@ class Geodesics:
     def field(self, goals: np.ndarray) -> DistanceField:
         """The field of goals [G, 3] m, computed when it is kept neither in memory nor on disk."""
         goals = np.ascontiguousarray(goals, dtype=np.float64).reshape(-1, 3)
-        key = hashlib.sha1(goals).digest()
+        key = goals.tobytes()
         known = self._fields.get(key)
         if known is not None:
             self._fields.move_to_end(key)
             return known
-        file = self._folder / f"{key.hex()}.field"
+        file = self._folder / f"{hashlib.sha1(key).hexdigest()}.field"
         made = _read(file)
         if made is None:
             made = self._compute(goals)

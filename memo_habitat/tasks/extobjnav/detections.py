@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -28,6 +29,16 @@ class DetectorOptions:
     min_pixels: int = 10
     miss_probability: float = 0.0
     reach: float = 2.0
+
+    @classmethod
+    def of(cls, config: Any) -> DetectorOptions:
+        """The options of a task's node."""
+        return cls(
+            config.detection_range,
+            config.min_visible_pixels,
+            config.detection_miss_probability,
+            config.success_distance,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ def in_range(position, positions, limit):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def write_detections(  # type: ignore[no-untyped-def]
     position, heading, origin, origin_heading, candidates, pixels, positions, categories,
-    min_pixels, image_pixels, miss, reach, table, within_reach,
+    limit, min_pixels, image_pixels, miss, reach, table, within_reach,
 ):  # fmt: skip
     """Write the nearest detected instance of each category.
 
@@ -96,10 +107,11 @@ def write_detections(  # type: ignore[no-untyped-def]
     Args:
         position, heading: of the agent, [3] m and rad.
         origin, origin_heading: of the trial's frame.
-        candidates: [J] indices of the instances in range.
+        candidates: [J] indices of the instances looked for.
         pixels: [J] how many pixels show each.
         positions: [I, 3] m of all instances.
         categories: [I] their rows.
+        limit: farthest horizontal distance, m.
         min_pixels: fewest that count.
         image_pixels: pixels of the whole image.
         miss: (key, step, probability) for `is_missed`.
@@ -118,7 +130,7 @@ def write_detections(  # type: ignore[no-untyped-def]
         z = positions[i, 2] - position[2]
         distance = np.hypot(x, z)
         c = categories[i]
-        if distance >= nearest[c]:
+        if distance > limit or distance >= nearest[c]:
             continue
         nearest[c] = distance
         sin = np.sin(heading)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,11 @@ class GoalOptions:
     radius: float = 2.0
     spacing: float = 0.1
     eye_height: float = 1.2
+
+    @classmethod
+    def of(cls, config: Any) -> GoalOptions:
+        """The options of a task's node."""
+        return cls(config.success_distance, config.viewpoint_spacing, config.eye_height)
 
 
 @dataclass(frozen=True)

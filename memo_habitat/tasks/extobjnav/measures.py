@@ -74,7 +74,7 @@ class SPL(EpisodeMeasure):
 
     def read(self, progress: Progress) -> float:
         """See the class."""
-        return scoring.spl(progress.success, progress.start_distance, progress.path_length)
+        return float(scoring.spl(progress.success, progress.start_distance, progress.path_length))
 
 
 @registry.register_measure(name="ExtObjNavSoftSPL")
@@ -90,7 +90,8 @@ class SoftSPL(EpisodeMeasure):
 
     def read(self, progress: Progress) -> float:
         """See the class."""
-        return scoring.soft_spl(progress.start_distance, progress.distance, progress.path_length)
+        start, left = progress.start_distance, progress.distance
+        return float(scoring.soft_spl(start, left, progress.path_length))
 
 
 @registry.register_measure(name="ExtObjNavDistanceToGoal")
@@ -157,20 +158,15 @@ class Reward(EpisodeMeasure):
 
     def __init__(self, *args: Any, config: Any, **kwargs: Any) -> None:
         """Read the weights."""
-        self._weights = scoring.RewardWeights(
-            distance_reward=config.distance_reward,
-            slack_reward=config.slack_reward,
-            success_reward=config.success_reward,
-        )
+        self._weights = scoring.RewardWeights.of(config)
         super().__init__(*args, config=config, **kwargs)
 
     def read(self, progress: Progress) -> float:
         """Reward of the last step; 0 before the first."""
         if progress.steps == 0:
             return 0.0
-        return scoring.step_reward(
-            progress.previous_distance, progress.distance, progress.success, self._weights
-        )
+        before, now = progress.previous_distance, progress.distance
+        return float(scoring.step_reward(before, now, progress.success, self._weights))
 
 
 @registry.register_measure(name="ExtObjNavEpisodeRecord")

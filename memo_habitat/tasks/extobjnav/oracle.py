@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from memo_habitat.config.simulator import options_of
+from memo_habitat.errors import UserError
 from memo_habitat.simulator.interface import TaskSimulator
 from memo_habitat.tasks.extobjnav.goals import CategoryGoals
 from memo_habitat.tasks.extobjnav.scoring import (
@@ -19,6 +22,7 @@ from memo_habitat.tasks.extobjnav.scoring import (
 )
 
 STOP, LEFT, RIGHT, UP, DOWN = "stop", "turn_left", "turn_right", "look_up", "look_down"
+_NEEDED = (STOP, "move_forward", LEFT, RIGHT)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,30 @@ class OracleOptions:
     reach: float
     spent_radius: float = 0.5
     patience: int = 40
+
+    @classmethod
+    def of(
+        cls, simulator_config: Any, actions: Sequence[str], eye_height: float, reach: float
+    ) -> OracleOptions:
+        """The options for a `habitat.simulator` node and the names of the task's actions.
+
+        Raises:
+            UserError: an action is missing that the oracle cannot do without.
+        """
+        missing = [name for name in _NEEDED if name not in actions]
+        if missing:
+            raise UserError(
+                f"the sensor oracle_action needs the action(s) {', '.join(missing)}; add them to"
+                " habitat.task.actions"
+            )
+        camera = options_of(simulator_config)
+        return cls(
+            turn_angle=math.radians(simulator_config.turn_angle),
+            tilt_angle=math.radians(camera.tilt_angle) if {UP, DOWN} <= set(actions) else 0.0,
+            tilt_limit=math.radians(camera.tilt_limit),
+            eye_height=eye_height,
+            reach=reach,
+        )
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Success, SPL, soft SPL and reward as functions of plain numbers."""
+"""Success, SPL, soft SPL and reward as functions of numbers, or of arrays of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
+#: One number, or one per environment.
+Numbers = Any
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class RewardWeights:
     slack_reward: float = -0.003
     success_reward: float = 2.0
 
+    @classmethod
+    def of(cls, config: Any) -> RewardWeights:
+        """The weights of a reward measure's node."""
+        return cls(config.distance_reward, config.slack_reward, config.success_reward)
+
 
 def is_success(
     stopped: bool, instances: list[tuple[float, int]], max_distance: float, min_pixels: int
@@ -99,7 +106,7 @@ def is_success(
     )
 
 
-def spl(success: bool, start_distance: float, path_length: float) -> float:
+def spl(success: Numbers, start_distance: Numbers, path_length: Numbers) -> Numbers:
     """Success weighted by path length: success x d / max(d, p); d = 0 gives the success itself.
 
     Args:
@@ -109,30 +116,29 @@ def spl(success: bool, start_distance: float, path_length: float) -> float:
 
     Source: Anderson et al., "On Evaluation of Embodied Navigation Agents", 2018.
     """
-    return float(success) * _path_efficiency(start_distance, path_length)
+    return success * _path_efficiency(start_distance, path_length)
 
 
-def soft_spl(start_distance: float, distance_left: float, path_length: float) -> float:
+def soft_spl(start_distance: Numbers, distance_left: Numbers, path_length: Numbers) -> Numbers:
     """SPL whose success is replaced by the progress made, max(0, 1 - distance_left / d).
 
     With d = 0 there was no way to go: the progress is 1 where the agent still is at a viewpoint
     and 0 where it left.
     """
-    if start_distance > 0.0:
-        progress = max(0.0, 1.0 - distance_left / start_distance)
-    else:
-        progress = 1.0 if distance_left <= 0.0 else 0.0
+    is_away = np.greater(start_distance, 0.0)
+    share_left = distance_left / np.where(is_away, start_distance, 1.0)
+    progress = np.where(is_away, np.maximum(0.0, 1.0 - share_left), np.less_equal(distance_left, 0))
     return progress * _path_efficiency(start_distance, path_length)
 
 
 def step_reward(
-    previous_distance: float, distance: float, success: bool, weights: RewardWeights
-) -> float:
+    previous_distance: Numbers, distance: Numbers, success: Numbers, weights: RewardWeights
+) -> Numbers:
     """Reward of one step: decrease of the geodesic distance (m), slack, and the success bonus."""
     return (
         weights.distance_reward * (previous_distance - distance)
         + weights.slack_reward
-        + (weights.success_reward if success else 0.0)
+        + weights.success_reward * success
     )
 
 
@@ -141,7 +147,7 @@ def is_distance(value: float) -> bool:
     return math.isfinite(value) and value >= 0.0
 
 
-def _path_efficiency(start_distance: float, path_length: float) -> float:
-    if start_distance <= 0.0:
-        return 1.0
-    return start_distance / max(start_distance, path_length)
+def _path_efficiency(start_distance: Numbers, path_length: Numbers) -> Numbers:
+    is_away = np.greater(start_distance, 0.0)
+    longest = np.maximum(np.where(is_away, start_distance, 1.0), path_length)
+    return np.where(is_away, start_distance / longest, 1.0)

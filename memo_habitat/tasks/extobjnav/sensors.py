@@ -10,11 +10,9 @@ from gym import spaces
 from habitat.core.registry import registry
 from habitat.core.simulator import Sensor, SensorTypes
 
-from memo_habitat.config.simulator import options_of
-from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.detections import WIDTH
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode
-from memo_habitat.tasks.extobjnav.oracle import DOWN, LEFT, RIGHT, STOP, UP, Oracle, OracleOptions
+from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
 from memo_habitat.tasks.extobjnav.scoring import in_frame, wrap_angle
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
 
@@ -206,9 +204,6 @@ class LastRewardSensor(TaskSensor):
         return np.zeros(1, dtype=np.float32)
 
 
-_NEEDED = (STOP, "move_forward", LEFT, RIGHT)
-
-
 @registry.register_sensor(name="OracleActionSensor")
 class OracleActionSensor(TaskSensor):
     """`[1]` int64: index, among the task's actions, of the best action now."""
@@ -219,23 +214,11 @@ class OracleActionSensor(TaskSensor):
         self, sim: Any, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any
     ) -> None:
         """Read step sizes and the names of the task's actions."""
-        names = list(task.action_names)
-        missing = [name for name in _NEEDED if name not in names]
-        if missing:
-            raise UserError(
-                f"the sensor oracle_action needs the action(s) {', '.join(missing)}; add them to"
-                " habitat.task.actions"
-            )
-        self._index = {name: index for index, name in enumerate(names)}
-        self._names = names
-        tilts = UP in self._index and DOWN in self._index
-        camera = options_of(sim.habitat_config)
-        self._options = OracleOptions(
-            turn_angle=math.radians(sim.habitat_config.turn_angle),
-            tilt_angle=math.radians(camera.tilt_angle) if tilts else 0.0,
-            tilt_limit=math.radians(camera.tilt_limit),
-            eye_height=task.options.eye_height,
-            reach=task.options.radius,
+        self._names = list(task.action_names)
+        self._index = {name: index for index, name in enumerate(self._names)}
+        options = task.options
+        self._options = OracleOptions.of(
+            sim.habitat_config, self._names, options.eye_height, options.radius
         )
         self._oracle: Oracle | None = None
         self._episode: ExtObjNavEpisode | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,22 +66,13 @@ class ExtObjNavTask(EmbodiedTask):
         if dataset is None:
             raise UserError("ExtObjNavTask-v0 needs habitat.dataset.type=ExtObjNav-v0")
         self.simulator = task_simulator(sim)
-        _check(config, self.simulator)
+        check_options(config, self.simulator.camera_uuids)
         self.categories = dataset.categories
-        self.options = GoalOptions(
-            radius=config.success_distance,
-            spacing=config.viewpoint_spacing,
-            eye_height=config.eye_height,
-        )
+        self.options = GoalOptions.of(config)
         self.camera: str = config.camera
         self._trial_steps: int = config.trial_steps
         self.min_visible_pixels: int = config.min_visible_pixels
-        self.detector = DetectorOptions(
-            config.detection_range,
-            config.min_visible_pixels,
-            config.detection_miss_probability,
-            config.success_distance,
-        )
+        self.detector = DetectorOptions.of(config)
         self.action_names: tuple[str, ...] = tuple(config.actions)
         self.is_stop_called = False
         self.episode: ExtObjNavEpisode | None = None
@@ -168,9 +160,10 @@ class ExtObjNavTask(EmbodiedTask):
             pixels,
             self._positions,
             self._rows,
+            self.detector.range,
             self.detector.min_pixels,
             height * width,
-            (self._miss_key, self.progress.steps, self.detector.miss_probability),
+            (self._miss_key, self.trial.steps, self.detector.miss_probability),
             self.detector.reach,
             found.table,
             found.within_reach,
@@ -204,22 +197,13 @@ class ExtObjNavTask(EmbodiedTask):
                 " set's iterator (get_episode_iterator)"
             )
         self.episode, self._trial = episode, episode.trial
-        generator = self.trial.generator(episode.episode_index)
-        reachable = self._reachable(episode)
-        self._goals = reachable[int(generator.integers(len(reachable)))]
-        start = Pose(
-            np.asarray(self.simulator.sample_floor_point(generator), dtype=np.float64),
-            float(generator.uniform(0.0, 2.0 * math.pi)),
+        self._goals, start, self._miss_key = draw_episode(
+            episode, self._goal_cache, self.simulator, self.options
         )
-        episode.set_task(self.goals.category, start)
-        # Drawn last, so that target and start do not depend on there being a detector.
-        self._miss_key = np.uint64(generator.integers(2**63))
         self._rows = np.array([self._row_of[i.category] for i in self.simulator.instances])
         self._positions = np.stack([np.asarray(i.position) for i in self.simulator.instances])
         self._ids = np.array([i.id for i in self.simulator.instances])
         self.target_seen_earlier = self.goals.category in self.trial.categories_seen
-        if self.trial.origin is None:
-            self.trial.origin = start
         self._progress = Progress(
             self._distance_from(start.position), start.position, first_step=self.trial.steps
         )
@@ -259,32 +243,61 @@ class ExtObjNavTask(EmbodiedTask):
     def _check_episode_is_active(self, *args: Any, **kwargs: Any) -> bool:
         return not (self.is_stop_called or self.trial.over)
 
-    def _reachable(self, episode: ExtObjNavEpisode) -> list[CategoryGoals]:
-        found = self._goal_cache.get(
-            (episode.scene_dataset_config, episode.scene_id, episode.episode_id),
-            lambda: find_goals(self.simulator, self.options),
-        )
-        reachable = [goals for goals in found.values() if goals.reachable]
-        if not reachable:
-            raise UserError(
-                f"nothing is reachable in scene {episode.scene_id}, episode"
-                f" {episode.episode_id!r}: no viewpoint for any of its categories"
-                f" ({', '.join(found) or 'no objects placed'}); leave the house out with"
-                " habitat.dataset.content_scenes, or generate it again"
-            )
-        return reachable
-
     def _distance_from(self, position: np.ndarray) -> float:
         distance = float(self.simulator.distance_to(position, self.goals.viewpoints))
-        if not scoring.is_distance(distance):
-            episode = _begun(self.episode)
-            raise UserError(
-                f"the distance to the nearest viewpoint of {self.goals.category!r} is {distance} in"
-                f" scene {episode.scene_id}, episode {episode.episode_id!r}, from position"
-                f" {[round(float(x), 4) for x in position]}; check the house for floor that is not"
-                " connected, or leave it out with habitat.dataset.content_scenes"
-            )
-        return distance
+        return checked_distance(distance, position, _begun(self.episode))
+
+
+def draw_episode(
+    episode: ExtObjNavEpisode, cache: GoalCache, simulator: TaskSimulator, options: GoalOptions
+) -> tuple[CategoryGoals, Pose, np.uint64]:
+    """Draw an episode's target, start and the key of its detector's misses, in the trial's order.
+
+    Target and start are written into the episode, the first start into the trial as its origin.
+
+    Raises:
+        UserError: none of its categories can be reached.
+    """
+    trial = _begun(episode.trial)
+    found = cache.get(
+        (episode.scene_dataset_config, episode.scene_id, episode.episode_id),
+        lambda: find_goals(simulator, options),
+    )
+    reachable = [goals for goals in found.values() if goals.reachable]
+    if not reachable:
+        raise UserError(
+            f"nothing is reachable in scene {episode.scene_id}, episode"
+            f" {episode.episode_id!r}: no viewpoint for any of its categories"
+            f" ({', '.join(found) or 'no objects placed'}); leave the house out with"
+            " habitat.dataset.content_scenes, or generate it again"
+        )
+    generator = trial.generator(episode.episode_index)
+    goals = reachable[int(generator.integers(len(reachable)))]
+    start = Pose(
+        np.asarray(simulator.sample_floor_point(generator), dtype=np.float64),
+        float(generator.uniform(0.0, 2.0 * math.pi)),
+    )
+    episode.set_task(goals.category, start)
+    if trial.origin is None:
+        trial.origin = start
+    # Drawn last, so that target and start do not depend on there being a detector.
+    return goals, start, np.uint64(generator.integers(2**63))
+
+
+def checked_distance(distance: float, position: np.ndarray, episode: ExtObjNavEpisode) -> float:
+    """The distance (m) from a position [3] to the episode's target.
+
+    Raises:
+        UserError: it is infinite or not a number.
+    """
+    if not scoring.is_distance(distance):
+        raise UserError(
+            f"the distance to the nearest viewpoint of {episode.target_category!r} is {distance} in"
+            f" scene {episode.scene_id}, episode {episode.episode_id!r}, from position"
+            f" {[round(float(x), 4) for x in position]}; check the house for floor that is not"
+            " connected, or leave it out with habitat.dataset.content_scenes"
+        )
+    return distance
 
 
 def _begun(value: Any) -> Any:
@@ -293,7 +306,7 @@ def _begun(value: Any) -> Any:
     return value
 
 
-def _check(config: DictConfig, sim: TaskSimulator) -> None:
+def check_options(config: DictConfig, cameras: Sequence[str]) -> None:
     """Refuse options that cannot work, before anything is built on them."""
     name = "habitat.task"
     for option in ("trial_steps", "min_visible_pixels", "arrangements_kept"):
@@ -313,7 +326,6 @@ def _check(config: DictConfig, sim: TaskSimulator) -> None:
             f"{name}.detection_miss_probability={config.detection_miss_probability}; give a number"
             " from 0 to 1"
         )
-    cameras = sim.camera_uuids
     if config.camera not in cameras:
         raise UserError(
             f"{name}.camera={config.camera!r} is not a sensor of the simulator; it has"

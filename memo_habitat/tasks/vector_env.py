@@ -1,0 +1,170 @@
+"""Environments stepped all together in this process, behind what Habitat's trainers call."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from gym import spaces
+from numpy.typing import NDArray
+
+from memo_habitat.errors import UserError
+
+Observation = dict[str, NDArray]
+StepResult = tuple[Observation, float, bool, dict[str, Any]]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+
+class BatchedStep(Protocol):
+    """One step of N environments; the arrays may be written again by the next step.
+
+    Attributes:
+        observations: uuid -> [N, ...]; the next episode's first ones where one ended.
+        rewards: [N].
+        episode_ends: bool [N].
+        measures: name -> [N], what is told of an episode; read where one ended.
+    """
+
+    @property
+    def observations(self) -> Observation:
+        """See the class."""
+        ...
+
+    @property
+    def rewards(self) -> NDArray[Any]:
+        """See the class."""
+        ...
+
+    @property
+    def episode_ends(self) -> BoolArray:
+        """See the class."""
+        ...
+
+    @property
+    def measures(self) -> Mapping[str, NDArray[Any]]:
+        """See the class."""
+        ...
+
+
+class InProcessVectorEnv(ABC):
+    """N environments in this process: no workers, and no loop over them in `step_batch`.
+
+    There are two ways to step. `step_batch` takes the actions of all environments and returns
+    arrays over them. `async_step_at` and `wait_step_at` are Habitat's: the first wait takes the
+    step of all environments that have an action, together; the others stand still. Observations
+    of the second way are copies and may be kept.
+
+    Attributes:
+        num_envs: N.
+        observation_spaces, action_spaces, orig_action_spaces: one (the same) per environment.
+        deaths: None: there are no workers that could die.
+    """
+
+    deaths: Path | None = None
+
+    def __init__(
+        self, num_envs: int, observation_space: spaces.Dict, action_space: spaces.Discrete
+    ) -> None:
+        if num_envs < 1:
+            raise UserError(f"{num_envs} environments; at least 1 is needed")
+        self.num_envs = num_envs
+        self.observation_spaces = [observation_space] * num_envs
+        self.action_spaces = [action_space] * num_envs
+        self.orig_action_spaces = self.action_spaces
+        self._actions = np.zeros(num_envs, dtype=np.int64)
+        self._pending = np.zeros(num_envs, dtype=np.bool_)
+        self._results: dict[int, StepResult] = {}
+
+    @abstractmethod
+    def reset_batch(self) -> Observation:
+        """Begin the next episode in every environment; observations [N, ...]."""
+
+    @abstractmethod
+    def step_batch(self, actions: IntArray, only: BoolArray | None = None) -> BatchedStep:
+        """One step of every environment, or of those where `only` [N] is True.
+
+        Args:
+            actions: integers [N].
+            only: which to step; None: all.
+        """
+
+    @abstractmethod
+    def arrangements(self, index: int) -> list[tuple[str, str]]:
+        """The (house, arrangement) pairs that environment `index` can play."""
+
+    @abstractmethod
+    def schedule_trials(self, index: int, trials: list[tuple[str, str, int]], seed: int) -> None:
+        """From its next reset on environment `index` plays these trials, drawn from `seed`."""
+
+    @abstractmethod
+    def top_down_map(self, index: int, resolution: float) -> dict[str, Any]:
+        """Where the agent can stand in the present house of environment `index`."""
+
+    def step_with_infos(
+        self, actions: IntArray, only: BoolArray
+    ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:
+        """Step those of `only`, and what Habitat is told of each."""
+        step = self.step_batch(actions, None if only.all() else only)
+        # The same keys at every step: Habitat's statistics stack them over environments.
+        measures = {name: values.tolist() for name, values in step.measures.items()}
+        which = np.flatnonzero(only).tolist()
+        return step, {i: {name: values[i] for name, values in measures.items()} for i in which}
+
+    def reset(self) -> list[Observation]:
+        """Begin the next episode in every environment; their observations."""
+        self._pending[:] = False
+        self._results.clear()
+        return _rows(self.reset_batch())
+
+    def post_step(self, observations: list[Observation]) -> list[Observation]:
+        """The same observations: there is no batch renderer."""
+        return observations
+
+    def async_step_at(self, index_env: int, action: int) -> None:
+        """Take note of the action of one environment."""
+        if self._pending[index_env] or index_env in self._results:
+            raise RuntimeError(f"the last step of environment {index_env} was not waited for")
+        self._actions[index_env] = int(action)
+        self._pending[index_env] = True
+
+    def wait_step_at(self, index_env: int) -> StepResult:
+        """Observation, reward, whether the episode ended, and measures, of one environment."""
+        if index_env not in self._results:
+            if not self._pending[index_env]:
+                raise RuntimeError(f"environment {index_env} was given no action to wait for")
+            step, infos = self.step_with_infos(self._actions, self._pending)
+            observations = _rows(step.observations)
+            rewards, ends = step.rewards.tolist(), step.episode_ends.tolist()
+            for i in np.flatnonzero(self._pending).tolist():
+                self._results[i] = (observations[i], rewards[i], ends[i], infos.get(i, {}))
+            self._pending[:] = False
+        return self._results.pop(index_env)
+
+    def call_at(
+        self, index: int, function_name: str, function_args: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask one environment what an evaluation asks (`evaluation.schedule.TrialVectorEnv`)."""
+        asked: dict[str, Callable[..., Any]] = {
+            "arrangements": self.arrangements,
+            "schedule_trials": self.schedule_trials,
+            "top_down_map": self.top_down_map,
+        }
+        if function_name not in asked:
+            raise UserError(
+                f"environments in one process have no {function_name!r}; there are"
+                f" {', '.join(asked)}"
+            )
+        return asked[function_name](index, **(function_args or {}))
+
+    def close(self) -> None:  # noqa: B027
+        """Nothing is open."""
+
+
+def _rows(observations: Observation) -> list[Observation]:
+    """One dict per environment, of rows of copies."""
+    copies = [array.copy() for array in observations.values()]
+    return [dict(zip(observations, rows, strict=True)) for rows in zip(*copies, strict=True)]
