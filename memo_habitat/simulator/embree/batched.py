@@ -15,13 +15,12 @@ from habitat.config.default import get_agent_config
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import options_of
-from memo_habitat.simulator.embree.camera_rig import CameraRig
+from memo_habitat.simulator.embree.camera_rig import CameraRig, count_pixels
 from memo_habitat.simulator.embree.distance_field import DistanceField, distance_from
 from memo_habitat.simulator.embree.motion import collided, point_ahead, walk
 from memo_habitat.simulator.embree.queries import TaskQueries
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
 from memo_habitat.simulator.embree.sim import agent_shape
-from memo_habitat.simulator.embree.visibility import count_pixels
 
 
 class BatchedAgent(TaskQueries):
