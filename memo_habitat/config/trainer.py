@@ -105,6 +105,13 @@ class MemoVectorEnvFactoryConfig(VectorEnvFactoryConfig):
 
 
 @dataclass
+class BatchedVectorEnvFactoryConfig(VectorEnvFactoryConfig):
+    """ExtObjNav in the trainer's process: vector sensors only, no images."""
+
+    _target_: str = "memo_habitat.tasks.extobjnav.vector_env.ExtObjNavVectorEnvFactory"
+
+
+@dataclass
 class MemoBaselinesConfig(HabitatBaselinesRLConfig):
     """`habitat_baselines` for the `memo` trainer."""
 
@@ -134,4 +141,14 @@ def register_configs() -> None:
     """Store this station's nodes under own names."""
     store = ConfigStore.instance()
     store.store(group="habitat_baselines", name="memo_rl_config_base", node=MemoBaselinesConfig)
+    for name, factory in (
+        ("workers", MemoVectorEnvFactoryConfig),
+        ("batched", BatchedVectorEnvFactoryConfig),
+    ):
+        store.store(
+            group="habitat_baselines/vector_env_factory",
+            name=name,
+            node=factory,
+            package="habitat_baselines.vector_env_factory",
+        )
     store.store(group="habitat_baselines/rl/policy", name="memo_policy_base", node=MemoPolicyConfig)

@@ -12,6 +12,7 @@ from gym import spaces
 from numpy.typing import NDArray
 
 from memo_habitat.errors import UserError
+from memo_habitat.tasks.record_fields import Declaration
 
 Observation = dict[str, NDArray]
 StepResult = tuple[Observation, float, bool, dict[str, Any]]
@@ -104,6 +105,10 @@ class InProcessVectorEnv(ABC):
     def top_down_map(self, index: int, resolution: float) -> dict[str, Any]:
         """Where the agent can stand in the present house of environment `index`."""
 
+    @abstractmethod
+    def record_fields(self, index: int) -> Declaration:
+        """Measures by uuid and how they are recorded, see `tasks.record_fields`."""
+
     def step_with_infos(
         self, actions: IntArray, only: BoolArray
     ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:
@@ -150,6 +155,7 @@ class InProcessVectorEnv(ABC):
         """Ask one environment what an evaluation asks (`evaluation.schedule.TrialVectorEnv`)."""
         asked: dict[str, Callable[..., Any]] = {
             "arrangements": self.arrangements,
+            "record_fields": self.record_fields,
             "schedule_trials": self.schedule_trials,
             "top_down_map": self.top_down_map,
         }

@@ -140,9 +140,7 @@ class PixelRays(NamedTuple):
     mount: np.ndarray  # [3, 3], from the camera's frame, level, to the agent's
     offset: np.ndarray  # [3] m, from the agent's floor point
     half: float  # tangent of half the horizontal field of view
-    directions: (
-        np.ndarray
-    )  # [H, W, 3] float32 in the camera's frame, as `camera_rig.ray_directions`
+    directions: np.ndarray  # [H, W, 3] float32, as `camera_rig.ray_directions`
 
 
 @njit(cache=True, nogil=True)

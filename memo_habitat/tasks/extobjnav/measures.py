@@ -12,7 +12,7 @@ from memo_habitat.tasks import record_fields
 from memo_habitat.tasks.extobjnav import scoring
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
-from memo_habitat.tasks.record_fields import EPISODE_MEASURE
+from memo_habitat.tasks.record_fields import EPISODE_MEASURE, RecordField
 
 
 class EpisodeMeasure(Measure):
@@ -138,6 +138,12 @@ class TargetSeenEarlier(EpisodeMeasure):
     """1 when the target's category was detected in the trial before this episode began, else 0."""
 
     cls_uuid = "target_seen_earlier"
+    record = RecordField(
+        "condition",
+        "seen_earlier",
+        title="Target seen earlier",
+        text="Whether the target's category was detected in the trial before the episode began.",
+    )
 
     def read(self, progress: Progress) -> float:
         """See the class."""

@@ -126,7 +126,8 @@ def soft_spl(start_distance: Numbers, distance_left: Numbers, path_length: Numbe
     and 0 where it left.
     """
     is_away = np.greater(start_distance, 0.0)
-    share_left = distance_left / np.where(is_away, start_distance, 1.0)
+    with np.errstate(over="ignore"):
+        share_left = distance_left / np.where(is_away, start_distance, 1.0)
     progress = np.where(is_away, np.maximum(0.0, 1.0 - share_left), np.less_equal(distance_left, 0))
     return progress * _path_efficiency(start_distance, path_length)
 

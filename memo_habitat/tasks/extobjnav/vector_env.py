@@ -33,11 +33,11 @@ from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, GoalOpt
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
 from memo_habitat.tasks.extobjnav.task import check_options, checked_distance, draw_episode
 from memo_habitat.tasks.extobjnav.trial import Trial, TrialIterator
+from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration, declared_fields
 from memo_habitat.tasks.vector_env import BoolArray, InProcessVectorEnv, IntArray, Observation
 
 #: Simulator whose houses can be stepped here.
 SIMULATOR = "EmbreeSim-v0"
-RECORD = "extobjnav_episode"
 
 
 @dataclass
@@ -175,7 +175,7 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
             for index in np.flatnonzero(only).tolist()
         }
         for index, record in records.items():
-            infos[index][RECORD] = record
+            infos[index][EPISODE_MEASURE] = record
         return step, infos
 
     def _step(self, actions: IntArray, which: BoolArray) -> tuple[Step, dict[int, dict]]:
@@ -199,13 +199,13 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         ends = stops | trial_ends
         if self._limit:
             ends |= which & (self._steps >= self._limit)
-        measures = {name: self._measure(name) for name in self._measures if name != RECORD}
+        measures = {name: self._measure(name) for name in self._measures if name != EPISODE_MEASURE}
         rewards = self._rewards.astype(np.float32)
         ended = np.flatnonzero(ends).tolist()
         records = {
             index: self._record(index, bool(trial_ends[index] and not stops[index]))
             for index in ended
-            if RECORD in self._measures
+            if EPISODE_MEASURE in self._measures
         }
         for index in ended:
             self._end_episode(index, bool(trial_ends[index]))
@@ -233,6 +233,10 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         found = self._sim.agents[index].top_down_map(resolution)
         return {"free": found.free, "origin": found.origin, "resolution": found.resolution}
 
+    def record_fields(self, index: int) -> Declaration:
+        """How the measures are recorded."""
+        return declared_fields(self._measures)
+
     # Episodes -----------------------------------------------------------------------------------
 
     def _begin_episode(self, index: int) -> None:
@@ -255,7 +259,7 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         self._steps[index] = self._collisions[index] = 0
         self._path_length[index], self._success[index] = 0.0, False
         self._start_distance[index] = self._distance[index] = self._distance_now(index)
-        if RECORD in self._measures:
+        if EPISODE_MEASURE in self._measures:
             player.path = [(float(start.position[0]), float(start.position[2]))]
 
     def _begin_trial(self, index: int, episode: ExtObjNavEpisode) -> None:
@@ -444,7 +448,7 @@ _MEASURES = (
     "collisions",
     "target_seen_earlier",
     "extobjnav_reward",
-    RECORD,
+    EPISODE_MEASURE,
 )
 _SENSORS = (
     "one_hot_target_sensor",
@@ -459,11 +463,12 @@ _SENSORS = (
 )
 
 
-def _measures(nodes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Uuids of the measures of `habitat.task.measurements`."""
-    uuids = tuple(registry.get_measure(node.type).cls_uuid for node in nodes.values())
-    _check_known("measurements", uuids, _MEASURES)
-    return uuids
+def _measures(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Uuid -> class of the measures of `habitat.task.measurements`."""
+    classes = [registry.get_measure(node.type) for node in nodes.values()]
+    found = {getattr(cls, "cls_uuid", cls.__name__): cls for cls in classes}
+    _check_known("measurements", tuple(found), _MEASURES)
+    return found
 
 
 def _observed(habitat: DictConfig, categories: Sequence[str], options: GoalOptions) -> spaces.Dict:

@@ -88,7 +88,7 @@ def test_measures_and_sensors_have_the_names_of_the_specification(composed):
         "collisions",
         "target_seen_earlier",
         "extobjnav_reward",
-        "extobjnav_episode",
+        "episode_record",
     }
     sensors = {registry.get_sensor(s.type).cls_uuid for s in task.lab_sensors.values()}
     assert sensors == {

@@ -84,14 +84,14 @@ def test_every_observation_reward_and_measure_is_that_of_habitats_environment():
         for index, env in enumerate(single):
             observed[index], reward[index], done, info = together.wait_step_at(index)
             metrics = env.get_metrics()
-            record = metrics.pop("extobjnav_episode")
+            record = metrics.pop("episode_record")
             assert done == env.episode_over
             assert {k: info[k] for k in metrics} == pytest.approx(metrics, abs=1e-6)
             assert reward[index, 0] == pytest.approx(metrics["extobjnav_reward"], abs=1e-6)
             successes += metrics["extobjnav_success"]
             if done:
                 for name, value in record.items():
-                    assert same(value, info["extobjnav_episode"][name]), name
+                    assert same(value, info["episode_record"][name]), name
                 expected[index] = env.reset()
     assert len(trials) >= 2 * COUNT and successes > 5
 
