@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class MemoryConfig:
     """Sizes and options of the memory transformer (Memo, arXiv 2510.19732).
 
-    kind: "memo", "fct", "rmt", "ac", "no_iea" or "lstm", or one given to `memory.register`.
+    kind: "memo", "fct", "rmt", "ac", "no_iea", "lstm" or "gru"; one given to `memory.register`; or
+        a class of your own as "package.module:Class".
     width: D, features of a token.
     layers: L, transformer blocks.
     heads: H, attention heads; D / H must be even (rotary positions turn pairs).
@@ -22,8 +23,6 @@ class MemoryConfig:
     rope_base: base of the rotary wave lengths.
     detach_probability: of `ac`, with which a new summary loses its gradient in training.
     token_budget: most tokens an acting step attends to, the oldest being dropped; 0: no limit.
-    memory_form: "tokens" feeds summaries through the stack again; "kv" keeps the keys and values
-        at their places as they were made, so that training is one pass.
     summary_layer: one more layer of its own turns the outputs at the queries into the summary.
     top_k: summary tokens that each head attends to, those with the highest scores; 0: all.
     memory_loss: "none", or predict from a summary the tokens of its own segment
@@ -47,7 +46,6 @@ class MemoryConfig:
     rope_base: float = 10000.0
     detach_probability: float = 1.0
     token_budget: int = 0
-    memory_form: str = "tokens"
     summary_layer: bool = False
     top_k: int = 0
     memory_loss: str = "none"

@@ -1,4 +1,4 @@
-"""Causal self-attention with a sink, over whatever a context holds besides the new tokens."""
+"""Causal self-attention with a sink, over the new tokens of a pass and what its context holds."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.projection import Projection
-from memo_habitat.memory.retrieval import causal_mask
 from memo_habitat.memory.rotary import RotaryTable, Rotation, rotate
 
 
 class Sink(NamedTuple):
     """The extra slot in front of every attention (arXiv 2309.17453); key, value: [H, 1, dh].
 
-    It takes no position: its key is never turned, and the first token is at position 0.
+    Softmax has to spend its whole weight somewhere: here it can, when nothing is worth attending
+    to. The sink takes no position: its key is never rotated, and the first token is at position 0.
     """
 
     key: Tensor
@@ -25,7 +25,10 @@ class Sink(NamedTuple):
 
 
 class Context(Protocol):
-    """What the new tokens of one pass attend to besides themselves."""
+    """What the new tokens of one pass attend to besides themselves.
+
+    `DifferentiableKV` in training, `KVCache` in acting. The blocks know no more of it than this.
+    """
 
     def rotation(self, table: RotaryTable) -> Rotation:
         """Rotation of the new tokens' positions."""
@@ -39,23 +42,37 @@ class Context(Protocol):
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention of the last Tq places to all places up to their own, or to those of `mask`.
+    """Attention of the last Tq of Tk places, each to all places up to its own.
 
-    q: [B, H, Tq, dh]; k, v: [B, H, Tk, dh] with Tk >= Tq; mask: bool, broadcast to
-    [B, H, Tq, Tk], True where visible. Returns [B, H, Tq, dh].
+    q: [B, H, Tq, dh]; k, v: [B, H, Tk, dh] with Tk >= Tq. mask: what is visible instead, bool or
+    additive, broadcast to [B, H, Tq, Tk]. Returns [B, H, Tq, dh].
+
+    Without a mask none is made on a GPU, where each of these calls is one fused kernel.
     """
     queries, places = q.shape[2], k.shape[2]
-    if mask is not None:
+    if mask is not None or queries == 1:
         return scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    if queries == 1:
-        return scaled_dot_product_attention(q, k, v)
     if places - queries <= 1:
-        # One idle query for the sink's place makes the square form, which needs no mask.
+        # Only the sink is in front. An idle query at its place makes the square form, for which
+        # there is a fused kernel on every device.
         square = pad(q, (0, 0, places - queries, 0))
         attended = scaled_dot_product_attention(square, k, v, is_causal=True)
         return attended[:, :, places - queries :]
-    visible = causal_mask(queries, places, q.device)
-    return scaled_dot_product_attention(q, k, v, attn_mask=visible)
+    # `is_causal` would align the triangle with the first place instead of the last one.
+    return scaled_dot_product_attention(q, k, v, attn_mask=causal_lower_right(queries, places))
+
+
+def top_k_mask(q: Tensor, k: Tensor, candidates: Tensor, top_k: int, visible: Tensor) -> Tensor:
+    """What remains visible when each head sees only its `top_k` best-scored candidates.
+
+    q: [B, H, Tq, dh]; k: [B, H, Tk, dh]; visible, candidates: bool, broadcast to [B, H, Tq, Tk];
+    what is visible and no candidate stays so. Returns bool [B, H, Tq, Tk].
+    """
+    with torch.no_grad():  # the choice itself has no gradient
+        scores = (q @ k.transpose(-1, -2)).masked_fill(~(visible & candidates), -torch.inf)
+        best = scores.topk(min(top_k, scores.shape[-1]), dim=-1).indices
+        chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
+        return visible & (chosen | ~candidates)
 
 
 def last(x: Tensor, count: int, dim: int) -> Tensor:
@@ -65,7 +82,10 @@ def last(x: Tensor, count: int, dim: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention without biases; queries, keys and values in one projection."""
+    """Multi-head attention without biases; queries, keys and values in one projection.
+
+    It has no forward: between `project` and `join` a context attends.
+    """
 
     sink_value: Tensor
 
@@ -73,8 +93,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.head_dim = config.width // config.heads
-        self.qkv = Projection(config.width, 3 * config.width)
-        self.out = Projection(config.width, config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
         self.sink_key = nn.Parameter(torch.empty(config.heads, 1, self.head_dim))
         value = torch.zeros(config.heads, 1, self.head_dim)
         if config.sink_value == "learned":
@@ -93,7 +113,8 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, self.head_dim)
         qk, v = qkv.split([2, 1], dim=2)
         q, k = rotate(qk, rotation).transpose(1, 3).unbind(2)
-        return q, k, v.squeeze(2).transpose(1, 2)
+        # A copy of v: a view would keep all three alive until the backward pass.
+        return q, k, v.squeeze(2).transpose(1, 2).contiguous()
 
     def join(self, attended: Tensor) -> Tensor:
         """The heads' outputs [B, H, T, dh] as tokens [B, T, D]."""

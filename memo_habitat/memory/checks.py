@@ -9,27 +9,21 @@ from torch import Tensor
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
-from memo_habitat.memory.summary_loss import MEMORY_LOSSES
-from memo_habitat.memory.variants import PARTICULAR, VARIANTS, kinds, takes
+from memo_habitat.memory.variants import PARTICULAR, Memo, kinds, memory_class, takes
 
 _CHOICES = {
     "sink_value": ("learned", "zero"),
-    "memory_form": ("tokens", "kv"),
-    "memory_loss": MEMORY_LOSSES,
+    "memory_loss": ("none", "reconstruction", "prediction"),
 }
 
 
 def check_config(config: MemoryConfig) -> None:
     """Raise UserError, naming the value and the remedy, for sizes that no model can have."""
-    if config.kind not in kinds():
-        raise UserError(
-            f"memory kind {config.kind!r} is unknown: use one of {', '.join(kinds())}; one of your "
-            "own is first to be named: memo_habitat.memory.register(name, class)"
-        )
+    chosen = memory_class(config.kind)
     for name in ("width", "layers", "heads", "hidden", "segment_length", "summary_length"):
         if getattr(config, name) < 1:
             raise UserError(f"memory {name} is {getattr(config, name)}: it must be at least 1")
-    if config.kind in VARIANTS and config.width % (2 * config.heads):
+    if issubclass(chosen, Memo) and config.width % (2 * config.heads):
         raise UserError(
             f"memory width {config.width} does not split into {config.heads} heads of an even "
             f"size, which rotary positions need: use a multiple of {2 * config.heads}"
@@ -58,7 +52,8 @@ def check_config(config: MemoryConfig) -> None:
 
 def _check_options(config: MemoryConfig) -> None:
     """Raise UserError for options that mean nothing to this kind of memory, or not together."""
-    summarises = config.kind in VARIANTS and VARIANTS[config.kind].summarises
+    chosen = memory_class(config.kind)
+    summarises = issubclass(chosen, Memo) and chosen.summarises
     if summarises and config.summary_length >= config.segment_length:
         raise UserError(
             f"memory summary_length {config.summary_length} is not below segment_length "
@@ -72,11 +67,6 @@ def _check_options(config: MemoryConfig) -> None:
                 f"memory {name}={value} means nothing to kind {config.kind!r}: leave it at {off}, "
                 f"or use one of {others}"
             )
-    if config.memory_form == "kv" and config.summary_layer:
-        raise UserError(
-            "memory summary_layer=true does not go with memory_form='kv', whose memory is not the "
-            "outputs at the queries but the keys and values there: choose one"
-        )
     least = config.segment_length + (config.summary_length if summarises else 1)
     if 0 < config.token_budget < least:
         raise UserError(
@@ -85,8 +75,8 @@ def _check_options(config: MemoryConfig) -> None:
         )
 
 
-def check_starts(starts: Tensor | None, tokens: Tensor, legend: str) -> None:
-    """Raise ValueError unless `starts` is bool with the axes of `legend`, those of `tokens`."""
+def check_starts(starts: Tensor | None, tokens: Tensor, legend: str) -> Tensor:
+    """`starts`, or ValueError unless it is bool with the axes of `legend`, those of `tokens`."""
     wanted = tokens.shape[:-1]
     if starts is None or starts.dtype != torch.bool or starts.shape != wanted:
         got = "none" if starts is None else f"{starts.dtype} of shape {list(starts.shape)}"
@@ -94,6 +84,7 @@ def check_starts(starts: Tensor | None, tokens: Tensor, legend: str) -> None:
             f"a memory that attends within episodes, as memory kind 'no_iea' does, needs "
             f"episode_starts, bool {legend} = {list(wanted)}; got {got}"
         )
+    return starts
 
 
 def check_tokens(tokens: Tensor, width: int, legend: str, batch: int | None = None) -> None:
@@ -113,3 +104,12 @@ def check_environments(batch: int) -> None:
     """Raise ValueError unless a cache can be made for so many environments."""
     if batch < 1:
         raise ValueError(f"a cache is for at least 1 environment, got {batch}")
+
+
+def check_reset(which: Tensor, batch: int) -> None:
+    """Raise ValueError unless `which` has one bool for each row of a cache."""
+    if which.shape != (batch,) or which.dtype != torch.bool:
+        raise ValueError(
+            f"reset takes a bool tensor of shape [{batch}], "
+            f"got {which.dtype} of shape {list(which.shape)}"
+        )

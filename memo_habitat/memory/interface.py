@@ -1,14 +1,31 @@
-"""What every memory offers to the policy, whichever kind it is."""
+"""What every memory offers to the policy: the protocol that a module of your own implements.
+
+Legend, throughout this package:
+    B  trials in a training pass          N  environments that act in lockstep
+    T  steps of a trial                   C  steps of a chunk
+    D  width of a token                   L  layers
+    H  attention heads                    dh features of a head, D / H
+    S  steps of a segment                 M  tokens of a summary
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.encoded import Encoded
+
+
+class MemoryOutput(NamedTuple):
+    """What a training pass gives.
+
+    outputs: [B, T, D]. auxiliary_loss: unweighted [], or None where the memory has none.
+    """
+
+    outputs: Tensor
+    auxiliary_loss: Tensor | None
 
 
 class ActingCache(Protocol):
@@ -16,13 +33,13 @@ class ActingCache(Protocol):
 
     @property
     def steps(self) -> Tensor:
-        """Environment steps since each row's reset, [N] long."""
+        """Environment steps since each row's reset, [N] long, on the CPU."""
 
     def tokens_in_use(self) -> Tensor:
-        """Tokens that each row attends to, [N] long."""
+        """Tokens that each row attends to, [N] long, on the CPU; 0 for a fixed state."""
 
     def bytes_in_use(self) -> Tensor:
-        """Bytes of what each row remembers, [N] long."""
+        """Bytes of what each row remembers, [N] long, on the CPU."""
 
     def allocated_bytes(self) -> int:
         """Bytes of everything allocated, over all rows."""
@@ -32,7 +49,11 @@ class ActingCache(Protocol):
 
 
 class TrialMemory(Protocol):
-    """`Memory` or `RecurrentMemory`; a cache goes with the memory that made it."""
+    """A memory over trials; constructed with a `MemoryConfig` alone.
+
+    Acting step by step must give what `encode` gives for the whole trial. The two optional
+    methods have defaults for a class that derives from this one: `class Mine(nn.Module, TrialMemory)`.
+    """
 
     config: MemoryConfig
 
@@ -41,19 +62,31 @@ class TrialMemory(Protocol):
         tokens: Tensor,
         segment_length: int | None = None,
         episode_starts: Tensor | None = None,
-    ) -> Encoded:
-        """Outputs for whole trials [B, T, D], with gradients, and the memory loss."""
+    ) -> MemoryOutput:
+        """Outputs for whole trials, or prefixes of them, with gradients.
 
-    def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
-        """A segment length for one training pass."""
+        tokens: [B, T, D]. segment_length: steps per segment in this pass, S unless given; without
+        meaning for a memory without segments. episode_starts: bool [B, T], True at the first step
+        of an episode. A memory lives across episodes; what it makes of their borders is its own.
+        """
 
     def new_cache(
         self, batch: int, device: torch.device | str, dtype: torch.dtype = torch.float32
     ) -> Any:
-        """An empty `ActingCache` for `batch` environments."""
+        """An empty `ActingCache` for `batch` environments; under autocast with autocast's dtype."""
 
     def step(self, tokens: Tensor, cache: Any, episode_starts: Tensor | None = None) -> Tensor:
-        """One step of every environment: [N, D] to [N, D]."""
+        """One step of every environment, without gradients: [N, D] to [N, D]."""
 
     def extend(self, tokens: Tensor, cache: Any, episode_starts: Tensor | None = None) -> Tensor:
-        """C steps of every environment: [N, C, D] to [N, C, D]."""
+        """C steps of every environment, to the same effect as C calls of `step`.
+
+        tokens: [N, C, D], episode_starts: bool [N, C]. Returns [N, C, D].
+        """
+        starts = [None] * tokens.shape[1] if episode_starts is None else episode_starts.unbind(1)
+        steps = zip(tokens.unbind(1), starts, strict=True)
+        return torch.stack([self.step(now, cache, begins) for now, begins in steps], dim=1)
+
+    def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
+        """A segment length for one training pass."""
+        return self.config.segment_length

@@ -1,50 +1,50 @@
-"""What tells one memory variant from another: what stays of a segment, and with which gradient."""
+"""The kinds of memory: what tells one variant of the transformer from another, and the registry."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from importlib import import_module
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.errors import UserError
+
+#: Options of `MemoryConfig` that not every kind takes; set for one that does not, they are refused.
+PARTICULAR = (
+    *("detach_probability", "token_budget", "summary_layer", "top_k", "memory_loss"),
+    *("activation_checkpointing", "compile"),
+)
+_METHODS = ("encode", "new_cache", "step", "extend", "draw_segment_length")  # of `TrialMemory`
 
 
-class Variant(Protocol):
-    """The rules of one variant of the transformer; everything else is shared.
+class Memo:
+    """Every segment ends in a summary; all of them stay, with their gradients (2510.19732).
 
-    summarises: segments close with a summary; otherwise the trial is one segment.
-    accumulates: all summaries stay; otherwise the newest one only.
-    within_episode: steps attend to steps of their own episode only; there are no summaries then.
+    What differs between variants of the transformer is stated here; everything else is shared.
+
+    Attributes:
+        summarises: segments close with a summary; otherwise the trial is one segment.
+        accumulates: all summaries stay; otherwise the newest one only.
+        within_episode: steps attend to their own episode only; there are no summaries then.
+        options: of "detach_probability" and "token_budget" (the oldest tokens may be dropped), those
+            that mean something to the variant. The others follow from what it is.
     """
 
-    summarises: bool
-    accumulates: bool
-    within_episode: bool
+    summarises = True
+    accumulates = True
+    within_episode = False
+    options: tuple[str, ...] = ("token_budget",)
 
-    def __init__(self, config: MemoryConfig) -> None: ...
+    def __init__(self, config: MemoryConfig) -> None:
+        self.config = config
 
-    def hand_on(self, summary: Tensor) -> Tensor:
+    def carry(self, summary: Tensor) -> Tensor:
         """What of a new summary [B, M, D] enters the following segments in training.
 
         Its gradient is the variant's to choose, its values are not: acting, which does not ask,
         feeds the summary in as it is, and a policy is to be trained with the memory it acted with.
         """
-
-
-class Memo:
-    """Every segment ends in a summary; all of them stay, with their gradients (2510.19732)."""
-
-    summarises = True
-    accumulates = True
-    within_episode = False
-
-    def __init__(self, config: MemoryConfig) -> None:
-        self.config = config
-
-    def hand_on(self, summary: Tensor) -> Tensor:
-        """The summary as it is: full credit assignment."""
         return summary
 
 
@@ -52,12 +52,15 @@ class NewestSummary(Memo):
     """Recurrent Memory Transformer (2207.06881): only the newest summary stays."""
 
     accumulates = False
+    options = ()
 
 
 class TruncatedGradient(Memo):
     """AutoCompressor (2305.14788) with truncated back-propagation: summaries lose their history."""
 
-    def hand_on(self, summary: Tensor) -> Tensor:
+    options = ("token_budget", "detach_probability")
+
+    def carry(self, summary: Tensor) -> Tensor:
         """The summary, detached with `detach_probability`: one coin for the whole batch."""
         return summary.detach() if torch.rand(()) < self.config.detach_probability else summary
 
@@ -69,61 +72,103 @@ class FullContext(Memo):
 
 
 class WithinEpisode(FullContext):
-    """No inter-episode attention: full context that begins anew with every episode."""
+    """No inter-episode attention: full context that begins again with every episode."""
 
     within_episode = True
+    options = ()
 
 
-#: The variants of the transformer, by kind; filled by `register`.
-VARIANTS: dict[str, type[Memo]] = {}
-_RECURRENT = "lstm"
-#: Options that mean something to some variants only, which say so in `register`.
-_CLAIMED = ("detach_probability", "token_budget", "memory_form")
-_SUMMARIES = ("summary_layer", "top_k", "memory_loss")
-_ATTENTION = ("compile",)
-#: Options of `MemoryConfig` that not every kind takes.
-PARTICULAR = (*_CLAIMED, *_SUMMARIES, *_ATTENTION)
-_taken: dict[str, frozenset[str]] = {}
+_kinds: dict[str, type] = {}
 
 
-def register(kind: str, variant: type[Memo], options: Collection[str] = ()) -> None:
-    """Offer `variant` as `MemoryConfig.kind`, in this process, beside those that are there.
+def register(kind: str, memory: type) -> None:
+    """Offer a class as `MemoryConfig.kind`, in this process, beside those that are there.
 
-    options: which of "detach_probability", "token_budget" (the memory may lose its oldest tokens)
-        and "memory_form" (the parallel form, which does not ask `hand_on`) it takes. The other
-        options of `MemoryConfig` follow from what the variant is.
+    memory: a variant of the transformer, derived from `Memo`, or a `torch.nn.Module` with the
+        methods of `interface.TrialMemory`, constructed with the config. Its class attribute
+        `options` names those of `PARTICULAR` that it takes; none unless given.
+
+    A class need not be registered to be used as "package.module:Class".
 
     Raises:
         ValueError: the kind is another class's, or the class or an option is none.
     """
-    if not (isinstance(variant, type) and issubclass(variant, Memo)):
-        raise ValueError(f"variant {variant!r}: give a class derived from variants.Memo")
-    if variant.within_episode and variant.summarises:
-        raise ValueError(f"variant {variant.__name__}: within_episode needs summarises = False")
+    is_variant = isinstance(memory, type) and issubclass(memory, Memo)
+    if is_variant:
+        if memory.within_episode and memory.summarises:
+            raise ValueError(f"variant {memory.__name__}: within_episode needs summarises = False")
+        allowed: tuple[str, ...] = ("detach_probability", "token_budget")
+    else:
+        missing = [name for name in _METHODS if not callable(getattr(memory, name, None))]
+        if not (isinstance(memory, type) and issubclass(memory, nn.Module)) or missing:
+            lacks = f"; it lacks {', '.join(missing)}" if missing else ""
+            raise ValueError(
+                f"memory {memory!r}: give a class derived from variants.Memo, or a torch module "
+                f"with the methods of interface.TrialMemory{lacks}"
+            )
+        allowed = PARTICULAR
     # The cell of a notebook may run twice, a module be loaded again.
-    held = VARIANTS.get(kind, variant)
-    again = (held.__module__, held.__qualname__) == (variant.__module__, variant.__qualname__)
-    if not kind or kind == _RECURRENT or not again:
+    held = _kinds.get(kind, memory)
+    again = (held.__module__, held.__qualname__) == (memory.__module__, memory.__qualname__)
+    if not kind or not again:
         raise ValueError(f"memory kind {kind!r} is taken or empty: choose a name of its own")
-    unknown = sorted(set(options) - set(_CLAIMED))
+    unknown = sorted(set(getattr(memory, "options", ())) - set(allowed))
     if unknown:
-        raise ValueError(f"options {', '.join(unknown)}: choose of {', '.join(_CLAIMED)}")
-    shared = (*_SUMMARIES, *_ATTENTION) if variant.summarises else _ATTENTION
-    VARIANTS[kind], _taken[kind] = variant, frozenset((*options, *shared))
+        raise ValueError(f"options {', '.join(unknown)}: choose of {', '.join(allowed)}")
+    _kinds[kind] = memory
+
+
+def unregister(kind: str) -> None:
+    """Withdraw what was registered as `kind`, if anything was."""
+    _kinds.pop(kind, None)
 
 
 def kinds() -> tuple[str, ...]:
-    """Every kind of memory that there is now."""
-    return (*VARIANTS, _RECURRENT)
+    """Every kind of memory that is registered now."""
+    return tuple(_kinds)
+
+
+def memory_class(kind: str) -> type:
+    """The class behind a kind: a registered name, or "package.module:Class", which is imported.
+
+    Raises:
+        UserError: there is none.
+    """
+    if kind not in _kinds and ":" in kind:
+        module, _, name = kind.partition(":")
+        try:
+            register(kind, getattr(import_module(module), name))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"memory kind {kind!r}: {error}; write package.module:Class, and put the folder of "
+                "a module of your own on PYTHONPATH"
+            ) from error
+    if kind not in _kinds:
+        raise UserError(
+            f"memory kind {kind!r} is unknown: use one of {', '.join(kinds())}; one of your own is "
+            "named as package.module:Class, or first by memo_habitat.memory.register(name, class)"
+        )
+    return _kinds[kind]
+
+
+def is_transformer(kind: str) -> bool:
+    """Whether the kind is a variant of the memory transformer."""
+    return issubclass(memory_class(kind), Memo)
 
 
 def takes(kind: str, option: str) -> bool:
     """Whether the option, one of `PARTICULAR`, means anything to this kind."""
-    return option in _taken.get(kind, ())
+    memory = memory_class(kind)
+    options = set(getattr(memory, "options", ()))
+    if issubclass(memory, Memo):
+        options |= {"activation_checkpointing", "compile"}
+        if memory.summarises:
+            options |= {"summary_layer", "top_k", "memory_loss"}
+    return option in options
 
 
-register("memo", Memo, options=("token_budget", "memory_form"))
-register("fct", FullContext, options=("token_budget",))
+register("memo", Memo)
+register("fct", FullContext)
 register("rmt", NewestSummary)
-register("ac", TruncatedGradient, options=("token_budget", "detach_probability"))
+register("ac", TruncatedGradient)
 register("no_iea", WithinEpisode)

@@ -1,8 +1,8 @@
 """Where acting queries attend: on the sink, on each summary and on raw steps, and how widely.
 
-with observe(cache) as inspector:
+with observe(cache) as probe:
     memory.step(tokens, cache)                # any number of steps
-inspector.readings[-1].summaries              # [N, A], by age
+probe.stats[-1].summaries                     # [N, A], by age
 
 Looked at are the queries of environment steps, not those that make or re-encode summaries.
 """
@@ -19,18 +19,17 @@ from torch import Tensor
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
-from memo_habitat.memory.attention import Context, Sink
-from memo_habitat.memory.cache import Cache
+from memo_habitat.memory.attention import Context, Sink, top_k_mask
 from memo_habitat.memory.interface import ActingCache
-from memo_habitat.memory.retrieval import retrieve
+from memo_habitat.memory.kv_cache import KVCache
 from memo_habitat.memory.rotary import RotaryTable, Rotation
-from memo_habitat.memory.variants import VARIANTS
+from memo_habitat.memory.variants import is_transformer, kinds
 
 _FIRST_SUMMARY = 2  # group of the newest summary; 0 is the sink's, 1 the raw steps'
 
 
 @dataclass(frozen=True)
-class Reading:
+class AttentionStats:
     """Attention of one step's queries, mean over layers and heads, of N environments; float32.
 
     The shares sink, summaries and steps add up to 1 in each environment.
@@ -51,52 +50,47 @@ class Reading:
     effective_context: Tensor
 
 
-class Inspector:
-    """Keeps a reading of every step that is taken while it observes a cache."""
+class AttentionProbe:
+    """Keeps the stats of every step that is taken while it observes a cache."""
 
     def __init__(self) -> None:
         #: One for each step, in order.
-        self.readings: list[Reading] = []
+        self.stats: list[AttentionStats] = []
 
-    def watch(self, context: Context, cache: Cache, config: MemoryConfig) -> Context:
-        """The same context, whose attention is looked at on the way."""
-        return _Watched(context, cache, config, self.readings)
+    def watch(self, cache: KVCache, config: MemoryConfig) -> Context:
+        """The cache as the context of a step that begins, its attention looked at on the way."""
+        return _Watched(cache, config, self.stats)
 
 
 @contextmanager
-def observe(cache: ActingCache) -> Iterator[Inspector]:
-    """Read the attention of all steps taken on `cache` in the block; UserError for an LSTM's."""
-    if not isinstance(cache, Cache):
-        raise _attends_to_nothing()
-    inspector, before = Inspector(), cache.observer
-    cache.observer = inspector
+def observe(cache: ActingCache) -> Iterator[AttentionProbe]:
+    """Look at all steps taken on `cache` in the block; UserError where nothing attends."""
+    if not isinstance(cache, KVCache):
+        raise UserError(_nothing_to_see("the memory of this cache"))
+    probe, before = AttentionProbe(), cache.probe
+    cache.probe = probe
     try:
-        yield inspector
+        yield probe
     finally:
-        cache.observer = before
+        cache.probe = before
 
 
 def check_attends(config: MemoryConfig) -> None:
     """Raise UserError where this kind of memory has no attention to look at."""
-    if config.kind not in VARIANTS:
-        raise _attends_to_nothing()
+    if not is_transformer(config.kind):
+        raise UserError(_nothing_to_see(f"memory kind {config.kind!r}"))
 
 
-def _attends_to_nothing() -> UserError:
-    return UserError(
-        "memory kind 'lstm' cannot be inspected: it attends to nothing, all it remembers is one "
-        f"state; inspect one of {', '.join(VARIANTS)}"
-    )
+def _nothing_to_see(what: str) -> str:
+    known = ", ".join(kind for kind in kinds() if is_transformer(kind))
+    return f"{what} attends to nothing that could be inspected; inspect one of {known}"
 
 
 class _Watched:
-    """The context of one step of N environments, looked at layer by layer."""
+    """The cache in one step of N environments, looked at layer by layer."""
 
-    def __init__(
-        self, context: Context, cache: Cache, config: MemoryConfig, readings: list[Reading]
-    ) -> None:
-        self._context, self._cache, self._top_k = context, cache, config.top_k
-        self._layers, self._readings = config.layers, readings
+    def __init__(self, cache: KVCache, config: MemoryConfig, stats: list[AttentionStats]) -> None:
+        self._cache, self._config, self._stats = cache, config, stats
         lengths, marked = cache.tokens_in_use()[:, None], cache.summary_tokens_in_use()[:, None]
         slots = torch.arange(1 + int(lengths.max()))
         self._visible = slots <= lengths  # [N, slots]
@@ -111,23 +105,23 @@ class _Watched:
 
     def rotation(self, table: RotaryTable) -> Rotation:
         """Rotation of the new tokens' positions."""
-        return self._context.rotation(table)
+        return self._cache.rotation(table)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says."""
-        attended = self._context.attend(layer, q, k, v, sink)
+        attended = self._cache.attend(layer, q, k, v, sink)
         with torch.autocast(q.device.type, enabled=False):
             self._look(layer, q)
-        if layer + 1 == self._layers:
-            self._readings.append(self._reading())
+        if layer + 1 == self._config.layers:
+            self._stats.append(self._finish())
         return attended
 
     def _look(self, layer: int, q: Tensor) -> None:
         keys = self._cache.keys(layer)[:, :, : self._visible.shape[1]]
         q, visible = q.to(keys.dtype), self._visible[:, None, None].to(q.device)
-        if self._top_k:
+        if self._config.top_k:
             candidates = self._of_summary[:, None, None].to(q.device)
-            visible = retrieve(q, keys, visible, candidates, self._top_k)
+            visible = top_k_mask(q, keys, candidates, self._config.top_k, visible)
         exact = torch.promote_types(keys.dtype, torch.float32)
         scores = q.to(exact) @ keys.to(exact).transpose(-1, -2) / math.sqrt(q.shape[-1])
         scores = scores.masked_fill(~visible, -torch.inf)[:, :, 0].cpu()  # [N, H, slots]
@@ -136,9 +130,9 @@ class _Watched:
         entropy = torch.special.entr(scores[..., 1:].softmax(-1)).sum(-1)
         self._width.append(entropy.exp().mean(1))
 
-    def _reading(self) -> Reading:
+    def _finish(self) -> AttentionStats:
         mass = torch.stack(self._mass).mean(0).float()
-        return Reading(
+        return AttentionStats(
             sink=mass[:, 0],
             summaries=mass[:, _FIRST_SUMMARY:],
             held=self._held,

@@ -7,14 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, mse_loss, scaled_dot_product_attention
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.norm import RMSNorm
-
-#: Those that this module computes, from tokens alone; "observations" is `policy.recall`'s.
-OF_TOKENS = ("reconstruction", "prediction")
-MEMORY_LOSSES = ("none", *OF_TOKENS, "observations")
+from memo_habitat.memory.block import NORM_EPS
 
 
-class SummaryLoss(nn.Module):
+class MemoryLoss(nn.Module):
     """Predicts from a segment's summary and a step's offset the token of that step.
 
     The step lies in the same segment ("reconstruction") or in the one after it ("prediction").
@@ -27,7 +23,7 @@ class SummaryLoss(nn.Module):
         self._heads, self._later = config.heads, config.memory_loss == "prediction"
         waves = torch.arange(0, config.width, 2) / config.width
         self.register_buffer("frequencies", config.rope_base**-waves, persistent=False)
-        self.norm = RMSNorm(config.width)
+        self.norm = nn.RMSNorm(config.width, eps=NORM_EPS)
         self.query = nn.Linear(config.width, config.width)
         self.key_value = nn.Linear(config.width, 2 * config.width)
         self.predict = nn.Sequential(

@@ -1,0 +1,386 @@
+"""Keys and values of the tokens that later tokens attend to: in acting, and inside autograd.
+
+Both kinds are a `Context`: the caller opens a pass with `begin`, and every layer then hands in the
+keys and values of the new tokens and gets their attention back. What is held and where is nobody
+else's concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.memory.attention import Sink, causal_attention, top_k_mask
+from memo_habitat.memory.checks import check_reset
+from memo_habitat.memory.rotary import RotaryTable, Rotation
+
+_BLOCK = 256  # slots by which the cache grows, in all rows together
+
+
+class DifferentiableKV:
+    """Of a trial in training: the keys and values of the summaries, with their gradients.
+
+    The new tokens of a pass see what was kept of earlier passes, and each other causally; the
+    first `keep` of them are kept for the passes after it.
+    """
+
+    def __init__(self, device: torch.device, top_k: int = 0) -> None:
+        self._device, self._top_k = device, top_k
+        self._pieces: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by layer: the sink, summaries
+        self._held = self._keep = self._count = 0
+        self._corner = torch.empty(0, 0)
+
+    def begin(self, count: int, keep: int = 0) -> DifferentiableKV:
+        """Open a pass of `count` new tokens."""
+        self._held += self._keep
+        self._count, self._keep = count, keep
+        return self
+
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        self._pieces, self._held, self._keep = {}, 0, 0
+
+    def rotation(self, table: RotaryTable) -> Rotation:
+        """A token's position is its place behind the sink."""
+        return table.span(self._held, self._count, self._device)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
+        """Attention as `Context.attend` says; gradients reach all that is held."""
+        if layer not in self._pieces:
+            shape = (len(k), -1, -1, -1)
+            self._pieces[layer] = [
+                (sink.key.to(k.dtype).expand(shape), sink.value.to(v.dtype).expand(shape))
+            ]
+        pieces = self._pieces[layer]
+        all_k, all_v = (list(x) for x in zip(*pieces, (k, v), strict=True))
+        keys, values = torch.cat(all_k, dim=2), torch.cat(all_v, dim=2)
+        if self._keep:
+            pieces.append((k[:, :, : self._keep], v[:, :, : self._keep]))
+        mask = self._mask(q, keys)
+        if not self._held:
+            return causal_attention(q, keys, values, mask)
+        with _saved_in_pieces((keys, all_k), (values, all_v)):
+            return causal_attention(q, keys, values, mask)
+
+    def _mask(self, q: Tensor, k: Tensor) -> Tensor | None:
+        queries, places = q.shape[2], k.shape[2]
+        if self._top_k:
+            index = torch.arange(places, device=q.device)
+            own = index[places - queries :, None]
+            # Neither the sink nor the own segment; of a summary's tokens, nor their own summary.
+            candidates = (index >= 1) & (
+                index <= self._held + self._keep * (own > self._held + self._keep)
+            )
+            return top_k_mask(q, k, candidates, self._top_k, index <= own)
+        if self._device.type != "cpu" or places - queries <= 1:
+            return None
+        # A CPU has no kernel for this triangle, and autograd would keep a mask per layer and pass.
+        # That of fewer places is the lower right corner of that of more: one serves them all.
+        corner = self._corner
+        if queries > corner.shape[0] or places > corner.shape[1]:
+            size = queries, 2 * places
+            hidden = torch.full(size, -torch.inf, dtype=q.dtype, device=q.device)
+            corner = self._corner = hidden.triu_(size[1] - size[0] + 1)
+        return corner[-queries:, -places:]
+
+
+def _saved_in_pieces(*wholes: tuple[Tensor, list[Tensor]]) -> saved_tensors_hooks:
+    """Let autograd save the pieces of these concatenations, and join them when it needs them.
+
+    Otherwise every segment would keep a copy of all summaries before it, at every layer: memory
+    that grows with the square of the trial's length.
+    """
+    pieces_of = {
+        whole.untyped_storage()._cdata: [piece.detach() for piece in pieces]
+        for whole, pieces in wholes
+    }
+
+    def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
+        pieces = pieces_of.get(saved.untyped_storage()._cdata)
+        if pieces is None:
+            return saved
+        # A kernel may have saved another view of it.
+        layout = saved.size(), saved.stride(), saved.storage_offset()
+        return lambda: torch.cat(pieces, dim=2).as_strided(*layout)
+
+    def unpack(packed: Tensor | Callable[[], Tensor]) -> Tensor:
+        return packed if isinstance(packed, Tensor) else packed()
+
+    return saved_tensors_hooks(pack, unpack)
+
+
+class KVCache:
+    """Of N environments in acting: a stack of tokens each, without gradients.
+
+    A row holds the summaries in order and then the current segment's steps; `begin` appends at its
+    end, `truncate` cuts its end off. Slot 0 of the buffers is the sink's, slot 1 + p that of the
+    token at position p. Rows differ in length where environments were reset at different steps.
+    Lengths are bookkept on the CPU, so that no step waits for a GPU.
+
+    token_dtype: type of the tokens as they come in, which are kept where a budget may drop some.
+    """
+
+    def __init__(
+        self,
+        config: MemoryConfig,
+        batch: int,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        token_dtype: torch.dtype,
+    ) -> None:
+        self.batch, self.dtype, self.device = batch, dtype, torch.device(device)
+        #: Looks at the attention of environment steps, see `attention_probe`.
+        self.probe: Any = None
+        self._config = config
+        self._lengths, self._summaries, self._steps = ([0] * batch for _ in range(3))
+        heads, width = config.heads, config.width
+        empty = torch.empty(batch, heads, 0, width // heads, device=self.device, dtype=dtype)
+        self._keys, self._values = [empty] * config.layers, [empty] * config.layers
+        # 0 where a row's slot is in use and -inf where not: the attention mask of rows of different
+        # lengths, kept up to date instead of being made in every step.
+        self._bias = torch.empty(batch, 0, device=self.device, dtype=dtype)
+        recorded = width if config.token_budget else 0
+        self._tokens = torch.empty(batch, 0, recorded, device=self.device, dtype=token_dtype)
+        self._reserve(0)
+        # The pass under way: where its tokens are written, and what they see.
+        self._rows = slice(0, batch)
+        self._new: Any = slice(0, 0)
+        self._start: int | None = 0
+        self._own = torch.empty(0)
+        self._end = 0
+        self._sink_is_missing = True
+
+    # What it holds ------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> Tensor:
+        """Environment steps since each row's reset, [N] long."""
+        return torch.tensor(self._steps)
+
+    def tokens_in_use(self) -> Tensor:
+        """Tokens that each row attends to, the sink not counted, [N] long."""
+        return torch.tensor(self._lengths)
+
+    def summary_tokens_in_use(self) -> Tensor:
+        """How many of them, the leading ones, are summaries', [N] long."""
+        return torch.tensor(self._summaries)
+
+    def bytes_in_use(self) -> Tensor:
+        """Bytes of their keys and values: 2 * L * D * tokens * bytes per element, [N] long."""
+        per_token = 2 * self._config.layers * self._config.width * self.dtype.itemsize
+        return per_token * self.tokens_in_use()
+
+    def allocated_bytes(self) -> int:
+        """Bytes of everything allocated, over all rows."""
+        buffers = (*self._keys, *self._values, self._bias, self._tokens)
+        return sum(buffer.nbytes for buffer in buffers)
+
+    def keys(self, layer: int) -> Tensor:
+        """The sink's and the tokens' keys, [N, H, slots, dh]; to look at, not to keep."""
+        return self._keys[layer]
+
+    def length(self, rows: slice) -> int:
+        """Tokens held by each of `rows`, which agree."""
+        return self._lengths[rows.start]
+
+    def summary_tokens(self, rows: slice) -> int:
+        """Summary tokens held by each of `rows`, which agree."""
+        return self._summaries[rows.start]
+
+    def recorded(self, rows: slice, places: slice) -> Tensor:
+        """The tokens at the given places of the stacks as they came in, [n, places, D]."""
+        return self._tokens[rows, 1 + places.start : 1 + places.stop].clone()
+
+    def runs(self) -> list[tuple[slice, int]]:
+        """Neighbouring rows in the same place of their trials: (rows, steps since their reset)."""
+        found, start = [], 0
+        for steps, group in groupby(self._steps):
+            stop = start + len(list(group))
+            found.append((slice(start, stop), steps))
+            start = stop
+        return found
+
+    # A pass -------------------------------------------------------------------------------------
+
+    def begin(self, rows: slice, tokens: Tensor) -> KVCache:
+        """Open a pass that appends tokens [n, C, D] to `rows`.
+
+        Rows of different lengths are appended to in the lockstep of acting, one token to every
+        row; otherwise `rows` must agree, as those of one of `runs` do.
+        """
+        count, lengths = tokens.shape[1], self._lengths[rows]
+        unlike = len(set(lengths)) > 1
+        if self._config.top_k:
+            unlike = unlike or len(set(self._summaries[rows])) > 1
+        if unlike:
+            if count != 1 or len(lengths) != self.batch:
+                raise ValueError(
+                    f"rows {rows} have different lengths {lengths}: append to them by `runs`"
+                )
+            return self.begin_ragged(tokens, [1] * self.batch)
+        start = lengths[0]
+        self._reserve(start + count)
+        self._lengths[rows] = [start + count] * len(lengths)
+        self._rows, self._new, self._start = rows, slice(1 + start, 1 + start + count), start
+        self._end, self._sink_is_missing = 1 + start + count, start == 0
+        self._bias[rows, self._new] = 0
+        if self._config.token_budget:
+            self._tokens[rows, self._new] = tokens
+        return self
+
+    def begin_ragged(self, tokens: Tensor, counts: Sequence[int]) -> KVCache:
+        """Open a pass that appends to row i the first `counts[i]` of its tokens [N, C, D].
+
+        The others are written and forgotten. Shapes are those of the longest row, on a GPU those
+        of all that is allocated: within a block of slots every step is the same program.
+        """
+        lengths, count = self._lengths, tokens.shape[1]
+        self._reserve(max(lengths) + count)
+        rows = torch.arange(self.batch, device=self.device)[:, None]
+        starts = torch.tensor(lengths, device=self.device)[:, None]
+        self._own = 1 + starts + torch.arange(count, device=self.device)  # slots, [N, C]
+        self._rows, self._new, self._start = slice(0, self.batch), (rows, self._own), None
+        self._end = 1 + max(lengths) + count
+        if self.device.type == "cuda":
+            self._end = self._bias.shape[1]
+        self._sink_is_missing = min(lengths) == 0
+        self._lengths = [length + new for length, new in zip(lengths, counts, strict=True)]
+        if count == 1:
+            self._bias[rows, self._own] = 0
+        else:
+            ends = 1 + torch.tensor(self._lengths, device=self.device)[:, None]
+            slots = torch.arange(self._bias.shape[1], device=self.device)
+            self._bias.masked_fill_((slots >= 1 + starts) & (slots < ends), 0)
+        if self._config.token_budget:
+            self._tokens[rows, self._own] = tokens
+        return self
+
+    def rotation(self, table: RotaryTable) -> Rotation:
+        """A token's position is its place behind the sink, in each row."""
+        if self._start is None:
+            return table.at(self._own - 1, self._bias.shape[1])
+        return table.span(self._start, self._end - 1 - self._start, self.device)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
+        """Attention as `Context.attend` says, computed in the cache's dtype."""
+        keys, values = (buffers[layer][self._rows] for buffers in (self._keys, self._values))
+        if self._sink_is_missing:  # again for every new trial: an update changes the parameters
+            keys[:, :, :1], values[:, :, :1] = sink.key, sink.value
+        if self._start is None:
+            rows, slots = self._new
+            keys[rows, :, slots] = k.transpose(1, 2).to(self.dtype)
+            values[rows, :, slots] = v.transpose(1, 2).to(self.dtype)
+        else:
+            keys[:, :, self._new], values[:, :, self._new] = k, v
+        if q.shape[2] == 0:
+            return q
+        keys, values = keys[:, :, : self._end], values[:, :, : self._end]
+        device = q.device.type
+        # Autocast would copy the whole history to its own dtype in every step.
+        quiet = (
+            torch.autocast(device, enabled=False)
+            if torch.is_autocast_enabled(device)
+            else nullcontext()
+        )
+        with quiet:
+            low = q.to(self.dtype)
+            return causal_attention(low, keys, values, self._mask(low, keys)).to(q.dtype)
+
+    def _mask(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """What the new tokens see, or None where rows agree and `causal_attention` knows."""
+        held = self._summaries[self._rows]
+        if self._config.top_k and any(held):
+            slots = torch.arange(self._end, device=self.device)
+            summaries = torch.tensor(held, device=self.device)[:, None, None, None]
+            candidates = (slots >= 1) & (slots <= summaries)
+            return top_k_mask(q, k, candidates, self._config.top_k, self._visible())
+        if self._start is not None:
+            return None
+        if q.shape[2] == 1:
+            return self._bias[:, None, None, : self._end]
+        return self._visible()
+
+    def _visible(self) -> Tensor:
+        """Slots up to each new token's own, bool [N or 1, 1, C, slots]."""
+        own = self._own
+        if self._start is not None:
+            own = torch.arange(self._new.start, self._end, device=self.device)[None]
+        return torch.arange(self._end, device=self.device) <= own[:, None, :, None]
+
+    # Between passes -----------------------------------------------------------------------------
+
+    def truncate(self, rows: slice, length: int) -> None:
+        """Forget all but the first `length` tokens of `rows`, which hold at least as many."""
+        for row in range(rows.start, rows.stop):
+            self._lengths[row] = length
+            self._summaries[row] = min(self._summaries[row], length)
+        self._bias[rows, 1 + length :] = -torch.inf
+
+    def mark_summaries(self, rows: slice) -> None:
+        """Note that all that `rows` hold are summary tokens."""
+        self._summaries[rows] = self._lengths[rows]
+
+    def count_steps(self, rows: slice, count: int) -> None:
+        """Note that the last `count` tokens appended to `rows` were environment steps."""
+        for row in range(rows.start, rows.stop):
+            self._steps[row] += count
+
+    def forget(self, rows: list[int]) -> None:
+        """Let go of what these rows hold, while their trials go on."""
+        for row in rows:
+            self.truncate(slice(row, row + 1), 0)
+
+    def reset(self, which: Tensor) -> None:
+        """Empty the rows where `which` ([N] bool) holds; what is allocated stays for reuse."""
+        check_reset(which, self.batch)
+        rows = which.nonzero().flatten()
+        self.forget(rows.tolist())
+        for row in rows.tolist():
+            self._steps[row] = 0
+        # What is not finite would stay so under an attention weight of 0.
+        for buffer in (*self._keys, *self._values):
+            buffer.index_fill_(0, rows.to(self.device), 0)
+
+    @torch.inference_mode(False)  # what is allocated while acting is written to outside of it too
+    def repeated(self, times: int) -> KVCache:
+        """A cache in which each row stands `times` times: trials that go on in different ways."""
+        other = KVCache(
+            self._config, times * self.batch, self.device, self.dtype, self._tokens.dtype
+        )
+        for name in ("_lengths", "_summaries", "_steps"):
+            setattr(other, name, [value for value in getattr(self, name) for _ in range(times)])
+        for name in ("_keys", "_values"):
+            buffers = [x.repeat_interleave(times, dim=0) for x in getattr(self, name)]
+            setattr(other, name, buffers)
+        other._bias = self._bias.repeat_interleave(times, dim=0)
+        other._tokens = self._tokens.repeat_interleave(times, dim=0)
+        return other
+
+    @torch.inference_mode(False)
+    def _reserve(self, tokens: int) -> None:
+        """Grow, layer by layer, until every row has room for the sink and `tokens` tokens."""
+        if tokens < self._bias.shape[1]:
+            return
+        slots = (tokens // _BLOCK + 1) * _BLOCK
+
+        def grown(buffer: Tensor, dim: int, value: float = 0.0) -> Tensor:
+            shape = list(buffer.shape)
+            held, shape[dim] = shape[dim], slots
+            # An unused slot is multiplied by an attention weight of 0: it must be finite.
+            larger = buffer.new_full(shape, value)
+            larger.narrow(dim, 0, held).copy_(buffer)
+            return larger
+
+        for buffers in (self._keys, self._values):
+            for layer, buffer in enumerate(buffers):
+                buffers[layer] = grown(buffer, dim=2)
+        self._tokens = grown(self._tokens, dim=1)
+        self._bias = grown(self._bias, dim=1, value=-torch.inf)
+        self._bias[:, 0] = 0  # the sink's

@@ -1,0 +1,263 @@
+"""The memory transformer: one stack of blocks that trains over trials and acts step by step.
+
+Training and acting push the same passes through the stack. A pass of segment k takes the tokens
+
+    [summary k-1 (M, as input embeddings) | steps of the segment (S) | summary queries (M)]
+
+at positions (k-1) M, (k-1) M + 1, ... It attends causally to itself and to everything in the
+context in front of it: the sink and the keys and values of the summaries 0 .. k-2. The outputs at
+the queries are summary k. After the pass the context keeps the first M tokens and forgets the
+rest, so each summary's keys and values are computed once. In acting (`acting`) the pass is cut
+into pieces, and its end comes where the next segment's beginning would be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.memory import acting
+from memo_habitat.memory.attention import Context, Sink, last
+from memo_habitat.memory.auxiliary_loss import MemoryLoss
+from memo_habitat.memory.block import NORM_EPS, SMALL, Block, initialise
+from memo_habitat.memory.checks import (
+    check_config,
+    check_environments,
+    check_starts,
+    check_tokens,
+)
+from memo_habitat.memory.interface import MemoryOutput, TrialMemory
+from memo_habitat.memory.kv_cache import DifferentiableKV, KVCache
+from memo_habitat.memory.rotary import RotaryTable, Rotation
+from memo_habitat.memory.variants import Memo, memory_class
+
+
+class MemoTransformer(nn.Module):
+    """Tokens of environment steps in, what the agent knows at each step out.
+
+    `config.kind` names the variant. episode_starts, True at the first step of an episode, is for
+    variants that attend within episodes (`no_iea`) alone, which need it.
+    """
+
+    def __init__(self, config: MemoryConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.variant: Memo = memory_class(config.kind)(config)
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.layers)])
+        self.norm = nn.RMSNorm(config.width, eps=NORM_EPS)
+        self.summary_block = Block(config) if config.summary_layer else None
+        self.summary_norm = nn.RMSNorm(config.width, eps=NORM_EPS) if config.summary_layer else None
+        self.memory_loss = MemoryLoss(config) if config.memory_loss != "none" else None
+        if self.variant.summarises:
+            self.queries = nn.Parameter(SMALL * torch.randn(config.summary_length, config.width))
+        self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
+        initialise(self, config.layers)
+
+    # Training -----------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        tokens: Tensor,
+        segment_length: int | None = None,
+        episode_starts: Tensor | None = None,
+    ) -> Tensor:
+        """The outputs of `encode` alone, [B, T, D]."""
+        return self._read(tokens, segment_length, episode_starts)[0]
+
+    def encode(
+        self,
+        tokens: Tensor,
+        segment_length: int | None = None,
+        episode_starts: Tensor | None = None,
+    ) -> MemoryOutput:
+        """A whole trial, or a prefix of it that begins at its first step, in training.
+
+        tokens: [B, T, D]. segment_length: steps per segment in this pass, S unless given;
+        without meaning for variants that do not summarise. episode_starts: bool [B, T].
+        Outputs are differentiable through all summaries.
+        """
+        outputs, summaries = self._read(tokens, segment_length, episode_starts)
+        if self.memory_loss is None:
+            return MemoryOutput(outputs, None)
+        segments = self._segments(tokens, segment_length)
+        return MemoryOutput(outputs, self.memory_loss(segments, summaries))
+
+    def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
+        """A segment length for one training pass: uniform over the integers within the jitter."""
+        length = self.config.segment_length
+        spread = math.floor(self.config.segment_jitter * length + 1e-9)
+        if not self.variant.summarises or spread == 0:
+            return length
+        low, high = length - spread, length + spread
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    def _read(
+        self, tokens: Tensor, segment_length: int | None, episode_starts: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Outputs [B, T, D] and the summaries [B, M, D] of all segments but the last."""
+        check_tokens(tokens, self.config.width, "[B, T, D]")
+        layers, steps = self._draw_layers(), tokens.shape[1]
+        if self.variant.summarises:
+            return self._read_segments(self._segments(tokens, segment_length), layers)
+        context: Context = DifferentiableKV(tokens.device).begin(steps)
+        if self.variant.within_episode:
+            context = WithinEpisodes(check_starts(episode_starts, tokens, "[B, T]"))
+        return self.forward_layers(tokens, context, steps, layers), []
+
+    def _read_segments(
+        self, segments: tuple[Tensor, ...], layers: list[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Segment after segment, each seeing the summaries before it."""
+        context = DifferentiableKV(segments[0].device, self.config.top_k)
+        outputs: list[Tensor] = []
+        summaries: list[Tensor] = []
+        carried = segments[0][:, :0]
+        for index, steps in enumerate(segments):
+            final = index + 1 == len(segments)  # nothing would read its summary
+            queries = self.query_tokens(len(steps)).to(steps.dtype)
+            parts = [carried, steps] if final else [carried, steps, queries]
+            new = torch.cat(parts, dim=1)
+            if not self.variant.accumulates:
+                context.forget()
+            context.begin(new.shape[1], keep=carried.shape[1])
+            encoded = self.forward_layers(new, context, new.shape[1] - carried.shape[1], layers)
+            outputs.append(encoded[:, : steps.shape[1]])
+            if not final:
+                summaries.append(self.summary(encoded[:, steps.shape[1] :]))
+                carried = self.variant.carry(summaries[-1])
+        return torch.cat(outputs, dim=1), summaries
+
+    def _segments(self, tokens: Tensor, length: int | None) -> tuple[Tensor, ...]:
+        """The trial's segments, the last one possibly unfinished."""
+        length = self.config.segment_length if length is None else length
+        if length < 1:
+            raise ValueError(f"segment_length is {length}: it must be at least 1")
+        return torch.split(tokens, length, dim=1)
+
+    def _draw_layers(self) -> list[int]:
+        """The layers of one training pass: depth dropout tosses one coin each for the batch."""
+        layers = range(len(self.blocks))
+        if not self.training or not self.config.depth_dropout:
+            return list(layers)
+        coins = torch.rand(len(layers)).tolist()
+        return [layer for layer in layers if coins[layer] >= self.config.depth_dropout]
+
+    # The stack ----------------------------------------------------------------------------------
+
+    def forward_layers(
+        self, new: Tensor, context: Context, outputs: int, layers: list[int] | None = None
+    ) -> Tensor:
+        """Push new tokens [B, T, D] through the (given) blocks: the last `outputs` of them, normed.
+
+        The last block computes these only: the others are there for their keys and values.
+        """
+        rotation = context.rotation(self.rotary)
+        layers = list(range(len(self.blocks))) if layers is None else layers
+        for layer in layers:
+            wanted = outputs if layer == layers[-1] else new.shape[1]
+            new = self.blocks[layer](new, rotation, context, layer, wanted)
+        normed: Tensor = self.norm(last(new, outputs, dim=1))
+        return normed
+
+    def query_tokens(self, batch: int) -> Tensor:
+        """The learned queries behind a segment, [B, M, D]."""
+        return self.queries.expand(batch, -1, -1)
+
+    def summary(self, made: Tensor) -> Tensor:
+        """The summary [B, M, D] of the outputs at the queries, by the summary layer if any."""
+        if self.summary_block is None or self.summary_norm is None:
+            return made
+        count = made.shape[1]
+        alone = DifferentiableKV(made.device).begin(count)
+        made = self.summary_block(made, alone.rotation(self.rotary), alone, layer=0, outputs=count)
+        normed: Tensor = self.summary_norm(made)
+        return normed
+
+    # Acting -------------------------------------------------------------------------------------
+
+    def new_cache(
+        self, batch: int, device: torch.device | str, dtype: torch.dtype = torch.float32
+    ) -> KVCache:
+        """An empty cache for `batch` environments; under autocast give it autocast's dtype."""
+        check_environments(batch)
+        return KVCache(self.config, batch, device, dtype, self.norm.weight.dtype)
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor, cache: KVCache, episode_starts: Tensor | None = None) -> Tensor:
+        """One step of every environment. tokens: [N, D], episode_starts: bool [N]. Returns [N, D].
+
+        The environments may be at different places of their trials; those whose segment ends
+        here have it replaced by its summary before this returns.
+        """
+        check_tokens(tokens, self.config.width, "[N, D]", cache.batch)
+        if self.variant.within_episode:
+            check_starts(episode_starts, tokens, "[N]")
+        return acting.step(self, tokens, cache, episode_starts)
+
+    @torch.no_grad()
+    def extend(
+        self, tokens: Tensor, cache: KVCache, episode_starts: Tensor | None = None
+    ) -> Tensor:
+        """C steps of every environment, to the same effect as C calls of `step`.
+
+        tokens: [N, C, D], episode_starts: bool [N, C]. Returns [N, C, D].
+        """
+        check_tokens(tokens, self.config.width, "[N, C, D]", cache.batch)
+        if self.variant.within_episode:
+            check_starts(episode_starts, tokens, "[N, C]")
+        return acting.extend(self, tokens, cache, episode_starts)
+
+
+class WithinEpisodes:
+    """The context of training inside each episode: episodes of like lengths make one batch.
+
+    starts: bool [B, T], True at the first step of an episode. Positions begin at 0 there.
+    """
+
+    def __init__(self, starts: Tensor) -> None:
+        self._shape = starts.shape
+        steps = torch.arange(starts.shape[1], device=starts.device)
+        self._positions = steps - torch.where(starts, steps, 0).cummax(dim=1).values
+        # Episodes as (first, last + 1) among all B * T steps; those within a factor of two of each
+        # other's length together, so that at most half of a batch is padding.
+        groups: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for row, begins in enumerate(starts.tolist()):
+            inner = [step for step in range(1, len(begins)) if begins[step]]
+            for start, stop in pairwise([0, *inner, len(begins)]):
+                first = row * len(begins) + start
+                groups[(stop - start).bit_length()].append((first, first + stop - start))
+        self._batches = []
+        for episodes in groups.values():
+            first, end = torch.tensor(episodes, device=starts.device)[:, :, None].unbind(1)
+            index = first + torch.arange(int((end - first).max()), device=starts.device)
+            # Padding stands behind an episode's steps, where nothing causal looks.
+            self._batches.append((index.minimum(end - 1), index < end))
+        order = torch.cat([index[real] for index, real in self._batches])
+        self._back = torch.argsort(order)
+
+    def rotation(self, table: RotaryTable) -> Rotation:
+        """Rotation of every step's position in its episode."""
+        return table.at(self._positions, self._shape[1])
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
+        """Attention as `Context.attend` says."""
+        flat = [x.transpose(1, 2).flatten(0, 1) for x in (q, k, v)]  # [B * T, H, dh]
+        found = []
+        for index, real in self._batches:
+            packed = [x[index].transpose(1, 2) for x in flat]
+            alone = DifferentiableKV(q.device).begin(index.shape[1])
+            found.append(alone.attend(layer, *packed, sink).transpose(1, 2)[real])
+        return torch.cat(found)[self._back].unflatten(0, self._shape).transpose(1, 2)
+
+
+def build(config: MemoryConfig) -> TrialMemory:
+    """The memory that `config` describes; UserError where its values do not fit together."""
+    check_config(config)
+    chosen = memory_class(config.kind)
+    memory: TrialMemory = MemoTransformer(config) if issubclass(chosen, Memo) else chosen(config)
+    return memory
