@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from memo_habitat.cli import bench_dark_key, bench_memory, bench_train
+from memo_habitat.cli import bench_dark_key, bench_train
 from memo_habitat.cli.common import Subparsers, add_command
 from memo_habitat.errors import UserError
 
@@ -14,9 +14,7 @@ EXAMPLES = """
 memo-habitat bench sim
 memo-habitat bench sim --json --sizes 64,256 --seconds 2
 """
-_ALL_EXAMPLES = (
-    f"{EXAMPLES}memo-habitat bench memory\nmemo-habitat bench train\nmemo-habitat bench dark-key"
-)
+_ALL_EXAMPLES = f"{EXAMPLES}memo-habitat bench train\nmemo-habitat bench dark-key"
 _SENSORS = "rgb,panoptic"
 
 
@@ -32,7 +30,6 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--sensors", default=_SENSORS, help="of rgb,depth,panoptic (rgb,panoptic)")
     parser.add_argument("--seconds", type=float, default=5.0, help="per number (5)")
     parser.add_argument("--scene-dataset", metavar="FILE", help="default: the bundled apartments")
-    bench_memory.add(subjects)
     bench_train.add(subjects)
     bench_dark_key.add(subjects)
 

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.gpu_memory is None
         else parse_memory(arguments.gpu_memory)
     )
-    plan = make_plan(config, memory, arguments.gpus, on_gpu=arguments.gpu_memory is not None)
+    plan = make_plan(config, memory, arguments.gpus)
     name = arguments.config_name
     if not arguments.json:
         print(table(name, plan), flush=True)

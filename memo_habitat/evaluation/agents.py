@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memo_habitat.errors import UserError
-from memo_habitat.memory.inspection import Reading
+from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 
 ORACLE_SENSOR = "oracle_action"
@@ -38,7 +38,7 @@ class Agent(Protocol):
         """Context in use after the latest step; None for an agent without memory."""
         ...
 
-    def attention(self) -> Reading | None:
+    def attention(self) -> AttentionStats | None:
         """Where the latest step attended; None where that was not looked at."""
         ...
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import keep_trials
-from memo_habitat.memory.inspection import Reading
+from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 
 MEMORY_FILE = "memory.jsonl"
@@ -34,7 +34,7 @@ class Stretch:
         sink: share of the attention on the sink.
         summaries: share on all summaries together.
         steps: share on raw steps.
-        effective_context: tokens, see `memory.inspection.Reading`.
+        effective_context: tokens, see `memory.attention_probe.AttentionStats`.
         context_tokens: tokens in use.
         kv_bytes: bytes of their keys and values.
         full_context_kv_bytes: bytes of those of every step so far.
@@ -85,7 +85,9 @@ class AttentionLog:
         self._count = min(_STRETCHES, max(1, steps_per_trial // every))
         self._open: dict[str, dict[int, Stretch]] = {}
 
-    def add(self, trial: str, step: int, reading: Reading, use: ContextUse, index: int) -> None:
+    def add(
+        self, trial: str, step: int, reading: AttentionStats, use: ContextUse, index: int
+    ) -> None:
         """Take in environment `index`, which took step `step` (from 1) of `trial`."""
         number = (step - 1) * self._count // self._steps
         start, end = (-(-n * self._steps // self._count) for n in (number, number + 1))

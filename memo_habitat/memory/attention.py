@@ -59,7 +59,13 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
         attended = scaled_dot_product_attention(square, k, v, is_causal=True)
         return attended[:, :, places - queries :]
     # `is_causal` would align the triangle with the first place instead of the last one.
-    return scaled_dot_product_attention(q, k, v, attn_mask=causal_lower_right(queries, places))
+    if q.is_cuda:
+        mask = causal_lower_right(queries, places)
+    else:  # no kernel for this triangle
+        mask = torch.ones(queries, places, dtype=torch.bool, device=q.device).tril_(
+            places - queries
+        )
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def top_k_mask(q: Tensor, k: Tensor, candidates: Tensor, top_k: int, visible: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from torch.nn.functional import layer_norm, mse_loss, scaled_dot_product_attenti
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory.block import NORM_EPS
 
+#: The losses that are computed here, from tokens alone; "observations" is `policy.recall`'s.
+OF_TOKENS = ("reconstruction", "prediction")
+
 
 class MemoryLoss(nn.Module):
     """Predicts from a segment's summary and a step's offset the token of that step.

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
+from memo_habitat.memory.auxiliary_loss import OF_TOKENS
 from memo_habitat.memory.variants import PARTICULAR, Memo, kinds, memory_class, takes
 
 _CHOICES = {
     "sink_value": ("learned", "zero"),
-    "memory_loss": ("none", "reconstruction", "prediction"),
+    "memory_loss": ("none", *OF_TOKENS, "observations"),
 }
 
 

@@ -10,6 +10,7 @@ Legend, throughout this package:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -21,11 +22,13 @@ from memo_habitat.config.memory import MemoryConfig
 class MemoryOutput(NamedTuple):
     """What a training pass gives.
 
-    outputs: [B, T, D]. auxiliary_loss: unweighted [], or None where the memory has none.
+    outputs: [B, T, D]. auxiliary_loss: unweighted [], or None where the memory has none. summaries:
+    [B, M, D] of each segment that closed, for losses that need more than tokens.
     """
 
     outputs: Tensor
-    auxiliary_loss: Tensor | None
+    auxiliary_loss: Tensor | None = None
+    summaries: Sequence[Tensor] = ()
 
 
 class ActingCache(Protocol):
@@ -51,8 +54,8 @@ class ActingCache(Protocol):
 class TrialMemory(Protocol):
     """A memory over trials; constructed with a `MemoryConfig` alone.
 
-    Acting step by step must give what `encode` gives for the whole trial. The two optional
-    methods have defaults for a class that derives from this one: `class Mine(nn.Module, TrialMemory)`.
+    Acting step by step must give what `encode` gives for the whole trial. A class that derives from
+    this one, `class Mine(nn.Module, TrialMemory)`, has `extend` and `draw_segment_length` for free.
     """
 
     config: MemoryConfig

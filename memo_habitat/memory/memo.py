@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory import acting
 from memo_habitat.memory.attention import Context, Sink, last
-from memo_habitat.memory.auxiliary_loss import MemoryLoss
+from memo_habitat.memory.auxiliary_loss import OF_TOKENS, MemoryLoss
 from memo_habitat.memory.block import NORM_EPS, SMALL, Block, initialise
 from memo_habitat.memory.checks import (
     check_config,
@@ -52,7 +52,7 @@ class MemoTransformer(nn.Module):
         self.norm = nn.RMSNorm(config.width, eps=NORM_EPS)
         self.summary_block = Block(config) if config.summary_layer else None
         self.summary_norm = nn.RMSNorm(config.width, eps=NORM_EPS) if config.summary_layer else None
-        self.memory_loss = MemoryLoss(config) if config.memory_loss != "none" else None
+        self.memory_loss = MemoryLoss(config) if config.memory_loss in OF_TOKENS else None
         if self.variant.summarises:
             self.queries = nn.Parameter(SMALL * torch.randn(config.summary_length, config.width))
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
@@ -82,10 +82,10 @@ class MemoTransformer(nn.Module):
         Outputs are differentiable through all summaries.
         """
         outputs, summaries = self._read(tokens, segment_length, episode_starts)
-        if self.memory_loss is None:
-            return MemoryOutput(outputs, None)
-        segments = self._segments(tokens, segment_length)
-        return MemoryOutput(outputs, self.memory_loss(segments, summaries))
+        loss = None
+        if self.memory_loss is not None:
+            loss = self.memory_loss(self._segments(tokens, segment_length), summaries)
+        return MemoryOutput(outputs, loss, summaries)
 
     def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
         """A segment length for one training pass: uniform over the integers within the jitter."""

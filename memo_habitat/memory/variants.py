@@ -27,8 +27,8 @@ class Memo:
         summarises: segments close with a summary; otherwise the trial is one segment.
         accumulates: all summaries stay; otherwise the newest one only.
         within_episode: steps attend to their own episode only; there are no summaries then.
-        options: of "detach_probability" and "token_budget" (the oldest tokens may be dropped), those
-            that mean something to the variant. The others follow from what it is.
+        options: "detach_probability" and "token_budget" (the oldest tokens may be dropped), where
+            they mean something to the variant. The others follow from what it is.
     """
 
     summarises = True

@@ -8,7 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from memo_habitat.memory.inspection import Inspector, Reading, check_attends, observe
+from memo_habitat.memory.attention_probe import (
+    AttentionProbe,
+    AttentionStats,
+    check_attends,
+    observe,
+)
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.policy.policy import MemoPolicy
 
@@ -43,7 +48,7 @@ class PolicyAgent:
         self._previous: Tensor | None = None
         self._inspect_every, self._random = inspect_every, random.Random(seed)
         self._phase = self._looked_at = 0
-        self._reading: Reading | None = None
+        self._stats: AttentionStats | None = None
 
     @torch.inference_mode()
     def act(
@@ -54,7 +59,7 @@ class PolicyAgent:
             self._policy.forget()
             self._previous = torch.zeros_like(episode_start, dtype=torch.long)
         previous = self._previous.masked_fill(trial_start, 0)
-        with self._looking(len(episode_start)) as inspector:
+        with self._looking(len(episode_start)) as probe:
             data = self._policy.act(
                 observations,
                 None,
@@ -62,7 +67,7 @@ class PolicyAgent:
                 ~episode_start[:, None],
                 deterministic=self._deterministic,
             )
-        self._reading = None if inspector is None else inspector.readings[-1]
+        self._stats = None if probe is None else probe.stats[-1]
         if data.actions is None:
             raise TypeError("the policy returned no actions")
         self._previous = data.actions.squeeze(-1)
@@ -72,11 +77,11 @@ class PolicyAgent:
         """Memory in use after the latest step."""
         return self._policy.context_use()
 
-    def attention(self) -> Reading | None:
+    def attention(self) -> AttentionStats | None:
         """Where the latest step attended, if it was looked at."""
-        return self._reading
+        return self._stats
 
-    def _looking(self, num_envs: int) -> AbstractContextManager[Inspector | None]:
+    def _looking(self, num_envs: int) -> AbstractContextManager[AttentionProbe | None]:
         if not self._is_looked_at():
             return nullcontext()
         return observe(self._policy.acting_cache(num_envs))

@@ -14,8 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
-from memo_habitat.memory.interface import TrialMemory
-from memo_habitat.memory.stack import build
+from memo_habitat.memory import TrialMemory, build
 from memo_habitat.policy.detection_encoder import DETECTIONS, DetectionEncoder
 from memo_habitat.policy.encoders import build_encoder
 from memo_habitat.policy.recall import RECALLED_OTHERS, ObservationLoss, RecallLoss

@@ -242,7 +242,7 @@ class MemoPolicy(nn.Module, Policy):
         )
         with self._autocast():
             encoded = self.network.memory.encode(tokens, segment_length, batch.episode_starts)
-        remembered, memory_loss = encoded.outputs, encoded.memory_loss
+        remembered, memory_loss = encoded.outputs, encoded.auxiliary_loss
         projected = self.network.output_projection(batch.in_loss(remembered).float())
         recall_loss, recall_parts = self.network.recall(projected, batch.observations)
         if self.network.observation_loss is not None:

@@ -14,7 +14,7 @@ from memo_habitat.evaluation.attention import AttentionLog
 from memo_habitat.evaluation.recorder import Observer
 from memo_habitat.evaluation.records import EpisodeRecord, EvaluationMeta
 from memo_habitat.evaluation.schedule import EvaluationPlan, TrialKey
-from memo_habitat.memory.inspection import Reading
+from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.tasks.extobjnav.measures import (
     SPL,
@@ -129,7 +129,7 @@ def _write_attention(folder: Path, key: TrialKey, steps: int, rng: np.random.Gen
         ages = SUMMARY * (0.5 + torch.linspace(1, 0, held))
         parts = torch.tensor([2.0, 1.0 + step % SEGMENT, *ages])
         parts /= parts.sum()
-        reading = Reading(
+        reading = AttentionStats(
             sink=parts[:1],
             steps=parts[1:2],
             summaries=parts[None, 2:],

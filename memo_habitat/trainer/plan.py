@@ -5,7 +5,6 @@ Sizes come from a rehearsal of the real code with fake tensors (`plan_rehearsal`
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,8 +16,7 @@ from omegaconf import DictConfig
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
-from memo_habitat.memory import kernels
-from memo_habitat.memory.stack import build
+from memo_habitat.memory import build
 from memo_habitat.policy.policy import precision_of
 from memo_habitat.trainer.plan_limits import available_memory
 from memo_habitat.trainer.plan_measure import measure
@@ -91,13 +89,8 @@ class Plan:
         return asdict(self)
 
 
-def make_plan(
-    config: DictConfig, memory_bytes: int, workers: int = 1, on_gpu: bool = False
-) -> Plan:
+def make_plan(config: DictConfig, memory_bytes: int, workers: int = 1) -> Plan:
     """Plan the training of `config` with `memory_bytes` for each of its workers.
-
-    on_gpu: count the attention as it is computed where the CPU's kernels are not: masked, and with
-        a copy of the summaries for every segment.
 
     Raises:
         UserError: a config that no trainer of ours could train.
@@ -105,8 +98,7 @@ def make_plan(
     config = patch_config(config.copy())
     check(config)
     spec = environment_spec(config)
-    with kernels.hidden() if on_gpu else nullcontext():
-        return with_limits(config, spec, trace(config, spec, memory_bytes, workers))
+    return with_limits(config, spec, trace(config, spec, memory_bytes, workers))
 
 
 def measure_plan(config: DictConfig, plan: Plan) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.checks import check_config
-from memo_habitat.memory.variants import VARIANTS
+from memo_habitat.memory.variants import memory_class
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.policy import check_precision, precision_of
 from memo_habitat.trainer.checkpoint import RESUME_STATE
@@ -167,7 +167,7 @@ def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
     if memory.token_budget == 0:
         return
     needed = trial_steps
-    if VARIANTS[memory.kind].summarises:
+    if getattr(memory_class(memory.kind), "summarises", False):
         # Acting always leaves room for a whole segment.
         closed = (trial_steps - 1) // memory.segment_length
         needed = closed * memory.summary_length + memory.segment_length

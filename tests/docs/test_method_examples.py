@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from memo_habitat.memory import MemoryConfig, build, variants
+from memo_habitat.memory import MemoryConfig, build
+from memo_habitat.memory.variants import kinds, unregister
 
 METHOD = Path(__file__).parents[2] / "docs/method.md"
 SIZES = {"width": 16, "layers": 2, "heads": 2, "hidden": 24, "depth_dropout": 0.0}
@@ -32,12 +33,10 @@ def run(block: str, names: Names) -> Names:
 @pytest.fixture
 def own_kinds() -> Iterator[None]:
     """Kinds that are registered in the test are forgotten after it."""
-    tables = (variants.VARIANTS, variants._taken)
-    before = [dict(table) for table in tables]
+    before = kinds()
     yield
-    for table, old in zip(tables, before, strict=True):
-        table.clear()
-        table.update(old)
+    for kind in set(kinds()) - set(before):
+        unregister(kind)
 
 
 @pytest.fixture
@@ -60,10 +59,10 @@ def test_the_cache_of_the_example_holds_what_its_comment_says(alone: Names) -> N
 
 def test_the_example_of_inspection_reads_every_step(alone: Names) -> None:
     names = run(example("with observe(cache)"), alone)
-    assert len(names["inspector"].readings) == 20
+    assert len(names["probe"].stats) == 20
     torch.testing.assert_close(names["shares"], torch.ones(2))
     fields = re.findall(r"^\| `(\w+)` \| \[N", METHOD.read_text(), re.MULTILINE)
-    assert fields == list(names["reading"].__dataclass_fields__)
+    assert fields == list(names["stats"].__dataclass_fields__)
 
 
 def gradient_of_first_segment(kind: str, last: slice) -> torch.Tensor:

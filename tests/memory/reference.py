@@ -1,6 +1,6 @@
 """Every variant word for word: everything re-encoded, every mask explicit, no cache.
 
-Slow and obvious on purpose. It shares the weights of a `Memory`, none of its arithmetic.
+Slow and obvious on purpose. It shares the weights of a `MemoTransformer`, none of its arithmetic.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from memo_habitat.memory import Memory
+from memo_habitat.memory import MemoTransformer
 
 Visible = Callable[[int, int], bool]  # may the token at this place see the token at that place?
 
 
 def outputs(
-    memory: Memory, trial: Tensor, episode_starts: Tensor, segment_length: int | None = None
+    memory: MemoTransformer,
+    trial: Tensor,
+    episode_starts: Tensor,
+    segment_length: int | None = None,
 ) -> Tensor:
     """Outputs [B, T, D] by the specification's sentences."""
     length = segment_length or memory.config.segment_length
@@ -26,14 +29,10 @@ def outputs(
         return within_episodes(memory, trial, episode_starts)
     if memory.config.kind == "fct":
         return full_context(memory, trial)
-    if memory.config.memory_form == "kv" and memory.config.token_budget:
-        return streaming_keys_and_values(memory, trial, length)
-    if memory.config.memory_form == "kv":
-        return keys_and_values(memory, trial, length)
     return by_segments(memory, trial, length)
 
 
-def by_segments(memory: Memory, trial: Tensor, segment_length: int) -> Tensor:
+def by_segments(memory: MemoTransformer, trial: Tensor, segment_length: int) -> Tensor:
     """memo, ac, rmt and streaming memo: one segment after the other, all summaries fed again."""
     config = memory.config
     batch, total, width = trial.shape
@@ -55,58 +54,7 @@ def by_segments(memory: Memory, trial: Tensor, segment_length: int) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def keys_and_values(memory: Memory, trial: Tensor, segment_length: int) -> Tensor:
-    """memory_form=kv: all steps and all queries in one sequence under one boolean mask."""
-    batch, total, _ = trial.shape
-    length = memory.config.summary_length
-    parts, places, positions = [], [], []  # a place is (segment, is it a query's?)
-    for index, steps in enumerate(torch.split(trial, segment_length, dim=1)):
-        parts += [steps, memory.queries.expand(batch, -1, -1)]
-        places += [(index, False)] * steps.shape[1] + [(index, True)] * length
-        positions += range((index + 1) * length, (index + 1) * length + steps.shape[1])
-        positions += range(index * length, (index + 1) * length)
-
-    def visible(place: int, other: int) -> bool:
-        (segment, _), (other_segment, is_query) = places[place], places[other]
-        if segment == other_segment:
-            return other <= place
-        return is_query and other_segment < segment
-
-    def group(place: int) -> int:
-        return places[place][0]
-
-    def groups(place: int, other: int) -> bool:
-        return group(place) != group(other)
-
-    encoded = encode(memory, torch.cat(parts, dim=1), positions, visible, groups)
-    return encoded[:, [not is_query for _, is_query in places]][:, :total]
-
-
-def streaming_keys_and_values(memory: Memory, trial: Tensor, segment_length: int) -> Tensor:
-    """The same under a budget: each layer's inputs at the queries are kept, the oldest dropped.
-
-    What is kept is turned to the positions from 0 on, whatever it was when it was made.
-    """
-    config = memory.config
-    length, batch = config.summary_length, len(trial)
-    kept = [trial[:, :0] for _ in memory.blocks]  # what keys and values are made of
-    found = []
-    for steps in torch.split(trial, segment_length, dim=1):
-        old, count = kept[0].shape[1], steps.shape[1]
-        positions = [*range(old + length, old + length + count), *range(old, old + length)]
-        x = torch.cat([steps, memory.queries.expand(batch, -1, -1)], dim=1)
-        for layer, block in enumerate(memory.blocks):
-            whole = torch.cat([kept[layer], x], dim=1)
-            kept[layer] = torch.cat([kept[layer], x[:, count:]], dim=1)
-            places = [*range(old), *positions]
-            x = block_output(block, whole, places, causal)[:, old:]
-        found.append(_norm(x[:, :count], memory.norm.weight))
-        while kept[0].shape[1] + segment_length > config.token_budget:
-            kept = [part[:, length:] for part in kept]
-    return torch.cat(found, dim=1)
-
-
-def full_context(memory: Memory, trial: Tensor) -> Tensor:
+def full_context(memory: MemoTransformer, trial: Tensor) -> Tensor:
     """fct: one causal pass over all steps; streaming, a pass for every step over what is left."""
     config = memory.config
     if not config.token_budget:
@@ -120,7 +68,7 @@ def full_context(memory: Memory, trial: Tensor) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def within_episodes(memory: Memory, trial: Tensor, episode_starts: Tensor) -> Tensor:
+def within_episodes(memory: MemoTransformer, trial: Tensor, episode_starts: Tensor) -> Tensor:
     """no_iea: every episode as if it were a trial of its own."""
     rows = []
     for tokens, begins in zip(trial, episode_starts, strict=True):
@@ -152,7 +100,7 @@ def _groups(summary_tokens: int, length: int) -> Visible:
     return retrieved
 
 
-def _summary(memory: Memory, made: Tensor) -> Tensor:
+def _summary(memory: MemoTransformer, made: Tensor) -> Tensor:
     if memory.summary_block is None:
         return made
     x = block_output(memory.summary_block, made, range(made.shape[1]), causal)

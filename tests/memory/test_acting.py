@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memo_habitat.memory import Memory
+from memo_habitat.memory import MemoTransformer
 
 from .factories import (
     EVERY,
@@ -29,7 +29,7 @@ LSTM = small_memory("lstm")
 @thorough
 @given(memories(EVERY), st.integers(1, 3), st.integers(1, 40))
 @example(LSTM, 3, 40)
-def test_stepping_equals_the_training_pass(memory: Memory, batch: int, steps: int) -> None:
+def test_stepping_equals_the_training_pass(memory: MemoTransformer, batch: int, steps: int) -> None:
     tokens, begins = trial(memory, batch, steps), starts(batch, steps)
     acted = act(memory, tokens, memory.new_cache(batch, "cpu"), begins)
     close(acted, memory(tokens, None, begins))
@@ -39,7 +39,7 @@ def test_stepping_equals_the_training_pass(memory: Memory, batch: int, steps: in
 @given(memories(EVERY), st.lists(st.sets(st.integers(0, 2)), min_size=2, max_size=30))
 @example(LSTM, [set(), {1}, set(), {0, 1}, set(), set()])
 def test_each_environment_starts_anew_where_it_is_reset(
-    memory: Memory, resets: list[set[int]]
+    memory: MemoTransformer, resets: list[set[int]]
 ) -> None:
     tokens, begins = trial(memory, 3, len(resets)), starts(3, len(resets))
     cache = memory.new_cache(3, "cpu")
@@ -69,7 +69,7 @@ def test_each_environment_starts_anew_where_it_is_reset(
 )
 @example(LSTM, [3, 1, 8], 5, 1)
 def test_extending_in_chunks_equals_stepping(
-    memory: Memory, chunks: list[int], before: int, reset_row: int
+    memory: MemoTransformer, chunks: list[int], before: int, reset_row: int
 ) -> None:
     total = before + sum(chunks)
     tokens, begins = trial(memory, 3, total), starts(3, total)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memo_habitat.memory import Memory
+from memo_habitat.memory import MemoTransformer
 
 from .factories import ALL, quick, small_memory, starts, trial
 
@@ -18,7 +18,7 @@ STEPS = 24
 S, M = 6, 2  # of small_memory: four segments
 
 
-def unchanged(memory: Memory, step: int, batch: int = 2) -> Tensor:
+def unchanged(memory: MemoTransformer, step: int, batch: int = 2) -> Tensor:
     """Which outputs are bit-equal when this step of the first trial changes, bool [B, T]."""
     tokens, begins = trial(memory, batch, STEPS), starts(batch, STEPS)
     changed = tokens.clone()
@@ -59,7 +59,7 @@ def test_without_inter_episode_attention_a_step_changes_its_own_episode_only(ste
 @given(step=st.integers(0, STEPS - 1))
 def test_a_closed_segment_is_seen_through_its_summary_only(flavour: str, step: int) -> None:
     memory = small_memory(flavour)
-    memory.variant.hand_on = torch.ones_like  # no summary says anything
+    memory.variant.carry = torch.ones_like  # no summary says anything
     end = (step // S + 1) * S
     expected = [not step <= i < end for i in range(STEPS)]
     assert unchanged(memory, step)[0].tolist() == expected
@@ -69,11 +69,11 @@ def only_summary(which: int, value: float) -> Callable[[Tensor], Tensor]:
     """Hand on ones, but `value` as the summary of segment `which`."""
     made: list[Tensor] = []
 
-    def hand_on(summary: Tensor) -> Tensor:
+    def carry(summary: Tensor) -> Tensor:
         made.append(summary)
         return torch.full_like(summary, value if len(made) - 1 == which else 1.0)
 
-    return hand_on
+    return carry
 
 
 @pytest.mark.parametrize(
@@ -85,47 +85,28 @@ def test_a_summary_is_seen_by_all_later_segments_or_by_the_next_one_only(
     memory = small_memory(flavour)
     outputs = []
     for value in (0.5, 2.0):
-        memory.variant.hand_on = only_summary(0, value)
+        memory.variant.carry = only_summary(0, value)
         outputs.append(memory(trial(memory, 1, STEPS)))
     same = (outputs[0] == outputs[1]).all(-1)[0].view(-1, S)
     assert [segment for segment in range(4) if not same[segment].any()] == list(reached)
     assert all(same[segment].all() for segment in range(4) if segment not in reached)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3, 4])
-@quick
-@given(step=st.integers(0, STEPS - 1))
-def test_kept_keys_and_values_reach_as_far_as_the_explicit_mask_lets_them(
-    layers: int, step: int
-) -> None:
-    memory = small_memory("kv", layers=layers)
-    # Places in order: S steps and M queries of each segment. From the specification: a place
-    # sees its own segment up to itself, and the places of the queries of older segments.
-    places = [(k, i) for k in range(4) for i in range(S + M)]
-    mask = torch.tensor(
-        [[a == k and b <= i if a == k else a < k and b >= S for a, b in places] for k, i in places]
-    )
-    reach = torch.linalg.matrix_power(mask.double(), layers) > 0
-    steps = [place for place, (_, i) in enumerate(places) if i < S]
-    expected = ~reach[steps][:, steps[step]]
-    assert torch.equal(unchanged(memory, step)[0], expected)
-
-
 @quick
 @given(st.integers(0, STEPS - 1), st.integers(1, 3))
 def test_retrieval_hides_all_but_the_best_summary_tokens(step: int, top_k: int) -> None:
     memory = small_memory("memo", layers=1, heads=1, top_k=top_k)
-    memory.variant.hand_on = lambda summary: torch.randn(
+    memory.variant.carry = lambda summary: torch.randn(
         summary.shape, generator=torch.Generator().manual_seed(3)
     ).requires_grad_()
     handed_on: list[Tensor] = []
-    original = memory.variant.hand_on
+    original = memory.variant.carry
 
     def keep(summary: Tensor) -> Tensor:
         handed_on.append(original(summary))
         return handed_on[-1]
 
-    memory.variant.hand_on = keep
+    memory.variant.carry = keep
     memory(trial(memory, 1, STEPS))[0, step].sum().backward()
     seen = sum(
         int((part.grad.abs().amax(-1) > 0).sum()) for part in handed_on if part.grad is not None

@@ -26,7 +26,7 @@ def test_an_output_depends_on_every_earlier_step_and_on_no_later_one() -> None:
 def test_the_training_pass_is_the_definition_of_an_lstm() -> None:
     memory = lstm(layers=1)
     tokens = trial(memory, 2, 6)
-    cells, hidden, cell = memory.lstm, torch.zeros(2, 16), torch.zeros(2, 16)
+    cells, hidden, cell = memory.rnn, torch.zeros(2, 16), torch.zeros(2, 16)
     for step in range(6):
         gates = tokens[:, step] @ cells.weight_ih_l0.T + hidden @ cells.weight_hh_l0.T
         enter, forget, candidate, leave = (gates + cells.bias_ih_l0 + cells.bias_hh_l0).chunk(4, 1)
@@ -82,7 +82,7 @@ def test_episode_starts_and_segments_change_nothing() -> None:
     tokens, begins = trial(memory, 2, 9), starts(2, 9)
     encoded = memory.encode(tokens, 3, begins)
     assert torch.equal(encoded.outputs, memory(tokens))
-    assert encoded.memory_loss is None
+    assert encoded.auxiliary_loss is None
     assert memory.draw_segment_length() == memory.config.segment_length
     caches = [memory.new_cache(2, "cpu") for _ in range(4)]
     stepped = memory.step(tokens[:, 0], caches[0], begins[:, 0])

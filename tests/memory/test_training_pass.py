@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memo_habitat.memory import Memory
+from memo_habitat.memory import MemoTransformer
 
 from . import reference
 from .factories import (
@@ -25,7 +25,7 @@ from .factories import (
 @thorough
 @given(memories(), st.integers(1, 3), st.integers(1, 30), st.integers(1, 12))
 def test_every_flavour_equals_the_word_for_word_reference_at_any_segment_length(
-    memory: Memory, batch: int, steps: int, segment_length: int
+    memory: MemoTransformer, batch: int, steps: int, segment_length: int
 ) -> None:
     tokens, begins = trial(memory, batch, steps), starts(batch, steps)
     expected = reference.outputs(memory, tokens, begins, segment_length)

@@ -280,11 +280,3 @@ def test_fake_tensors_take_no_memory_and_decisions_are_real():
         assert torch.zeros(10, 5)[mask].shape == (4, 5)
         assert bool(mask.any())
         assert isinstance(huge.sum().item(), float)
-
-
-def test_a_plan_for_a_gpu_counts_its_masks_and_copies() -> None:
-    long = ["habitat.task.trial_steps=2048", "habitat_baselines.num_environments=1"]
-    blind = ["habitat_baselines.rl.encoder.kind=blind"]
-    config = compose_config("extobjnav/studio", [*long, *blind])
-    here, there = (make_plan(config, 2**34, on_gpu=on_gpu) for on_gpu in (False, True))
-    assert there.configured.peak_bytes > here.configured.peak_bytes

@@ -35,7 +35,7 @@ CASES = {
         "memo",
         ("habitat_baselines.rl.precision=bfloat16", f"{MEMORY}.memory_loss=prediction"),
     ),
-    "memo at once": ("memo", (f"{MEMORY}.memory_form=kv", f"{MEMORY}.top_k=6", *CHECKPOINTING)),
+    "memo with retrieval": ("memo", (f"{MEMORY}.top_k=6", *CHECKPOINTING)),
 }
 
 

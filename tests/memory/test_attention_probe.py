@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memo_habitat.errors import UserError
-from memo_habitat.memory import Memory, MemoryConfig, build
-from memo_habitat.memory.inspection import Reading, check_attends, observe
+from memo_habitat.memory import MemoryConfig, MemoTransformer, build
+from memo_habitat.memory.attention_probe import AttentionStats, check_attends, observe
 
 from . import reference
 from .factories import ALL, memories, quick, small_memory, starts, thorough, trial
@@ -21,7 +21,6 @@ from .factories import ALL, memories, quick, small_memory, starts, thorough, tri
 STREAMING = {
     "streaming_memo": {"token_budget": 11},
     "streaming_fct": {"kind": "fct", "token_budget": 8},
-    "streaming_kv": {"memory_form": "kv", "token_budget": 11},
 }
 SINK, STEP = "sink", "step"  # what a place is; that of a summary is its number, from the oldest
 
@@ -36,7 +35,7 @@ class Sequence(NamedTuple):
     kinds: list[object]  # of every place, the sink's first
 
 
-def sequence(memory: Memory, trial: Tensor, begins: Tensor) -> Sequence:
+def sequence(memory: MemoTransformer, trial: Tensor, begins: Tensor) -> Sequence:
     """trial: [1, T, D] up to the step in question; begins: bool [1, T]."""
     config = memory.config
     length, segment = config.summary_length, config.segment_length
@@ -50,8 +49,6 @@ def sequence(memory: Memory, trial: Tensor, begins: Tensor) -> Sequence:
             trial = trial[:, -kept:]
         return _plain(trial, 0, 1)
     parts = torch.split(trial, segment, dim=1)
-    if config.memory_form == "kv":
-        return _keys_and_values(memory, parts)
     summaries = trial[:, :0]
     for steps in parts[:-1]:
         whole = torch.cat([summaries, steps, memory.queries.expand(1, -1, -1)], dim=1)
@@ -73,30 +70,7 @@ def _plain(tokens: Tensor, old: int, length: int) -> Sequence:
     return Sequence(tokens, [*range(count)], reference.causal, groups, kinds)
 
 
-def _keys_and_values(memory: Memory, parts: tuple[Tensor, ...]) -> Sequence:
-    length, kinds = memory.config.summary_length, [SINK]
-    tokens, positions, owners = [], [], []
-    for index, steps in enumerate(parts):
-        tokens += [steps, memory.queries.expand(1, -1, -1)]
-        positions += range((index + 1) * length, (index + 1) * length + steps.shape[1])
-        positions += range(index * length, (index + 1) * length)
-        owners += [index] * (steps.shape[1] + length)
-        kinds += [*[STEP] * steps.shape[1], *[index] * length]
-    count = len(owners) - length  # the last segment has no queries yet
-
-    def visible(place: int, other: int) -> bool:
-        if owners[place] == owners[other]:
-            return other <= place
-        return kinds[1 + other] != STEP and owners[other] < owners[place]
-
-    def retrieved(place: int, other: int) -> bool:
-        return owners[place] != owners[other]
-
-    whole = torch.cat(tokens, dim=1)[:, :count]
-    return Sequence(whole, positions[:count], visible, retrieved, kinds[: 1 + count])
-
-
-def weights(memory: Memory, seen: Sequence) -> Tensor:
+def weights(memory: MemoTransformer, seen: Sequence) -> Tensor:
     """Attention of the step to the sink and every place, [L, H, 1 + P]."""
     x, found, top_k = seen.tokens, [], memory.config.top_k
     places, row = range(x.shape[1]), x.shape[1] - 1
@@ -125,7 +99,9 @@ def weights(memory: Memory, seen: Sequence) -> Tensor:
 
 
 @torch.no_grad()
-def expected(memory: Memory, trial: Tensor, begins: Tensor) -> tuple[dict[object, float], float]:
+def expected(
+    memory: MemoTransformer, trial: Tensor, begins: Tensor
+) -> tuple[dict[object, float], float]:
     """Mass by what attends to: the sink, steps, ages of summaries; and the effective context."""
     seen = sequence(memory, trial, begins)
     found = weights(memory, seen)
@@ -138,7 +114,9 @@ def expected(memory: Memory, trial: Tensor, begins: Tensor) -> tuple[dict[object
     return mass, float((-(tokens * logs).sum(-1)).exp().mean())
 
 
-def assert_equal(reading: Reading, row: int, explicit: tuple[dict[object, float], float]) -> None:
+def assert_equal(
+    reading: AttentionStats, row: int, explicit: tuple[dict[object, float], float]
+) -> None:
     mass, width = explicit
     ages = [float(value) for value in reading.summaries[row]]
     held = int(reading.held[row])
@@ -149,17 +127,17 @@ def assert_equal(reading: Reading, row: int, explicit: tuple[dict[object, float]
     assert float(reading.effective_context[row]) == pytest.approx(width, rel=1e-4)
 
 
-def observed(memory: Memory, tokens: Tensor, begins: Tensor) -> list[Reading]:
+def observed(memory: MemoTransformer, tokens: Tensor, begins: Tensor) -> list[AttentionStats]:
     """Readings of all steps [3, T]; the second environment is reset before step 4, the third, 9."""
     cache = memory.new_cache(3, "cpu")
-    with observe(cache) as inspector:
+    with observe(cache) as probe:
         for step in range(tokens.shape[1]):
             cache.reset(torch.tensor([False, step == 4, step == 9]))
             memory.step(tokens[:, step], cache, begins[:, step])
-    return inspector.readings
+    return probe.stats
 
 
-def flavoured(name: str) -> Memory:
+def flavoured(name: str) -> MemoTransformer:
     if name not in STREAMING:
         return small_memory(name)
     return small_memory(**STREAMING[name])
@@ -183,17 +161,17 @@ def test_readings_equal_an_explicit_softmax_for_environments_at_different_places
 
 @thorough
 @given(memories(), st.integers(1, 3), st.integers(1, 40))
-def test_shares_add_up_to_one(memory: Memory, batch: int, steps: int) -> None:
+def test_shares_add_up_to_one(memory: MemoTransformer, batch: int, steps: int) -> None:
     tokens, begins = trial(memory, batch, steps), starts(batch, steps)
     cache = memory.new_cache(batch, "cpu")
-    with observe(cache) as inspector:
+    with observe(cache) as probe:
         for step in range(steps):
             memory.step(tokens[:, step], cache, begins[:, step])
-            reading = inspector.readings[-1]
+            reading = probe.stats[-1]
             total = reading.sink + reading.steps + reading.summaries.sum(-1)
             torch.testing.assert_close(total, torch.ones(batch), atol=1e-5, rtol=0)
             assert (reading.effective_context >= 1 - 1e-5).all()
-            assert len(inspector.readings) == step + 1
+            assert len(probe.stats) == step + 1
 
 
 @pytest.mark.parametrize("name", STREAMING)
@@ -208,7 +186,7 @@ def test_streaming_holds_no_more_summaries_than_the_budget(name: str) -> None:
 
 @quick
 @given(memories(), st.integers(0, 9))
-def test_observing_leaves_outputs_bit_equal(memory: Memory, reset: int) -> None:
+def test_observing_leaves_outputs_bit_equal(memory: MemoTransformer, reset: int) -> None:
     tokens, begins = trial(memory, 3, 20), starts(3, 20)
     caches = memory.new_cache(3, "cpu"), memory.new_cache(3, "cpu")
     for step in range(20):
@@ -226,9 +204,9 @@ def test_equal_scores_spread_the_attention_over_all_tokens() -> None:
             block.attention.qkv.weight[: memory.config.width] = 0  # all queries are zero
     cache = memory.new_cache(1, "cpu")
     memory.extend(trial(memory, 1, 15), cache)
-    with observe(cache) as inspector:
+    with observe(cache) as probe:
         memory.step(trial(memory, 1, 1)[:, 0], cache)
-    reading = inspector.readings[0]  # the sink, two summaries of two tokens, four steps
+    reading = probe.stats[0]  # the sink, two summaries of two tokens, four steps
     assert float(reading.effective_context) == pytest.approx(8, abs=1e-3)
     found = [float(reading.sink), *reading.summaries[0].tolist(), float(reading.steps)]
     assert found == pytest.approx([1 / 9, 2 / 9, 2 / 9, 4 / 9], abs=1e-5)
@@ -238,21 +216,21 @@ def test_only_steps_inside_the_block_are_read_and_none_of_the_summaries_making()
     memory = small_memory(summary_length=1)
     cache, tokens = memory.new_cache(2, "cpu"), trial(memory, 2, 14)
     memory.extend(tokens[:, :5], cache)
-    with observe(cache) as inspector:
+    with observe(cache) as probe:
         for now in tokens[:, 5:13].unbind(1):  # closes two segments
             memory.step(now, cache)
     memory.step(tokens[:, 13], cache)
-    assert len(inspector.readings) == 8
-    assert cache.observer is None
+    assert len(probe.stats) == 8
+    assert cache.probe is None
 
 
 def test_a_cache_in_bfloat16_is_read_in_float32() -> None:
     memory = small_memory()
     cache = memory.new_cache(2, "cpu", torch.bfloat16)
-    with observe(cache) as inspector, torch.autocast("cpu", torch.bfloat16):
+    with observe(cache) as probe, torch.autocast("cpu", torch.bfloat16):
         for now in trial(memory, 2, 20).unbind(1):
             memory.step(now, cache)
-    for reading in inspector.readings:
+    for reading in probe.stats:
         total = reading.sink + reading.steps + reading.summaries.sum(-1)
         torch.testing.assert_close(total, torch.ones(2), atol=1e-5, rtol=0)
 
