@@ -45,7 +45,8 @@ def extend(
 ) -> Tensor:
     """C steps of every environment; tokens [N, C, D], episode_starts bool [N, C]."""
     if memory.variant.within_episode and episode_starts is not None:
-        chunks = zip(tokens.split(_CHUNK, 1), episode_starts.split(_CHUNK, 1), strict=True)
+        parts = (torch.split(x, _CHUNK, dim=1) for x in (tokens, episode_starts))
+        chunks = zip(*parts, strict=True)
         return torch.cat([_extend_episodes(memory, x, cache, s) for x, s in chunks], dim=1)
     runs = [_extend(memory, tokens[rows], rows, steps, cache) for rows, steps in cache.runs()]
     return torch.cat(runs)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -227,10 +228,10 @@ class WithinEpisodes:
         # other's length together, so that at most half of a batch is padding.
         groups: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for row, begins in enumerate(starts.tolist()):
+            before = row * len(begins)
             inner = [step for step in range(1, len(begins)) if begins[step]]
             for start, stop in pairwise([0, *inner, len(begins)]):
-                first = row * len(begins) + start
-                groups[(stop - start).bit_length()].append((first, first + stop - start))
+                groups[(stop - start).bit_length()].append((before + start, before + stop))
         self._batches = []
         for episodes in groups.values():
             first, end = torch.tensor(episodes, device=starts.device)[:, :, None].unbind(1)
@@ -249,15 +250,17 @@ class WithinEpisodes:
         flat = [x.transpose(1, 2).flatten(0, 1) for x in (q, k, v)]  # [B * T, H, dh]
         found = []
         for index, real in self._batches:
-            packed = [x[index].transpose(1, 2) for x in flat]
+            own_q, own_k, own_v = (x[index].transpose(1, 2) for x in flat)
             alone = DifferentiableKV(q.device).begin(index.shape[1])
-            found.append(alone.attend(layer, *packed, sink).transpose(1, 2)[real])
-        return torch.cat(found)[self._back].unflatten(0, self._shape).transpose(1, 2)
+            attended = alone.attend(layer, own_q, own_k, own_v, sink)
+            found.append(attended.transpose(1, 2)[real])
+        steps = torch.cat(found)[self._back]
+        return steps.view(*self._shape, *steps.shape[1:]).transpose(1, 2)
 
 
 def build(config: MemoryConfig) -> TrialMemory:
     """The memory that `config` describes; UserError where its values do not fit together."""
     check_config(config)
-    chosen = memory_class(config.kind)
+    chosen: Any = memory_class(config.kind)
     memory: TrialMemory = MemoTransformer(config) if issubclass(chosen, Memo) else chosen(config)
     return memory

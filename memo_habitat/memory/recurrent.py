@@ -125,7 +125,7 @@ class RecurrentMemory(nn.Module, TrialMemory):
     ) -> Tensor:
         """One step of every environment. tokens: [N, D]. Returns [N, D]."""
         check_tokens(tokens, self.config.width, "[N, D]", len(cache.steps))
-        after = []
+        after: list[State] = []
         with torch.autocast(tokens.device.type, enabled=False):
             output = tokens.to(cache.state[0].dtype)
             # Cell by cell: a call of the whole network prepares its weights for each call.

@@ -93,8 +93,7 @@ def register(kind: str, memory: type) -> None:
     Raises:
         ValueError: the kind is another class's, or the class or an option is none.
     """
-    is_variant = isinstance(memory, type) and issubclass(memory, Memo)
-    if is_variant:
+    if isinstance(memory, type) and issubclass(memory, Memo):
         if memory.within_episode and memory.summarises:
             raise ValueError(f"variant {memory.__name__}: within_episode needs summarises = False")
         allowed: tuple[str, ...] = ("detach_probability", "token_budget")
