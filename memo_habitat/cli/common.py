@@ -1,56 +1,70 @@
-"""What the commands share: how a command is declared, and arguments that recur."""
+"""What the commands share: recurring options, and examples below a command's help."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
-Subparsers = Any  # argparse's own class of it is private
+import typer
 
-
-def add_command(
-    commands: Subparsers,
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    help_text: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    """Declare a command with a description and examples in its help; returns its parser."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=help_text,
-        description=help_text[0].upper() + help_text[1:] + ".",
-        epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run, parser=parser)
-    return parser
+from memo_habitat.errors import UserError
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Declare the "key=value" arguments."""
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="change a key of the config, e.g. habitat.seed=1 (docs/configs.md lists more)",
-    )
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    # \b keeps Typer from joining the lines to a paragraph.
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-def add_evaluation_size(parser: argparse.ArgumentParser) -> None:
-    """Declare how much is evaluated."""
-    parser.add_argument("--trials", type=int, metavar="N", help="trials in every house")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of each trial")
+def config_names(incomplete: str) -> list[str]:
+    """Completion of --config-name."""
+    from memo_habitat.config.compose import known_configs
+
+    return [name for name in known_configs() if name.startswith(incomplete)]
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Declare how many processes train."""
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes that train together on this machine (DD-PPO), each with "
-        "habitat_baselines.num_environments environments (default: 1)",
-    )
+def _refuse_seed(context: typer.Context, value: str | None) -> None:
+    """Point to the key that does what the option --seed of other programs does."""
+    if value is not None and not context.resilient_parsing:
+        key = "habitat.seed" if context.info_name == "train" else "habitat_baselines.evaluator.seed"
+        raise UserError(f"--seed {value}: keys of the config are changed as {key}={value}")
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]",
+        help="Change keys of the config, e.g. habitat.seed=1; they may stand anywhere.",
+        show_default=False,
+    ),
+]
+ConfigName = typer.Option(
+    help="One of those that `memo-habitat train --list` prints.",
+    metavar="NAME",
+    autocompletion=config_names,
+)
+# Where new runs and sweeps are made.
+ROOT = "runs"
+Root = Annotated[str, typer.Option(metavar="DIR", help="Folder of run folders.")]
+Seed = Annotated[str | None, typer.Option(hidden=True, callback=_refuse_seed)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def run_and_overrides(run: str, overrides: list[str] | None) -> tuple[str, list[str]]:
+    """Tell the run folder from overrides that were typed before it."""
+    words = [run, *(overrides or [])]
+    folder = next((word for word in words if "=" not in word or Path(word).is_dir()), run)
+    words.remove(folder)
+    return folder, words
+
+
+def check_place(resume: Path | None, root: str, out: Path | None) -> None:
+    """Refuse folders that would have no effect.
+
+    Raises:
+        UserError: names the option.
+    """
+    if out is not None and resume is not None:
+        raise UserError(f"--out {out} goes with --config-name, not with --resume")
+    if out is not None and root != ROOT:
+        raise UserError(f"--root {root} has no effect beside --out {out}; give one of them")

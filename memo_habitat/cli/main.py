@@ -1,102 +1,72 @@
-"""The command line `memo-habitat`: finds the command, turns bad input into one line.
+"""The command line `memo-habitat`: its commands, and errors as one line and an exit status.
 
-Each command lives in a module of its own, `cli/<command>.py`, with `add(subparsers)`; what is heavy
-to import is imported by the command that needs it, so that help is immediate.
+Each command is a function in a module of its own. What is heavy to import is imported within it,
+so that help and completion are immediate.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
 
 from memo_habitat import __version__
-from memo_habitat.cli import bench, doctor, eval, plan, quickstart, report, scenes, sweep, train
+from memo_habitat.cli import doctor, eval, plan, quickstart, report, scenes, sweep, train
+from memo_habitat.cli.common import Debug
 from memo_habitat.compat import log_filters
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.utils.processes import INTERRUPTED
 
-COMMANDS = (
-    quickstart,
-    plan,
-    train,
-    eval,
-    sweep,
-    report,
-    scenes,
-    bench,
-    doctor,
-)
-# By command, the key that its draws come from.
-_SEEDS = {"train": "habitat.seed", "eval": "habitat_baselines.evaluator.seed"}
 WORKER_ERROR = 1
 USER_ERROR = 2
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line that points to the help."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit as argparse does."""
-        self.exit(USER_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of every command."""
-    parser = OneLineParser(
-        prog="memo-habitat",
-        description="Train, evaluate and report embodied agents with memory.",
-        epilog="example: memo-habitat train --config-name=extobjnav/studio",
-    )
-    parser.add_argument("--version", action="version", version=f"memo-habitat {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in COMMANDS:
-        module.add(commands)
-    return parser
+class _Interruptible(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            # Typer itself would exit with 130 as well, but say nothing.
+            print(str(stop) or "interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from stop
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the arguments; "key=value" may stand anywhere where a command takes overrides."""
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv))
-    debug = "--debug" in rest
-    rest = [item for item in rest if item != "--debug"]
-    overrides = [item for item in rest if not item.startswith("-") and "=" in item]
-    if hasattr(arguments, "overrides"):
-        arguments.overrides = [*arguments.overrides, *overrides]
-        rest = [item for item in rest if item not in overrides]
-    if rest:
-        arguments.parser.error(
-            f"unrecognized arguments: {' '.join(rest)}{_instead(arguments, rest)}"
-        )
-    arguments.debug = arguments.debug or debug
-    return arguments
+app = typer.Typer(
+    cls=_Interruptible,
+    help="Train, evaluate and report embodied agents with memory.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
-def _instead(arguments: argparse.Namespace, rest: Sequence[str]) -> str:
-    """Which key of the config does what the option `--seed` of other programs does."""
-    key = _SEEDS.get(arguments.command)
-    if key is None or not any(item.partition("=")[0] == "--seed" for item in rest):
-        return ""
-    return f"; keys of the config are changed as {key}=N"
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"memo-habitat {__version__}")
+        raise typer.Exit
 
 
-def _joined(argv: Sequence[str]) -> list[str]:
-    """The arguments with "--gpu-memory -5GB" as "--gpu-memory=-5GB", or argparse sees two options.
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Declare the options of `memo-habitat` itself."""
 
-    No option of ours begins with a digit; the command refuses the value and says what is valid.
-    """
-    joined: list[str] = []
-    for item in argv:
-        option = joined[-1] if joined else ""
-        if re.match(r"-\d", item) and option.startswith("--") and "=" not in option:
-            joined[-1] = f"{option}={item}"
-        else:
-            joined.append(item)
-    return joined
+
+app.command(epilog=quickstart.EXAMPLES)(quickstart.quickstart)
+app.command(epilog=plan.EXAMPLES)(plan.plan)
+app.command(epilog=train.EXAMPLES)(train.train)
+app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
+app.command(epilog=sweep.EXAMPLES)(sweep.sweep)
+app.command(epilog=report.EXAMPLES)(report.report)
+app.add_typer(scenes.app, name="scenes")
+app.command()(doctor.doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,26 +74,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     That is 0, 2 for bad input, 130 if interrupted, 1 if a worker died or something is missing.
     """
-    arguments = parse(argv)
-    run: Callable[[argparse.Namespace], int] = arguments.run
+    arguments = list(sys.argv[1:] if argv is None else argv)
     log_filters.silence_gym_notice()
     try:
-        return run(arguments)
-    except (UserError, WorkerError, OSError) as error:
+        # The status that a command has exited with; None at its normal end.
+        return app(arguments, prog_name="memo-habitat", standalone_mode=False) or 0
+    except (UserError, WorkerError, OSError, typer.TyperException) as error:
         # OSError: a file that Habitat itself wants and does not find, a full disk, ...
-        if arguments.debug:
+        if "--debug" in arguments:
             raise
-        print(f"memo-habitat {arguments.command}: {_one_line(error)}", file=sys.stderr)
+        print(_one_line(error, arguments), file=sys.stderr)
         return WORKER_ERROR if isinstance(error, WorkerError) else USER_ERROR
-    except KeyboardInterrupt:
-        if arguments.debug:
-            raise
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(error: Exception, arguments: Sequence[str]) -> str:
+    command = " ".join(["memo-habitat", *[w for w in arguments if not w.startswith("-")][:1]])
+    text = str(error)
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "memo-habitat"
+        text = f"{error.format_message().rstrip('.')} (see {command} --help)"
+    return f"{command}: {' '.join(text.split())}"
 
 
 if __name__ == "__main__":

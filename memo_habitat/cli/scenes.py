@@ -2,94 +2,82 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from memo_habitat.cli.common import Subparsers, add_command
+import typer
+
+from memo_habitat.cli.common import Debug, examples
 from memo_habitat.errors import UserError
 
-EXAMPLES = """
-memo-habitat scenes generate --out data/more --houses 20 --seed 7 --kind apartment
-memo-habitat scenes show data/apartments --house 0 --out house.png
-"""
-GENERATE_EXAMPLES = """
-memo-habitat scenes generate --out data/more --houses 20 --seed 7
-memo-habitat scenes generate --out data/flats --houses 12 --kind apartment --split-sizes 8,2,2
-"""
-SHOW_EXAMPLES = """
-memo-habitat scenes show data/studios --house 3 --out house.png
-"""
+app = typer.Typer(help="Make homes, and draw them.", no_args_is_help=True)
 
 
-def add(commands: Subparsers) -> None:
-    """Declare the command and its two actions."""
-    scenes = add_command(commands, "scenes", generate, "make homes, and draw them", EXAMPLES)
-    actions = scenes.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_generate(actions)
-    _add_show(actions)
+def _number(help: str, default: str, metavar: str = "N") -> Any:
+    """An option whose default is that of the options' own class, here named for the help."""
+    return typer.Option(metavar=metavar, help=help, show_default=default)
 
 
-def _add_generate(actions: Subparsers) -> None:
-    parser = add_command(
-        actions, "generate", generate, "write homes as a Habitat scene data set", GENERATE_EXAMPLES
+@app.command(
+    epilog=examples(
+        "memo-habitat scenes generate --out data/more --houses 20 --seed 7",
+        "memo-habitat scenes generate --out data/flats --kind apartment --split-sizes 8,2,2",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--houses", type=int, metavar="N", help="houses in all splits (8)")
-    parser.add_argument("--seed", type=int, metavar="S", help="determines every byte (0)")
-    parser.add_argument("--kind", help="studio (one room) or apartment (4-8 rooms) (studio)")
-    parser.add_argument(
-        "--split-sizes", metavar="A,B,C", help="houses for train, val, test (about 70/10/20 %%)"
-    )
-    parser.add_argument("--arrangements", type=int, metavar="N", help="of objects, per house (4)")
-    parser.add_argument("--instances", type=int, metavar="N", help="objects per arrangement")
-    parser.add_argument("--categories", type=int, metavar="N", help="kinds of objects in it")
-    parser.add_argument("--name", help="of the data set (the kind's plural)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a generated set")
-
-
-def _add_show(actions: Subparsers) -> None:
-    parser = add_command(actions, "show", show, "draw a house: plan, objects, views", SHOW_EXAMPLES)
-    parser.add_argument("dataset_dir", type=Path, metavar="DIR", help="folder of a data set")
-    parser.add_argument("--house", required=True, help="number from 0, or name")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture, FILE.png")
-    parser.add_argument("--arrangement", type=int, metavar="N", help="of the objects (0)")
-    parser.add_argument("--views", type=int, metavar="N", help="first-person views (4)")
-    parser.add_argument("--view-size", type=int, metavar="PX", help="of a view (128)")
-
-
-def generate(arguments: argparse.Namespace) -> int:
-    """Generate a data set; prints its folder."""
-    from memo_habitat.scenes.generate import generate as run
+)
+def generate(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    houses: Annotated[int | None, _number("Houses in all splits.", "8")] = None,
+    seed: Annotated[int | None, _number("Determines every byte.", "0")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="studio (one room) or apartment (4-8 rooms).", show_default="studio"),
+    ] = None,
+    split_sizes: Annotated[
+        str | None, _number("Houses for train, val and test.", "about 70/10/20 %", "A,B,C")
+    ] = None,
+    arrangements: Annotated[int | None, _number("Of objects, for each house.", "4")] = None,
+    instances: Annotated[int | None, _number("Objects in an arrangement.", "by kind")] = None,
+    categories: Annotated[int | None, _number("Categories of them.", "by kind")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the data set.", show_default="the kind's plural")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a generated set.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Write homes as a Habitat scene data set; prints its folder."""
+    given = {key: value for key, value in locals().items() if value is not None}
+    from memo_habitat.scenes.generate import generate as write_homes
     from memo_habitat.scenes.options import GenerateOptions
 
-    given = _given(arguments)
-    if "split_sizes" in given:
-        given["split_sizes"] = _split_sizes(str(given["split_sizes"]))
-    run(GenerateOptions(**given))
-    print(arguments.out)
-    return 0
+    del given["debug"]
+    if split_sizes is not None:
+        given["split_sizes"] = _split_sizes(split_sizes)
+    write_homes(GenerateOptions(**given))
+    print(out)
 
 
-def show(arguments: argparse.Namespace) -> int:
-    """Draw a house; prints the picture's path."""
+@app.command(epilog=examples("memo-habitat scenes show data/studios --house 3 --out house.png"))
+def show(
+    dataset_dir: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set.")],
+    house: Annotated[str, typer.Option(help="Number from 0, or name.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write, FILE.png.")],
+    arrangement: Annotated[int | None, _number("Of the objects.", "0")] = None,
+    views: Annotated[int | None, _number("First-person views.", "4")] = None,
+    view_size: Annotated[int | None, _number("Of a view.", "128", "PX")] = None,
+    debug: Debug = False,
+) -> None:
+    """Draw a house: plan, objects, views; prints the picture's path."""
+    given = {key: value for key, value in locals().items() if value is not None}
     from memo_habitat.scenes.views import ShowOptions
-    from memo_habitat.scenes.views import show as run
+    from memo_habitat.scenes.views import show as draw
 
-    if arguments.out.suffix.lower() != ".png":
-        raise UserError(f"--out {arguments.out}: give a file name that ends in .png")
-    given = _given(arguments)
-    house = str(given["house"])
-    given["house"] = int(house) if house.isdigit() else house
-    run(ShowOptions(**given))
-    print(arguments.out)
-    return 0
-
-
-def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what the user gave: the defaults are those of the options themselves."""
-    not_options = {"command", "action", "run", "parser", "debug"}
-    return {k: v for k, v in vars(arguments).items() if k not in not_options and v is not None}
+    del given["debug"]
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: give a file name that ends in .png")
+    draw(ShowOptions(**{**given, "house": int(house) if house.isdigit() else house}))
+    print(out)
 
 
 def _split_sizes(text: str) -> tuple[int, ...]:

@@ -72,7 +72,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise UserError(_explain(error, name, overrides)) from error
 
 
-def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> None:
+def update_config(config: DictConfig, overrides: Sequence[str]) -> None:
     """Change keys of a config that was composed before, in place.
 
     Raises:

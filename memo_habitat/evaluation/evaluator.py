@@ -42,7 +42,7 @@ from memo_habitat.evaluation.schedule import (
 from memo_habitat.report.rewards import REWARDS_FILE
 from memo_habitat.report.statistics import Episodes, estimate, tabulate
 from memo_habitat.report.trials import return_per_trial, targets_per_1000_steps
-from memo_habitat.trainer.run_dir import now, package_versions, typed_command
+from memo_habitat.utils.provenance import now, package_versions, typed_command
 
 _CHECKPOINT_SUFFIXES = (".pth", ".safetensors")
 

@@ -31,7 +31,7 @@ from memo_habitat.report.statistics import Bucket, by_episode_index, by_trial_st
 from memo_habitat.report.summary import Headline, amount, ends, headline, interval, percent
 from memo_habitat.report.trials import targets_along_trial
 from memo_habitat.tasks.record_fields import Kind, RecordField
-from memo_habitat.trainer.run_dir import now, package_versions
+from memo_habitat.utils.provenance import now, package_versions
 
 # Steps of the trial up to which published results are given.
 _MARKS = (10_000, 32_000)

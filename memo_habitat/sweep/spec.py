@@ -11,8 +11,9 @@ from typing import Any
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.report.sweep_folder import REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.launch import override_key, refuse_run_dir
-from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run, run_facts
+from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run
 from memo_habitat.utils.files import write_json
+from memo_habitat.utils.provenance import Provenance
 
 # Below are the seeds of evaluations, `habitat_baselines.evaluator.seed`.
 FIRST_TRAINING_SEED = 100
@@ -218,7 +219,7 @@ def read_sweep(folder: Path) -> Sweep:
 def write_sweep(sweep: Sweep) -> None:
     """Write `sweep.json`; how and when the first run was started stays."""
     path = sweep.folder / SWEEP_FILE
-    facts = {key: value for key, value in run_facts(sweep.config, None).items() if key != "seed"}
+    facts = Provenance.of_this_process().model_dump()
     if sweep.is_begun:
         before = json.loads(path.read_text(encoding="utf-8"))
         facts.update({key: before.get(key) for key in ("command", "started")})

@@ -11,9 +11,8 @@ from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
 from memo_habitat.report.sweep_folder import FINAL, REFERENCE_AGENTS
 from memo_habitat.sweep.spec import Member, Sweep, habitat_seed
-from memo_habitat.trainer import launch
 from memo_habitat.trainer.progress import read_progress
-from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.trainer.run_dir import RunFolder, checkpoint_step
 from memo_habitat.utils.files import read_json
 
 
@@ -75,8 +74,8 @@ class RunTask:
         """
         run, trials = RunFolder(self.path), self.sweep.trials
         evaluate = _evaluation(run, trials, "--name", FINAL)
-        if launch.is_trained(run):
-            step = launch.checkpoint_step(run.latest_checkpoint)
+        if run.is_trained():
+            step = checkpoint_step(run.latest_checkpoint)
             done = _is_evaluated(run, FINAL, trials, step)
             return Todo() if done else Todo((evaluate,), "evaluates")
         if run.resume_state.is_file():
@@ -137,7 +136,7 @@ class ReferenceTask:
 
 def _is_readably_trained(run: RunFolder) -> bool:
     try:
-        return launch.is_trained(run)
+        return run.is_trained()
     except UserError:  # the task of that run tells of it
         return False
 

@@ -1,18 +1,16 @@
-"""Trains and evaluates in a run folder: what the command line and the quickstart have in common."""
+"""Trains and evaluates in a run folder: what the command line and the Python API have in common."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.trainer.distributed import run_workers, waits_for_others
-from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.trainer.run_dir import (
     TRAIN_LOCK,
     RunFolder,
@@ -26,23 +24,41 @@ from memo_habitat.utils.lock import hold
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Simulators of Habitat-Sim's own, which cannot run on the stand-ins.
+# Simulators of Habitat-Sim's own, which cannot run on the stubs.
 _HABITAT_SIM_TYPES = ("Sim-v0", "RearrangeSim-v0")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run folder and what is to be trained in it.
+
+    Attributes:
+        run: the folder.
+        config: its config.
+        workers: DD-PPO processes, each with the config's number of environments; 1: this process.
+        resumed_with: the overrides with which it goes on; None: it is new.
+    """
+
+    run: RunFolder
+    config: DictConfig
+    workers: int = 1
+    resumed_with: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class EvalOptions:
     """What an evaluation may change of the run's config; None keeps it.
 
-    checkpoint: a file, or a name in the run's checkpoint folder; None is the latest.
-    trials: trials in every house.
-    steps: environment steps of each trial.
-    agent: one of `report.meta.AGENTS`.
-    deterministic: the likeliest action instead of a sampled one.
-    split: of the data set.
-    name: of the evaluation's folder; None is the agent, or the checkpoint's name.
-    overrides: further "key=value".
-    inspect_memory: write down where the agent's memory attends.
+    Attributes:
+        checkpoint: a file, or a name in the run's checkpoint folder; None is the latest.
+        trials: trials in every house.
+        steps: environment steps of each trial.
+        agent: one of `evaluation.records.AGENTS`.
+        deterministic: the likeliest action instead of a sampled one.
+        split: of the data set.
+        name: of the evaluation's folder; None is the agent, or the checkpoint's name.
+        overrides: further "key=value".
+        inspect_memory: record where the agent's memory attends.
     """
 
     checkpoint: str | None = None
@@ -52,7 +68,7 @@ class EvalOptions:
     deterministic: bool = False
     split: str | None = None
     name: str | None = None
-    overrides: Sequence[str] = field(default_factory=tuple)
+    overrides: Sequence[str] = ()
     inspect_memory: bool = False
 
 
@@ -62,8 +78,15 @@ def start_training(
     root: str | Path = "runs",
     out: str | Path | None = None,
     workers: int = 1,
-) -> tuple[RunFolder, DictConfig]:
+) -> Training:
     """Compose the config `name`, check it, and make its run folder; nothing is left if that fails.
+
+    Args:
+        name: for example "extobjnav/memo_studio".
+        overrides: "key=value".
+        root: the folder that holds runs.
+        out: this very run folder instead, new or empty.
+        workers: DD-PPO processes.
 
     Raises:
         UserError: unknown config or key, a config that cannot train, an unusable folder.
@@ -77,47 +100,56 @@ def start_training(
             f"config {name!r} is a part of others, not an experiment: {', '.join(known_configs())}"
         )
     run = plan_run(name, root, out)
-    point_into(config, run)
+    _point_into(config, run)
     check(config)
     create_run(run, name, config, workers)
-    return run, config
+    return Training(run, config, workers)
 
 
-def train(
-    run: RunFolder,
-    config: DictConfig,
-    workers: int = 1,
-    resumed_with: Sequence[str] | None = None,
-) -> bool:
-    """Train in `run`, or go on there; returns whether the training has reached its end.
+def resume_training(path: str | Path, overrides: Sequence[str] = (), workers: int = 1) -> Training:
+    """Return the training to go on with in the run at `path`; nothing is written yet.
+
+    Raises:
+        UserError: no run there, no such key, another model.
+    """
+    from memo_habitat.config.compose import import_habitat, update_config
+    from memo_habitat.trainer.resume import check_state
+
+    refuse_run_dir(overrides, f"the run stays in {path}, which may be moved as a whole")
+    run = open_run(path)
+    import_habitat()
+    config = run.config()
+    update_config(config, overrides)
+    _point_into(config, run)
+    check(config)
+    check_state(run, config)
+    return Training(run, config, workers, tuple(overrides))
+
+
+def train(training: Training) -> bool:
+    """Train to the end or until asked to stop; returns whether the end was reached.
 
     If the user's input was at fault and nothing was learned with it, the folder is as before: a new
     one is removed again.
-
-    Args:
-        run: the folder.
-        config: its config.
-        workers: DD-PPO processes, each with the config's number of environments; 1: this process.
-        resumed_with: the overrides with which it goes on; None: it is new.
 
     Raises:
         HeldError: another process trains there.
         UserError: what the trainer refuses.
         WorkerError: one of several workers died.
     """
-    with _alone_in(run):
-        undo = _begin(run, config, workers, resumed_with)
-        try:
-            if workers == 1:
+    run, config, workers = training.run, training.config, training.workers
+    command_lock, trainer_lock = run.locks
+    with hold(command_lock):
+        with hold(trainer_lock):
+            pass  # nobody else's trainer is at work; ours takes it
+        with _undone_if_refused(training):
+            if workers > 1:
+                run_workers(work_at_training, config, workers, run.workers_dir)
+            else:
                 if line := waits_for_others():
                     sys.stderr.write(f"{line}\n")
                 work_at_training(config)
-            else:
-                run_workers(work_at_training, config, workers, run.workers_dir)
-        except UserError:
-            undo()
-            raise
-    return is_finished(run, config)
+    return run.is_finished(config)
 
 
 def work_at_training(config: DictConfig) -> None:
@@ -128,64 +160,39 @@ def work_at_training(config: DictConfig) -> None:
     _execute(config, "train")
 
 
-def resume(path: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, DictConfig]:
-    """Return the run at `path` and its config with `overrides` applied; nothing is written yet.
-
-    Raises:
-        UserError: no run there, no such key, another model.
-    """
-    from memo_habitat.config.compose import apply_overrides, import_habitat
-    from memo_habitat.trainer.resume import check_state
-
-    refuse_run_dir(overrides, f"the run stays in {path}, which may be moved as a whole")
-    run = open_run(path)
-    import_habitat()
-    config = run.config()
-    apply_overrides(config, overrides)
-    point_into(config, run)
-    check(config)
-    check_state(run, config)
-    return run, config
-
-
 def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     """Evaluate an agent in the task of `run`; returns the folder with the records.
 
     Raises:
         UserError: an unknown checkpoint or agent, or what the evaluation itself refuses.
     """
-    from omegaconf import open_dict
-
-    from memo_habitat.config.compose import apply_overrides, import_habitat
+    from memo_habitat.config.compose import import_habitat, update_config
 
     refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
     import_habitat()
     trained = run.config()
     config = trained.copy()
-    apply_overrides(config, options.overrides)
-    point_into(config, run)
+    update_config(config, options.overrides)
+    _point_into(config, run)
+    baselines, evaluator = config.habitat_baselines, config.habitat_baselines.evaluator
     name = options.name or options.agent
     if options.agent == "checkpoint":
-        if config.habitat_baselines.trainer_name == "memo":
+        if baselines.trainer_name == "memo":
             from memo_habitat.trainer.validation import check_evaluated_model
 
             check_evaluated_model(config, trained)
-        checkpoint = find_checkpoint(run, options.checkpoint)
+        checkpoint = run.find_checkpoint(options.checkpoint)
         name = options.name or checkpoint.stem
-        config.habitat_baselines.eval_ckpt_path_dir = str(checkpoint)
-    baselines = config.habitat_baselines
+        baselines.eval_ckpt_path_dir = str(checkpoint)
     baselines.evaluate = True
     baselines.eval.should_load_ckpt = options.agent == "checkpoint"
     if options.split is not None:
         baselines.eval.split = options.split
-    evaluator = baselines.evaluator
     evaluator.agent = options.agent
     evaluator.name = name
     evaluator.output_dir = str(run.eval_dir(name).parent)
     evaluator.deterministic = options.deterministic
-    if options.inspect_memory:
-        with open_dict(evaluator):  # runs from before there was this option have no such key
-            evaluator.inspect_memory = True
+    evaluator.inspect_memory = evaluator.inspect_memory or options.inspect_memory
     if options.trials is not None:
         check_at_least_one("--trials", options.trials)
         evaluator.trials_per_house = options.trials
@@ -198,16 +205,8 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     return run.eval_dir(name)
 
 
-def point_into(config: DictConfig, run: RunFolder) -> None:
-    """Set the one key from which every path of a run derives."""
-    from omegaconf import open_dict
-
-    with open_dict(config):
-        config.run_dir = str(run.path)
-
-
 def refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:
-    """Refuse an override of the one key that `point_into` sets.
+    """Refuse an override of the one key from which every path of a run derives.
 
     Raises:
         UserError: names the override and the remedy.
@@ -231,106 +230,30 @@ def check(config: DictConfig) -> None:
         check_training_config(config)
 
 
-def find_checkpoint(run: RunFolder, wanted: str | None) -> Path:
-    """Return the checkpoint file that `wanted` names; None is the latest.
-
-    Raises:
-        UserError: there is none of that name; says which there are.
-    """
-    folder = run.checkpoint_dir
-    places = (
-        [run.latest_checkpoint]
-        if wanted is None
-        else [Path(wanted), folder / wanted, folder / f"{wanted}.safetensors"]
-    )
-    for place in places:
-        if place.is_file():
-            return place
-    there = sorted(path.name for path in folder.glob("*.safetensors"))
-    known = f"there are {', '.join(there)}" if there else f"{folder} holds none: train first"
-    raise UserError(f"no checkpoint {wanted or 'latest'!r} in {run.path}; {known}")
-
-
-def is_finished(run: RunFolder, config: DictConfig) -> bool:
-    """Return whether the last line of the progress file is at the configured end."""
-    if not run.progress_file.is_file():
-        return True  # a trainer of Habitat's own: it keeps none and returns when it is done
-    rows = read_progress(run.progress_file)
-    last = rows[-1] if rows else {"steps": 0, "updates": 0}
-    return share_done(config.habitat_baselines, last["steps"], last["updates"]) >= 1.0
-
-
-def is_trained(run: RunFolder, config: DictConfig | None = None) -> bool:
-    """Whether training and weights have reached the end that `config` sets; None: the run's own.
-
-    Imports no torch.
-
-    Raises:
-        UserError: config, or weights at the end, cannot be read.
-    """
-    if not (run.progress_file.is_file() and run.latest_checkpoint.is_file()):
-        return False
-    if not is_finished(run, run.config() if config is None else config):
-        return False
-    # The last line of progress is written before the weights.
-    return checkpoint_step(run.latest_checkpoint) >= read_progress(run.progress_file)[-1]["steps"]
-
-
-def checkpoint_step(path: Path) -> int:
-    """The environment steps after which a checkpoint was written; imports no torch.
-
-    Raises:
-        UserError: no readable checkpoint.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return int(json.loads(file.metadata()["extra_state"])["step"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read the checkpoint {path} ({error}); remove it") from error
-
-
-def end_reached(run: RunFolder, config: DictConfig) -> str | None:
-    """What to tell of a training at the end that `config` sets; None: there is more to do."""
-    if not is_trained(run, config):
-        return None
-    baselines = config.habitat_baselines
-    key, unit = ("total_num_steps", "steps")
-    if baselines.total_num_steps == -1:
-        key, unit = ("num_updates", "updates")
-    done = read_progress(run.progress_file)[-1][unit]
-    return (
-        f"already at {int(done):,} of {int(baselines[key]):,} {unit}; to go on: "
-        f"memo-habitat train --resume {run.path} habitat_baselines.{key}=..."
-    )
-
-
 @contextlib.contextmanager
-def _alone_in(run: RunFolder) -> Iterator[None]:
-    """Within: no other command trains in `run`, and no trainer was at work there at the start."""
-    command, trainer = run.locks
-    with hold(command):
-        with hold(trainer):
-            pass  # the one that we start takes it
+def _undone_if_refused(training: Training) -> Iterator[None]:
+    """Within, it trains; after a UserError the folder is as before if nothing was learned."""
+    run = training.run
+    if training.resumed_with is not None:
+        from memo_habitat.trainer.resume import apply_overrides
+
+        with apply_overrides(run, training.config, training.resumed_with, training.workers):
+            yield
+        return
+    try:
         yield
+    except UserError:
+        kept = (path for path in run.checkpoint_dir.glob("*") if path.name != TRAIN_LOCK)
+        if not run.progress_file.exists() and not any(kept):
+            discard_run(run)
+        raise
 
 
-def _begin(
-    run: RunFolder, config: DictConfig, workers: int, resumed_with: Sequence[str] | None
-) -> Callable[[], None]:
-    """Write down what a resume changes; returns what undoes it, or a new run, if none learned."""
-    if resumed_with is None:
-        return lambda: _discard_unlearned(run)
-    from memo_habitat.trainer.resume import go_on_with
+def _point_into(config: DictConfig, run: RunFolder) -> None:
+    from omegaconf import open_dict
 
-    return go_on_with(run, config, resumed_with, workers)
-
-
-def _discard_unlearned(run: RunFolder) -> None:
-    kept = (path for path in run.checkpoint_dir.glob("*") if path.name != TRAIN_LOCK)
-    if not run.progress_file.exists() and not any(kept):
-        discard_run(run)
+    with open_dict(config):
+        config.run_dir = str(run.path)
 
 
 def _execute(config: DictConfig, run_type: str) -> None:

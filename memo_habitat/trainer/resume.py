@@ -1,22 +1,21 @@
-"""Going on with a run: what changes then is told in its run.json, and undone if it is refused."""
+"""Going on with a run: what changes is recorded in its run.json, and undone if it is refused."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.errors import UserError
-from memo_habitat.trainer.checkpoint import atomically, read_resume_state, replace_resume_config
-from memo_habitat.trainer.run_dir import RunFolder, now, typed_command
+from memo_habitat.trainer.checkpoint import read_resume_state, replace_resume_config
+from memo_habitat.trainer.progress import read_progress
+from memo_habitat.trainer.run_dir import ResumeRecord, RunFolder, RunRecord
 from memo_habitat.trainer.validation import check_resumed_model
+from memo_habitat.utils.files import atomic_write
 from memo_habitat.utils.processes import is_first_process
-
-# The list in run.json with an entry for every time that the run went on.
-RESUMED = "resumed"
+from memo_habitat.utils.provenance import now, typed_command
 
 
 def check_state(run: RunFolder, config: DictConfig) -> None:
@@ -26,64 +25,31 @@ def check_state(run: RunFolder, config: DictConfig) -> None:
         check_resumed_model(config, state["config"])
 
 
-def go_on_with(
-    run: RunFolder, config: DictConfig, overrides: Sequence[str], workers: int
-) -> Callable[[], None]:
-    """Let `run` train and be evaluated with `config` from now on; returns what undoes that.
-
-    It gets into config.yaml, and into the state to resume from: Habitat-Baselines goes on with the
-    config of the state and ignores any other. Of what config.yaml said before, nothing is lost: an
-    entry in run.json has the former values.
-
-    Raises:
-        UserError: run.json cannot be read, or something not be written.
-    """
-    state = _state(run, config)
-    steps = _steps(state)
-    if is_first_process():
-        facts, changed = _read_facts(run), changes(run.config(), config)
-        entry = {
-            "command": typed_command(),
-            "time": now(),
-            "overrides": list(overrides),
-            "changed": changed,
-            "workers": workers,
-            "steps": steps if _is_ours(config) else None,
-        }
-        before = {path: _bytes(path) for path in (run.facts_path, run.config_path)}
-        told = {**facts, RESUMED: [*facts.get(RESUMED, []), entry]}
-        # First, so that what is replaced is told whenever we are killed.
-        _write(run.facts_path, f"{json.dumps(told, indent=2)}\n".encode())
-        if changed:
-            _write(run.config_path, OmegaConf.to_yaml(config).encode())
-    else:
-        before = {}
-    if state is not None:
-        _keep_with_state(run, config)
-
-    def undo() -> None:
-        """Unless it has learned since: then it is what the run trains with."""
-        if _steps(_state(run, config)) != steps:
-            return
-        if state is not None:
-            _keep_with_state(run, state["config"])
-        for path, content in before.items():
-            if content is None:
-                path.unlink()
-            else:
-                _write(path, content)
-
-    return undo
+def end_reached(run: RunFolder, config: DictConfig) -> str | None:
+    """What to say of a training at the end that `config` sets; None: there is more to do."""
+    if not run.is_trained(config):
+        return None
+    baselines = config.habitat_baselines
+    key, unit = "total_num_steps", "steps"
+    if baselines.total_num_steps == -1:
+        key, unit = "num_updates", "updates"
+    done = read_progress(run.progress_file)[-1][unit]
+    return (
+        f"already at {int(done):,} of {int(baselines[key]):,} {unit}; to go on: "
+        f"memo-habitat train --resume {run.path} habitat_baselines.{key}=..."
+    )
 
 
 def note_on_trials(run: RunFolder, config: DictConfig, workers: int) -> str | None:
-    """What to tell where an update will learn from another number of trials than before, else None.
+    """What to say where an update will learn from another number of trials than before, else None.
 
-    To be asked before `go_on_with`: config.yaml and run.json have what was before.
+    To be asked before `apply_overrides`, while config.yaml and run.json have what was before.
     """
-    facts = _read_facts(run)
-    before = [facts, *facts.get(RESUMED, [])][-1].get("workers")
-    if before is None or not _is_ours(config):  # a run from before workers were told of
+    record = run.record()
+    if record is None or not _is_ours(config):
+        return None
+    before = record.resumed[-1].workers if record.resumed else record.workers
+    if before is None:
         return None
     environments = run.config().habitat_baselines.num_environments
     present = config.habitat_baselines.num_environments
@@ -99,16 +65,65 @@ def note_on_trials(run: RunFolder, config: DictConfig, workers: int) -> str | No
     return note
 
 
-def changes(before: DictConfig, after: DictConfig) -> dict[str, list[Any]]:
-    """Key -> [value before, value after] where they differ; None where there is no such key.
+@contextlib.contextmanager
+def apply_overrides(
+    run: RunFolder, config: DictConfig, overrides: Sequence[str], workers: int
+) -> Iterator[None]:
+    """Let `run` train and be evaluated with `config` from now on; within, it trains.
+
+    The config gets into config.yaml, and into the state to resume from: Habitat-Baselines goes on
+    with the config of the state and ignores any other. What config.yaml said before is kept in
+    run.json. A UserError from within undoes it all, unless something was learned by then.
+
+    Raises:
+        UserError: run.json cannot be read, or something not be written.
+    """
+    state = _state(run, config)
+    steps = _steps(state)
+    files = (run.record_path, run.config_path)
+    before = {path: path.read_bytes() for path in files if path.exists()}
+    if is_first_process():
+        resume = ResumeRecord(
+            command=typed_command(),
+            time=now(),
+            overrides=list(overrides),
+            changed=changes(run.config(), config),
+            workers=workers,
+            steps=steps if _is_ours(config) else None,
+        )
+        record = run.record() or RunRecord.of_this_process()
+        record.resumed.append(resume)
+        # First, so that what is replaced is on record whenever we are killed.
+        run.write_record(record)
+        if resume.changed:
+            atomic_write(run.config_path, OmegaConf.to_yaml(config))
+    if state is not None:
+        _replace_config_of_state(run, config)
+    try:
+        yield
+    except UserError:
+        # What it has learned with is what the run trains with.
+        if _steps(_state(run, config)) == steps:
+            if state is not None:
+                _replace_config_of_state(run, state["config"])
+            for path in files if is_first_process() else ():
+                if path in before:
+                    atomic_write(path, before[path])
+                else:
+                    path.unlink()
+        raise
+
+
+def changes(before: DictConfig, after: DictConfig) -> dict[str, tuple[Any, Any]]:
+    """Key -> (value before, value after) where they differ; None where there is no such key.
 
     Where the run lies is no part of what it is.
     """
-    was, now_is = dict(_values(before)), dict(_values(after))
+    was, is_now = dict(_values(before)), dict(_values(after))
     return {
-        key: [was.get(key), now_is.get(key)]
-        for key in dict.fromkeys((*was, *now_is))
-        if key != "run_dir" and was.get(key) != now_is.get(key)
+        key: (was.get(key), is_now.get(key))
+        for key in dict.fromkeys((*was, *is_now))
+        if key != "run_dir" and was.get(key) != is_now.get(key)
     }
 
 
@@ -139,27 +154,7 @@ def _steps(state: Mapping[str, Any] | None) -> int:
     return 0 if state is None else int(state["counts"]["num_steps_done"])
 
 
-def _keep_with_state(run: RunFolder, config: DictConfig) -> None:
+def _replace_config_of_state(run: RunFolder, config: DictConfig) -> None:
     from habitat.config.default import patch_config
 
     replace_resume_config(run.checkpoint_dir, patch_config(config.copy()))
-
-
-def _read_facts(run: RunFolder) -> dict[str, Any]:
-    if not run.facts_path.exists():
-        return {}
-    try:
-        facts = json.loads(run.facts_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {run.facts_path} ({error}); restore or delete it") from error
-    if not isinstance(facts, dict):
-        raise UserError(f"{run.facts_path} holds no JSON object; restore or delete it")
-    return facts
-
-
-def _bytes(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    atomically(path, lambda temporary: Path(temporary).write_bytes(content))

@@ -1,8 +1,8 @@
 """The folder of one run: what it was made from, what it logged, its checkpoints and evaluations.
 
 runs/<config>-<time>/
-    config.yaml      the config as composed, and as changed where it was gone on with
-    run.json         versions, git revision, seed, command, workers; how it was gone on with
+    config.yaml      the config as composed, and as changed by a resume
+    run.json         versions, git revision, seed, command, workers; every resume (`RunRecord`)
     tb/  checkpoints/  train.log  progress.jsonl
     .train.lock      held by the command that trains; by its trainer, the one in checkpoints/
     workers/         <rank>.log of each, where several processes train
@@ -14,22 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from memo_habitat.errors import UserError, cannot_write
-from memo_habitat.utils.processes import available_cores
+from memo_habitat.trainer.progress import read_progress, share_done
+from memo_habitat.utils.files import read_json, write_json
+from memo_habitat.utils.provenance import Provenance
 
 CONFIG_FILE = "config.yaml"
-FACTS_FILE = "run.json"
 # Habitat's own name, hidden so that it never counts as a checkpoint.
 RESUME_STATE = ".habitat-resume-state.pth"
 LATEST = "latest.safetensors"
@@ -38,94 +35,60 @@ TRAIN_LOCK = ".train.lock"
 # Of the sweep that a run belongs to. They lie in the folder before the run does.
 SWEEP_LOG = "sweep.log"
 SWEEP_LOCK = ".sweep.lock"
-# Distributions whose version can change a result.
-PACKAGES = (
-    "memo-habitat",
-    "habitat-lab",
-    "habitat-baselines",
-    "habitat-sim",
-    "torch",
-    "torchvision",
-    "numpy",
-    "scipy",
-    "trimesh",
-    "embreex",
-    "hydra-core",
-)
 
 
-@dataclass(frozen=True)
+class ResumeRecord(BaseModel):
+    """One resume of a run.
+
+    Attributes:
+        command, time: as in `Provenance`.
+        overrides: "key=value", as given.
+        changed: key -> values before and after; None where there was or is no such key.
+        workers: processes that train from here on.
+        steps: environment steps at which it went on; None with a trainer of Habitat's own.
+    """
+
+    command: list[str]
+    time: str
+    overrides: list[str]
+    changed: dict[str, tuple[Any, Any]]
+    workers: int
+    steps: int | None
+
+
+class RunRecord(Provenance):
+    """What run.json holds; config, seed and workers are None where the first file was lost."""
+
+    config: str | None = None
+    seed: int | None = None
+    workers: int | None = None
+    resumed: list[ResumeRecord] = []
+
+
 class RunFolder:
-    """The paths of one run."""
+    """The paths of one run, and what its files say."""
 
-    path: Path
-
-    @property
-    def config_path(self) -> Path:
-        """The config that it trains with."""
-        return self.path / CONFIG_FILE
-
-    @property
-    def facts_path(self) -> Path:
-        """Versions, git revision, seed and command; how it was gone on with."""
-        return self.path / FACTS_FILE
-
-    @property
-    def tensorboard_dir(self) -> Path:
-        """Event files of TensorBoard."""
-        return self.path / "tb"
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        """Weights (ckpt.N.safetensors, latest.safetensors) and the hidden state to resume from."""
-        return self.path / "checkpoints"
-
-    @property
-    def resume_state(self) -> Path:
-        """What a training goes on from."""
-        return self.checkpoint_dir / RESUME_STATE
-
-    @property
-    def latest_checkpoint(self) -> Path:
-        """The weights that were written last."""
-        return self.checkpoint_dir / LATEST
-
-    @property
-    def log_file(self) -> Path:
-        """What the trainer logs."""
-        return self.path / "train.log"
-
-    @property
-    def workers_dir(self) -> Path:
-        """What the processes of a training by several printed, one file each."""
-        return self.path / "workers"
-
-    @property
-    def locks(self) -> tuple[Path, Path]:
-        """What a command that trains holds, and what its trainer does.
-
-        Two, because the trainer may be in a process of its own, which outlives a killed command,
-        or have been started by another command than ours.
-        """
-        return self.path / TRAIN_LOCK, self.checkpoint_dir / TRAIN_LOCK
-
-    @property
-    def progress_file(self) -> Path:
-        """One JSON line of metrics per update."""
-        return self.path / "progress.jsonl"
-
-    @property
-    def report_file(self) -> Path:
-        """The report."""
-        return self.path / "report.html"
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_path = self.path / CONFIG_FILE
+        self.record_path = self.path / "run.json"
+        self.tensorboard_dir = self.path / "tb"
+        # ckpt.N.safetensors, the latest, and the hidden state to resume from.
+        self.checkpoint_dir = self.path / "checkpoints"
+        self.latest_checkpoint = self.checkpoint_dir / LATEST
+        self.resume_state = self.checkpoint_dir / RESUME_STATE
+        self.log_file = self.path / "train.log"
+        self.workers_dir = self.path / "workers"
+        self.progress_file = self.path / "progress.jsonl"
+        self.report_file = self.path / "report.html"
+        # What a command that trains holds, and what its trainer does. Two, because the trainer may
+        # be in a process of its own, which outlives a killed command, or have been started by
+        # another command than ours.
+        self.locks = (self.path / TRAIN_LOCK, self.checkpoint_dir / TRAIN_LOCK)
 
     def eval_dir(self, name: str) -> Path:
         """The folder of the evaluation of one agent or checkpoint; made by who writes to it."""
         return self.path / "eval" / name
-
-    def evaluations(self) -> tuple[str, ...]:
-        """Names of the evaluations that have records, sorted."""
-        return tuple(sorted(p.parent.name for p in self.path.glob("eval/*/records.jsonl")))
 
     def config(self) -> Any:
         """The config that it trains with (an OmegaConf DictConfig).
@@ -140,10 +103,81 @@ class RunFolder:
         try:
             return OmegaConf.load(self.config_path)
         except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+            first_line = str(error).strip().partition("\n")[0] or type(error).__name__
             raise UserError(
-                f"cannot read {self.config_path}: {_first_line(error)}; "
+                f"cannot read {self.config_path}: {first_line}; "
                 "give a folder that `memo-habitat train` made"
             ) from error
+
+    def record(self) -> RunRecord | None:
+        """What run.json says; None where there is none.
+
+        Raises:
+            UserError: it is malformed; names the field.
+        """
+        if not self.record_path.exists():
+            return None
+        return read_json(self.record_path, RunRecord.model_validate)
+
+    def write_record(self, record: RunRecord) -> None:
+        """Replace run.json."""
+        write_json(self.record_path, record.model_dump())
+
+    def is_finished(self, config: Any) -> bool:
+        """Whether the last line of the progress file is at the end that `config` sets."""
+        if not self.progress_file.is_file():
+            return True  # a trainer of Habitat's own: it keeps none and returns when it is done
+        rows = read_progress(self.progress_file)
+        last = rows[-1] if rows else {"steps": 0, "updates": 0}
+        return share_done(config.habitat_baselines, last["steps"], last["updates"]) >= 1.0
+
+    def is_trained(self, config: Any = None) -> bool:
+        """Whether training and weights are at the end that `config` (or the run's own) sets.
+
+        Imports no torch.
+
+        Raises:
+            UserError: config, or weights at the end, cannot be read.
+        """
+        if not (self.progress_file.is_file() and self.latest_checkpoint.is_file()):
+            return False
+        if not self.is_finished(self.config() if config is None else config):
+            return False
+        # The last line of progress is written before the weights.
+        steps = read_progress(self.progress_file)[-1]["steps"]
+        return checkpoint_step(self.latest_checkpoint) >= steps
+
+    def find_checkpoint(self, wanted: str | None) -> Path:
+        """The checkpoint file that `wanted` names, a path or a name here; None is the latest.
+
+        Raises:
+            UserError: there is none of that name; says which there are.
+        """
+        folder = self.checkpoint_dir
+        places = [self.latest_checkpoint]
+        if wanted is not None:
+            places = [Path(wanted), folder / wanted, folder / f"{wanted}.safetensors"]
+        for place in places:
+            if place.is_file():
+                return place
+        there = sorted(path.name for path in folder.glob("*.safetensors"))
+        known = f"there are {', '.join(there)}" if there else f"{folder} holds none: train first"
+        raise UserError(f"no checkpoint {wanted or 'latest'!r} in {self.path}; {known}")
+
+
+def checkpoint_step(path: Path) -> int:
+    """The environment steps after which a checkpoint was written; imports no torch.
+
+    Raises:
+        UserError: no readable checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return int(json.loads(file.metadata()["extra_state"])["step"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"cannot read the checkpoint {path} ({error}); remove it") from error
 
 
 def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None) -> RunFolder:
@@ -157,20 +191,20 @@ def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None
     Raises:
         UserError: the folder holds something already.
     """
-    run = RunFolder(Path(out) if out is not None else _new_path(Path(root), name))
-    if run.path.is_dir() and any(_own_entries(run)):
-        remedy = "name a new folder"
-        if run.facts_path.exists():
-            remedy += f", or go on with it: memo-habitat train --resume {run.path}"
-        held = "another run" if run.facts_path.exists() else "other files"
-        raise UserError(f"the output folder {run.path} holds {held}; {remedy}")
+    run = RunFolder(_new_path(Path(root), name) if out is None else out)
     if run.path.exists() and not run.path.is_dir():
         raise UserError(f"the output folder {run.path} is a file; name a new folder")
+    if run.path.is_dir() and any(_own_entries(run)):
+        held, remedy = "other files", "name a new folder"
+        if run.record_path.exists():
+            held = "another run"
+            remedy += f", or go on with it: memo-habitat train --resume {run.path}"
+        raise UserError(f"the output folder {run.path} holds {held}; {remedy}")
     return run
 
 
 def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None:
-    """Make the folder of a planned run, with the config (a DictConfig) and the facts in it.
+    """Make the folder of a planned run, with its config (a DictConfig) and record in it.
 
     workers: processes that will train together.
 
@@ -185,10 +219,10 @@ def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None
         # Of two that begin here at once, the second finds the file of the first.
         with run.config_path.open("x", encoding="utf-8") as file:
             file.write(OmegaConf.to_yaml(config))
-        facts = {**run_facts(name, OmegaConf.select(config, "habitat.seed")), "workers": workers}
-        run.facts_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise cannot_write(run.path, error) from error
+    seed = OmegaConf.select(config, "habitat.seed")
+    run.write_record(RunRecord.of_this_process(config=name, seed=seed, workers=workers))
 
 
 def discard_run(run: RunFolder) -> None:
@@ -208,7 +242,7 @@ def open_run(path: str | Path) -> RunFolder:
     Raises:
         UserError: there is none.
     """
-    run = RunFolder(Path(path))
+    run = RunFolder(path)
     if not run.config_path.is_file():
         others = sorted(str(p.parent) for p in Path("runs").glob(f"*/{CONFIG_FILE}"))
         known = f"the newest here is {others[-1]}" if others else "make one: memo-habitat train"
@@ -216,76 +250,15 @@ def open_run(path: str | Path) -> RunFolder:
     return run
 
 
-def run_facts(name: str, seed: int | None) -> Mapping[str, Any]:
-    """Return what a run should be repeatable from: versions, revision, seed, command, machine."""
-    return {
-        "config": name,
-        "seed": seed,
-        "command": typed_command(),
-        "started": now(),
-        "git_revision": git_revision(),
-        "versions": {"python": platform.python_version(), **package_versions()},
-        "machine": {
-            "system": platform.platform(),
-            "processor": platform.machine(),
-            "cores": len(available_cores()),
-        },
-    }
-
-
-def typed_command() -> list[str]:
-    """Return the command of this process, as typed."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
-
-
-def now() -> str:
-    """Return the present time as ISO 8601, to the second, with the time zone of this machine."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the installed packages among `PACKAGES`."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def git_revision() -> str | None:
-    """Return the revision of the checkout this package runs from, "+changes" if edited, or None."""
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        revision = _git(checkout, "rev-parse", "HEAD")
-        changes = _git(checkout, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return revision + ("+changes" if changes else "")
-
-
-def _git(checkout: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(checkout), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
-
-
 def _own_entries(run: RunFolder) -> list[Path]:
     return [path for path in run.path.iterdir() if path.name not in (SWEEP_LOG, SWEEP_LOCK)]
 
 
 def _new_path(root: Path, name: str) -> Path:
-    path = root / f"{name.replace('/', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    first = path = root / f"{name.replace('/', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
     # Two runs begun in the same second.
     attempt = 2
     while path.exists():
-        path = path.with_name(f"{path.name.partition('~')[0]}~{attempt}")
+        path = first.with_name(f"{first.name}~{attempt}")
         attempt += 1
     return path
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -9,28 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from memo_habitat import __version__
-from memo_habitat.cli import main as cli
-from memo_habitat.cli import quickstart
-from memo_habitat.cli.main import main, parse
+from memo_habitat.cli import doctor
+from memo_habitat.cli.main import main
+from memo_habitat.errors import UserError, WorkerError
+from memo_habitat.trainer.run_dir import RunFolder, create_run, open_run, plan_run
 
 STUDIO = "--config-name=extobjnav/studio"
 COMMANDS = [
-    ("quickstart",),
-    ("train",),
-    ("eval",),
-    ("sweep",),
-    ("report",),
-    ("scenes",),
-    ("scenes", "generate"),
-    ("scenes", "show"),
-    ("bench",),
-    ("bench", "sim"),
-    ("bench", "memory"),
-    ("bench", "dark-key"),
-    ("plan",),
-    ("doctor",),
+    *("quickstart", "train", "eval", "sweep", "report", "plan", "doctor"),
+    *("scenes", "scenes generate", "scenes show"),
 ]
 
 
@@ -54,36 +44,46 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help_with_an_example(capsys, command):
-    with pytest.raises(SystemExit) as left:
-        main([*command, "--help"])
-    assert left.value.code == 0
-    text = capsys.readouterr().out
-    assert "examples:" in text
-    assert f"memo-habitat {' '.join(command)}" in text
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_has_help(capsys, command):
+    assert main([*command.split(), "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: memo-habitat {command}".rstrip())
 
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from memo_habitat.cli.main import build_parser; build_parser().format_help(); "
+        "import sys; from memo_habitat.cli.main import main; main(['train', '--help']); "
         "print(sorted({'torch', 'habitat', 'numpy', 'hydra', 'omegaconf'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "[]\n", done.stderr
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_completion_offers_commands_and_configs(capsys, monkeypatch):
+    def complete(line: str) -> list[str]:
+        monkeypatch.setenv("_MEMO_HABITAT_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+        with pytest.raises(SystemExit):
+            main([])
+        return capsys.readouterr().out.split()
+
+    assert complete("memo-habitat tr") == ["train"]
+    assert "extobjnav/studio" in complete("memo-habitat train --config-name extobjnav/st")
 
 
 def test_version(capsys):
-    with pytest.raises(SystemExit):
-        main(["--version"])
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"memo-habitat {__version__}\n"
 
 
-def test_overrides_may_stand_anywhere():
-    arguments = parse(["train", STUDIO, "a=1", "--root", "there", "b.c=2", "--debug"])
-    assert arguments.overrides == ["a=1", "b.c=2"]
-    assert arguments.root == "there"
-    assert arguments.debug
+def test_overrides_may_stand_anywhere(capsys):
+    before, after = "habitat.seed=77", "habitat_baselines.num_updates=78"
+    assert main(["train", before, STUDIO, "--cfg", after, "--root", "there"]) == 0
+    text = capsys.readouterr().out
+    assert "  seed: 77\n" in text
+    assert "  num_updates: 78\n" in text
+    assert "no/such/run" in fail(capsys, "eval", before, "no/such/run", after)
 
 
 def test_the_list_of_configs_has_no_base(capsys):
@@ -130,23 +130,30 @@ def test_each_config_names_its_launch_line(checkout):
 
 
 BAD_INPUT = {
-    "no command": ((), "required"),
-    "unknown command": (("tran",), "invalid choice"),
+    "no command": ((), "memo-habitat: Missing command"),
+    "unknown command": (("tran",), "Did you mean 'train'"),
     "unknown option": (("train", STUDIO, "--sedd", "1"), "--sedd"),
     "option of another command": (
         ("sweep", STUDIO, "--workers", "2"),
-        "memo-habitat sweep: unrecognized arguments: --workers (see memo-habitat sweep --help)",
+        "memo-habitat sweep: No such option: --workers (see memo-habitat sweep --help)",
     ),
     "option of another action": (
         ("scenes", "show", "nowhere", "--house", "0", "--out", "a.png", "--houses", "2"),
         "(see memo-habitat scenes show --help)",
     ),
-    "seed of a training as an option": (("train", STUDIO, "--seed", "1"), "as habitat.seed=N"),
+    "value that is no number": (("train", STUDIO, "--workers", "many"), "--workers"),
+    "seed of a training as an option": (("train", STUDIO, "--seed", "1"), "as habitat.seed=1"),
     "seed of an evaluation as an option": (
         ("eval", "runs/none", "--seed=1"),
-        "as habitat_baselines.evaluator.seed=N (see memo-habitat eval --help)",
+        "as habitat_baselines.evaluator.seed=1",
     ),
     "neither config nor run": (("train",), "--config-name"),
+    "a config and a run": (("train", STUDIO, "--resume", "runs/none"), "give one of"),
+    "folder of a run that has one": (
+        ("train", "--resume", "runs/none", "--out", "new"),
+        "--out new goes with --config-name",
+    ),
+    "two places": (("train", STUDIO, "--root", "a", "--out", "b"), "--root a has no effect"),
     "unknown config": (
         ("train", "--config-name=extobjnav/memo_studoi"),
         "did you mean extobjnav/studio",
@@ -228,8 +235,6 @@ BAD_INPUT = {
         ("scenes", "show", "nowhere", "--house", "0", "--out", "a.jpg"),
         ".png",
     ),
-    "image sizes that are no numbers": (("bench", "sim", "--sizes", "big"), "--sizes big"),
-    "unknown picture": (("bench", "sim", "--sensors", "smell"), "smell"),
 }
 
 
@@ -301,20 +306,33 @@ def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
     assert "config.yaml" in fail(capsys, "eval", "run")
 
 
-def test_debug_shows_the_traceback():
-    from memo_habitat.errors import UserError
-
+@pytest.mark.parametrize(
+    "arguments", [("--debug", "eval", "runs/none"), ("eval", "runs/none", "--debug")]
+)
+def test_debug_shows_the_traceback(arguments):
     with pytest.raises(UserError):
-        main(["--debug", "eval", "runs/none"])
+        main(arguments)
 
 
-def test_ctrl_c_ends_with_130(monkeypatch, capsys):
-    def interrupted(arguments: object) -> int:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("told", ["interrupted", "stopped; go on with: ..."])
+def test_ctrl_c_ends_with_130(monkeypatch, capsys, told):
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt(*([] if told == "interrupted" else [told]))
 
-    monkeypatch.setattr(cli.cli_doctor, "run", interrupted)
+    monkeypatch.setattr(doctor.metadata, "version", interrupt)
     assert main(["doctor"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == f"{told}\n"
+
+
+def test_a_dead_worker_ends_with_1(monkeypatch, capsys):
+    def die(name: str) -> None:
+        raise WorkerError("worker 1 of 2 ended: killed by SIGKILL")
+
+    monkeypatch.setattr(doctor.metadata, "version", die)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == (
+        "memo-habitat doctor: worker 1 of 2 ended: killed by SIGKILL\n"
+    )
 
 
 def test_doctor_names_what_it_found(capsys):
@@ -325,10 +343,6 @@ def test_doctor_names_what_it_found(capsys):
 
 
 def test_a_new_run_folder_says_how_it_was_made(tmp_path):
-    from omegaconf import OmegaConf
-
-    from memo_habitat.trainer.run_dir import create_run, open_run, plan_run
-
     config = OmegaConf.create({"habitat": {"seed": 5}, "other": "${habitat.seed}"})
     run = plan_run("extobjnav/studio", tmp_path)
     assert not run.path.exists()
@@ -343,19 +357,19 @@ def test_a_new_run_folder_says_how_it_was_made(tmp_path):
     assert again.path != run.path
 
 
-def test_the_quickstart_trains_evaluates_three_agents_and_ends_with_the_report(monkeypatch):
-    done: list[str] = []
-    folder = type("Run", (), {"path": Path("runs/x"), "report_file": Path("runs/x/report.html")})()
-    monkeypatch.setattr(quickstart.launch, "start_training", lambda *a, **k: (folder, None))
-    monkeypatch.setattr(quickstart.launch, "train", lambda *a: not done.append("train"))
-    monkeypatch.setattr(
-        quickstart.launch, "evaluate", lambda run, options: done.append(options.agent)
-    )
+def test_the_quickstart_trains_evaluates_three_agents_and_ends_with_the_report(monkeypatch, capsys):
     from memo_habitat.report import build
+    from memo_habitat.trainer import launch
 
+    done: list[str] = []
+    training = launch.Training(RunFolder("runs/x"), OmegaConf.create())
+    monkeypatch.setattr(launch, "start_training", lambda *a, **k: training)
+    monkeypatch.setattr(launch, "train", lambda t: not done.append("train"))
+    monkeypatch.setattr(launch, "evaluate", lambda run, options: done.append(options.agent))
     monkeypatch.setattr(build, "summarise", lambda runs: "the table")
     monkeypatch.setattr(build, "write_report", lambda runs, out=None: out)
-    lines = list(quickstart.run_quickstart(quickstart.Plan()))
+    assert main(["quickstart"]) == 0
     assert done == ["train", "random", "checkpoint", "oracle"]
+    lines = capsys.readouterr().out.splitlines()
     assert "the table" in lines
     assert lines[-1] == "runs/x/report.html"

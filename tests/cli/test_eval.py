@@ -13,7 +13,7 @@ MEMORY, ENCODER = "habitat_baselines.rl.memory", "habitat_baselines.rl.encoder"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return launch.start_training("dark_key_to_door", out=folder)[0]
+    return launch.start_training("dark_key_to_door", out=folder).run
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,12 @@ def test_another_model_than_the_trained_one_is_refused(run, override, named):
 def test_how_it_is_run_and_on_what_may_be_changed(run, override):
     with pytest.raises(UserError, match="no checkpoint"):  # as far as it gets without one
         launch.evaluate(run, launch.EvalOptions(overrides=[override]))
+
+
+def test_inspecting_the_memory_reaches_the_evaluator(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr("habitat_baselines.run.execute_exp", lambda config, _: seen.append(config))
+    run.latest_checkpoint.touch()
+    launch.evaluate(run, launch.EvalOptions(inspect_memory=True))
+    launch.evaluate(run, launch.EvalOptions())
+    assert [config.habitat_baselines.evaluator.inspect_memory for config in seen] == [True, False]

@@ -23,15 +23,6 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_help_has_examples(capsys):
-    with pytest.raises(SystemExit) as left:
-        main(["plan", "--help"])
-    assert left.value.code == 0
-    text = capsys.readouterr().out
-    assert "examples:" in text
-    assert "memo-habitat plan --config-name" in text
-
-
 def test_json_is_one_object_with_all_figures(capsys, tmp_path):
     assert main([*PLAN, "--gpus", "2", "--gpu-memory", "80GB", "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()

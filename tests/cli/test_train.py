@@ -119,7 +119,7 @@ LR, SEED = "habitat_baselines.rl.ppo.lr", "habitat.seed"
 
 
 def facts(run: RunFolder) -> dict:
-    return json.loads(run.facts_path.read_text())
+    return json.loads(run.record_path.read_text())
 
 
 def test_what_a_resume_changes_is_told_and_stays(run, capsys):
@@ -138,7 +138,7 @@ def test_what_a_resume_changes_is_told_and_stays(run, capsys):
     assert [entry["steps"] for entry in (first, second)] == [TOTAL, 2 * TOTAL]
     assert [entry["workers"] for entry in (first, second)] == [1, 1]
     assert first["command"] and datetime.fromisoformat(first["time"]).tzinfo
-    assert {key: facts(run)[key] for key in begun} == begun
+    assert {**facts(run), "resumed": []} == begun
     # What the second trained with, too, without having been told again.
     for config in (run.config(), read_checkpoint(run.latest_checkpoint)["config"]):
         assert (config.habitat.seed, config.habitat_baselines.rl.ppo.lr) == (7, 3e-4)
@@ -174,7 +174,7 @@ def test_a_refused_override_changes_nothing(run, case, capsys):
 def test_a_run_that_was_moved_or_has_no_facts_goes_on(run, capsys):
     shutil.move("run", "moved")
     moved = RunFolder(Path("moved"))
-    moved.facts_path.unlink()
+    moved.record_path.unlink()
     written = moved.config_path.read_bytes()
     take_last_weights(moved)
     assert main(["train", "--resume", "moved"]) == 0
@@ -187,10 +187,10 @@ def test_a_run_that_was_moved_or_has_no_facts_goes_on(run, capsys):
 
 
 def test_facts_that_cannot_be_read_are_named_before_anything_is_written(run, capsys):
-    run.facts_path.write_text("{")
+    run.record_path.write_text("{")
     before = kept(run)
     assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 2
-    assert "cannot read run/run.json" in capsys.readouterr().err
+    assert "run/run.json is malformed" in capsys.readouterr().err
     assert kept(run) == before
 
 
@@ -228,7 +228,8 @@ def note(run: RunFolder, workers: int, *overrides: str) -> str | None:
     from memo_habitat.trainer import launch
     from memo_habitat.trainer.resume import note_on_trials
 
-    return note_on_trials(*launch.resume(run.path, overrides), workers)
+    training = launch.resume_training(run.path, overrides, workers)
+    return note_on_trials(training.run, training.config, training.workers)
 
 
 def test_other_trials_in_an_update_than_before_are_told_with_what_keeps_them(run, capsys):
@@ -241,8 +242,9 @@ def test_other_trials_in_an_update_than_before_are_told_with_what_keeps_them(run
     )
     assert note(run, 2).endswith(f"{was}; {EACH}=2 keeps it")
 
-    told = {**facts(run), "resumed": [{"workers": 2}]}  # what was last, not what was first
-    run.facts_path.write_text(json.dumps(told))
+    resume = {"command": [], "time": "", "overrides": [], "changed": {}, "workers": 2, "steps": 0}
+    told = {**facts(run), "resumed": [resume]}  # what was last, not what was first
+    run.record_path.write_text(json.dumps(told))
     capsys.readouterr()
     assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -253,15 +255,15 @@ def test_other_trials_in_an_update_than_before_are_told_with_what_keeps_them(run
 
 
 def test_of_a_run_that_does_not_say_its_workers_nothing_is_told(run):
-    run.facts_path.unlink()
+    run.record_path.unlink()
     assert note(run, 2) is None
 
 
 def test_a_new_run_says_how_many_workers_it_has(tmp_path):
     from memo_habitat.trainer import launch
 
-    new, _ = launch.start_training("dark_key_to_door", out=tmp_path / "new", workers=3)
-    assert facts(new)["workers"] == 3
+    new = launch.start_training("dark_key_to_door", out=tmp_path / "new", workers=3)
+    assert facts(new.run)["workers"] == 3
 
 
 def test_a_training_says_where_its_log_is(run, capsys):

@@ -183,7 +183,7 @@ def test_a_run_may_begin_beside_the_log_of_its_sweep_which_outlives_it(tmp_path)
         plan_run("dark", out=run.path)
     discard_run(run)
     assert sorted(path.name for path in run.path.iterdir()) == sorted([SWEEP_LOG, SWEEP_LOCK])
-    assert plan_run("dark", out=run.path) == run
+    assert plan_run("dark", out=run.path).path == run.path
 
 
 def test_nothing_is_left_of_a_discarded_run_without_a_sweep(tmp_path):

@@ -220,7 +220,7 @@ def test_a_training_says_that_it_waits_before_it_does(alone, monkeypatch, capsys
         assert "rank 1 of 2" in capsys.readouterr().err
 
     monkeypatch.setattr(launch, "work_at_training", work)
-    assert launch.train(RunFolder(tmp_path), OmegaConf.create())
+    assert launch.train(launch.Training(RunFolder(tmp_path), OmegaConf.create()))
 
 
 @pytest.mark.parametrize("others", [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])

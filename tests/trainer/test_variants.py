@@ -49,8 +49,9 @@ def _in_this_process(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), CASES.values(), ids=list(CASES))
 def test_it_trains_and_is_evaluated(kind, options):
-    run, config = launch.start_training("extobjnav/studio", (f"memory={kind}", *SIZES, *options))
-    assert launch.train(run, config)
+    training = launch.start_training("extobjnav/studio", (f"memory={kind}", *SIZES, *options))
+    run = training.run
+    assert launch.train(training)
     rows = [json.loads(line) for line in run.progress_file.read_text().splitlines()]
     assert [row["steps"] for row in rows] == [16, 32, 48, 64]
     learner = rows[-1]["learner"]
@@ -67,8 +68,9 @@ def test_it_trains_and_is_evaluated(kind, options):
 
 @pytest.mark.slow
 def test_a_trained_checkpoint_is_evaluated_under_a_token_budget():
-    run, config = launch.start_training("extobjnav/studio", SIZES)
-    launch.train(run, config)
+    training = launch.start_training("extobjnav/studio", SIZES)
+    run = training.run
+    launch.train(training)
     used = {}
     for budget in (0, 12):
         options = launch.EvalOptions(

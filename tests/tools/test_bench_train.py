@@ -1,0 +1,33 @@
+"""What tools/bench/train.py says of a training adds up, whatever the clock shows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SIZES = (
+    "habitat.task.size=3",
+    "habitat.task.trial_steps=12",
+    "habitat.environment.max_episode_steps=5",
+    "habitat_baselines.num_environments=3",
+    "habitat_baselines.rl.ppo.updates_per_trial=2",
+    "habitat_baselines.rl.memory.segment_length=5",
+    "habitat_baselines.rl.memory.summary_length=2",
+)
+
+
+@pytest.mark.slow
+def test_every_trial_is_timed_and_the_shares_add_up(checkout, tmp_path):
+    command = [sys.executable, str(checkout / "tools/bench/train.py"), "--trials", "2", "--json"]
+    done = subprocess.run([*command, *SIZES], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert row["overrides"] == list(SIZES)
+    assert len(row["trial_seconds"]) == 2
+    assert row["env_steps_per_second"] > 0
+    assert sum(row["shares"].values()) == pytest.approx(1.0, abs=1e-3)
+    assert all(0 < share < 1 for share in row["shares"].values())
+    assert list(tmp_path.iterdir()) == []
