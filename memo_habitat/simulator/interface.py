@@ -1,10 +1,16 @@
-"""The narrow interface between the task and whichever simulator runs."""
+"""The narrow interface between the task and whichever simulator runs.
+
+A simulator is one class, registered with Habitat by name (`registry.register_simulator`) and chosen
+by `habitat.simulator.type`. It implements Habitat's `Simulator` (`reconfigure`, `reset`, `step`,
+`step_physics`, `seed`, `close`, `sensor_suite`, `action_space`) and `TaskSimulator` below, from
+which it need not inherit. `tests/simulator/test_new_simulator.py` holds a whole one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,9 +43,28 @@ class TopDownMap:
         return np.stack([row, column], axis=1)
 
 
-@runtime_checkable
+@dataclass(frozen=True)
+class ActionSizes:
+    """How far each action goes."""
+
+    step: float  # m, move_forward
+    turn: float  # rad, turn_left and turn_right
+    tilt: float  # rad, look_up and look_down
+    tilt_limit: float  # rad, farthest from level that the cameras tilt
+
+
 class TaskSimulator(Protocol):
     """What the task asks of a simulator; positions are [3] m, Y up, headings rad."""
+
+    @property
+    def action_sizes(self) -> ActionSizes:
+        """As configured."""
+        ...
+
+    @property
+    def previous_step_collided(self) -> bool:
+        """Whether the last step was stopped or slowed by an obstacle."""
+        ...
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -97,14 +122,19 @@ class TaskSimulator(Protocol):
 
 
 def task_simulator(sim: Any) -> TaskSimulator:
-    """The interface to a Habitat simulator.
+    """A Habitat simulator as the task's interface.
 
     Raises:
-        UserError: for a simulator the task does not know how to use.
+        UserError: it does not offer everything the task asks.
     """
-    if isinstance(sim, TaskSimulator):
-        return sim
-    raise UserError(
-        f"the task cannot use simulator {type(sim).__name__}: set "
-        "habitat.simulator.type=EmbreeSim-v0, the ray-casting simulator of this package"
-    )
+    # Of the class, since some properties of an instance can be read only once it has a house.
+    asked = [name for name in vars(TaskSimulator) if not name.startswith("_")]
+    missing = [name for name in asked if not hasattr(type(sim), name)]
+    if missing:
+        raise UserError(
+            f"the task cannot use simulator {type(sim).__name__}, which lacks {', '.join(missing)}:"
+            " set habitat.simulator.type=EmbreeSim-v0, or implement"
+            " memo_habitat.simulator.interface.TaskSimulator"
+        )
+    found: TaskSimulator = sim
+    return found

@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 
 from memo_habitat.config.simulator import EmbreeSimConfig
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.interface import Instance, TopDownMap
+from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
 from memo_habitat.tasks.extobjnav.scoring import heading_to, quaternion_of, wrap_angle
 
 #: Inner size of the room, m: x in [-4, 4], z in [-3, 3]; the agent may stand everywhere in it.
@@ -136,6 +136,12 @@ class FlatRoomSim(Simulator):
         return AgentState(self._position.copy(), quaternion_of(self._heading))
 
     # What the task asks of a simulator.
+
+    @property
+    def action_sizes(self) -> ActionSizes:
+        """See `TaskSimulator`."""
+        turn = math.radians(self.habitat_config.turn_angle)
+        return ActionSizes(self.habitat_config.forward_step_size, turn, TILT, 2 * TILT)
 
     @property
     def instances(self) -> tuple[Instance, ...]:

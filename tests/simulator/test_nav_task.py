@@ -9,7 +9,7 @@ import habitat
 import numpy as np
 import pytest
 
-import memo_habitat.simulator  # noqa: F401
+import memo_habitat.register  # noqa: F401
 
 
 @pytest.fixture

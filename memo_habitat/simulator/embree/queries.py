@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.camera_rig import CameraRig
 from memo_habitat.simulator.embree.motion import next_best_action
 from memo_habitat.simulator.embree.navgrid import ON_FLOOR
 from memo_habitat.simulator.embree.scene import Arrangement, Scene
-from memo_habitat.simulator.interface import Instance, TopDownMap
+from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
 
 
 def sample_point(scene: Scene, rng: np.random.Generator, island: int = -1) -> np.ndarray:
@@ -35,6 +36,17 @@ class TaskQueries:
     _heading: float
     _tilt: float
     _next_start: tuple[np.ndarray, float] | None
+
+    @property
+    def action_sizes(self) -> ActionSizes:
+        """As configured."""
+        options = options_of(self.habitat_config)
+        return ActionSizes(
+            float(self.habitat_config.forward_step_size),
+            math.radians(self.habitat_config.turn_angle),
+            math.radians(options.tilt_angle),
+            math.radians(options.tilt_limit),
+        )
 
     @property
     def instances(self) -> tuple[Instance, ...]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.interface import TaskSimulator
+from memo_habitat.simulator.interface import ActionSizes, TaskSimulator
 from memo_habitat.tasks.extobjnav.goals import CategoryGoals
 from memo_habitat.tasks.extobjnav.scoring import (
     Pose,
@@ -50,9 +48,9 @@ class OracleOptions:
 
     @classmethod
     def of(
-        cls, simulator_config: Any, actions: Sequence[str], eye_height: float, reach: float
+        cls, sizes: ActionSizes, actions: Sequence[str], eye_height: float, reach: float
     ) -> OracleOptions:
-        """The options for a `habitat.simulator` node and the names of the task's actions.
+        """The options for a simulator's action sizes and the names of the task's actions.
 
         Raises:
             UserError: an action is missing that the oracle cannot do without.
@@ -63,11 +61,10 @@ class OracleOptions:
                 f"the sensor oracle_action needs the action(s) {', '.join(missing)}; add them to"
                 " habitat.task.actions"
             )
-        camera = options_of(simulator_config)
         return cls(
-            turn_angle=math.radians(simulator_config.turn_angle),
-            tilt_angle=math.radians(camera.tilt_angle) if {UP, DOWN} <= set(actions) else 0.0,
-            tilt_limit=math.radians(camera.tilt_limit),
+            turn_angle=sizes.turn,
+            tilt_angle=sizes.tilt if {UP, DOWN} <= set(actions) else 0.0,
+            tilt_limit=sizes.tilt_limit,
             eye_height=eye_height,
             reach=reach,
         )

@@ -210,15 +210,13 @@ class OracleActionSensor(TaskSensor):
 
     cls_uuid = "oracle_action"
 
-    def __init__(
-        self, sim: Any, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
         """Read step sizes and the names of the task's actions."""
         self._names = list(task.action_names)
         self._index = {name: index for index, name in enumerate(self._names)}
         options = task.options
         self._options = OracleOptions.of(
-            sim.habitat_config, self._names, options.eye_height, options.radius
+            task.simulator.action_sizes, self._names, options.eye_height, options.radius
         )
         self._oracle: Oracle | None = None
         self._episode: ExtObjNavEpisode | None = None

@@ -220,7 +220,7 @@ class ExtObjNavTask(EmbodiedTask):
         self._pose = self._distance = self._detections = None
         observations = super().step(action, episode)
         progress = self.progress
-        collided = not self.is_stop_called and bool(self._sim.previous_step_collided)
+        collided = not self.is_stop_called and self.simulator.previous_step_collided
         progress.advance(self.pose.position, self.distance, collided)
         if self.is_stop_called:
             progress.stopped = True

@@ -113,7 +113,13 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         self._goal_cache = GoalCache(max(task.arrangements_kept, 4 * count))
         self._measures = _measures(task.measurements)
         self._weights = scoring.RewardWeights.of(task.measurements.extobjnav_reward)
-        observed = _observed(habitat, dataset.categories, self._goal_options)
+        stand_in = SimpleNamespace(
+            categories=dataset.categories,
+            action_names=tuple(self._names),
+            options=self._goal_options,
+            simulator=self._sim.agents[0],
+        )
+        observed = _observed(habitat, stand_in)
         super().__init__(count, observed, spaces.Discrete(len(self._names)))
         self._players = [_Player(iterator) for iterator in iterators]
         self._allocate(observed, len(self._categories))
@@ -374,7 +380,7 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
 
         if player.oracle is None:
             options = OracleOptions.of(
-                self._sim.config,
+                agent.action_sizes,
                 self._names,
                 self._goal_options.eye_height,
                 self._goal_options.radius,
@@ -471,14 +477,10 @@ def _measures(nodes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _observed(habitat: DictConfig, categories: Sequence[str], options: GoalOptions) -> spaces.Dict:
-    """The space of one environment's observations, as its sensors declare it."""
-    task = SimpleNamespace(
-        categories=categories, action_names=tuple(habitat.task.actions), options=options
-    )
-    sim = SimpleNamespace(habitat_config=habitat.simulator)
+def _observed(habitat: DictConfig, task: Any) -> spaces.Dict:
+    """The space of one environment's observations, as its sensors declare it to `task`."""
     sensors = [
-        registry.get_sensor(node.type)(sim=sim, config=node, task=task)
+        registry.get_sensor(node.type)(config=node, task=task)
         for node in habitat.task.lab_sensors.values()
     ]
     _check_known("lab_sensors", [sensor.uuid for sensor in sensors], _SENSORS)

@@ -6,7 +6,7 @@ import habitat
 import numpy as np
 import pytest
 
-import memo_habitat.simulator  # noqa: F401
+import memo_habitat.register  # noqa: F401
 from memo_habitat.testing.houses import write_test_house
 from memo_habitat.testing.tasks import task_config
 
