@@ -16,13 +16,13 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "memo_habitat/__init__.py").read_text())[1]
 
 # One line, run at every start of the interpreter: it puts a finder for three names at the end of
-# sys.meta_path (memo_habitat/compat/stub_finder.py, docs/troubleshooting.md). Nothing else can act
-# before the untouched `habitat-baselines` command imports Habitat, which imports habitat_sim.
+# sys.meta_path (memo_habitat/compat/habitat_sim_stub.py, docs/troubleshooting.md). Nothing else can
+# act before the untouched `habitat-baselines` command imports Habitat, which imports habitat_sim.
 # The `try` keeps the interpreter quiet while the package is being removed.
-PTH_NAME = "memo_habitat_stand_ins.pth"
+PTH_NAME = "memo_habitat_stub.pth"
 PTH_LINE = (
-    "import sys; exec('try:\\n from memo_habitat.compat import stub_finder\\n"
-    " stub_finder.install()\\nexcept ImportError:\\n pass')\n"
+    "import sys; exec('try:\\n from memo_habitat.compat import habitat_sim_stub\\n"
+    " habitat_sim_stub.install()\\nexcept ImportError:\\n pass')\n"
 )
 PLUGIN = "hydra_plugins/memo_habitat_plugin.py"
 

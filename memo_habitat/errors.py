@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+TYPE_CHECKING = False  # typing's own would be imported at every start of the interpreter
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class UserError(Exception):

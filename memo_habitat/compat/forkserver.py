@@ -1,4 +1,4 @@
-"""What makes Habitat's forkserver workers know the stand-ins and our registrations."""
+"""What makes the stubs and our registrations known in Habitat's forkserver workers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PRELOAD = "memo_habitat.register"
 def prepare() -> None:
     """Let the forkserver import our environments once, before the first worker is forked.
 
-    A worker unpickles Habitat's own target first; it must find the stand-ins by then. Modules that
-    the application wants preloaded stay. No effect once the forkserver runs.
+    A worker unpickles Habitat's own target first and must have the stubs by then. Modules that the
+    application wants preloaded are kept. No effect once the forkserver runs.
     """
     server = getattr(forkserver, "_forkserver", None)
     wanted = list(getattr(server, "_preload_modules", ["__main__"]))

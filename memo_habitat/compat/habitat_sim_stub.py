@@ -1,31 +1,41 @@
-"""Inert modules in the place of habitat_sim, magnum and corrade where Habitat-Sim is missing.
+"""Stubs in the place of habitat_sim, magnum and corrade where Habitat-Sim is missing.
 
-Habitat needs these packages merely to define classes, defaults and annotations. A stand-in gives
-inert classes for whatever is asked of it, which is enough to import Habitat; calling one of them
-(building a simulator, a vector, ...) raises `MissingHabitatSim`.
+Habitat needs these packages merely to define classes, defaults and annotations. A stub module has
+an empty class for whatever name is asked of it, which is enough to import Habitat; calling one of
+them (building a simulator, a vector, ...) raises `MissingHabitatSim`.
+
+`memo_habitat_stub.pth`, installed beside the package, calls `install` at every start of the
+interpreter, so that the untouched `habitat-baselines` command and Habitat's forkserver workers
+import, too. This module therefore imports next to nothing.
 """
 
 from __future__ import annotations
 
 import sys
 from abc import ABCMeta
-from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any, NoReturn
 
-from memo_habitat.compat import stub_finder
 from memo_habitat.errors import UserError
 
+TYPE_CHECKING = False  # typing's own would cost its import at every start
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+    from typing import Any, NoReturn
+else:
+    ModuleType = type(sys)
+
+STUBBED = frozenset({"habitat_sim", "magnum", "corrade"})
+# Whose imports of them are served.
+SERVED = frozenset({"habitat", "habitat_baselines", "memo_habitat"})
+# Habitat does without these by itself, and calls them if they import.
+_LEFT_OUT = frozenset({"habitat_sim.utils.profiling_utils"})
+_IMPORT_SYSTEM = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_external"})
 _HOW_TO_GET_IT = (
     "install Habitat-Sim (conda install habitat-sim headless withbullet -c conda-forge"
     " -c aihabitat, or from source: https://github.com/facebookresearch/habitat-sim), or choose"
     " habitat.simulator.type=EmbreeSim-v0, which needs neither"
 )
-
-
-# Habitat does without these by itself, and calls them if they import.
-_LEFT_OUT = frozenset({"habitat_sim.utils.profiling_utils"})
 
 
 class MissingHabitatSim(UserError, ImportError):
@@ -37,9 +47,31 @@ class MissingHabitatSim(UserError, ImportError):
         )
 
 
+class StubFinder:
+    """The last resort of the import system for three names, for imports made by Habitat.
+
+    It stands at the end of `sys.meta_path`, so that a package that is installed always wins, and it
+    answers only where the import statement is in Habitat or in this package: elsewhere
+    `import habitat_sim` fails as it does without us.
+    """
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Return the spec of a stub module, or None where this finder has no say."""
+        root, _, submodule = fullname.partition(".")
+        if root not in STUBBED or fullname in _LEFT_OUT:
+            return None
+        if submodule:
+            is_ours = isinstance(sys.modules.get(root), StubModule)
+        else:
+            # magnum and corrade come with Habitat-Sim: beside a real one their absence is an error.
+            is_ours = _imported_by() in SERVED and habitat_sim_is_missing()
+        return ModuleSpec(fullname, _LOADER, is_package=True) if is_ours else None
+
+
 def install() -> None:
     """Let Habitat import without Habitat-Sim from now on; idempotent, and no effect with it."""
-    stub_finder.install()
+    if not any(isinstance(finder, StubFinder) for finder in sys.meta_path):
+        sys.meta_path.append(StubFinder())
 
 
 def habitat_sim_is_missing() -> bool:
@@ -53,25 +85,24 @@ def require_habitat_sim(what: str) -> None:
         raise MissingHabitatSim(what)
 
 
-def spec_for(fullname: str) -> ModuleSpec | None:
-    """Return the spec of a stand-in module, or None where it would hide a real package."""
-    root, _, submodule = fullname.partition(".")
-    if fullname in _LEFT_OUT:
-        is_ours = False
-    elif submodule:
-        is_ours = isinstance(sys.modules.get(root), StandInModule)
-    else:
-        # magnum and corrade come with Habitat-Sim: beside a real one their absence is an error.
-        is_ours = habitat_sim_is_missing()
-    return ModuleSpec(fullname, _LOADER, is_package=True) if is_ours else None
+def _imported_by() -> str:
+    """Return the top-level package whose code made the import that is under way."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        root = name.partition(".")[0]
+        if root not in _IMPORT_SYSTEM and name != __name__:
+            return str(root)
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
 
 
 def _real_spec(name: str) -> object | None:
     module = sys.modules.get(name)
-    if module is not None and not isinstance(module, StandInModule):
+    if module is not None and not isinstance(module, StubModule):
         return module
     for finder in sys.meta_path:
-        if isinstance(finder, stub_finder.StandInFinder):
+        if isinstance(finder, StubFinder):
             continue
         find = getattr(finder, "find_spec", None)
         spec = find(name, None) if find is not None else None
@@ -82,58 +113,58 @@ def _real_spec(name: str) -> object | None:
 
 
 class _Loader:
-    """Create stand-in modules; there is nothing to execute in them."""
+    """Create stub modules; there is nothing to execute in them."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return StandInModule(spec.name)
+        return StubModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__doc__ = "Stand-in: Habitat-Sim is not installed."
+        module.__doc__ = "A stub: Habitat-Sim is not installed."
 
 
 # It has what the import system asks for; the abstract base would cost an import at every start.
 _LOADER: Any = _Loader()
 
 
-class StandInModule(ModuleType):
-    """A module that has whatever is asked for: an inert class of that name."""
+class StubModule(ModuleType):
+    """A module that has whatever is asked for: a stub class of that name."""
 
     def __getattr__(self, name: str) -> type:
         if _is_dunder(name) or f"{self.__name__}.{name}" in _LEFT_OUT:
-            raise AttributeError(f"stand-in module {self.__name__!r} has no attribute {name!r}")
-        inert = _inert_class(self.__name__, name)
-        setattr(self, name, inert)
-        return inert
+            raise AttributeError(f"stub module {self.__name__!r} has no attribute {name!r}")
+        stub = _stub_class(self.__name__, name)
+        setattr(self, name, stub)
+        return stub
 
 
-class InertMeta(ABCMeta):
-    """The class of inert classes: attributes are inert in turn, calls raise."""
+class StubType(ABCMeta):
+    """The class of stub classes: attributes are stubs in turn, calls raise."""
 
     def __getattr__(cls, name: str) -> Any:
         if _is_dunder(name) or name.startswith("_abc_"):
             raise AttributeError(f"{cls.__qualname__} has no attribute {name!r}")
-        # Attributes of a class defined on top of an inert one are inert too: it may inherit them.
-        owner = _inert_base(cls)
+        # Attributes of a class defined on top of a stub are stubs too: it may inherit them.
+        owner = _stub_base(cls)
         if cls is not owner:
             return getattr(owner, name)
-        inert = _inert_class(cls.__module__, f"{cls.__qualname__}.{name}")
-        type.__setattr__(cls, name, inert)
-        return inert
+        stub = _stub_class(cls.__module__, f"{cls.__qualname__}.{name}")
+        type.__setattr__(cls, name, stub)
+        return stub
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Raise, unless Habitat is being imported and makes a default or a decorator."""
         if not _habitat_is_being_imported():
             raise MissingHabitatSim(f"{cls.__module__}.{cls.__qualname__}")
-        return InertValue()
+        return StubValue()
 
     def __iter__(cls) -> Iterator[Any]:
         raise MissingHabitatSim(f"{cls.__module__}.{cls.__qualname__}")
 
 
-class InertValue:
-    """What calling an inert class gives while Habitat is being imported: a default, a decorator."""
+class StubValue:
+    """What calling a stub class gives while Habitat is being imported: a default, a decorator."""
 
-    def __getattr__(self, name: str) -> InertValue:
+    def __getattr__(self, name: str) -> StubValue:
         if _is_dunder(name):
             raise AttributeError(name)
         return self
@@ -145,7 +176,7 @@ class InertValue:
         is_decorated = len(args) == 1 and not kwargs and callable(args[0])
         return args[0] if is_decorated else self
 
-    def _calculate(self, *others: object) -> InertValue:
+    def _calculate(self, *others: object) -> StubValue:
         if not _habitat_is_being_imported():
             _refuse()
         return self
@@ -164,15 +195,15 @@ def _refuse() -> NoReturn:
     raise MissingHabitatSim("A value that magnum would have made")
 
 
-def _inert_class(module: str, qualname: str) -> type:
-    namespace = {"__module__": module, "__qualname__": qualname, "_is_stand_in": True}
-    # What stands in an `except` clause must be an exception, even if it is never raised.
+def _stub_class(module: str, qualname: str) -> type:
+    namespace = {"__module__": module, "__qualname__": qualname, "_is_stub": True}
+    # What is named in an `except` clause must be an exception, even if it is never raised.
     bases = (Exception,) if qualname.endswith("Error") else ()
-    return InertMeta(qualname.rpartition(".")[2], bases, namespace)
+    return StubType(qualname.rpartition(".")[2], bases, namespace)
 
 
-def _inert_base(cls: type) -> type:
-    return next(base for base in cls.__mro__ if "_is_stand_in" in vars(base))
+def _stub_base(cls: type) -> type:
+    return next(base for base in cls.__mro__ if "_is_stub" in vars(base))
 
 
 def _is_dunder(name: str) -> bool:
@@ -184,7 +215,7 @@ def _habitat_is_being_imported() -> bool:
     frame = sys._getframe(1)
     while frame is not None:
         package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if frame.f_code.co_name == "<module>" and package in stub_finder.SERVED:
+        if frame.f_code.co_name == "<module>" and package in SERVED:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False

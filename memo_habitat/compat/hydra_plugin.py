@@ -1,9 +1,9 @@
 """The Hydra plugin that makes our configs, Habitat's own and all registrations known.
 
 Hydra imports every plugin in every Hydra application, so this module imports nothing of weight and
-does nothing unless the application is Habitat's, which it is when `habitat` has been imported by
-the time Hydra puts the search path together: `habitat_baselines.run`, Habitat's own scripts and our
-command line all import it before.
+does nothing unless the application is Habitat's. That is so when `habitat` has been imported by the
+time Hydra puts the search path together: `habitat_baselines.run`, Habitat's own scripts and our
+command line all import it first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONFIG_PATHS = ("pkg://habitat_configs", "pkg://habitat/config")
 
 
 class MemoHabitatSearchPath(SearchPathPlugin):
-    """Add the folders of YAML; register configs, classes and stand-ins; prepare the workers."""
+    """Add the folders of YAML; register configs and classes; prepare the workers."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Do nothing outside Habitat; otherwise everything that a config of ours can name."""

@@ -47,7 +47,7 @@ def test_both_kinds_of_installation_carry_the_hook_and_the_plugin(sources, tmp_p
         names = wheel.namelist()
         (record,) = [name for name in names if name.endswith(".dist-info/RECORD")]
         recorded = {line.split(",")[0] for line in wheel.read(record).decode().splitlines()}
-        hook = wheel.read("memo_habitat_stand_ins.pth").decode()
+        hook = wheel.read("memo_habitat_stub.pth").decode()
     assert "hydra_plugins/memo_habitat_plugin.py" in names
     # An uninstall removes what RECORD lists.
     assert recorded == set(names)
@@ -70,7 +70,7 @@ def test_a_wheel_carries_configs_data_and_template(sources, checkout, tmp_path):
 
 def test_the_hook_is_silent_where_the_package_is_gone(sources, tmp_path):
     with build(sources, "build_wheel", tmp_path) as wheel:
-        line = wheel.read("memo_habitat_stand_ins.pth").decode()
+        line = wheel.read("memo_habitat_stub.pth").decode()
     code = "import sys; sys.modules['memo_habitat'] = None\n" + line + "print('fine')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "fine\n"

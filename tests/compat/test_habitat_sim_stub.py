@@ -1,4 +1,4 @@
-"""The stand-ins appear only where they must, and say what is missing when they are used."""
+"""The stubs appear only where they must, and say what is missing when they are used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat.compat import habitat_sim_stub, stub_finder
+from memo_habitat.compat import habitat_sim_stub
 from memo_habitat.errors import UserError
 
 needs_absence = pytest.mark.skipif(
@@ -44,10 +44,10 @@ def test_other_code_cannot_import_habitat_sim():
 
 
 def test_install_twice_adds_one_finder():
-    stub_finder.install()
-    stub_finder.install()
-    assert sum(isinstance(finder, stub_finder.StandInFinder) for finder in sys.meta_path) == 1
-    assert isinstance(sys.meta_path[-1], stub_finder.StandInFinder)
+    habitat_sim_stub.install()
+    habitat_sim_stub.install()
+    assert sum(isinstance(finder, habitat_sim_stub.StubFinder) for finder in sys.meta_path) == 1
+    assert isinstance(sys.meta_path[-1], habitat_sim_stub.StubFinder)
 
 
 @pytest.mark.parametrize("before", ["", INSTALL], ids=["installed by .pth or not", "installed"])
@@ -120,11 +120,11 @@ def test_making_a_simulator_of_habitat_sim_names_the_package_and_how_to_get_it(s
 
 
 @pytest.fixture
-def module() -> habitat_sim_stub.StandInModule:
-    return habitat_sim_stub.StandInModule("habitat_sim.made_up")
+def module() -> habitat_sim_stub.StubModule:
+    return habitat_sim_stub.StubModule("habitat_sim.made_up")
 
 
-def test_attributes_are_inert_classes_and_stay_the_same(module):
+def test_attributes_are_classes_and_stay_the_same(module):
     assert module.Thing is module.Thing
     assert module.SensorType.COLOR is module.SensorType.COLOR
     assert module.SensorType.COLOR is not module.SensorType.DEPTH
@@ -132,7 +132,7 @@ def test_attributes_are_inert_classes_and_stay_the_same(module):
     assert not isinstance(3, module.Thing)
 
 
-def test_stand_ins_serve_in_annotations_and_as_bases(module):
+def test_stubs_serve_in_annotations_and_as_bases(module):
     from typing import Optional
 
     def annotated(x: module.Vector3 | None, y: Optional[module.Thing] = None) -> None: ...
@@ -162,7 +162,7 @@ def test_errors_can_be_caught(module):
 
 
 @needs_absence
-def test_what_habitat_does_without_is_not_stood_in_for():
+def test_what_habitat_does_without_has_no_stub():
     from habitat.utils import profiling_wrapper
 
     profiling_wrapper.configure(1, 2)
