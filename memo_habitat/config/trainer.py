@@ -104,11 +104,12 @@ class MemoVectorEnvFactoryConfig(VectorEnvFactoryConfig):
     _target_: str = "memo_habitat.trainer.env_factory.MemoVectorEnvFactory"
 
 
-@dataclass
-class BatchedVectorEnvFactoryConfig(VectorEnvFactoryConfig):
-    """ExtObjNav in the trainer's process: vector sensors only, no images."""
-
-    _target_: str = "memo_habitat.tasks.extobjnav.vector_env.ExtObjNavVectorEnvFactory"
+#: habitat_baselines/vector_env_factory=... of ExtObjNav.
+VECTOR_ENV_FACTORIES = {
+    "workers": MemoVectorEnvFactoryConfig._target_,
+    # In the trainer's process: vector sensors only, no images.
+    "batched": "memo_habitat.tasks.extobjnav.vector_env.ExtObjNavVectorEnvFactory",
+}
 
 
 @dataclass
@@ -141,14 +142,11 @@ def register_configs() -> None:
     """Store this station's nodes under own names."""
     store = ConfigStore.instance()
     store.store(group="habitat_baselines", name="memo_rl_config_base", node=MemoBaselinesConfig)
-    for name, factory in (
-        ("workers", MemoVectorEnvFactoryConfig),
-        ("batched", BatchedVectorEnvFactoryConfig),
-    ):
+    for name, target in VECTOR_ENV_FACTORIES.items():
         store.store(
             group="habitat_baselines/vector_env_factory",
             name=name,
-            node=factory,
+            node={"_target_": target},
             package="habitat_baselines.vector_env_factory",
         )
     store.store(group="habitat_baselines/rl/policy", name="memo_policy_base", node=MemoPolicyConfig)
