@@ -123,6 +123,8 @@ setup(
         "tqdm>=4.66",
         "typer>=0.15",
         "pydantic>=2.7",
+        "filelock>=4.0",
+        "submitit>=1.5",
     ],
     extras_require={
         "gymnasium": ["gymnasium>=0.29"],

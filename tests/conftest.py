@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Before NumPy and torch are imported: two cores shared by several test processes.
@@ -14,6 +15,9 @@ from memo_habitat.compat import habitat_sim_stub, log_filters
 
 habitat_sim_stub.install()
 log_filters.silence_gym_notice()
+# Tests that are started in the background get these ignored, and so would the commands they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

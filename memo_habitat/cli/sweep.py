@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,18 @@ def sweep(
     seeds: Annotated[
         str | None, typer.Option(metavar="0..4", help="0..4, or 0,2,5.", show_default="0..2")
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Runs at once.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Runs at once.", show_default="1; on a cluster all"),
+    ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Submit the runs to SLURM with this option of sbatch, such as partition=gpu, "
+            "time=720 (minutes) or gpus_per_node=1; may be repeated.",
+        ),
+    ] = None,
     trials: Annotated[
         int | None, typer.Option(metavar="N", help="Trials evaluated in every house.")
     ] = None,
@@ -57,7 +67,8 @@ def sweep(
     from memo_habitat.config.compose import choices, known_configs
     from memo_habitat.sweep.spec import Request, check_sweep, parse_seeds, plan_sweep
 
-    check_at_least_one("--jobs", jobs)
+    if jobs is not None:
+        check_at_least_one("--jobs", jobs)
     if (config_name is None) == (resume is None):
         raise UserError("give either --config-name or --resume")
     check_place(resume, root, out)
@@ -73,44 +84,42 @@ def sweep(
         check_sweep(planned)
     if dry_run:
         _print_queue(planned)
-    elif status := _run(planned, jobs):
+    elif status := _run(planned, jobs, slurm or ()):
         raise typer.Exit(status)
 
 
 def _print_queue(planned: Sweep) -> None:
+    from memo_habitat.sweep.jobs import SweepJob
     from memo_habitat.sweep.spec import habitat_seed
-    from memo_habitat.sweep.tasks import RunTask
 
     print(f"{planned.folder}: {planned.config}, {' '.join(planned.overrides) or 'no overrides'}")
-    for member in planned.members():
+    for one in planned.runs():
         try:
-            says = RunTask(planned, member).todo().says
+            pending = SweepJob(planned, one).pending()
+            says = "finished" if pending is None else pending.says
         except UserError as error:
             says = f"fails, {error}"
-        print(f"{member.name}: {says} (habitat.seed={habitat_seed(member.seed)})")
+        print(f"{one.name}: {says} (habitat.seed={habitat_seed(one.seed)})")
 
 
-def _run(planned: Sweep, jobs: int) -> int:
+def _run(planned: Sweep, jobs: int | None, slurm: Sequence[str]) -> int:
     """Run the queue; the report's path, or how to go on, is printed last. Returns the status."""
-    from memo_habitat.sweep.runner import Queue
+    from memo_habitat.sweep.jobs import has_records
+    from memo_habitat.sweep.runner import Places, Queue, say
     from memo_habitat.sweep.spec import write_sweep
-    from memo_habitat.sweep.status import Terminal
-    from memo_habitat.sweep.tasks import has_records
     from memo_habitat.trainer.run_dir import SWEEP_LOCK
-    from memo_habitat.utils.lock import lock
+    from memo_habitat.utils.lock import hold
 
+    at_once = jobs or (len(planned.runs()) + 1 if slurm else 1)
     try:
         planned.folder.mkdir(parents=True, exist_ok=True)
-        held = lock(planned.folder / SWEEP_LOCK)
     except OSError as error:
         raise cannot_write(planned.folder, error) from error
-    try:
+    with hold(planned.folder / SWEEP_LOCK):
         write_sweep(planned)
         print(f"sweep folder: {planned.folder}", flush=True)
-        outcome = Queue(planned, jobs, Terminal()).run()
+        outcome = Queue(planned, Places(planned, at_once, slurm), say).run()
         reported = not has_records(planned) or _write_report(planned)
-    finally:
-        os.close(held)
     _print_failures(outcome.failures)
     going_on = f"go on with: memo-habitat sweep --resume {planned.folder}"
     if outcome.interrupted:

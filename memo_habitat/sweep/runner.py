@@ -1,38 +1,49 @@
-"""Runs the tasks of a sweep, so many at once, until all have ended or somebody asks to stop."""
+"""Runs the jobs of a sweep, so many at once, until all have ended or somebody asks to stop."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
+import os
+import shlex
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
 
 from memo_habitat.errors import UserError
-from memo_habitat.sweep.job import Job
+from memo_habitat.sweep.jobs import SlurmTask, SweepJob, copy_reference_config
 from memo_habitat.sweep.spec import Sweep
-from memo_habitat.sweep.status import Estimate, Terminal, last_return
-from memo_habitat.sweep.tasks import ReferenceTask, RunTask, Task
+from memo_habitat.trainer.progress import share_done
 from memo_habitat.trainer.run_dir import SWEEP_LOG, RunFolder
-from memo_habitat.utils.lock import HeldError
 from memo_habitat.utils.processes import (
     INTERRUPTED,
-    StopCount,
     available_cores,
-    count_stops,
     describe_status,
+    handling,
+    last_line,
+    stop_signals,
+    tail,
 )
 
-# What a killed sweep leaves behind ends by itself, at the latest when an update is over.
-PATIENCE_SECONDS = 60.0
-_TICK_SECONDS = 0.2
+PROGRAM = "memo_habitat.sweep.jobs"
+# Between two looks at the processes, here and in a cluster, and at the progress of the runs (s).
+LOCAL_SECONDS, SLURM_SECONDS, SHOW_SECONDS = 0.2, 5.0, 2.0
 # How processes end when a sweep is stopped; SIGTERM may have been sent to all of them at once.
 _STOPPED = (0, INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that did not reach its end: why, what it said last, and where."""
+    """A job that did not reach its end: why, what it said last, and where."""
 
     name: str
     why: str
@@ -42,169 +53,264 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """How the tasks ended."""
+    """How the jobs ended."""
 
     finished: int = 0
     failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
 
 
+class LocalProcess:
+    """A job at work on some cores of this machine, in a session of its own."""
+
+    def __init__(self, job: SweepJob, cores: Sequence[int]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", PROGRAM, str(job.sweep.folder), job.name],
+            stdin=subprocess.PIPE,
+            env={"OMP_NUM_THREADS": str(max(1, len(cores))), **os.environ},
+            start_new_session=True,
+        )
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(self._process.pid, cores)
+
+    def status(self) -> int | None:
+        """Exit status, negative after a signal; None while it is at work."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ask it to save and leave, by the end of its standard input: once however often called."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End it at once with all its own processes."""
+        if self.status() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class SlurmProcess:
+    """A job in the queue of a cluster, or at work there; it stays when the sweep is killed."""
+
+    def __init__(self, job: SweepJob, executor: Any) -> None:
+        executor.update_parameters(job_name=job.name.replace(" ", "_"))
+        self._job = executor.submit(SlurmTask(job.sweep.folder.resolve(), job.name))
+        self._stopped = False
+
+    def status(self) -> int | None:
+        """Exit status, -SIGTERM where it was cancelled, 1 where it died; None until it ends."""
+        if not self._job.done(force_check=self._stopped):
+            return None
+        if self._job.exception() is None:
+            return int(self._job.result())
+        return -signal.SIGTERM if self._job.state.startswith("CANCELLED") else 1
+
+    def stop(self) -> None:
+        """Take it out of the queue, or ask it to save and leave, for which it has all the time."""
+        self._stopped = True
+        for option in ("--state=PENDING", "--signal=INT"):
+            subprocess.run(["scancel", option, self._job.job_id], check=False)
+
+    def kill(self) -> None:
+        """End it."""
+        self._job.cancel(check=False)
+
+
+class Places:
+    """Where `count` jobs at once find their place: on this machine, or on a cluster.
+
+    Args:
+        sweep: whose folder gets submitit's files.
+        count: jobs at once.
+        slurm: None: this machine; "key=value" of `sbatch`, such as partition=gpu, time=720
+            (minutes), gpus_per_node=1.
+
+    Raises:
+        UserError: no SLURM here, or an unknown key.
+    """
+
+    def __init__(self, sweep: Sweep, count: int, slurm: Sequence[str] = ()) -> None:
+        self.count, self.seconds = count, LOCAL_SECONDS
+        self._executor = None
+        if slurm:
+            import submitit
+
+            items = [option.partition("=")[::2] for option in slurm]
+            options: dict[str, Any] = {k: int(v) if v.isdigit() else v for k, v in items}
+            try:
+                # Queued again after each time limit, as often as the training takes.
+                self._executor = submitit.SlurmExecutor(sweep.folder / "slurm", 1000)
+                self._executor.update_parameters(**{"time": 1440, **options})
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise UserError(f"--slurm {shlex.join(slurm)}: {error}") from error
+            self.seconds = SLURM_SECONDS
+
+    def start(self, job: SweepJob, place: int) -> LocalProcess | SlurmProcess:
+        """Start the process of a job, or submit it."""
+        if self._executor is not None:
+            return SlurmProcess(job, self._executor)
+        return LocalProcess(job, core_share(place, self.count))
+
+
 class Queue:
-    """The tasks of a sweep: the runs in order, the references as soon as there is a config."""
+    """The jobs of a sweep: the runs in order, the references as soon as there is a config."""
 
-    def __init__(
-        self, sweep: Sweep, jobs: int, terminal: Terminal, patience: float = PATIENCE_SECONDS
-    ) -> None:
-        """Take the tasks of `sweep`, to be done `jobs` at once.
-
-        Args:
-            sweep: what there is to do.
-            jobs: processes at once.
-            terminal: to tell on.
-            patience: seconds to wait for processes that are at work in folders of the sweep.
-        """
-        self._terminal, self._patience = terminal, patience
-        self._tasks: list[Task] = [RunTask(sweep, member) for member in sweep.members()]
-        self._reference: ReferenceTask | None = ReferenceTask(sweep)
-        self._total = len(self._tasks) + 1
-        self._estimate = Estimate(sweep, jobs)
-        self._slots: list[Job | None] = [None] * jobs
-        self._shares = core_shares(jobs)
-        self._held: dict[str, HeldError] = {}
-        self._idle_since: float | None = None
+    def __init__(self, sweep: Sweep, places: Places, say: Callable[[str], None]) -> None:
+        self._sweep, self._places, self._say = sweep, places, say
+        self._jobs = [SweepJob(sweep, run) for run in sweep.runs()]
+        self._total = len(self._jobs) + 1
+        self._running: dict[int, tuple[SweepJob, LocalProcess | SlurmProcess, float]] = {}
+        self._referenced = False
+        self._baselines = functools.cache(lambda run: RunFolder(run).config().habitat_baselines)
+        self._stops = 0
         self._outcome = Outcome()
 
     def run(self) -> Outcome:
-        """Do all tasks; those that fail leave the others alone."""
-        self._skip_finished()
-        with count_stops() as stops:
+        """Do all jobs; those that fail leave the others alone.
+
+        The first request to stop lets them save and leave, the second ends them.
+        """
+        self._add_references()
+        left = [job for job in self._jobs if _is_left(job)]
+        self._outcome.finished = len(self._jobs) - len(left)
+        self._jobs = left
+        if self._outcome.finished:
+            self._say(f"finished before: {self._outcome.finished} of {self._total}")
+        bar = tqdm(
+            total=len(self._sweep.runs()),
+            initial=self.training_done(),
+            bar_format="{desc} done · training {percentage:.0f} % · about {remaining} of it left",
+            disable=None,  # unless it is a terminal
+            leave=False,
+        )
+        with handling(stop_signals(), self._on_stop):
             try:
-                while not self._is_over(stops):
-                    self._advance(stops)
-                    time.sleep(_TICK_SECONDS)
+                while self._running or (self._jobs and not self._stops):
+                    self._advance()
+                    if not bar.disable and time.time() > bar.last_print_t + SHOW_SECONDS:
+                        bar.n = self.training_done()
+                        _quietly(bar.set_description_str, f"{self._outcome.finished}/{self._total}")
+                    time.sleep(self._places.seconds)
             finally:
-                for job in self._running():  # none, unless something unforeseen was raised
-                    job.close()
-        self._outcome.interrupted |= stops.count > 0 and bool(self._tasks)
-        self._terminal.clear()
+                for _, process, _ in self._running.values():
+                    process.stop()  # none, unless something unforeseen was raised
+                _quietly(bar.close)
+        self._outcome.interrupted |= self._stops > 0 and bool(self._jobs)
         return self._outcome
 
-    def _running(self) -> list[Job]:
-        return [job for job in self._slots if job is not None]
+    def training_done(self) -> float:
+        """How many runs' worth of training is done."""
+        done = 0.0
+        for run in self._sweep.runs():
+            rows = _last_rows(RunFolder(run.path).progress_file)
+            with contextlib.suppress(UserError):  # the job of that run tells of it
+                if rows:
+                    config = self._baselines(run.path)
+                    done += share_done(config, rows[-1]["steps"], rows[-1]["updates"])
+        return done
 
-    def _is_over(self, stops: StopCount) -> bool:
-        return not self._running() and (stops.count > 0 or not self._tasks)
+    def _on_stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stops += 1
 
-    def _skip_finished(self) -> None:
-        self._add_reference()
-        left = [task for task in self._tasks if _is_left(task)]
-        self._outcome.finished = len(self._tasks) - len(left)
-        if self._outcome.finished:
-            self._terminal.say(f"finished before: {self._outcome.finished} of {self._total}")
-        self._tasks = left
-
-    def _advance(self, stops: StopCount) -> None:
-        if stops.count and not self._outcome.interrupted:
+    def _advance(self) -> None:
+        if self._stops and not self._outcome.interrupted:
             self._outcome.interrupted = True
-            self._terminal.say("stopping: runs save their state; again: stop at once")
-            for job in self._running():
-                job.close()
-        if stops.count > 1:
-            for job in self._running():
-                job.kill()
-        for slot, ended in enumerate(self._slots):
-            if ended is not None and (status := ended.status) is not None:
-                self._slots[slot] = None
-                self._end(ended, status)
-        if not stops.count:
-            self._start()
-            self._give_up_waiting()
-        if self._terminal.is_due():
-            self._terminal.show(self._estimate.line(self._outcome.finished, self._total))
+            self._say("stopping: runs save their state; again: stop at once")
+            for _, process, _ in self._running.values():
+                process.stop()
+        if self._stops > 1:
+            for _, process, _ in self._running.values():
+                process.kill()
+        for place, (job, process, began) in list(self._running.items()):
+            if (status := process.status()) is not None:
+                del self._running[place]
+                process.stop()
+                self._end(job, status, time.monotonic() - began)
+        for place in range(self._places.count):
+            if self._jobs and not self._stops and place not in self._running:
+                self._start(self._jobs.pop(0), place)
 
-    def _start(self) -> None:
-        """Fill the slots; what another process is at work on stays in the queue."""
-        for task in list(self._tasks):
-            if None not in self._slots:
-                return
-            slot = self._slots.index(None)
-            threads = max(1, len(self._shares[slot]))
-            try:
-                job = Job(task, self._shares[slot], threads)
-            except HeldError as error:
-                if task.name not in self._held:
-                    self._terminal.say(f"{task.name}: waits, for {error}")
-                self._held[task.name] = error
-                continue
-            except (UserError, OSError) as error:
-                self._tasks.remove(task)
-                self._fail(task, "not started", str(error))
-                continue
-            self._tasks.remove(task)
-            self._slots[slot] = job
-            if job.todo.commands:
-                self._terminal.say(f"{task.name}: {job.todo.says}")
-
-    def _give_up_waiting(self) -> None:
-        """When nothing but what others hold is left, their time is limited."""
-        if self._running() or not self._tasks:
-            self._idle_since = None
-            return
-        if self._idle_since is None:
-            self._idle_since = time.monotonic()
-        if time.monotonic() - self._idle_since >= self._patience:
-            for task in self._tasks:
-                self._fail(task, "in use", str(self._held[task.name]))
-            self._tasks = []
-
-    def _end(self, job: Job, status: int) -> None:
-        job.close()
-        task = job.task
+    def _start(self, job: SweepJob, place: int) -> None:
         try:
-            left = task.todo()
+            pending = job.pending()
+            if pending is not None:
+                process = self._places.start(job, place)
+                self._running[place] = (job, process, time.monotonic())
+                self._say(f"{job.name}: {pending.says}")
         except (UserError, OSError) as error:
-            self._fail(task, "unreadable", str(error))
+            self._fail(job, "not started", str(error))
+
+    def _end(self, job: SweepJob, status: int, seconds: float) -> None:
+        try:
+            pending = job.pending()
+        except (UserError, OSError) as error:
+            self._fail(job, "unreadable", str(error))
             return
-        if not left.commands:
+        if pending is None:
             self._outcome.finished += 1
-            facts = [f"finished in {job.seconds:.0f} s", last_return(_progress(task))]
-            told = f"{task.name}: {', '.join(fact for fact in facts if fact)}"
-            self._terminal.say(f"[{self._outcome.finished}/{self._total}] {told}")
+            facts = [f"finished in {seconds:.0f} s", last_return(RunFolder(job.path).progress_file)]
+            told = ", ".join(fact for fact in facts if fact)
+            self._say(f"[{self._outcome.finished}/{self._total}] {job.name}: {told}")
         elif self._outcome.interrupted and status in _STOPPED:
-            self._terminal.say(f"{task.name}: stopped, {left.says} next time")
+            self._say(f"{job.name}: stopped, {pending.says} next time")
         else:
-            why = "left unfinished" if status == 0 else describe_status(status)
-            self._fail(task, why, job.last_line())
-        self._add_reference()
+            why = describe_status(status) if status else "left unfinished"
+            self._fail(job, why, last_line(job.path / SWEEP_LOG))
+        self._add_references()
 
-    def _add_reference(self) -> None:
+    def _add_references(self) -> None:
         """Put the references first as soon as there is a config to evaluate them with."""
-        if self._reference is None:
-            return
-        if self._reference.prepare():
-            self._tasks.insert(0, self._reference)
-            self._reference = None
+        if not self._referenced and copy_reference_config(self._sweep):
+            self._referenced = True
+            self._jobs.insert(0, SweepJob(self._sweep, None))
 
-    def _fail(self, task: Task, why: str, said: str) -> None:
-        self._outcome.failures.append(Failure(task.name, why, said, task.path / SWEEP_LOG))
-        self._terminal.say(f"{task.name}: failed ({why}): {said}")
+    def _fail(self, job: SweepJob, why: str, said: str) -> None:
+        self._outcome.failures.append(Failure(job.name, why, said, job.path / SWEEP_LOG))
+        self._say(f"{job.name}: failed ({why}): {said}")
 
 
-def core_shares(jobs: int) -> Sequence[Sequence[int]]:
-    """The cores of each of `jobs` processes: even shares, or one each where they are too few."""
+def say(line: str) -> None:
+    """Write a line above the one that changes.
+
+    Runs outlive who reads of them: a terminal that was closed is not written to, nor an error.
+    """
+    _quietly(tqdm.write, line)
+    _quietly(sys.stdout.flush)
+
+
+def core_share(place: int, jobs: int) -> list[int]:
+    """The cores of one of `jobs` processes: even shares, or one each where they are too few."""
     cores = available_cores()
-    count = len(cores)
-    if jobs >= count:
-        return [[cores[job % count]] for job in range(jobs)]
-    return [cores[job * count // jobs : (job + 1) * count // jobs] for job in range(jobs)]
+    return cores[place::jobs] or [cores[place % len(cores)]]
 
 
-def _is_left(task: Task) -> bool:
+def last_return(progress: Path) -> str:
+    """The return of the trials, or reward of the episodes, that ended last; empty if unknown."""
+    rows = _last_rows(progress)
+    for row in reversed(rows):
+        trials = row.get("trials") or {}
+        if trials.get("count") and trials.get("return") is not None:
+            return f"last return {trials['return']:.2f}"
+    reward = rows[-1].get("metrics", {}).get("reward") if rows else None
+    return "" if reward is None else f"last reward per episode {reward:.2f}"
+
+
+def _quietly(write: Callable[..., object], *arguments: str) -> None:
+    with contextlib.suppress(OSError):
+        write(*arguments)
+
+
+def _is_left(job: SweepJob) -> bool:
     try:
-        return bool(task.todo().commands)
+        return job.pending() is not None
     except (UserError, OSError):  # fails when it is started, and no other with it
         return True
 
 
-def _progress(task: Task) -> Path:
-    return RunFolder(task.path).progress_file
+def _last_rows(progress: Path) -> list[dict[str, Any]]:
+    """The last whole rows of a progress file, without reading all of it."""
+    rows = []
+    for line in tail(progress).splitlines(keepends=True) if progress.is_file() else ():
+        with contextlib.suppress(ValueError):  # the first one may have been cut
+            rows.append(json.loads(line if line.endswith("\n") else ""))
+    return rows

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.report.sweep_folder import REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.launch import override_key, refuse_run_dir
 from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run
-from memo_habitat.utils.files import write_json
+from memo_habitat.utils.files import read_json, write_json
 from memo_habitat.utils.provenance import Provenance
 
 # Below are the seeds of evaluations, `habitat_baselines.evaluator.seed`.
@@ -28,8 +28,8 @@ _HOW_TO_WRITE = f"write 0..4 or 0,2,5, with numbers from 0 to {LAST_SEED}"
 
 
 @dataclass(frozen=True)
-class Member:
-    """One run of a sweep: a variant at a seed."""
+class SweepRun:
+    """One run of a sweep: a variant at a seed, in a run folder."""
 
     variant: str
     seed: int
@@ -41,9 +41,8 @@ class Member:
         return f"{self.variant} seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What is trained and evaluated in `folder`: all variants at all seeds.
+class Sweep(BaseModel):
+    """What is trained and evaluated in `folder`: all variants at all seeds. `sweep.json` holds it.
 
     Attributes:
         folder: of the sweep.
@@ -54,17 +53,19 @@ class Sweep:
         trials: of each evaluation, in every house; None: as the config says.
     """
 
-    folder: Path
+    model_config = ConfigDict(frozen=True)  # and the facts beside these fields are ignored
+
+    folder: Path = Field(exclude=True)
     config: str
-    variants: tuple[str, ...]
-    seeds: tuple[int, ...]
+    variants: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     overrides: tuple[str, ...] = ()
     trials: int | None = None
 
-    def members(self) -> list[Member]:
+    def runs(self) -> list[SweepRun]:
         """All runs, seeds outermost, so that an interrupted sweep has as many of each variant."""
         return [
-            Member(variant, seed, member_folder(self.folder, variant, seed))
+            SweepRun(variant, seed, member_folder(self.folder, variant, seed))
             for seed in self.seeds
             for variant in self.variants
         ]
@@ -72,7 +73,7 @@ class Sweep:
     @property
     def is_begun(self) -> bool:
         """Whether any run was made."""
-        return any((member.path / CONFIG_FILE).exists() for member in self.members())
+        return any((run.path / CONFIG_FILE).exists() for run in self.runs())
 
     @property
     def reference(self) -> Path:
@@ -142,24 +143,25 @@ def plan_sweep(
     """
     if request.trials is not None:
         check_at_least_one("--trials", request.trials)
-    before = _begun(request, folder)
-    if before is None:
+    is_new = folder is None or not (folder / SWEEP_FILE).exists()
+    before = None
+    if folder is not None and not (is_new and request.config):
+        before = read_sweep(folder)
+    # What no run could be made with may be corrected in place.
+    if before is None or (request.config and not before.is_begun):
         config = _known(request.config, known)
-        if folder is None or not (folder / SWEEP_FILE).exists():
+        if folder is None or is_new:
             folder = plan_run(f"sweep/{config}", root, folder).path
-        before = Sweep(folder, config, (), (), request.overrides)
+        before = Sweep(folder=folder, config=config, overrides=request.overrides)
     _check_same(request, before)
     for name in request.variants or ():
         if name not in memories:
             raise UserError(f"unknown variant {name!r}; there are {', '.join(memories)}")
     variants = (*before.variants, *(request.variants or ())) or (DEFAULT_VARIANT,)
-    seeds = request.seeds if request.seeds or before.seeds else parse_seeds("0..2")
-    return replace(
-        before,
-        variants=tuple(dict.fromkeys(variants)),
-        seeds=tuple(sorted({*before.seeds, *(seeds or ())})),
-        trials=request.trials or before.trials,
-    )
+    seeds = {*before.seeds, *(request.seeds or ())} or parse_seeds("0..2")
+    trials = request.trials or before.trials
+    changed = {"variants": tuple(dict.fromkeys(variants)), "seeds": tuple(sorted(seeds))}
+    return before.model_copy(update={**changed, "trials": trials})
 
 
 def check_sweep(sweep: Sweep) -> None:
@@ -199,21 +201,7 @@ def read_sweep(folder: Path) -> Sweep:
         raise UserError(
             f"{folder} is a run and no sweep; go on with it: memo-habitat train --resume {folder}"
         )
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Sweep(
-            folder,
-            str(values["config"]),
-            tuple(str(name) for name in values["variants"]),
-            tuple(int(seed) for seed in values["seeds"]),
-            tuple(str(override) for override in values["overrides"]),
-            values.get("trials"),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"cannot read {path} ({type(error).__name__}: {error}); "
-            "give a folder that `memo-habitat sweep` made"
-        ) from error
+    return read_json(path, lambda values: Sweep.model_validate({**values, "folder": folder}))
 
 
 def write_sweep(sweep: Sweep) -> None:
@@ -221,26 +209,9 @@ def write_sweep(sweep: Sweep) -> None:
     path = sweep.folder / SWEEP_FILE
     facts = Provenance.of_this_process().model_dump()
     if sweep.is_begun:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        facts.update({key: before.get(key) for key in ("command", "started")})
-    described = {
-        "config": sweep.config,
-        "variants": list(sweep.variants),
-        "seeds": list(sweep.seeds),
-        "habitat_seeds": [habitat_seed(seed) for seed in sweep.seeds],
-        "overrides": list(sweep.overrides),
-        "trials": sweep.trials,
-    }
-    write_json(path, {**described, **{k: v for k, v in facts.items() if k not in described}})
-
-
-def _begun(request: Request, folder: Path | None) -> Sweep | None:
-    """The sweep in `folder` that is to go on; None: it is to be described anew."""
-    if folder is None or (request.config is not None and not (folder / SWEEP_FILE).exists()):
-        return None
-    sweep = read_sweep(folder)
-    # What no run could be made with may be corrected in place.
-    return sweep if sweep.is_begun or request.config is None else None
+        facts.update({key: read_json(path).get(key) for key in ("command", "started")})
+    seeds = {"habitat_seeds": [habitat_seed(seed) for seed in sweep.seeds]}
+    write_json(path, {**sweep.model_dump(mode="json"), **seeds, **facts})
 
 
 def _known(config: str | None, known: Sequence[str]) -> str:
@@ -262,16 +233,13 @@ def _check_same(request: Request, before: Sweep) -> None:
         )
     given = request.config is not None or request.overrides
     if given and sorted(set(request.overrides)) != sorted(set(before.overrides)):
+        listed = [" ".join(own) or "no overrides" for own in (before.overrides, request.overrides)]
         raise UserError(
-            f"{before.folder} is a sweep with {_listed(before.overrides)}, now it is "
-            f"{_listed(request.overrides)}; choose another folder, or leave them as they were"
+            f"{before.folder} is a sweep with {listed[0]}, now it is {listed[1]}; choose another "
+            "folder, or leave them as they were"
         )
     if request.trials and before.trials and request.trials < before.trials:
         raise UserError(
             f"--trials {request.trials}: {before.folder} is evaluated on {before.trials}; "
             "give as many or more"
         )
-
-
-def _listed(overrides: Sequence[str]) -> str:
-    return " ".join(overrides) or "no overrides"

@@ -1,45 +1,52 @@
-"""Several DD-PPO workers on this machine: started, watched, stopped together.
+"""Several DD-PPO workers on this machine, as torchrun starts them: watched and stopped together.
 
-Each is a process of `parallel_worker` and finds the others as Habitat's DD-PPO does, by LOCAL_RANK,
-RANK, WORLD_SIZE, MAIN_ADDR and MAIN_PORT.
+This module is also the program of each worker:
+
+    python -m memo_habitat.trainer.distributed MODULE:FUNCTION FOLDER LOGS
+
+FOLDER holds the config.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import importlib
+import logging
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from memo_habitat.errors import UserError, WorkerError, check_at_least_one
-from memo_habitat.trainer.distributed_worker import CONFIG, failure_note, result_file
 from memo_habitat.utils.processes import (
     INTERRUPTED,
-    Child,
-    StopCount,
     available_cores,
-    count_stops,
     describe_status,
     handling,
+    interrupt_with_parent,
+    is_first_process,
+    last_line,
+    lifeline,
+    stop_signals,
+    write_into,
 )
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-PROGRAM = "memo_habitat.trainer.distributed_worker"
+CONFIG = "config.yaml"
 # What the others have to end in when one is dead (s).
-GRACE = 5.0
-_POLL = 0.1
+GRACE = 5
+_LOCALHOST = "127.0.0.1"
 # Names of the loopback interface on Linux and macOS.
 _LOOPBACKS = ("lo", "lo0")
-# SLURM's announcements, which Habitat's own handlers in the workers answer.
-_ANNOUNCEMENTS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 def check_workers(workers: int) -> None:
@@ -59,7 +66,13 @@ def check_workers(workers: int) -> None:
                 f"without {starter}"
             )
     import torch
+    from torch.distributed.launcher.api import LaunchConfig
 
+    if not hasattr(LaunchConfig, "shutdown_timeout"):
+        raise UserError(
+            f"--workers {workers} needs torch 2.12 or newer, and this is {torch.__version__}; "
+            "update it, or start the training by torchrun"
+        )
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if 0 < gpus < workers:
         raise UserError(
@@ -74,38 +87,60 @@ def waits_for_others() -> str | None:
     Variables that an earlier torchrun or a batch job of SLURM left behind are enough for Habitat to
     wait for ever.
     """
-    from habitat_baselines.rl.ddppo import ddp_utils
+    from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size, get_main_addr
 
-    _, rank, processes = ddp_utils.get_distrib_size()
+    _, rank, processes = get_distrib_size()
     if processes == 1:
         return None
     by_torchrun = "LOCAL_RANK" in os.environ
     names = "RANK, WORLD_SIZE" if by_torchrun else "SLURM_PROCID, SLURM_NTASKS"
     unset = "LOCAL_RANK, RANK and WORLD_SIZE" if by_torchrun else "SLURM_JOBID"
-    port = int(os.environ.get("MAIN_PORT", ddp_utils.DEFAULT_PORT))
-    if ddp_utils.SLURM_JOBID is not None:  # as `ddp_utils.init_distrib_slurm`
-        ports = int(os.environ.get("MAIN_PORT_RANGE", ddp_utils.DEFAULT_PORT_RANGE))
-        port += int(ddp_utils.SLURM_JOBID) % ports
+    address = os.environ.get("MASTER_ADDR") or get_main_addr()
     return (
-        f"rank {rank} of {processes} ({names}): waits for the others at "
-        f"{ddp_utils.get_main_addr()}:{port}; to train alone unset {unset}"
+        f"rank {rank} of {processes} ({names}): waits for the others at {address}; "
+        f"to train alone unset {unset}"
     )
 
 
+def meet_as_torchrun_says() -> None:
+    """Let Habitat's trainers meet at torchrun's MASTER_ADDR, where one has started this process.
+
+    Habitat would open a store of its own at MAIN_ADDR and MAIN_PORT, which somebody has to choose.
+    """
+    if not {"LOCAL_RANK", "MASTER_ADDR"} <= set(os.environ):
+        return
+    from habitat_baselines.rl.ddppo.ddp_utils import get_ifname
+    from habitat_baselines.rl.ppo import ppo_trainer
+    from torch import distributed
+
+    def init_distributed(backend: str) -> tuple[int, Any]:
+        store, rank, size = next(distributed.rendezvous("env://"))
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+        return int(os.environ["LOCAL_RANK"]), store
+
+    ppo_trainer.init_distrib_slurm = init_distributed
+    # A machine without network has no default route, by which Habitat chooses the interface.
+    loopback = next((name for _, name in socket.if_nameindex() if name in _LOOPBACKS), None)
+    local = os.environ["MASTER_ADDR"] == _LOCALHOST and loopback is not None
+    for backend in ("GLOO", "NCCL"):
+        name = f"{backend}_SOCKET_IFNAME"
+        if name not in os.environ:
+            os.environ[name] = str(loopback) if local else get_ifname()
+
+
 def run_workers(
-    work: Callable[[DictConfig], Any], config: DictConfig, workers: int, logs: Path | None = None
-) -> list[Any]:
-    """Call `work(config)` in several processes that find each other; what each returned.
+    work: Callable[[DictConfig], None], config: DictConfig, workers: int, logs: Path
+) -> None:
+    """Call `work(config)` in several processes that find each other.
 
     The first Ctrl-C or SIGTERM is passed on once to all workers, which stop together; the second
     ends them. If one dies the others are ended.
 
     Args:
-        work: function of a module; returns what JSON can hold.
+        work: function of a module.
         config: given to every worker.
         workers: number of them.
-        logs: folder for <rank>.log, what each worker but the first prints, and all tracebacks;
-            None keeps none.
+        logs: folder for <rank>.log, what each worker but the first prints, and all tracebacks.
 
     Raises:
         UserError: the first that a worker raised.
@@ -113,154 +148,145 @@ def run_workers(
         KeyboardInterrupt: stopped at once.
     """
     from omegaconf import OmegaConf
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     check_at_least_one("workers", workers)
-    with TemporaryDirectory(prefix="memo-habitat-") as folder, _reserved_port() as port:
-        shared = Path(folder)
-        OmegaConf.save(config, shared / CONFIG)
-        printed = shared if logs is None else logs
-        printed.mkdir(parents=True, exist_ok=True)
-        target = f"{work.__module__}:{work.__qualname__}"
-        crew: list[_Worker] = []
-        with count_stops() as stops, _announcements_to(crew):
-            try:
-                for rank in range(workers):
-                    environment = worker_environment(rank, workers, port, os.environ)
-                    crew.append(_Worker(rank, target, shared, printed, environment))
-                statuses = _watch(crew, stops)
-            finally:
-                _end(crew)
-        if any(statuses):
-            interrupted = {INTERRUPTED, -signal.SIGINT} & set(statuses)
-            if stops.count and interrupted:
+    with TemporaryDirectory(prefix="memo-habitat-") as folder, _stops_passed_on() as stops:
+        OmegaConf.save(config, Path(folder) / CONFIG)
+        logs.mkdir(parents=True, exist_ok=True)
+        try:
+            _launch(workers, f"{work.__module__}:{work.__qualname__}", folder, str(logs))
+        except ChildFailedError as error:
+            interrupted = (INTERRUPTED, -signal.SIGINT)
+            if stops and any(died.exitcode in interrupted for died in error.failures.values()):
+                raise KeyboardInterrupt from error
+            raise _explain(error, workers, logs) from error
+
+
+def _launch(workers: int, target: str, folder: str, logs: str) -> None:
+    """Run the workers to their end.
+
+    As programs, not as functions of this process: torch then gives them sessions of their own,
+    which keep the terminal's Ctrl-C from them, and tells of all that failed, not only of one.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # What it has to tell is in the error that it raises.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=workers,
+        run_id="memo-habitat",
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"{_LOCALHOST}:0",  # a free port
+        local_addr=_LOCALHOST,
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=folder),
+        # The others are ours: torch would kill workers that take longer to save than GRACE.
+        signals_to_handle="SIGQUIT",
+        shutdown_timeout=GRACE,
+    )
+    program = "memo_habitat.trainer.distributed"
+    elastic_launch(config, sys.executable)("-m", program, target, folder, logs)
+
+
+@contextlib.contextmanager
+def _stops_passed_on() -> Iterator[list[int]]:
+    """Within: the first request to stop interrupts the workers, the second is a KeyboardInterrupt.
+
+    Yields the requests so far. Within a SLURM job its announcements are answered as Habitat's own
+    handlers do: both stop the training, and SIGUSR1 queues the job again.
+    """
+    stops: list[int] = []
+    requeue = False
+    with lifeline() as let_go:
+
+        def on_stop(signum: int, frame: FrameType | None) -> None:
+            stops.append(signum)
+            let_go()
+            if len(stops) > 1:
                 raise KeyboardInterrupt
-            raise _explain(crew, statuses, shared, kept=logs is not None)
-        return [json.loads(result_file(shared, worker.rank).read_text()) for worker in crew]
+
+        def on_announcement(signum: int, frame: FrameType | None) -> None:
+            nonlocal requeue
+            requeue = requeue or signum == signal.SIGUSR1
+            let_go()
+
+        announced = (signal.SIGUSR1, signal.SIGUSR2) if "SLURM_JOB_ID" in os.environ else ()
+        with (
+            handling(stop_signals(), on_stop),
+            handling(announced, on_announcement),
+            handling([signal.SIGQUIT], signal.default_int_handler),  # torch's, restored
+        ):
+            yield stops
+    if requeue:
+        from habitat_baselines.rl.ddppo.ddp_utils import REQUEUE, requeue_job
+
+        REQUEUE.set()
+        requeue_job()
 
 
-def worker_environment(
-    rank: int, workers: int, port: int, base: Mapping[str, str]
-) -> dict[str, str]:
-    """The environment variables of worker `rank`; what the user has set for threads stays.
-
-    Args:
-        rank: from 0 on.
-        workers: how many there are.
-        port: on which they find each other.
-        base: the variables of this process.
-    """
-    environment = {
-        **base,
-        "LOCAL_RANK": str(rank),
-        "RANK": str(rank),
-        "WORLD_SIZE": str(workers),
-        "MAIN_ADDR": "127.0.0.1",
-        "MAIN_PORT": str(port),
-        "MAIN_PORT_RANGE": "1",  # in a SLURM job Habitat adds the job's number modulo this
-    }
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, len(available_cores()) // workers)))
-    loopback = next((name for _, name in socket.if_nameindex() if name in _LOOPBACKS), None)
-    if loopback is not None:
-        # Habitat looks for the default route, which a machine without network has not.
-        environment.setdefault("GLOO_SOCKET_IFNAME", loopback)
-        environment.setdefault("NCCL_SOCKET_IFNAME", loopback)
-    return environment
-
-
-class _Worker(Child):
-    """The process of one rank; the first prints where we do."""
-
-    def __init__(
-        self, rank: int, target: str, shared: Path, logs: Path, environment: dict[str, str]
-    ) -> None:
-        self.rank = rank
-        self.log = logs / f"{rank}.log"
-        command = [PROGRAM, target, str(shared), str(self.log)]
-        super().__init__(command, self.log, environment, logs_output=rank > 0)
-
-
-def _watch(crew: Sequence[_Worker], stops: StopCount) -> list[int]:
-    """Wait for the end of all, or of the first that fails; the statuses, 0 of those at work.
-
-    Raises:
-        KeyboardInterrupt: asked a second time to stop.
-    """
-    sent = 0
-    while True:
-        statuses = [worker.status for worker in crew]
-        if any(statuses) or None not in statuses:
-            return [status or 0 for status in statuses]
-        while sent < stops.count:
-            sent += 1
-            for worker in crew:
-                worker.send(signal.SIGINT)
-        if sent > 1:
-            raise KeyboardInterrupt
-        time.sleep(_POLL)
-
-
-def _end(crew: Sequence[_Worker]) -> None:
-    """End those that still run: asked first, then killed."""
-    for worker in crew:
-        worker.send(signal.SIGTERM)
-    deadline = time.monotonic() + GRACE
-    for worker in crew:
-        worker.end(deadline)
-
-
-def _explain(crew: Sequence[_Worker], statuses: list[int], shared: Path, kept: bool) -> Exception:
+def _explain(error: ChildFailedError, workers: int, logs: Path) -> Exception:
     """What went wrong first; the others fail in turn when they miss the one that did."""
-    killed = [worker for worker in crew if statuses[worker.rank] < 0]
-    notes = [
-        (note["at"], worker, note)
-        for worker in crew
-        if (note := _read_note(shared, worker.rank)) is not None
-    ]
-    if not killed and notes:
-        _, worker, note = min(notes, key=lambda found: found[0])
-        if note["by_user"]:
-            return UserError(note["line"])
-        how = f"failed: {note['line']}"
+    rank, failure = error.get_first_failure()
+    for other, died in error.failures.items():
+        # Not those that torch itself has ended: by SIGTERM, or by SIGKILL after GRACE.
+        by_itself = died.exitcode != -signal.SIGTERM
+        if died.exitcode < 0 and by_itself and died.timestamp < failure.timestamp + GRACE:
+            rank, failure = other, died
+            break
+    log = logs / f"{rank}.log"
+    if failure.exitcode > 0 and isinstance(failure.message, dict):
+        kind, _, text = str(failure.message["message"]).partition(": ")
+        if kind == UserError.__name__:
+            return UserError(" ".join(text.split()))
+        how = f"failed: {kind}: {text.strip().partition(chr(10))[0]}"
     else:
-        worker = killed[0] if killed else next(w for w in crew if statuses[w.rank])
-        how = f"ended: {describe_status(statuses[worker.rank])}"
-        said = worker.last_lines()
-        how += f"; its last line is {said[-1]!r}" if said else ""
-    where = f"; its log is {worker.log}" if kept else ""
-    return WorkerError(f"worker {worker.rank} of {len(crew)} {how}{where}")
+        how = f"ended: {describe_status(failure.exitcode)}"
+        said = last_line(log)
+        how += f"; its last line is {said!r}" if said else ""
+    return WorkerError(f"worker {rank} of {workers} {how}; its log is {log}")
 
 
-def _read_note(shared: Path, rank: int) -> dict[str, Any] | None:
+def main(target: str, folder: Path, logs: Path) -> int:
+    """Call the function with the config, as one of the workers; returns the exit status."""
+    interrupt_with_parent()
+    threads = max(1, len(available_cores()) // int(os.environ["LOCAL_WORLD_SIZE"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when torch is imported
+    rank = os.environ["RANK"]
+    log = logs / f"{rank}.log"
+    if not is_first_process():  # the first has the terminal
+        write_into(log)
     try:
-        note: dict[str, Any] = json.loads(failure_note(shared, rank).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):  # none, or it was killed while it wrote
-        return None
-    return note
+        _work(target, folder)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 whatever its kind: who started us tells of it
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        get_error_handler().record_exception(error)
+        with log.open("a") as file:
+            traceback.print_exc(file=file)
+        return 1
+    return 0
 
 
-@contextlib.contextmanager
-def _reserved_port() -> Iterator[int]:
-    """A free port that nobody else is given within.
+def _work(target: str, folder: Path) -> None:
+    from omegaconf import OmegaConf
 
-    The socket is bound and never listens, so that the workers' store, which reuses addresses, may
-    listen there while the system gives the port to no one else.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        yield int(holder.getsockname()[1])
+    from memo_habitat.compat import habitat_sim_stub, log_filters
+
+    habitat_sim_stub.install()
+    log_filters.silence_gym_notice()
+    module, _, function = target.partition(":")
+    getattr(importlib.import_module(module), function)(OmegaConf.load(folder / CONFIG))
+    # Not imported here: it takes seconds, and whoever meets the others has it.
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
-@contextlib.contextmanager
-def _announcements_to(crew: Sequence[_Worker]) -> Iterator[None]:
-    """Within a SLURM job: pass its announcements on, which would end this process."""
-    if "SLURM_JOB_ID" not in os.environ:
-        yield
-        return
-
-    def pass_on(signum: int, frame: Any) -> None:
-        for worker in crew:
-            worker.send(signum)
-
-    with handling(_ANNOUNCEMENTS, pass_on):
-        yield
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

@@ -1,4 +1,4 @@
-"""How many threads torch may use while acting."""
+"""How a training is asked to stop, and how many threads it acts with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StopRequest:
     def agree(self, all_reduce: Callable[[Tensor], Tensor]) -> bool:
         """Whether to stop, the same on every worker: one that went on alone would wait forever.
 
-        So would one that alone asked SLURM to queue the job anew: that is agreed on as well.
+        So would one that alone asked SLURM to queue the job again: that is agreed on as well.
 
         Args:
             all_reduce: the sum of a tensor over all workers.

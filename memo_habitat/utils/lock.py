@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from memo_habitat.errors import UserError
 from memo_habitat.utils.processes import is_first_process
@@ -20,35 +22,15 @@ class HeldError(UserError):
     """Another process holds the lock."""
 
 
-def lock(path: Path) -> int:
-    """Lock the file `path` and return its descriptor; closing it everywhere gives it back.
-
-    A child that inherits the descriptor holds the lock as well, also when its parent is killed.
-
-    Raises:
-        HeldError: another process has it; names the process.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise HeldError(
-            f"process {holder} is at work in {path.parent}; wait for it, or end it: kill {holder}"
-        ) from error
-    except OSError:
-        os.close(descriptor)
-        raise
-    sign(descriptor, os.getpid())
-    return descriptor
-
-
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
+def hold(path: Path, timeout: float = 0.0) -> Iterator[None]:
     """Within: the lock `path` is ours, in a folder that is made; on file systems without: nobody's.
 
     Of several processes that train together the first holds it for all.
+
+    Args:
+        path: of the lock, which stays there, with number and host of the process that has it.
+        timeout: seconds to wait for whoever has it.
 
     Raises:
         HeldError: another process has it; names the process.
@@ -57,10 +39,14 @@ def hold(path: Path) -> Iterator[None]:
     if not is_first_process():
         yield
         return
-    descriptor = None
+    # A marker file would stay behind when its process is killed: without flock there is no lock.
+    lock = FileLock(path, fallback_to_soft=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = lock(path)
+        lock.acquire(timeout)
+        path.write_text(f"{os.getpid()} {socket.gethostname()}\n")
+    except Timeout as error:
+        raise _held(path) from error
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise UserError(
@@ -69,11 +55,14 @@ def hold(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        lock.release()
 
 
-def sign(descriptor: int, process: int) -> None:
-    """Write into a lock who holds it."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{process}\n".encode(), 0)
+def _held(path: Path) -> HeldError:
+    here = socket.gethostname()
+    # The holder may not have written yet.
+    process, host = (*path.read_text().split(), "unknown", here)[:2]
+    place, remedy = ("", f"kill {process}") if host == here else (f" on {host}", "kill it there")
+    return HeldError(
+        f"process {process}{place} is at work in {path.parent}; wait for it, or end it: {remedy}"
+    )

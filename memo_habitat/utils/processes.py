@@ -1,127 +1,27 @@
-"""Processes at work for another one: their cores, requests to stop, how one ended."""
+"""Processes at work for another one: requests to stop, how one ended, what it said last."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
 # Exit status of what Ctrl-C ended.
 INTERRUPTED = 130
+# Begins the line that a process writes into a log before it writes anything else.
+LOG_HEADER = "== "
 _TAIL_BYTES = 65536
 
 
-class Child:
-    """A Python module at work for this process, whose words a log keeps.
-
-    It has a session of its own, so that Ctrl-C at the terminal reaches us alone, and its standard
-    input is a pipe that we hold open: see `interrupt_with_parent`.
-    """
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        log: Path,
-        environment: Mapping[str, str],
-        *,
-        logs_output: bool = True,
-        descriptors: Sequence[int] = (),
-    ) -> None:
-        """Start it.
-
-        Args:
-            command: the module and its arguments.
-            log: appended to.
-            environment: its variables.
-            logs_output: whether what it prints goes to the log, or where ours does.
-            descriptors: open files that it inherits.
-        """
-        self._log = log
-        with log.open("ab") as file:
-            self._log_start = file.seek(0, os.SEEK_END)
-            output = file if logs_output else None
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                pass_fds=tuple(descriptors),
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        """Its number, and that of its process group."""
-        return self._process.pid
-
-    @property
-    def status(self) -> int | None:
-        """Exit status, negative after a signal; None while it runs."""
-        return self._process.poll()
-
-    def send(self, number: int) -> None:
-        """Send a signal, if it still runs."""
-        self._process.send_signal(number)
-
-    def close(self) -> None:
-        """End the pipe: asks a process at work to save and leave, once however often called."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def kill(self) -> None:
-        """End it at once with all its own processes, if it still runs."""
-        if self.status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-
-    def end(self, deadline: float) -> None:
-        """Wait until `deadline` (of time.monotonic), then kill it."""
-        try:
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
-        self.close()
-
-    def last_lines(self) -> list[str]:
-        """The last lines in its log since it began that are not blank."""
-        if not self._log.is_file():
-            return []
-        lines = tail(self._log, self._log_start).splitlines()
-        return [line.strip() for line in lines if line.strip()]
-
-
-class StopCount:
-    """How often a process with others at work for it was asked to stop."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-@contextlib.contextmanager
-def count_stops() -> Iterator[StopCount]:
-    """Within: Ctrl-C, SIGTERM and the terminal's end are counted and do nothing else.
-
-    The first lets the processes at work save and leave, the second ends them.
-    """
-    stops = StopCount()
-
-    def on_signal(signum: int, frame: FrameType | None) -> None:
-        stops.count += 1
-
-    # nohup asks for the terminal's end to be ignored.
-    hangs_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
-    caught = (signal.SIGINT, signal.SIGTERM, *hangs_up)
-    with handling(caught, on_signal):
-        yield stops
+def stop_signals() -> tuple[int, ...]:
+    """What asks a command to stop: Ctrl-C, SIGTERM, and the terminal's end except under nohup."""
+    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else []))
 
 
 @contextlib.contextmanager
@@ -137,11 +37,30 @@ def handling(
             signal.signal(number, earlier)
 
 
-def interrupt_with_parent() -> None:
-    """From now on Ctrl-C interrupts this process, and so does the end of its parent.
+@contextlib.contextmanager
+def lifeline() -> Iterator[Callable[[], None]]:
+    """Within: processes that are started lose their standard input when we call what is yielded.
 
-    Standard input must be a pipe that the parent holds open and writes nothing to. When the parent
-    dies, by whatever signal, the pipe ends: a training then saves its state and leaves.
+    Or when we die, by whatever signal. A pipe tells them instead of a signal, because it cannot
+    come too early, when a process is not ready for it, and never comes twice, which would stop a
+    training before its state is saved. See `interrupt_with_parent`.
+    """
+    end, ours = os.pipe()
+    before = os.dup(0)
+    os.dup2(end, 0)
+    os.close(end)
+    with os.fdopen(ours, "wb") as pipe:
+        try:
+            yield pipe.close
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+
+
+def interrupt_with_parent() -> None:
+    """From now on Ctrl-C interrupts this process, and so does the end of its standard input.
+
+    That is a pipe which the parent holds open and writes nothing to: see `lifeline`.
     """
     # Whoever starts the parent in the background may have Ctrl-C ignored, which is inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -156,24 +75,26 @@ def _interrupt_at_the_pipes_end() -> None:
         signal.pthread_kill(own, signal.SIGINT)
 
 
-def is_first_process() -> bool:
-    """Whether a training has this process alone, or it is the first of several (Habitat's rank)."""
-    rank = "RANK" if "LOCAL_RANK" in os.environ else "SLURM_PROCID"
-    return int(os.environ.get(rank, "0")) == 0
+def write_into(log: Path) -> None:
+    """From now on what this process and its children print is appended to `log`."""
+    with log.open("ab", buffering=0) as file:
+        file.write(f"{LOG_HEADER}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
 
 
-def available_cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+def last_line(log: Path) -> str:
+    """The last line that is not blank of what the last process wrote into a log; empty if none."""
+    if not log.is_file():
+        return ""
+    lines = [line.strip() for line in tail(log).splitlines() if line.strip()]
+    return "" if not lines or lines[-1].startswith(LOG_HEADER) else lines[-1]
 
 
-def tail(path: Path, since: int = 0) -> str:
-    """The end of a text of which byte `since` is the first wanted; its first line may be cut."""
+def tail(path: Path) -> str:
+    """The end of a text; its first line may be cut."""
     with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(since, size - _TAIL_BYTES))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
         return file.read().decode(errors="replace")
 
 
@@ -185,3 +106,16 @@ def describe_status(status: int) -> str:
         return f"killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"killed by signal {-status}"
+
+
+def is_first_process() -> bool:
+    """Whether a training has this process alone, or it is the first of several (Habitat's rank)."""
+    rank = "RANK" if "LOCAL_RANK" in os.environ else "SLURM_PROCID"
+    return int(os.environ.get(rank, "0")) == 0
+
+
+def available_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))

@@ -13,7 +13,7 @@ import pytest
 from memo_habitat.cli.main import main
 from memo_habitat.trainer.checkpoint import read_checkpoint, read_resume_state, write_resume_state
 from memo_habitat.trainer.run_dir import RunFolder
-from memo_habitat.utils.lock import lock
+from memo_habitat.utils.lock import hold
 
 TRIAL, ENVS, TOTAL = 20, 4, 160
 NEW = (
@@ -70,12 +70,9 @@ def kept(run: RunFolder) -> dict[str, bytes]:
 @pytest.mark.parametrize("held", [0, 1], ids=["by a command", "by a trainer alone"])
 def test_a_second_training_in_a_run_folder_is_refused_and_changes_nothing(run, held, capsys):
     before = kept(run)
-    descriptor = lock(run.locks[held])
-    try:
+    with hold(run.locks[held]):
         assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 2
         assert kept(run) == before
-    finally:
-        os.close(descriptor)
     err = capsys.readouterr().err
     assert f"process {os.getpid()} is at work in {run.locks[held].parent}" in err
     assert err.count("\n") == 1
@@ -87,11 +84,8 @@ def test_another_process_at_work_in_a_run_that_learned_nothing_yet_keeps_its_fol
     for path in run.checkpoint_dir.iterdir():
         path.unlink()
     before = kept(run)
-    descriptor = lock(run.locks[0])
-    try:
+    with hold(run.locks[0]):
         assert main(["train", "--resume", "run"]) == 2
-    finally:
-        os.close(descriptor)
     assert kept(run) == before
 
 

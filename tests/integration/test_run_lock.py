@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 
 import pytest
 
 from memo_habitat.trainer.run_dir import RunFolder
-from memo_habitat.utils.lock import HeldError, lock
+from memo_habitat.utils.lock import HeldError, hold
 from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -32,10 +31,10 @@ CASES = {
 
 def is_held(path) -> bool:
     try:
-        os.close(lock(path))
+        with hold(path):
+            return False
     except HeldError:
         return True
-    return False
 
 
 @pytest.mark.parametrize(("one", "other"), CASES.values(), ids=list(CASES))

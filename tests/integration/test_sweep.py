@@ -54,7 +54,7 @@ def test_stop_kill_a_run_kill_the_sweep_and_go_on(tmp_path, monkeypatch, checkou
 
     sweep = until_it_learns(*again)
     try:
-        os.kill(int((own / ".sweep.lock").read_text()), signal.SIGKILL)
+        os.kill(int((own / ".sweep.lock").read_text().split()[0]), signal.SIGKILL)
         told, err = sweep.communicate(timeout=300)
     finally:
         stop(sweep)

@@ -26,9 +26,10 @@ def rows(progress: Path) -> list[dict]:
 
 
 def worker(parent: int, rank: int) -> int:
-    """The process of a worker, which carries the name of its log."""
-    command = ["pgrep", "-P", str(parent), "-f", f"workers/{rank}.log"]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    """The process of a worker: torchrun starts them in order."""
+    command = ["pgrep", "-P", str(parent), "-f", "trainer.distributed"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return sorted(map(int, done.stdout.split()))[rank]
 
 
 def until_it_learns(progress: Path, *arguments: str, cwd: Path) -> subprocess.Popen[str]:

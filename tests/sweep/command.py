@@ -1,4 +1,4 @@
-"""`memo-habitat` in a process of its own, with pretend_worker's workers and an empty report.
+"""`memo-habitat` in a process of its own, with pretend_job's jobs and an empty report.
 
 python -m tests.sweep.command sweep ...
 """
@@ -25,8 +25,11 @@ def stand_in() -> types.ModuleType:
 if __name__ == "__main__":
     sys.modules["memo_habitat.report.sweep"] = stand_in()
     from memo_habitat.cli import main
-    from memo_habitat.sweep import job, spec
+    from memo_habitat.sweep import runner, spec
+    from tests.sweep import pretend_job
 
-    job.WORKER = "tests.sweep.pretend_worker"
+    runner.PROGRAM = "tests.sweep.pretend_job"
+    runner.SlurmTask = pretend_job.SlurmTask
+    runner.SLURM_SECONDS = 0.2
     spec.check_sweep = lambda sweep: None
     sys.exit(main.main())

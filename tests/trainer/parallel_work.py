@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from memo_habitat.errors import UserError
 
-TOLD = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MAIN_ADDR", "MAIN_PORT", "OMP_NUM_THREADS")
+TOLD = ("LOCAL_RANK", "RANK", "WORLD_SIZE")
 
 
 def rank():
@@ -30,14 +31,28 @@ def wait_for_all(config, name):
         time.sleep(0.02)
 
 
+def answer(config, value):
+    (Path(config.folder) / f"answer{rank()}.json").write_text(json.dumps(value))
+
+
 def tell(config):
     sys.stdout.write("told to the log\n")
     leads = os.getpgrp() == os.getpid()
-    return {
-        "config": config.value,
-        "leads_its_group": leads,
-        **{name: os.environ[name] for name in TOLD},
-    }
+    import torch
+    from habitat_baselines.rl.ppo import ppo_trainer
+
+    from memo_habitat.trainer.distributed import meet_as_torchrun_says
+
+    meet_as_torchrun_says()
+    ppo_trainer.init_distrib_slurm("gloo")
+    total = torch.tensor(rank() + 1)
+    torch.distributed.all_reduce(total)
+    own = {"config": config.value, "sum": int(total), "leads_its_group": leads}
+    answer(config, {**own, **{name: os.environ[name] for name in TOLD}})
+
+
+def tell_threads(config):
+    answer(config, os.environ["OMP_NUM_THREADS"])
 
 
 def refuse(config):
@@ -68,14 +83,14 @@ def outlive_one_that_died(config):
 
 
 def count_interrupts(config):
-    """Returns how often it was interrupted when all have been."""
+    """Tells how often it was interrupted when all have been."""
     seen = []
     signal.signal(signal.SIGINT, lambda *_: seen.append(1))
     wait_for_all(config, "ready")
     while not seen:
         time.sleep(0.02)
     wait_for_all(config, "seen")
-    return len(seen)
+    answer(config, len(seen))
 
 
 def ignore_the_first(config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,12 +16,11 @@ from habitat_baselines.rl.ddppo.ddp_utils import REQUEUE
 from omegaconf import OmegaConf
 
 from memo_habitat.errors import UserError, WorkerError
-from memo_habitat.trainer import distributed, launch
+from memo_habitat.trainer import launch
 from memo_habitat.trainer.distributed import (
     check_workers,
     run_workers,
     waits_for_others,
-    worker_environment,
 )
 from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.trainer.signals import StopRequest
@@ -28,17 +28,28 @@ from memo_habitat.utils.processes import available_cores
 from tests.trainer import parallel_work
 
 WORKERS = 2
+PARENT = """
+import sys
+from pathlib import Path
+from omegaconf import OmegaConf
+from memo_habitat.trainer.distributed import run_workers
+from tests.trainer import parallel_work
+folder = sys.argv[1]
+work = getattr(parallel_work, sys.argv[2])
+run_workers(work, OmegaConf.create({"folder": folder}), 2, Path(folder))
+"""
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start the two workers with a function of parallel_work."""
+    """Run a function of parallel_work in the two workers; what each tells."""
 
-    def go(work, logs=None):
+    def go(work):
         config = OmegaConf.create({"folder": str(tmp_path), "value": 7})
-        return run_workers(work, config, WORKERS, logs)
+        run_workers(work, config, WORKERS, go.logs)
+        return [json.loads((tmp_path / f"answer{rank}.json").read_text()) for rank in (0, 1)]
 
-    go.folder = tmp_path
+    go.folder, go.logs = tmp_path, tmp_path / "logs"
     return go
 
 
@@ -64,36 +75,28 @@ def signal_when(folder, *sent):
 
 
 def test_workers_get_the_config_their_ranks_and_one_place_to_meet(start):
-    logs = start.folder / "logs"
-    first, second = start(parallel_work.tell, logs)
+    first, second = start(parallel_work.tell)
     assert (first["LOCAL_RANK"], first["RANK"]) == ("0", "0")
     assert (second["LOCAL_RANK"], second["RANK"]) == ("1", "1")
     assert first["WORLD_SIZE"] == second["WORLD_SIZE"] == "2"
-    assert first["MAIN_PORT"] == second["MAIN_PORT"]
-    assert first["MAIN_ADDR"] == second["MAIN_ADDR"] == "127.0.0.1"
+    assert first["sum"] == second["sum"] == 3  # of rank + 1, over both
     assert first["config"] == second["config"] == 7
     # Ctrl-C at the terminal goes to a group: it must reach them by us alone.
     assert first["leads_its_group"]
     assert second["leads_its_group"]
     # The first has the terminal.
-    assert (logs / "1.log").read_text() == "told to the log\n"
-    assert (logs / "0.log").read_text() == ""
+    header, said = (start.logs / "1.log").read_text().splitlines()
+    assert header.startswith("== ")
+    assert said == "told to the log"
+    assert not (start.logs / "0.log").exists()
 
 
-def test_workers_share_the_cores_unless_the_user_says_otherwise():
-    cores = len(available_cores())
-    assert worker_environment(0, 1, 5, {})["OMP_NUM_THREADS"] == str(cores)
-    assert worker_environment(0, 10 * cores, 5, {})["OMP_NUM_THREADS"] == "1"
-    assert worker_environment(0, 2, 5, {"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
-    own = worker_environment(1, 2, 5, {"GLOO_SOCKET_IFNAME": "eth7", "RANK": "9", "HOME": "x"})
-    assert (own["GLOO_SOCKET_IFNAME"], own["RANK"], own["HOME"]) == ("eth7", "1", "x")
-
-
-def test_trainings_at_the_same_time_meet_at_different_ports_which_can_be_listened_on():
-    with distributed._reserved_port() as one, distributed._reserved_port() as other:
-        assert one != other
-        stores = [torch.distributed.TCPStore("127.0.0.1", port, 1, True) for port in (one, other)]
-        assert [store.port for store in stores] == [one, other]
+def test_workers_share_the_cores_unless_the_user_says_otherwise(start, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    share = str(max(1, len(available_cores()) // WORKERS))
+    assert start(parallel_work.tell_threads) == [share, share]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert start(parallel_work.tell_threads) == ["3", "3"]
 
 
 def test_what_the_user_can_mend_is_told_once(start):
@@ -102,24 +105,23 @@ def test_what_the_user_can_mend_is_told_once(start):
 
 
 def test_a_worker_that_fails_ends_the_others_and_is_named_with_its_log(start):
-    logs = start.folder / "logs"
-    message = f"^worker 1 of 2 failed: ValueError: too much of it; its log is {logs}/1.log$"
+    log = start.logs / "1.log"
+    message = f"^worker 1 of 2 failed: ValueError: too much of it; its log is {log}$"
     with pytest.raises(WorkerError, match=message):
-        start(parallel_work.fail, logs)
-    assert "Traceback" in (logs / "1.log").read_text()
+        start(parallel_work.fail)
+    assert "Traceback" in log.read_text()
 
 
 def test_a_killed_worker_ends_the_others_and_is_named_with_its_last_line(start):
-    with pytest.raises(
-        WorkerError,
-        match=r"^worker 1 of 2 ended: killed by SIGKILL; its last line is 'the last words'$",
-    ):
+    said = "its last line is 'the last words'; its log is .*1.log"
+    with pytest.raises(WorkerError, match=f"^worker 1 of 2 ended: killed by SIGKILL; {said}$"):
         start(parallel_work.die)
 
 
-def test_the_one_that_was_killed_is_named_not_the_one_that_missed_it(start, monkeypatch):
-    monkeypatch.setattr(distributed, "_POLL", 1.0)  # both are dead at one look
-    with pytest.raises(WorkerError, match=r"^worker 1 of 2 ended: killed by SIGKILL$"):
+def test_the_one_that_was_killed_is_named_not_the_one_that_missed_it(start):
+    with pytest.raises(
+        WorkerError, match=r"^worker 1 of 2 ended: killed by SIGKILL; its log is .*1.log$"
+    ):
         start(parallel_work.outlive_one_that_died)
 
 
@@ -138,14 +140,23 @@ def test_the_second_request_ends_them(start):
         start(parallel_work.ignore_the_first)
 
 
+def test_slurms_announcement_stops_all_and_queues_the_job_again(tmp_path, monkeypatch):
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/requeued\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), "count_interrupts"])
+    wait_for(tmp_path, "ready0", "ready1")
+    parent.send_signal(signal.SIGUSR1)
+    assert parent.wait() == 0
+    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+
+
 def test_workers_whose_parent_is_killed_leave(tmp_path):
-    code = (
-        "from omegaconf import OmegaConf\n"
-        "from memo_habitat.trainer.distributed import run_workers\n"
-        "from tests.trainer import parallel_work as work; "
-        f"run_workers(work.wait_forever, OmegaConf.create({{'folder': {str(tmp_path)!r}}}), 2)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code])
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), "wait_forever"])
     wait_for(tmp_path, "ready0", "ready1")
     parent.kill()
     parent.wait()
@@ -180,9 +191,8 @@ def alone(monkeypatch):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
-    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_JOBID", "MAIN_ADDR", "MAIN_PORT"):
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_JOBID", "MAIN_ADDR", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("habitat_baselines.rl.ddppo.ddp_utils.SLURM_JOBID", None)
     return set_variables
 
 
@@ -197,19 +207,20 @@ def test_who_trains_alone_waits_for_nobody(alone):
 def test_who_waits_for_others_is_told_where_and_what_to_unset(alone):
     alone(LOCAL_RANK="1", RANK="1", WORLD_SIZE="2")
     assert waits_for_others() == (
-        "rank 1 of 2 (RANK, WORLD_SIZE): waits for the others at 127.0.0.1:8738; "
+        "rank 1 of 2 (RANK, WORLD_SIZE): waits for the others at 127.0.0.1; "
         "to train alone unset LOCAL_RANK, RANK and WORLD_SIZE"
     )
-    alone(MAIN_ADDR="10.0.0.7", MAIN_PORT="4321")
-    assert "at 10.0.0.7:4321;" in waits_for_others()
+    alone(MAIN_ADDR="10.0.0.7")
+    assert "at 10.0.0.7;" in waits_for_others()
+    alone(MASTER_ADDR="10.0.0.8")
+    assert "at 10.0.0.8;" in waits_for_others()
 
 
-def test_a_task_of_a_job_is_told_the_port_of_that_job(alone, monkeypatch):
+def test_a_task_of_a_job_is_told_what_to_unset(alone):
     alone(SLURM_JOBID="1000", SLURM_LOCALID="0", SLURM_PROCID="3", SLURM_NTASKS="4")
-    monkeypatch.setattr("habitat_baselines.rl.ddppo.ddp_utils.SLURM_JOBID", "1000")
     assert waits_for_others() == (
-        "rank 3 of 4 (SLURM_PROCID, SLURM_NTASKS): waits for the others at "
-        f"127.0.0.1:{8738 + 1000 % 127}; to train alone unset SLURM_JOBID"
+        "rank 3 of 4 (SLURM_PROCID, SLURM_NTASKS): waits for the others at 127.0.0.1; "
+        "to train alone unset SLURM_JOBID"
     )
 
 
@@ -224,7 +235,7 @@ def test_a_training_says_that_it_waits_before_it_does(alone, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("others", [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
-def test_workers_agree_on_stopping_and_on_being_queued_anew(others):
+def test_workers_agree_on_stopping_and_on_being_queued_again(others):
     stop = StopRequest()
     try:
         assert stop.agree(lambda own: own + torch.tensor(others)) == bool(others[0])

@@ -1,4 +1,7 @@
-"""The queue with pretended runs: order, failures, stops, kills, locks; processes are real."""
+"""The jobs of a sweep with pretended runs: order, failures, stops, kills, locks, SLURM.
+
+Processes are real; SLURM is a few scripts that do what it would.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ from pathlib import Path
 import pytest
 
 from memo_habitat.cli.main import main
-from memo_habitat.sweep import job, spec
-from memo_habitat.sweep.runner import Queue, core_shares
+from memo_habitat.sweep import runner, spec
+from memo_habitat.sweep.jobs import SweepJob
+from memo_habitat.sweep.runner import Places, Queue, core_share, last_return, say
 from memo_habitat.sweep.spec import Request, plan_sweep, read_sweep, write_sweep
-from memo_habitat.sweep.status import Estimate, Terminal, last_return
-from memo_habitat.sweep.tasks import RunTask
 from memo_habitat.trainer.run_dir import SWEEP_LOCK
-from memo_habitat.utils.lock import HeldError, lock
+from memo_habitat.utils.lock import HeldError, hold
 from tests.sweep.command import stand_in
 
 NEW = ("sweep", "--config-name=dark_key_to_door", "--out", "runs/dark")
 AGAIN = ("sweep", "--resume", "runs/dark")
 DARK = Path("runs/dark")
+RUN = DARK / "memo/seed_0"
 KNOWN = (("dark_key_to_door",), ("memo", "fct", "rmt"))
 
 
@@ -35,19 +38,40 @@ KNOWN = (("dark_key_to_door",), ("memo", "fct", "rmt"))
 def _pretend(tmp_path, monkeypatch, checkout):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(checkout))
-    monkeypatch.setattr(job, "WORKER", "tests.sweep.pretend_worker")
+    monkeypatch.setattr(runner, "PROGRAM", "tests.sweep.pretend_job")
     monkeypatch.setattr(spec, "check_sweep", lambda sweep: None)
     monkeypatch.setitem(sys.modules, "memo_habitat.report.sweep", stand_in())
 
 
 def start(*arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """The command in a process that can be killed without its workers."""
+    """The command in a process that can be killed without its jobs."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.sweep.command", *arguments],
         stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def start_holding(tmp_path: Path, *arguments: str, runs: tuple[Path, ...] = (RUN,)):
+    """The command, at the point where `runs` wait before their last update until "go" is there."""
+    sweep = start(*NEW, "--seeds", "0", *arguments, f"pretend.hold={tmp_path}/go")
+    wait_for(lambda: all(map(holds, runs)), "the runs wait")
+    return sweep
+
+
+def make_sweep(*request) -> None:
+    """What the command writes first."""
+    write_sweep(plan_sweep(Request("dark_key_to_door", *request), DARK, Path(), *KNOWN))
+
+
+def read_until(sweep: subprocess.Popen[str], text: str) -> None:
+    while text not in (line := sweep.stdout.readline()):
+        assert line, f"ended before it said {text!r}"
+
+
+def process_of(run: Path) -> int:
+    return int((run / SWEEP_LOCK).read_text().split()[0])
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -59,13 +83,11 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def is_held(run: Path) -> bool:
-    if not run.is_dir():
-        return False
     try:
-        os.close(lock(run / SWEEP_LOCK))
+        with hold(run / SWEEP_LOCK):
+            return False
     except HeldError:
         return True
-    return False
 
 
 def holds(run: Path) -> bool:
@@ -165,10 +187,8 @@ def test_where_nothing_was_evaluated_there_is_no_report(capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_waits_for_its_runs_and_goes_on(number, tmp_path):
-    variants = ("--variants", "memo,fct", "--seeds", "0", "--jobs", "2")
-    sweep = start(*NEW, *variants, f"pretend.hold={tmp_path}/go")
-    runs = [DARK / "memo/seed_0", DARK / "fct/seed_0"]
-    wait_for(lambda: all(map(holds, runs)), "both runs wait")
+    runs = (RUN, DARK / "fct/seed_0")
+    sweep = start_holding(tmp_path, "--variants", "memo,fct", "--jobs", "2", runs=runs)
     sweep.send_signal(number)
     told, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 130, told
@@ -181,94 +201,71 @@ def test_an_interrupted_sweep_waits_for_its_runs_and_goes_on(number, tmp_path):
 
 
 def test_runs_that_are_terminated_with_their_sweep_have_not_failed(tmp_path):
-    sweep = start(*NEW, "--seeds", "0", f"pretend.hold={tmp_path}/go")
-    run = DARK / "memo/seed_0"
-    wait_for(lambda: holds(run), "the run waits")
-    worker = int((run / SWEEP_LOCK).read_text())
-    os.kill(worker, signal.SIGSTOP)  # so that it ends by the signal, not by its pipe
+    sweep = start_holding(tmp_path)
+    job = process_of(RUN)
+    os.kill(job, signal.SIGSTOP)  # so that it ends by the signal, not by its pipe
     sweep.send_signal(signal.SIGTERM)
-    while "stopping" not in sweep.stdout.readline():
-        assert sweep.poll() is None
-    os.kill(worker, signal.SIGTERM)
-    os.kill(worker, signal.SIGCONT)
+    read_until(sweep, "stopping")
+    os.kill(job, signal.SIGTERM)
+    os.kill(job, signal.SIGCONT)
     told, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 130, told
     assert "failed" not in told
 
 
-def test_a_killed_run_has_failed_and_goes_on_the_next_time(tmp_path, capsys):
-    sweep = start(*NEW, "--variants", "memo,fct", "--seeds", "0", f"pretend.hold={tmp_path}/go")
-    run = DARK / "memo/seed_0"
-    wait_for(lambda: holds(run), "the run waits")
-    os.kill(int((run / SWEEP_LOCK).read_text()), signal.SIGKILL)
+def test_a_killed_run_has_failed_and_goes_on_the_next_time(tmp_path):
+    sweep = start_holding(tmp_path, "--variants", "memo,fct")
+    os.kill(process_of(RUN), signal.SIGKILL)
     Path("go").touch()
     told, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 1
     assert "memo seed 0: failed (killed by SIGKILL)" in told
     assert (DARK / "fct/seed_0/eval/final/records.jsonl").is_file()
     assert main(AGAIN) == 0
-    assert began_at(run) == [0, 30]
+    assert began_at(RUN) == [0, 30]
 
 
 def test_the_runs_of_a_killed_sweep_leave_and_the_next_one_goes_on(tmp_path):
-    sweep = start(*NEW, "--seeds", "0", f"pretend.hold={tmp_path}/go")
-    run = DARK / "memo/seed_0"
-    wait_for(lambda: holds(run), "the run waits")
-    worker = int((run / SWEEP_LOCK).read_text())
-    os.kill(worker, signal.SIGSTOP)  # still at work, as in a long update
+    sweep = start_holding(tmp_path)
+    job = process_of(RUN)
+    os.kill(job, signal.SIGSTOP)  # still at work, as in a long update
     sweep.kill()
     sweep.communicate(timeout=120)
     again = start(*AGAIN)
-    while "memo seed 0: waits, for" not in again.stdout.readline():
-        assert again.poll() is None
-    os.kill(worker, signal.SIGCONT)
-    wait_for(lambda: began_at(run) == [0, 30], "the run goes on")
+    read_until(again, "memo seed 0: goes on at 30 steps")
+    log = RUN / "sweep.log"
+    wait_for(lambda: log.read_text().count("== 2") == 2, "the second job waits")
+    assert began_at(RUN) == [0]
+    os.kill(job, signal.SIGCONT)
+    wait_for(lambda: began_at(RUN) == [0, 30], "the run goes on")
     Path("go").touch()
     told, _ = again.communicate(timeout=120)
     assert again.returncode == 0, told
-    assert (run / "eval/final/records.jsonl").is_file()
-
-
-def test_the_run_of_a_killed_sweep_does_not_stay(tmp_path):
-    sweep = start(*NEW, "--seeds", "0", f"pretend.hold={tmp_path}/go")
-    run = DARK / "memo/seed_0"
-    wait_for(lambda: holds(run), "the run waits")
-    assert is_held(run)
-    sweep.kill()
-    sweep.communicate(timeout=120)
-    wait_for(lambda: not is_held(run), "the run leaves")
+    assert (RUN / "eval/final/records.jsonl").is_file()
 
 
 def test_a_second_interrupt_kills(tmp_path):
-    sweep = start(*NEW, "--seeds", "0", f"pretend.hold={tmp_path}/go")
-    run = DARK / "memo/seed_0"
-    wait_for(lambda: holds(run), "the run waits")
+    sweep = start_holding(tmp_path)
     # A run that cannot leave, as in a long update.
-    os.kill(int((run / SWEEP_LOCK).read_text()), signal.SIGSTOP)
+    os.kill(process_of(RUN), signal.SIGSTOP)
     sweep.send_signal(signal.SIGINT)
-    while "stopping" not in sweep.stdout.readline():
-        assert sweep.poll() is None
+    read_until(sweep, "stopping")
     sweep.send_signal(signal.SIGINT)
     sweep.communicate(timeout=120)
     assert sweep.returncode == 130
-    assert not is_held(run)
+    assert not is_held(RUN)
 
 
 def test_an_interrupted_sweep_that_waits_for_another_process_is_not_finished():
-    run = DARK / "memo/seed_0"
-    write_sweep(plan_sweep(Request(KNOWN[0][0], None, (0,)), DARK, Path("runs"), *KNOWN))
-    run.mkdir(parents=True)
-    held = lock(run / SWEEP_LOCK)
-    try:
+    make_sweep(None, (0,))
+    with hold(RUN / SWEEP_LOCK):
         sweep = start(*AGAIN)
-        while "memo seed 0: waits, for" not in sweep.stdout.readline():
-            assert sweep.poll() is None
+        wait_for((RUN / "sweep.log").exists, "the job waits")
         sweep.send_signal(signal.SIGINT)
         told, _ = sweep.communicate(timeout=120)
-    finally:
-        os.close(held)
     assert sweep.returncode == 130, told
-    assert told == "stopped; go on with: memo-habitat sweep --resume runs/dark\n"
+    assert "memo seed 0: stopped, starts next time" in told
+    assert told.endswith("stopped; go on with: memo-habitat sweep --resume runs/dark\n")
 
 
 def test_the_end_of_the_terminal_lets_the_runs_save(tmp_path):
@@ -276,102 +273,84 @@ def test_the_end_of_the_terminal_lets_the_runs_save(tmp_path):
     options = (f"pretend.hold={tmp_path}/go", f"pretend.saving={tmp_path}/save")
     sweep = start(*NEW, "--seeds", "0", *options, output=terminal)
     os.close(terminal)
-    run = DARK / "memo/seed_0"
-    wait_for(lambda: holds(run), "the run waits")
+    wait_for(lambda: holds(RUN), "the run waits")
     os.close(master)
     sweep.send_signal(signal.SIGHUP)
-    wait_for((run / "saving").exists, "the run saves")
+    wait_for((RUN / "saving").exists, "the run saves")
     # It stays with the run: its end would be a second interrupt.
     with pytest.raises(subprocess.TimeoutExpired):
         sweep.wait(timeout=1)
     Path("save").touch()
     sweep.wait(timeout=120)
-    assert (run / "saved").exists()
-    assert not is_held(run)
+    assert (RUN / "saved").exists()
+    assert not is_held(RUN)
 
 
 def test_a_sweep_that_breaks_interrupts_its_runs_once(tmp_path):
-    class Broken(Terminal):
-        def say(self, line: str) -> None:
-            wait_for(lambda: holds(run), "the run waits")
-            raise RuntimeError(line)
+    def broken(line: str) -> None:
+        wait_for(lambda: holds(RUN), "the run waits")
+        raise RuntimeError(line)
 
     overrides = (f"pretend.hold={tmp_path}/go", f"pretend.saving={tmp_path}/save")
-    request = Request(KNOWN[0][0], None, (0,), overrides)
-    sweep = plan_sweep(request, DARK, Path("runs"), *KNOWN)
-    run = sweep.members()[0].path
-    broken = Queue(sweep, 1, Broken())
+    make_sweep(None, (0,), overrides)
     with pytest.raises(RuntimeError, match="starts"):
-        broken.run()
-    wait_for((run / "saving").exists, "the run saves")
-    for worker in broken._running():  # as at the end of the process
-        worker.close()
-    time.sleep(0.5)
+        queue(say=broken).run()
+    wait_for((RUN / "saving").exists, "the run saves")
     Path("save").touch()
-    wait_for(lambda: not is_held(run), "the run leaves")
-    assert (run / "saved").exists()
+    wait_for(lambda: not is_held(RUN), "the run leaves")
+    assert (RUN / "saved").exists()
 
 
-def queue(*, patience: float, jobs: int = 1) -> Queue:
-    return Queue(read_sweep(DARK), jobs, Terminal(), patience)
+def queue(jobs: int = 1, say: Callable[[str], None] = say) -> Queue:
+    sweep = read_sweep(DARK)
+    return Queue(sweep, Places(sweep, jobs), say)
 
 
-def test_a_run_that_another_process_is_at_work_on_is_refused_by_its_number():
-    request = Request(KNOWN[0][0], ("memo", "fct"), (0,))
-    write_sweep(plan_sweep(request, DARK, Path("runs"), *KNOWN))
-    run = DARK / "memo/seed_0"
-    run.mkdir(parents=True)
-    held = lock(run / SWEEP_LOCK)
-    try:
-        outcome = queue(patience=0).run()
-    finally:
-        os.close(held)
+def test_a_run_that_another_process_is_at_work_on_is_refused_by_its_number(monkeypatch):
+    monkeypatch.setenv("PRETEND_PATIENCE", "0.5")
+    make_sweep(("memo", "fct"), (0,))
+    with hold(RUN / SWEEP_LOCK):
+        outcome = queue(jobs=2).run()
     (failure,) = outcome.failures
     assert failure.name == "memo seed 0"
     assert f"process {os.getpid()} is at work in runs/dark/memo/seed_0" in failure.said
     assert outcome.finished == 2
-    assert sorted(path.name for path in run.iterdir()) == [SWEEP_LOCK]
+    assert sorted(path.name for path in RUN.iterdir()) == [SWEEP_LOCK, "sweep.log"]
 
 
 def test_two_sweeps_in_one_folder_are_refused(capsys):
-    assert main([*NEW, "--seeds", "0"]) == 0
-    held = lock(DARK / SWEEP_LOCK)
-    try:
+    make_sweep(None, (0,))
+    with hold(DARK / SWEEP_LOCK):
         assert main(AGAIN) == 2
-    finally:
-        os.close(held)
     assert f"process {os.getpid()} is at work in runs/dark" in capsys.readouterr().err
 
 
 def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_finished(capsys):
     assert main([*NEW, "--seeds", "0"]) == 0
-    run = DARK / "memo/seed_0"
-    task = RunTask(read_sweep(DARK), read_sweep(DARK).members()[0])
-    assert task.todo().commands == ()
-    with (run / "progress.jsonl").open("a") as file:
+    job = SweepJob(read_sweep(DARK), read_sweep(DARK).runs()[0])
+    assert job.pending() is None
+    with (RUN / "progress.jsonl").open("a") as file:
         file.write(json.dumps({"steps": 50, "updates": 5}) + "\n")
-    assert task.todo().commands[0] == ("train", "--resume", str(run))
-    (run / "checkpoints/latest.safetensors").unlink()
-    assert task.todo().commands[0] == ("train", "--resume", str(run))
-    (run / "checkpoints/.habitat-resume-state.pth").unlink()
-    assert task.todo().anew
-    (run / "checkpoints/ckpt.0.safetensors").touch()
-    kept = contents(run)
+    assert job.pending().commands[0] == ("train", "--resume", str(RUN))
+    (RUN / "checkpoints/latest.safetensors").unlink()
+    assert job.pending().commands[0] == ("train", "--resume", str(RUN))
+    (RUN / "checkpoints/.habitat-resume-state.pth").unlink()
+    assert job.pending().starts
+    (RUN / "checkpoints/ckpt.0.safetensors").touch()
+    kept = contents(RUN)
     assert main(AGAIN) == 1
-    said = "runs/dark/memo/seed_0 holds ckpt.0.safetensors .* remove the folder to begin anew"
+    said = "runs/dark/memo/seed_0 holds ckpt.0.safetensors .* remove the folder to begin again"
     assert re.search(said, capsys.readouterr().err)
-    assert {path: contents(run)[path] for path in kept} == kept
+    assert {path: contents(RUN)[path] for path in kept} == kept
 
 
 def test_what_a_kill_left_of_a_start_goes_and_the_log_stays():
-    run = DARK / "memo/seed_0"
-    (run / "checkpoints").mkdir(parents=True)
-    (run / "config.yaml").write_text("habitat: {")
-    (run / "sweep.log").write_text("from before\n")
-    write_sweep(plan_sweep(Request(KNOWN[0][0], None, (0,)), DARK.parent / "new", Path(), *KNOWN))
-    (DARK.parent / "new/sweep.json").rename(DARK / "sweep.json")
+    make_sweep(None, (0,))
+    (RUN / "checkpoints").mkdir(parents=True)
+    (RUN / "config.yaml").write_text("habitat: {")
+    (RUN / "sweep.log").write_text("from before\n")
     assert main(AGAIN) == 0
-    assert (run / "sweep.log").read_text().startswith("from before\n== ")
+    assert (RUN / "sweep.log").read_text().startswith("from before\n== ")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen here")
@@ -380,10 +359,10 @@ def test_runs_at_once_share_the_cores(monkeypatch):
     assert main([*NEW, "--seeds", "0..1", "--jobs", "2"]) == 0
     runs = [DARK / f"memo/seed_{seed}" for seed in (0, 1)]
     seen = [json.loads((run / "pretend.json").read_text()) for run in runs]
-    cores = os.sched_getaffinity(0)
-    assert [set(one["cores"]) for one in seen] == [set(share) for share in core_shares(2)]
-    assert [int(one["threads"]) for one in seen] == [max(1, len(share)) for share in core_shares(2)]
-    assert set(seen[0]["cores"]) | set(seen[1]["cores"]) == cores
+    shares = [core_share(place, 2) for place in (0, 1)]
+    assert [one["cores"] for one in seen] == shares
+    assert [int(one["threads"]) for one in seen] == [len(share) for share in shares]
+    assert {*seen[0]["cores"], *seen[1]["cores"]} == os.sched_getaffinity(0)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
@@ -391,9 +370,8 @@ def test_runs_at_once_share_the_cores(monkeypatch):
 def test_shares_are_even_and_leave_no_core_out(monkeypatch, cores, jobs):
     own = set(range(10, 10 + cores))
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: own, raising=False)
-    shares = core_shares(jobs)
+    shares = [core_share(place, jobs) for place in range(jobs)]
     sizes = [len(share) for share in shares]
-    assert len(shares) == jobs
     assert min(sizes) >= max(1, cores // jobs)
     assert max(sizes) - min(sizes) <= 1
     if jobs <= cores:
@@ -415,21 +393,101 @@ def test_the_dry_run_lists_the_queue_and_writes_nothing(capsys):
     assert list(Path().iterdir()) == []
 
 
-def test_the_estimate_is_of_measured_rates():
-    write_sweep(plan_sweep(Request(KNOWN[0][0], None, (0, 1, 2)), DARK, Path("runs"), *KNOWN))
-    sweep = read_sweep(DARK)
-    assert Estimate(sweep, 1).line(0, 4) == "0/4 done · training 0 %"
+def test_what_is_done_of_the_training_is_measured():
+    make_sweep(None, (0, 1, 2))
+    assert queue().training_done() == 0
     for seed, steps in ((0, 100), (1, 50)):
         run = DARK / f"memo/seed_{seed}"
         run.mkdir(parents=True)
         goal = {"habitat_baselines": {"total_num_steps": 100, "num_updates": -1}}
         (run / "config.yaml").write_text(json.dumps(goal))
-        # A minute each 10 steps; the last row is being written.
-        row = {"steps": steps, "updates": steps // 10, "seconds": steps * 6}
-        row["trials"] = {"count": 2, "return": 1.5}
+        row = {"steps": steps, "updates": steps // 10, "trials": {"count": 2, "return": 1.5}}
+        # The last row is being written.
         (run / "progress.jsonl").write_text(json.dumps(row) + '\n{"steps": 99')
-    assert Estimate(sweep, 1).line(1, 4).endswith("training 50 % · about 15 min of training left")
-    assert Estimate(sweep, 2).line(1, 4).endswith("about 8 min of training left")
-    assert last_return(DARK / "memo/seed_0/progress.jsonl") == "last return 1.50"
+    assert queue().training_done() == 1.5
+    assert last_return(RUN / "progress.jsonl") == "last return 1.50"
     (DARK / "memo/seed_1/config.yaml").write_text("habitat_baselines: {")
-    assert "training 33 %" in Estimate(sweep, 1).line(1, 4)
+    assert queue().training_done() == 1
+
+
+SLURM = {
+    "sbatch": """
+        id=$(($(ls jobs | grep -c sh$) + 17)); cp $1 jobs/$id.sh; echo "Submitted batch job $id"
+        SLURM_JOB_ID=$id SLURM_PROCID=0 setsid sh jobs/$id.sh > /dev/null 2>&1 &
+    """,
+    "srun": """
+        while [ "${1#-}" != "$1" ]; do [ $1 = --unbuffered ] || shift; shift; done
+        echo $$ > jobs/$SLURM_JOB_ID; exec "$@"
+    """,
+    "sacct": """
+        echo "JobID|State|NodeList"
+        for job in jobs/*[0-9]; do
+            kill -0 $(cat $job) && state=RUNNING || state=FAILED
+            [ -e $job.requeued ] && state=REQUEUED
+            echo "${job#jobs/}|$state|here"
+        done
+    """,
+    "scancel": """
+        case $1 in --signal=INT) kill -INT $(cat jobs/$2) ;; --state=PENDING) ;; esac
+    """,
+    "scontrol": """
+        touch jobs/$2.requeued; (
+            while kill -0 $(cat jobs/$2); do sleep 0.1; done
+            SLURM_JOB_ID=$2 SLURM_PROCID=0 setsid sh jobs/$2.sh > /dev/null; rm jobs/$2.requeued
+        ) > /dev/null 2>&1 &
+    """,
+}
+BY_SLURM = ("--slurm", "partition=gpu", "--slurm", "gpus_per_node=1")
+
+
+@pytest.fixture
+def _slurm(tmp_path, monkeypatch):
+    for name, script in SLURM.items():
+        path = tmp_path / f"bin/{name}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}")
+        path.chmod(0o755)
+    (tmp_path / "jobs").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("_slurm")
+def test_on_a_cluster_all_runs_are_submitted_at_once_and_saved_on_a_stop(tmp_path):
+    runs = (RUN, DARK / "fct/seed_0")
+    sweep = start_holding(tmp_path, "--variants", "memo,fct", *BY_SLURM, runs=runs)
+    script = Path("jobs/17.sh").read_text()
+    assert "#SBATCH --partition=gpu\n" in script
+    assert "#SBATCH --gpus-per-node=1\n" in script
+    # Habitat would take the run for one of several processes.
+    assert json.loads((RUN / "pretend.json").read_text())["slurm"] == []
+    sweep.send_signal(signal.SIGINT)
+    told, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 130, told
+    assert "failed" not in told
+    assert all((run / "saved").exists() for run in runs)
+    Path("go").touch()
+    again = start(*AGAIN, *BY_SLURM)
+    told, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, told
+    assert [began_at(run) for run in runs] == [[0, 30], [0, 30]]
+    assert (DARK / "reference/eval/oracle/records.jsonl").is_file()
+
+
+@pytest.mark.usefixtures("_slurm")
+def test_a_job_at_its_time_limit_saves_and_is_queued_again(tmp_path):
+    sweep = start_holding(tmp_path, *BY_SLURM)
+    os.kill(process_of(RUN), signal.SIGUSR2)
+    wait_for(lambda: began_at(RUN) == [0, 30], "the job begins again")
+    assert (RUN / "saved").exists()
+    Path("go").touch()
+    told, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, told
+    assert told.count("memo seed 0: ") == 2  # starts, finished
+
+
+def test_where_there_is_no_slurm_or_no_such_option_it_is_said(capsys, request):
+    assert main([*NEW, "--seeds", "0", "--slurm", "partition=gpu"]) == 2
+    assert '--slurm partition=gpu: Could not detect "srun"' in capsys.readouterr().err
+    request.getfixturevalue("_slurm")
+    assert main([*NEW, "--seeds", "0", "--slurm", "colour=red"]) == 2
+    assert "Unavailable parameter(s): ['colour']" in capsys.readouterr().err

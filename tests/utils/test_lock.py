@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from memo_habitat.errors import UserError
-from memo_habitat.utils import lock as locks
-from memo_habitat.utils.lock import HeldError, hold, lock
+from memo_habitat.utils.lock import HeldError, hold
 
 HOLDER = """
 import sys
@@ -36,13 +38,32 @@ def test_a_suspended_process_keeps_it_and_a_killed_one_does_not(tmp_path):
         finally:
             holder.kill()
     with hold(path):
-        assert path.read_text() == f"{os.getpid()}\n"
+        assert path.read_text().split() == [str(os.getpid()), socket.gethostname()]
+
+
+def test_a_holder_on_another_machine_is_named_with_it(tmp_path):
+    path = tmp_path / ".lock"
+    with hold(path):
+        path.write_text("17 node3\n")
+        with pytest.raises(HeldError, match="process 17 on node3 is at work"), hold(path):
+            pass
+
+
+def test_who_waits_gets_it_as_soon_as_it_is_free(tmp_path):
+    path = tmp_path / ".lock"
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        threading.Timer(0.3, holder.kill).start()
+        with hold(path, timeout=30):
+            assert holder.wait() < 0
 
 
 def test_it_is_free_again_after_an_error_within(tmp_path):
     with pytest.raises(KeyError), hold(tmp_path / ".lock"):
         raise KeyError
-    os.close(lock(tmp_path / ".lock"))
+    with hold(tmp_path / ".lock"):
+        pass
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
@@ -50,7 +71,7 @@ def test_a_file_system_without_locks_keeps_nobody_from_working(tmp_path, monkeyp
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with hold(tmp_path / ".lock"), hold(tmp_path / ".lock"):
         pass
 

@@ -85,7 +85,7 @@ def begun(folder: Path, **request):
     """A sweep of which one run was made."""
     sweep = planned(folder, **request)
     write_sweep(sweep)
-    run = sweep.members()[0].path
+    run = sweep.runs()[0].path
     run.mkdir(parents=True)
     (run / "config.yaml").touch()
     return sweep
@@ -97,10 +97,10 @@ def begun(folder: Path, **request):
 )
 def test_an_interrupted_queue_is_balanced(tmp_path_factory, variants, seeds):
     sweep = planned(tmp_path_factory.mktemp("sweep"), variants=variants, seeds=seeds)
-    members = sweep.members()
-    assert len({member.path for member in members}) == len(members) == len(variants) * len(seeds)
-    for cut in range(len(members)):
-        counts = [sum(m.variant == name for m in members[:cut]) for name in variants]
+    runs = sweep.runs()
+    assert len({run.path for run in runs}) == len(runs) == len(variants) * len(seeds)
+    for cut in range(len(runs)):
+        counts = [sum(r.variant == name for r in runs[:cut]) for name in variants]
         assert max(counts) - min(counts) <= 1
 
 

@@ -1,4 +1,4 @@
-"""A worker whose commands take no time; its process, its lock and its signals are the real ones.
+"""A job whose commands take no time; its process, its lock and its signals are the real ones.
 
 Overrides of its trainings: pretend.hold=FILE waits for the file before the last update,
 pretend.refused=VARIANT fails at the start of that variant, pretend.saving=FILE waits for the file
@@ -17,10 +17,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from memo_habitat.cli import main as cli
-from memo_habitat.sweep import worker
+from memo_habitat.sweep import jobs
 from memo_habitat.trainer.progress import ProgressFile, read_progress
 from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.utils.files import write_json
+from memo_habitat.utils.processes import interrupt_with_parent
 
 STEPS, PER_UPDATE = 40, 10
 
@@ -76,6 +77,7 @@ def begin(run: RunFolder, arguments: list[str]) -> None:
     run.checkpoint_dir.mkdir(parents=True)
     options["cores"] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     options["threads"] = os.environ["OMP_NUM_THREADS"]
+    options["slurm"] = sorted(name for name in os.environ if name.startswith("SLURM_"))
     (run.path / "pretend.json").write_text(json.dumps(options))
     baselines = {"total_num_steps": STEPS, "num_updates": -1, "evaluator": {"trials_per_house": 2}}
     run.config_path.write_text(json.dumps({"habitat_baselines": baselines}))
@@ -93,6 +95,16 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
+class SlurmTask(jobs.SlurmTask):
+    """The one that submitit starts, whose process is not this module's."""
+
+    def __call__(self) -> int:
+        cli.main = main
+        return super().__call__()
+
+
 if __name__ == "__main__":
     cli.main = main
-    sys.exit(worker.main(json.loads(sys.argv[1]), json.loads(sys.argv[2])))
+    jobs.PATIENCE = float(os.environ.get("PRETEND_PATIENCE", "60"))
+    interrupt_with_parent()
+    sys.exit(jobs.work(Path(sys.argv[1]), sys.argv[2]))
