@@ -48,8 +48,8 @@ def generate(
 ) -> None:
     """Write homes as a Habitat scene data set; prints its folder."""
     given = {key: value for key, value in locals().items() if value is not None}
+    from memo_habitat.scenes.generate import GenerateOptions
     from memo_habitat.scenes.generate import generate as write_homes
-    from memo_habitat.scenes.options import GenerateOptions
 
     del given["debug"]
     if split_sizes is not None:

@@ -1,40 +1,178 @@
-"""Generating a data set: every house drawn, checked, written; then its episode files."""
+"""Generating a data set: homes are sampled, checked and written, then their episodes."""
 
 from __future__ import annotations
 
-import shutil
+import re
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes import formats
-from memo_habitat.scenes.floor_plan import RandomStream, apartment_plan, studio_plan
-from memo_habitat.scenes.formats import write_files
+from memo_habitat.scenes import files
+from memo_habitat.scenes.floor_plan import Plan, RandomStream, apartment_plan, studio_plan
 from memo_habitat.scenes.furniture_layout import House, layout_room
 from memo_habitat.scenes.object_placement import Arrangement, free_point, sample_arrangement
-from memo_habitat.scenes.options import MANIFEST, GenerateOptions, check_target, manifest
+from memo_habitat.scenes.objects import SMALL_OBJECTS
 from memo_habitat.scenes.stage import stage_parts
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 
-MIN_FURNITURE = {"studio": 6, "apartment": 18}
-"""Pieces of furniture below which a house is drawn anew."""
-
+if TYPE_CHECKING:
+    from memo_habitat.scenes.views import SimulatedHouse
 
 ATTEMPTS = 40
-
-
+"""Houses that may be sampled for one that passes its checks."""
 MAX_FAILURES = 4
-"""Arrangements, and houses, that may fail before the next house, and the user, is asked."""
+"""Arrangements, and houses without enough of them, that may fail before it is given up."""
+MIN_ISLAND_SHARE = 0.95
+"""Least share of the free floor that hangs together."""
+MIN_VIEWPOINTS = 10
+"""Viewpoints that make a category count as reachable; the task itself asks for one."""
 POINT_GOALS = 4
 """Point-goal episodes per house."""
 MIN_DISTANCE = 1.0
 """Straight distance between start and goal of a point-goal episode, m."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of home.
+
+    Attributes:
+        plan: samples its rooms.
+        instances, categories: small objects in an arrangement, and how many kinds of them, unless
+            told otherwise.
+        reachable: of these categories, how many must have a viewpoint.
+        min_furniture: pieces below which a house is sampled again.
+        min_floor_area: least area on which an agent's centre can be, m2.
+    """
+
+    plan: Callable[[RandomStream], Plan]
+    instances: int
+    categories: int
+    reachable: int
+    min_furniture: int
+    min_floor_area: float
+
+
+KINDS = {
+    "studio": Kind(studio_plan, 8, 6, 5, min_furniture=6, min_floor_area=5.0),
+    "apartment": Kind(apartment_plan, 24, 14, 12, min_furniture=18, min_floor_area=20.0),
+}
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What `memo-habitat scenes generate` is told.
+
+    Attributes:
+        out: folder to write; must not exist, or be a set of the same kind and name with
+            ``overwrite``.
+        houses: number of houses over all splits.
+        seed: 0 or more; together with kind, split and number it determines each house.
+        kind: ``studio`` or ``apartment``.
+        split_sizes: houses for train, val and test; None shares them out by about 70/10/20.
+        arrangements: arrangements of small objects per house.
+        instances, categories: small objects per arrangement and kinds of them; None as usual for
+            the kind of home.
+        name: name of the data set; None takes the kind's plural. Episode files name their files as
+            ``data/NAME/...``, so the set's bytes do not depend on where it is written.
+        overwrite: replace a generated set that is there already.
+    """
+
+    out: Path
+    houses: int = 8
+    seed: int = 0
+    kind: str = "studio"
+    split_sizes: tuple[int, int, int] | None = None
+    arrangements: int = 4
+    instances: int | None = None
+    categories: int | None = None
+    name: str | None = None
+    overwrite: bool = False
+
+    @property
+    def set_name(self) -> str:
+        """Name of the data set."""
+        return self.name or f"{self.kind}s"
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Instances and categories of an arrangement."""
+        usual = KINDS[self.kind]
+        instances = usual.instances if self.instances is None else self.instances
+        categories = usual.categories if self.categories is None else self.categories
+        return instances, categories
+
+    @property
+    def reachable(self) -> int:
+        """Least number of reachable categories."""
+        usual = KINDS[self.kind]
+        return max(1, self.counts[1] - (usual.categories - usual.reachable))
+
+    def sizes(self) -> dict[str, int]:
+        """Houses per split.
+
+        Raises:
+            UserError: the sizes do not add up to the number of houses.
+        """
+        if self.split_sizes is not None:
+            sizes = tuple(self.split_sizes)
+            if len(sizes) != 3 or min(sizes) < 0 or sum(sizes) != self.houses:
+                raise UserError(
+                    f"split sizes {','.join(map(str, sizes))} do not fit {self.houses} houses: "
+                    f"give three numbers (train,val,test) from 0 that add up to {self.houses}"
+                )
+            return dict(zip(files.SPLITS, sizes, strict=True))
+        val = int(0.1 * self.houses + 0.5)
+        test = int(0.2 * self.houses + 0.5)
+        return {"train": self.houses - val - test, "val": val, "test": test}
+
+    def manifest(self) -> dict[str, Any]:
+        """What determines the bytes of the set."""
+        instances, categories = self.counts
+        return {
+            "generator": "memo-habitat scenes generate",
+            "name": self.set_name,
+            "kind": self.kind,
+            "seed": self.seed,
+            "houses": self.houses,
+            "split_sizes": self.sizes(),
+            "arrangements": self.arrangements,
+            "instances": instances,
+            "categories": categories,
+        }
+
+    def check(self) -> None:
+        """Refuse what cannot be generated.
+
+        Raises:
+            UserError: naming the value and what would be valid.
+        """
+        if self.kind not in KINDS:
+            raise UserError(f"kind {self.kind!r} is unknown: use one of {', '.join(KINDS)}")
+        for label in ("houses", "arrangements"):
+            value = getattr(self, label)
+            if value < 1:
+                raise UserError(f"{label} is {value}: give 1 or more")
+        if self.houses > 1000:
+            raise UserError(f"houses is {self.houses}: give at most 1000, and further sets by seed")
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}: give 0 or more")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.set_name):
+            raise UserError(f"name {self.set_name!r}: use letters, digits, - and _ only")
+        instances, categories = self.counts
+        if not 1 <= categories <= len(SMALL_OBJECTS):
+            raise UserError(f"categories is {categories}: give 1 to {len(SMALL_OBJECTS)}")
+        if not categories <= instances <= 3 * categories:
+            raise UserError(
+                f"instances is {instances}: for {categories} categories give {categories} to "
+                f"{3 * categories} (each category once to three times)"
+            )
+        self.sizes()
 
 
 def generate(options: GenerateOptions) -> None:
@@ -44,17 +182,16 @@ def generate(options: GenerateOptions) -> None:
         UserError: options that cannot be met, or a folder that cannot or must not be written.
     """
     options.check()
-    check_target(options)
-    with replace_folder(options.out) as folder:
-        write_files(folder, formats.shared_files(options.set_name))
-        write_files(folder, {MANIFEST: formats.json_bytes(manifest(options))})
-        sizes = options.sizes()
-        with tqdm(
-            total=options.houses, unit="house", desc="houses", disable=not sys.stderr.isatty()
-        ) as bar:
-            for split, size in sizes.items():
-                if size:
-                    _write_split(options, folder, split, size, bar)
+    files.check_target(options.out, options.set_name, options.kind, options.overwrite)
+    with (
+        files.replace_folder(options.out) as folder,
+        tqdm(total=options.houses, unit="house", disable=not sys.stderr.isatty()) as bar,
+    ):
+        files.write_files(folder, files.shared_files(options.set_name))
+        files.write_files(folder, {files.MANIFEST: files.json_bytes(options.manifest())})
+        for split, size in options.sizes().items():
+            if size:
+                _write_split(options, folder, split, size, bar)
 
 
 def _write_split(
@@ -66,152 +203,105 @@ def _write_split(
     for number in range(size):
         house, arrangements = make_house(options, folder, split, number)
         for arrangement in arrangements:
-            episodes.append(formats.episode(name, house, len(episodes), arrangement))
+            episodes.append(files.episode(name, house, len(episodes), arrangement))
         for _ in range(POINT_GOALS):
-            goals.append(_point_goal(name, house, len(goals)))
+            ends = _two_points(house)
+            heading = house.rng.integer(0, 11)
+            goals.append(files.point_goal_episode(name, house, len(goals), ends, heading))
         bar.update()
-    files = {
-        f"episodes/{split}.json.gz": formats.episode_file(episodes),
-        f"pointnav/{split}.json.gz": formats.point_goal_file(goals),
-    }
-    write_files(folder, files)
+    files.write_files(
+        folder,
+        {
+            f"episodes/{split}.json.gz": files.episode_file(episodes),
+            f"pointnav/{split}.json.gz": files.point_goal_file(goals),
+        },
+    )
 
 
 def make_house(
     options: GenerateOptions, folder: Path, split: str, number: int
 ) -> tuple[House, list[Arrangement]]:
-    """RandomStream a house until it passes its check; its files are written into the folder.
+    """Sample a house until it passes its check; its files are written into the folder.
 
     Raises:
         UserError: no house that passes was found.
     """
+    # Importing the simulator takes seconds, which refusals need not wait for.
+    from memo_habitat.scenes.views import SimulatedHouse
+
     too_full = 0
     for attempt in range(ATTEMPTS):
         house = sample_house(options, split, number, attempt)
         if house is None:
             continue
-        write_files(folder, formats.house_files(house))
-        # The simulator keeps the index of a set until the set's configuration is written anew.
-        write_files(folder, formats.set_config(options.set_name))
-        check = HouseCheck(options, folder, house)
-        if not check.floor_connected():
+        files.write_files(folder, files.house_files(house))
+        # The simulator keeps the index of a set until the set's configuration is written again.
+        files.write_files(folder, files.set_config(options.set_name))
+        simulated = SimulatedHouse(
+            folder / "scenes" / f"{house.name}.scene_instance.json",
+            folder / f"{options.set_name}{SET_CONFIG_SUFFIX}",
+        )
+        if not _floor_is_connected(simulated, KINDS[options.kind]):
             continue
-        arrangements = _arrangements(options, house, check)
+        arrangements = _sample_arrangements(options, house, simulated)
         if len(arrangements) == options.arrangements:
             return house, arrangements
         too_full += 1
         if too_full == MAX_FAILURES:
             break
-    raise too_hard(house_name(options, split, number))
-
-
-def _arrangements(options: GenerateOptions, house: House, check: HouseCheck) -> list[Arrangement]:
-    """The house's arrangements that pass; fewer than asked for where the house is too full."""
-    found: list[Arrangement] = []
-    failures = 0
-    while len(found) < options.arrangements and failures < MAX_FAILURES + len(found):
-        arrangement = sample_arrangement(house, options)
-        if arrangement is not None and check.passes(arrangement):
-            found.append(arrangement)
-        else:
-            failures += 1
-    return found
-
-
-def _point_goal(name: str, house: House, number: int) -> dict[str, Any]:
-    """A point-goal episode between two free points that lie apart."""
-    start = free_point(house, house.rng, [])
-    goal = free_point(house, house.rng, [])
-    while (start[0] - goal[0]) ** 2 + (start[1] - goal[1]) ** 2 < MIN_DISTANCE**2:
-        goal = free_point(house, house.rng, [])
-    return formats.point_goal_episode(name, house, number, (start, goal), house.rng.integer(0, 11))
-
-
-MIN_ISLAND_SHARE = 0.95
-"""Least share of the free floor that hangs together."""
-MIN_FLOOR_AREA = {"studio": 5.0, "apartment": 20.0}
-"""Least area on which an agent's middle can be, m2."""
-MIN_VIEWPOINTS = 10
-"""Viewpoints that make a category count as reachable; the task itself asks for one."""
-
-
-class HouseCheck:
-    """Judges a house from its written files, with the simulator's own navigability and rays."""
-
-    def __init__(self, options: GenerateOptions, folder: Path, house: House) -> None:
-        # Importing the simulator takes seconds, which refusals need not wait for.
-        from memo_habitat.scenes.views import SimulatedHouse
-
-        self._options = options
-        self._seen = SimulatedHouse(
-            folder / "scenes" / f"{house.name}.scene_instance.json",
-            folder / f"{options.set_name}{SET_CONFIG_SUFFIX}",
-        )
-
-    def floor_connected(self) -> bool:
-        """Whether one island holds nearly all of the floor, and is not too small."""
-        grid = self._seen.grid
-        area = float((grid.islands == 1).sum()) * grid.cell**2
-        large = area >= MIN_FLOOR_AREA[self._options.kind]
-        return large and self._seen.main_island_share() >= MIN_ISLAND_SHARE
-
-    def passes(self, arrangement: Arrangement) -> bool:
-        """Whether enough categories are reachable."""
-        arranged = self._seen.arranged(formats.rigid_objects(arrangement))
-        return len(arranged.reachable(MIN_VIEWPOINTS)) >= self._options.reachable
+    raise UserError(
+        f"house {house_name(options, split, number)} found no place for everything: "
+        "ask for fewer instances or categories, or use another seed"
+    )
 
 
 def house_name(options: GenerateOptions, split: str, number: int) -> str:
-    """Name of a house; it tells the key from which it was drawn."""
+    """Name of a house; it tells the key from which it was sampled."""
     return f"{options.kind}_{options.seed}_{split}_{number:03d}"
 
 
 def sample_house(options: GenerateOptions, split: str, number: int, attempt: int) -> House | None:
     """A furnished house, or None where too little furniture found a place."""
-    name = house_name(options, split, number)
+    kind, name = KINDS[options.kind], house_name(options, split, number)
     rng = RandomStream(name, attempt)
-    plan = studio_plan(rng) if options.kind == "studio" else apartment_plan(rng)
+    plan = kind.plan(rng)
     stage = stage_parts(rng, plan)
     layouts = [layout_room(rng, plan, room) for room in plan.rooms]
     if not all(layout.connected() for layout in layouts):
         return None
-    if sum(len(layout.placed) for layout in layouts) < MIN_FURNITURE[options.kind]:
+    if sum(len(layout.placed) for layout in layouts) < kind.min_furniture:
         return None
     return House(name, plan, stage, layouts, rng)
 
 
-def too_hard(name: str) -> UserError:
-    """The error for a house that could not be filled."""
-    return UserError(
-        f"house {name} found no place for everything: "
-        "ask for fewer instances or categories, or use another seed"
-    )
+def _floor_is_connected(simulated: SimulatedHouse, kind: Kind) -> bool:
+    """Whether one island holds nearly all of the floor, and is not too small."""
+    grid = simulated.grid
+    area = float((grid.islands == 1).sum()) * grid.cell**2
+    return area >= kind.min_floor_area and simulated.main_island_share() >= MIN_ISLAND_SHARE
 
 
-@contextmanager
-def replace_folder(out: Path) -> Iterator[Path]:
-    """A fresh folder beside ``out`` that takes its place when the block ends without an error.
+def _sample_arrangements(
+    options: GenerateOptions, house: House, simulated: SimulatedHouse
+) -> list[Arrangement]:
+    """Arrangements in which enough categories are reachable; fewer than asked for where the house
+    is too full."""
+    found: list[Arrangement] = []
+    failures = 0
+    while len(found) < options.arrangements and failures < MAX_FAILURES + len(found):
+        arrangement = sample_arrangement(house, *options.counts)
+        if arrangement is not None:
+            arranged = simulated.arranged(files.rigid_objects(arrangement))
+            if len(arranged.reachable(MIN_VIEWPOINTS)) >= options.reachable:
+                found.append(arrangement)
+                continue
+        failures += 1
+    return found
 
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    out = out.absolute()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}; give another folder") from error
-    try:
-        (fresh / "new").mkdir()
-        yield fresh / "new"
-        if out.exists():
-            out.rename(fresh / "old")
-        (fresh / "new").rename(out)
-    except OSError as error:
-        if (fresh / "old").exists() and not out.exists():
-            (fresh / "old").rename(out)
-        raise UserError(
-            f"cannot write {out}: {error}; free space or give another folder"
-        ) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+
+def _two_points(house: House) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Two free points (x, z) m that lie apart."""
+    start, goal = free_point(house), free_point(house)
+    while (start[0] - goal[0]) ** 2 + (start[1] - goal[1]) ** 2 < MIN_DISTANCE**2:
+        goal = free_point(house)
+    return start, goal

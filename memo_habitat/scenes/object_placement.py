@@ -12,7 +12,6 @@ from memo_habitat.scenes.floor_plan import RandomStream, Rect
 from memo_habitat.scenes.furniture_layout import CELL, House, RoomLayout, free_cells
 from memo_habitat.scenes.mesh import circle
 from memo_habitat.scenes.objects import SMALL_OBJECTS, SmallObject
-from memo_habitat.scenes.options import GenerateOptions
 
 GAP = 0.05
 """Least distance between a small object and anything beside it, m."""
@@ -192,22 +191,21 @@ class Arrangement:
     heading: int
 
 
-def sample_arrangement(house: House, options: GenerateOptions) -> Arrangement | None:
+def sample_arrangement(house: House, instances: int, categories: int) -> Arrangement | None:
     """A further arrangement of the house, or None where not everything found a place."""
-    instances, categories = options.counts
     items = place_objects(house.rng, house.layouts, instances, categories)
     if items is None:
         return None
-    start = free_point(house, house.rng, items)
+    start = free_point(house, items)
     return Arrangement(items, start, house.rng.integer(0, 11))
 
 
-def free_point(house: House, rng: RandomStream, items: list[PlacedObject]) -> tuple[float, float]:
+def free_point(house: House, items: Sequence[PlacedObject] = ()) -> tuple[float, float]:
     """A random point (x, z) on the connected floor, clear of everything by an agent's radius."""
     rooms = range(len(house.layouts))
     areas = [house.layouts[i].room.floor for i in rooms]
     while True:
-        room = rng.choice(rooms)
+        room = house.rng.choice(rooms)
         layout, floor = house.layouts[room], areas[room]
         low = [i.footprint for i in items if i.room == room and i.support_y == 0.0]
         free = free_cells(floor, [p.footprint for p in layout.placed] + low)
@@ -216,7 +214,7 @@ def free_point(house: House, rng: RandomStream, items: list[PlacedObject]) -> tu
         sizes[0] = 0
         rows, columns = np.nonzero(labels == sizes.argmax())
         if sizes.max() > 0:
-            i = rng.integer(0, len(rows) - 1)
+            i = house.rng.integer(0, len(rows) - 1)
             x = floor.x0 + (int(columns[i]) + 0.5) * CELL
             z = floor.z0 + (int(rows[i]) + 0.5) * CELL
             return round(x, 3), round(z, 3)

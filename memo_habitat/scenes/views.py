@@ -17,8 +17,8 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Rectangle
 
 from memo_habitat.errors import UserError
+from memo_habitat.scenes.files import SPLITS
 from memo_habitat.scenes.floor_plan import RandomStream
-from memo_habitat.scenes.options import SPLITS
 from memo_habitat.simulator.embree.camera_rig import Camera, CameraSpec
 from memo_habitat.simulator.embree.geometry import TriangleSoup
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from memo_habitat.scenes.options import GenerateOptions
+from memo_habitat.scenes.generate import GenerateOptions
 
 SETS = {
     "studio": GenerateOptions(Path(), houses=4, seed=5, kind="studio", split_sizes=(2, 1, 1)),

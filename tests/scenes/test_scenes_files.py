@@ -17,9 +17,9 @@ from PIL import Image
 from scene_sets import SETS, contents, read_episodes
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes.generate import generate, replace_folder
+from memo_habitat.scenes.files import replace_folder
+from memo_habitat.scenes.generate import GenerateOptions, generate
 from memo_habitat.scenes.mesh import Mesh, glb_bytes, gzip_bytes, palette_textured, png_bytes
-from memo_habitat.scenes.options import GenerateOptions
 from memo_habitat.scenes.views import ShowOptions, show
 from memo_habitat.utils.data_paths import resolve
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scene_sets import SETS, contents, read_document, read_episodes
 
+from memo_habitat.scenes.files import read_manifest
 from memo_habitat.scenes.furniture import CATALOGUE
-from memo_habitat.scenes.generate import generate
+from memo_habitat.scenes.generate import GenerateOptions, generate
 from memo_habitat.scenes.objects import SMALL_OBJECTS
-from memo_habitat.scenes.options import GenerateOptions, read_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUNDLED = {"studios": (24, 4, 8), "apartments": (8, 2, 4)}

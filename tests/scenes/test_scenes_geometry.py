@@ -11,13 +11,13 @@ import pytest
 import trimesh
 from scene_sets import SETS, read_episodes
 
+from memo_habitat.scenes.files import read_manifest
 from memo_habitat.scenes.floor_plan import RandomStream, apartment_plan, studio_plan
 from memo_habitat.scenes.furniture import CATALOGUE
-from memo_habitat.scenes.generate import sample_house
+from memo_habitat.scenes.generate import KINDS, sample_house
 from memo_habitat.scenes.mesh import Mesh
 from memo_habitat.scenes.object_placement import sample_arrangement
 from memo_habitat.scenes.objects import SMALL_OBJECTS
-from memo_habitat.scenes.options import KINDS, read_manifest
 from memo_habitat.scenes.views import FIRST_ID, SimulatedHouse
 
 TOLERANCE = 1e-3
@@ -219,5 +219,5 @@ def test_an_arrangement_that_does_not_fit_is_given_up_not_squeezed_in() -> None:
     options = replace(SETS["studio"], instances=60, categories=20)
     house = sample_house(options, "train", 0, 0)
     assert house is not None
-    arrangements = [sample_arrangement(house, options) for _ in range(2)]
+    arrangements = [sample_arrangement(house, 60, 20) for _ in range(2)]
     assert all(a is None or len(a.items) == 60 for a in arrangements)

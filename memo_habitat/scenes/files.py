@@ -1,19 +1,29 @@
-"""The files of a scene data set and its episodes, as bytes, in the forms that Habitat reads."""
+"""The files of a data set: their contents as Habitat reads them, and the folder they go to."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from memo_habitat.errors import UserError
 from memo_habitat.scenes.furniture import CATALOGUE, Template
 from memo_habitat.scenes.furniture_layout import House, PlacedFurniture
 from memo_habitat.scenes.mesh import Mesh, circle, glb_bytes, gzip_bytes, palette_textured
 from memo_habitat.scenes.object_placement import Arrangement
 from memo_habitat.scenes.objects import SMALL_OBJECTS, SmallObject
+from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 
+SPLITS = ("train", "val", "test")
+MANIFEST = "generated.json"
+"""File that tells how a set was made, and marks its folder as one that may be replaced."""
+OWN_FOLDERS = {"stages", "furniture", "objects", "scenes", "episodes", "pointnav"}
 HALF_TURNS = circle(24)
 """Cosine and sine of half of each heading (headings are 30 degrees apart)."""
 ROOT_HALF = round(math.sqrt(0.5), 9)
@@ -190,6 +200,75 @@ def point_goal_episode(
 def point_goal_file(episodes: Sequence[dict[str, Any]]) -> bytes:
     """A split's file of point-goal episodes."""
     return gzip_bytes(json_bytes({"episodes": list(episodes)}, indent=None))
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """How the set in a folder was made; None where no generated set lies there."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def check_target(out: Path, name: str, kind: str, overwrite: bool) -> None:
+    """Refuse a folder that holds something else, or cannot be written.
+
+    Raises:
+        UserError: naming the folder and the remedy.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give a folder that does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        found = read_manifest(out)
+        if found is None or (found.get("name"), found.get("kind")) != (name, kind):
+            raise UserError(
+                f"{out} holds other files than a generated set {name!r} of kind {kind!r}: "
+                "give a folder that does not exist yet"
+            )
+        if not overwrite:
+            raise UserError(f"{out} holds a generated set already: add --overwrite to replace it")
+        known = OWN_FOLDERS | {MANIFEST, f"{name}{SET_CONFIG_SUFFIX}"}
+        foreign = sorted(path.name for path in out.iterdir() if path.name not in known)
+        if foreign:
+            raise UserError(
+                f"{out} holds {foreign[0]}, which was not generated: move it away before "
+                "overwriting"
+            )
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write in {parent}: give another folder than {out}, or its rights")
+
+
+@contextmanager
+def replace_folder(out: Path) -> Iterator[Path]:
+    """A fresh folder beside ``out`` that takes its place when the block ends without an error.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    out = out.absolute()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; give another folder") from error
+    try:
+        (fresh / "new").mkdir()
+        yield fresh / "new"
+        if out.exists():
+            out.rename(fresh / "old")
+        (fresh / "new").rename(out)
+    except OSError as error:
+        if (fresh / "old").exists() and not out.exists():
+            (fresh / "old").rename(out)
+        raise UserError(
+            f"cannot write {out}: {error}; free space or give another folder"
+        ) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
