@@ -22,6 +22,7 @@ from memo_habitat.trainer.run_dir import (
 from memo_habitat.utils.lock import hold
 
 if TYPE_CHECKING:
+    import habitat
     from omegaconf import DictConfig
 
 # Simulators of Habitat-Sim's own, which cannot run on the stubs.
@@ -70,6 +71,25 @@ class EvalOptions:
     name: str | None = None
     overrides: Sequence[str] = ()
     inspect_memory: bool = False
+
+
+def make_env(name: str, overrides: Sequence[str] = ()) -> habitat.Env:
+    """Return the environment of the config `name` as Habitat's own class, `habitat.Env`.
+
+    Raises:
+        UserError: unknown config or key, or a task that Habitat has no environment for.
+    """
+    from memo_habitat.config.compose import compose_config
+
+    config = compose_config(name, overrides)
+    if config.habitat.task.type == "DarkKeyToDoor-v0":
+        raise UserError(
+            f"{name} is no task in a simulator: use gymnasium.make('memo_habitat/DarkKeyToDoor-v0')"
+        )
+    from habitat import Env
+    from habitat.config.default import patch_config
+
+    return Env(patch_config(config))
 
 
 def start_training(
