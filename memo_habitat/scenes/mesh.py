@@ -176,7 +176,7 @@ class TexturedMesh:
     """
 
     mesh: Mesh
-    uv: Sequence[tuple[float, float]]
+    uv: list[tuple[float, float]]
     texture: np.ndarray
 
 

@@ -7,7 +7,7 @@ above it, and a renderer that hides back faces looks into the house from above.
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from memo_habitat.scenes.floor_plan import (
     CEILING,
     DOOR_HEIGHT,
     WALL,
+    Door,
     Plan,
     RandomStream,
     Rect,
@@ -145,79 +146,89 @@ def picture_texture(rng: RandomStream) -> np.ndarray:
 WET = ("bathroom", "kitchen")
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A rectangle cut out of a wall's face; without a texture it is an opening.
+class _Stage:
+    """Collects the quads of a house by texture."""
 
-    Attributes:
-        first, last: interval along the wall, m, in world X or Z.
-    """
+    def __init__(self) -> None:
+        self._parts: dict[bytes, TexturedMesh] = {}
 
-    first: float
-    last: float
-    bottom: float
-    top: float
-    texture: np.ndarray | None = None
-
-
-@dataclass
-class _TexturedQuads:
-    """Quads that share one texture."""
-
-    texture: np.ndarray
-    mesh: Mesh = field(default_factory=Mesh)
-    uv: list[tuple[float, float]] = field(default_factory=list)
-
-    def quad(self, origin: Point, u: Point, v: Point, stretch: bool = False) -> None:
+    def quad(
+        self, texture: np.ndarray, origin: Point, u: Point, v: Point, stretch: bool = False
+    ) -> None:
         """Add the parallelogram origin, +u, +u+v, +v; its face looks along u x v.
 
         The texture repeats every ``TILE`` metres, or is stretched once over the quad.
         """
-        corners = [
-            origin,
-            _add(origin, u),
-            _add(_add(origin, u), v),
-            _add(origin, v),
-        ]
-        self.mesh.polygon(corners, (255, 255, 255))
-        w, h = sum(abs(c) for c in u), sum(abs(c) for c in v)
-        if not stretch:
-            w, h = w / TILE, h / TILE
-        else:
-            w, h = 1.0, 1.0
+        part = self._parts.setdefault(texture.tobytes(), TexturedMesh(Mesh(), [], texture))
+        right = _add(origin, u)
+        part.mesh.polygon([origin, right, _add(right, v), _add(origin, v)], (255, 255, 255))
+        w, h = (1.0, 1.0) if stretch else (sum(map(abs, u)) / TILE, sum(map(abs, v)) / TILE)
         # Row 0 of an image is its top, and glTF's v runs downwards from there.
-        self.uv += [(0.0, h), (w, h), (w, 0.0), (0.0, 0.0)]
+        part.uv.extend([(0.0, h), (w, h), (w, 0.0), (0.0, 0.0)])
+
+    def floor(self, rect: Rect, texture: np.ndarray, stretch: bool = False) -> None:
+        """A face that looks up."""
+        u, v = (rect.width, 0.0, 0.0), (0.0, 0.0, -rect.depth)
+        self.quad(texture, (rect.x0, 0.0, rect.z1), u, v, stretch)
+
+    def ceiling(self, rect: Rect, height: float, texture: np.ndarray) -> None:
+        """A face that looks down."""
+        u, v = (rect.width, 0.0, 0.0), (0.0, 0.0, rect.depth)
+        self.quad(texture, (rect.x0, height, rect.z0), u, v)
+
+    def wall(self, face: _WallFace, panels: list[_Panel], texture: np.ndarray) -> None:
+        """A wall's face with its panels, which do not overlap along the wall."""
+        (x, z), (dx, dz) = face.start, face.along
+
+        def quad(
+            image: np.ndarray, a: float, b: float, low: float, high: float, fit: bool = False
+        ) -> None:
+            if b - a > 1e-6 and high - low > 1e-6:
+                origin, u = (x + dx * a, low, z + dz * a), (dx * (b - a), 0.0, dz * (b - a))
+                self.quad(image, origin, u, (0.0, high - low, 0.0), fit)
+
+        here = 0.0
+        spans = [(*face.interval(panel), panel) for panel in panels]
+        for a, b, panel in sorted(spans, key=lambda span: span[:2]):
+            quad(texture, here, a, 0.0, CEILING)
+            quad(texture, a, b, 0.0, panel.bottom)
+            quad(texture, a, b, panel.top, CEILING)
+            if panel.texture is not None:
+                quad(panel.texture, a, b, panel.bottom, panel.top, fit=True)
+            here = b
+        quad(texture, here, face.length, 0.0, CEILING)
+
+    def threshold(self, door: Door) -> None:
+        """Floor, jambs and lintel inside a wall."""
+        t, trim, up = door.threshold, trim_texture(), (0.0, DOOR_HEIGHT, 0.0)
+        self.floor(t, trim)
+        self.ceiling(t, DOOR_HEIGHT, trim)
+        if door.along_x:
+            self.quad(trim, (t.x0, 0.0, t.z0), (t.width, 0.0, 0.0), up)
+            self.quad(trim, (t.x1, 0.0, t.z1), (-t.width, 0.0, 0.0), up)
+        else:
+            self.quad(trim, (t.x0, 0.0, t.z1), (0.0, 0.0, -t.depth), up)
+            self.quad(trim, (t.x1, 0.0, t.z0), (0.0, 0.0, t.depth), up)
+
+    def parts(self) -> list[TexturedMesh]:
+        """The primitives of the stage."""
+        return list(self._parts.values())
 
 
 def _add(a: Point, b: Point) -> Point:
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
-class _StageBuilder:
-    """Collects the quads of a house by texture."""
+@dataclass(frozen=True)
+class _Panel:
+    """A rectangle cut out of a wall's face, from ``first`` to ``last`` in world X or Z (m);
+    without a texture it is an opening."""
 
-    def __init__(self) -> None:
-        self.by_texture: dict[bytes, _TexturedQuads] = {}
-
-    def quads(self, texture: np.ndarray) -> _TexturedQuads:
-        """The skin with this texture."""
-        return self.by_texture.setdefault(texture.tobytes(), _TexturedQuads(texture))
-
-    def parts(self) -> list[TexturedMesh]:
-        """The primitives of the stage."""
-        return [TexturedMesh(skin.mesh, skin.uv, skin.texture) for skin in self.by_texture.values()]
-
-
-def _floor(stage: _StageBuilder, rect: Rect, texture: np.ndarray, stretch: bool = False) -> None:
-    stage.quads(texture).quad(
-        (rect.x0, 0.0, rect.z1), (rect.width, 0.0, 0.0), (0.0, 0.0, -rect.depth), stretch
-    )
-
-
-def _ceiling(stage: _StageBuilder, rect: Rect, height: float, texture: np.ndarray) -> None:
-    stage.quads(texture).quad(
-        (rect.x0, height, rect.z0), (rect.width, 0.0, 0.0), (0.0, 0.0, rect.depth)
-    )
+    first: float
+    last: float
+    bottom: float
+    top: float
+    texture: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -228,18 +239,21 @@ class _WallFace:
     along: tuple[int, int]
     length: float
 
-    def interval(self, panel: Panel) -> tuple[float, float]:
+    @property
+    def low(self) -> float:
+        """Its lower end in world X or Z, m."""
+        axis = 0 if self.along[0] else 1
+        return min(self.start[axis], self.start[axis] + self.along[axis] * self.length)
+
+    def interval(self, panel: _Panel) -> tuple[float, float]:
         """The panel's interval measured from ``start``."""
         axis = 0 if self.along[0] else 1
-        ends = [
-            (value - self.start[axis]) * self.along[axis] for value in (panel.first, panel.last)
-        ]
+        ends = [(end - self.start[axis]) * self.along[axis] for end in (panel.first, panel.last)]
         return min(ends), max(ends)
 
 
-def room_faces(floor: Rect) -> dict[str, _WallFace]:
-    """The four wall faces: ``-z`` is the wall at the lowest z, and so on."""
-    r = floor
+def _wall_faces(r: Rect) -> dict[str, _WallFace]:
+    """A room's four wall faces: ``-z`` is the wall at the lowest z, and so on."""
     return {
         "-z": _WallFace((r.x0, r.z0), (1, 0), r.width),
         "+z": _WallFace((r.x1, r.z1), (-1, 0), r.width),
@@ -248,106 +262,59 @@ def room_faces(floor: Rect) -> dict[str, _WallFace]:
     }
 
 
-def _wall(stage: _StageBuilder, face: _WallFace, panels: list[Panel], texture: np.ndarray) -> None:
-    """The wall's face with its panels; panels do not overlap along the wall."""
-
-    def quad(a: float, b: float, low: float, high: float, image: np.ndarray, fit: bool) -> None:
-        if b - a > 1e-6 and high - low > 1e-6:
-            (x, z), (dx, dz) = face.start, face.along
-            stage.quads(image).quad(
-                (x + dx * a, low, z + dz * a),
-                (dx * (b - a), 0.0, dz * (b - a)),
-                (0.0, high - low, 0.0),
-                fit,
-            )
-
-    here = 0.0
-    for (a, b), panel in sorted(((face.interval(p), p) for p in panels), key=lambda item: item[0]):
-        quad(here, a, 0.0, CEILING, texture, False)
-        quad(a, b, 0.0, panel.bottom, texture, False)
-        quad(a, b, panel.top, CEILING, texture, False)
-        if panel.texture is not None:
-            quad(a, b, panel.bottom, panel.top, panel.texture, True)
-        here = b
-    quad(here, face.length, 0.0, CEILING, texture, False)
+def _behind_walls(f: Rect) -> dict[str, Rect]:
+    """What lies behind each wall of a room, two walls deep."""
+    deep = 2 * WALL
+    return {
+        "-z": Rect(f.x0, f.z0 - deep, f.x1, f.z0),
+        "+z": Rect(f.x0, f.z1, f.x1, f.z1 + deep),
+        "-x": Rect(f.x0 - deep, f.z0, f.x0, f.z1),
+        "+x": Rect(f.x1, f.z0, f.x1 + deep, f.z1),
+    }
 
 
-def openings(plan: Plan, room: Room) -> dict[str, list[Panel]]:
+def _openings(plan: Plan, room: Room) -> dict[str, list[_Panel]]:
     """The doors in each of the room's walls."""
-    found: dict[str, list[Panel]] = {side: [] for side in room_faces(room.floor)}
-    f = room.floor
-    for door in plan.doors:
-        t = door.threshold
-        if door.along_x and f.z0 <= t.z0 and t.z1 <= f.z1:
-            for side, gap in (("-x", abs(t.x1 - f.x0)), ("+x", abs(t.x0 - f.x1))):
-                if gap < 1e-3:
-                    found[side].append(Panel(t.z0, t.z1, 0.0, DOOR_HEIGHT))
-        if not door.along_x and f.x0 <= t.x0 and t.x1 <= f.x1:
-            for side, gap in (("-z", abs(t.z1 - f.z0)), ("+z", abs(t.z0 - f.z1))):
-                if gap < 1e-3:
-                    found[side].append(Panel(t.x0, t.x1, 0.0, DOOR_HEIGHT))
+    found: dict[str, list[_Panel]] = {}
+    for side, behind in _behind_walls(room.floor).items():
+        here = [d for d in plan.doors if d.along_x == (side[1] == "x")]
+        thresholds = [d.threshold for d in here if behind.contains(d.threshold)]
+        spans = [(t.z0, t.z1) if side[1] == "x" else (t.x0, t.x1) for t in thresholds]
+        found[side] = [_Panel(*span, 0.0, DOOR_HEIGHT) for span in spans]
     return found
 
 
 def _outer_sides(plan: Plan, room: Room) -> list[str]:
     """The room's walls with nothing behind them."""
-    f = room.floor
-    strips = {
-        "-z": Rect(f.x0, f.z0 - 2 * WALL, f.x1, f.z0),
-        "+z": Rect(f.x0, f.z1, f.x1, f.z1 + 2 * WALL),
-        "-x": Rect(f.x0 - 2 * WALL, f.z0, f.x0, f.z1),
-        "+x": Rect(f.x1, f.z0, f.x1 + 2 * WALL, f.z1),
-    }
     others = [other.floor for other in plan.rooms if other is not room]
-    return [s for s, strip in strips.items() if not any(strip.overlaps(o) for o in others)]
+    sides = _behind_walls(room.floor).items()
+    return [side for side, behind in sides if not any(behind.overlaps(o) for o in others)]
 
 
-def _decorate(rng: RandomStream, plan: Plan, room: Room, walls: dict[str, list[Panel]]) -> None:
+def _decorate(rng: RandomStream, plan: Plan, room: Room, walls: dict[str, list[_Panel]]) -> None:
     """Hang a window into some outer walls and pictures on some others, away from the doors."""
     outer = _outer_sides(plan, room)
-    for side, face in room_faces(room.floor).items():
-        axis = 0 if face.along[0] else 1
-        low = min(face.start[axis], face.start[axis] + face.along[axis] * face.length)
+    for side, face in _wall_faces(room.floor).items():
         if walls[side] or face.length < 1.9:
             continue
         window = side in outer and rng.chance(0.7) and room.kind != "corridor"
         width = rng.uniform(1.0, 1.7) if window else rng.uniform(0.5, 0.9)
-        first = round(low + rng.uniform(0.1, face.length - width - 0.1), 2)
+        first = round(face.low + rng.uniform(0.1, face.length - width - 0.1), 2)
         if window:
-            image = window_texture(rng)
-            walls[side].append(Panel(first, first + width, 0.9, 2.1, image))
+            walls[side].append(_Panel(first, first + width, 0.9, 2.1, window_texture(rng)))
         elif rng.chance(0.6):
-            image = picture_texture(rng)
-            walls[side].append(Panel(first, first + width, 1.4, 1.95, image))
+            walls[side].append(_Panel(first, first + width, 1.4, 1.95, picture_texture(rng)))
 
 
-def _front_door(rng: RandomStream, plan: Plan, walls: dict[str, list[Panel]]) -> None:
+def _front_door(rng: RandomStream, plan: Plan, walls: dict[str, list[_Panel]]) -> None:
     """A closed door out of the first room, in an outer wall where there is space."""
     room = plan.rooms[0]
     for side in rng.shuffled(_outer_sides(plan, room)):
-        face = room_faces(room.floor)[side]
+        face = _wall_faces(room.floor)[side]
         if not walls[side] and face.length > 1.2:
-            axis = 0 if face.along[0] else 1
-            low = min(face.start[axis], face.start[axis] + face.along[axis] * face.length)
-            first = round(low + rng.uniform(0.1, face.length - 1.05), 2)
-            walls[side].append(Panel(first, first + 0.95, 0.0, 2.0, door_texture(rng)))
+            first = round(face.low + rng.uniform(0.1, face.length - 1.05), 2)
+            walls[side].append(_Panel(first, first + 0.95, 0.0, 2.0, door_texture(rng)))
             return
-
-
-def _threshold(stage: _StageBuilder, plan: Plan, number: int) -> None:
-    """Floor, jambs and lintel inside a wall."""
-    door, trim = plan.doors[number], trim_texture()
-    t = door.threshold
-    _floor(stage, t, trim)
-    _ceiling(stage, t, DOOR_HEIGHT, trim)
-    up = (0.0, DOOR_HEIGHT, 0.0)
-    skin = stage.quads(trim)
-    if door.along_x:
-        skin.quad((t.x0, 0.0, t.z0), (t.width, 0.0, 0.0), up)
-        skin.quad((t.x1, 0.0, t.z1), (-t.width, 0.0, 0.0), up)
-    else:
-        skin.quad((t.x0, 0.0, t.z1), (0.0, 0.0, -t.depth), up)
-        skin.quad((t.x1, 0.0, t.z0), (0.0, 0.0, t.depth), up)
 
 
 def _rug(rng: RandomStream, room: Room) -> Rect | None:
@@ -362,29 +329,29 @@ def _rug(rng: RandomStream, room: Room) -> Rect | None:
 
 def stage_parts(rng: RandomStream, plan: Plan) -> list[TexturedMesh]:
     """The textured primitives of a house's stage."""
-    stage = _StageBuilder()
+    stage = _Stage()
     for number, room in enumerate(plan.rooms):
         wet, f = room.kind in WET, room.floor
         floor, wall = floor_texture(rng, wet), wall_texture(rng, wet)
         rug = _rug(rng, room)
         if rug is None:
-            _floor(stage, f, floor)
+            stage.floor(f, floor)
         else:
-            _floor(stage, rug, rug_texture(rng), stretch=True)
+            stage.floor(rug, rug_texture(rng), stretch=True)
             for strip in (
                 Rect(f.x0, f.z0, f.x1, rug.z0),
                 Rect(f.x0, rug.z1, f.x1, f.z1),
                 Rect(f.x0, rug.z0, rug.x0, rug.z1),
                 Rect(rug.x1, rug.z0, f.x1, rug.z1),
             ):
-                _floor(stage, strip, floor)
-        _ceiling(stage, f, CEILING, ceiling_texture())
-        walls = openings(plan, room)
+                stage.floor(strip, floor)
+        stage.ceiling(f, CEILING, ceiling_texture())
+        walls = _openings(plan, room)
         if number == 0:
             _front_door(rng, plan, walls)
         _decorate(rng, plan, room, walls)
-        for side, face in room_faces(f).items():
-            _wall(stage, face, walls[side], wall)
-    for number in range(len(plan.doors)):
-        _threshold(stage, plan, number)
+        for side, face in _wall_faces(f).items():
+            stage.wall(face, walls[side], wall)
+    for door in plan.doors:
+        stage.threshold(door)
     return stage.parts()

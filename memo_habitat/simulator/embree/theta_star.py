@@ -7,6 +7,8 @@ are Euclidean and not those of a path along grid directions.
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 from numba import njit
 
@@ -67,56 +69,6 @@ def line_of_sight(islands, row0, column0, row1, column1):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
-def _room(keys, cells, size):  # type: ignore[no-untyped-def]
-    """The two arrays of the heap, longer where another entry would not fit."""
-    if size < keys.shape[0]:
-        return keys, cells
-    return np.concatenate((keys, keys)), np.concatenate((cells, cells))
-
-
-@njit(cache=True, nogil=True)
-def _push(keys, cells, size, key, cell):  # type: ignore[no-untyped-def]
-    i = size
-    while i > 0:
-        up = (i - 1) >> 1
-        if keys[up] < key or (keys[up] == key and cells[up] <= cell):
-            break
-        keys[i] = keys[up]
-        cells[i] = cells[up]
-        i = up
-    keys[i] = key
-    cells[i] = cell
-    return size + 1
-
-
-@njit(cache=True, nogil=True)
-def _pop(keys, cells, size):  # type: ignore[no-untyped-def]
-    """Removes the first entry (read it before); returns the new size."""
-    size -= 1
-    key = keys[size]
-    cell = cells[size]
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= size:
-            break
-        right = child + 1
-        if right < size and (
-            keys[right] < keys[child]
-            or (keys[right] == keys[child] and cells[right] < cells[child])
-        ):
-            child = right
-        if key < keys[child] or (key == keys[child] and cell <= cells[child]):
-            break
-        keys[i] = keys[child]
-        cells[i] = cells[child]
-        i = child
-    keys[i] = key
-    cells[i] = cell
-    return size
-
-
-@njit(cache=True, nogil=True)
 def _parent_point(parent, distance, goals, extra, columns):  # type: ignore[no-untyped-def]
     """(row, column, distance) of the point that a parent stands for."""
     if parent < 0:
@@ -133,9 +85,7 @@ def compute_distances(islands, goals, extra, distance, parent):  # type: ignore[
     rows, columns = islands.shape
     closed = np.zeros((rows, columns), dtype=np.bool_)
     seen = np.zeros((rows, columns), dtype=np.bool_)  # the way to the parent was checked
-    keys = np.empty(1024)
-    cells = np.empty(1024, dtype=np.int64)
-    size = 0
+    heap = [(np.float64(0.0), np.int64(0)) for _ in range(0)]
     for g in range(goals.shape[0]):
         i = int(goals[g, 0])
         j = int(goals[g, 1])
@@ -144,12 +94,9 @@ def compute_distances(islands, goals, extra, distance, parent):  # type: ignore[
             distance[i, j] = far
             parent[i, j] = -1 - g
             seen[i, j] = True
-            keys, cells = _room(keys, cells, size)
-            size = _push(keys, cells, size, far, i * columns + j)
-    while size > 0:
-        key = keys[0]
-        cell = cells[0]
-        size = _pop(keys, cells, size)
+            heapq.heappush(heap, (far, np.int64(i * columns + j)))
+    while heap:
+        key, cell = heapq.heappop(heap)
         i = cell // columns
         j = cell - i * columns
         if closed[i, j] or key > distance[i, j]:
@@ -159,8 +106,7 @@ def compute_distances(islands, goals, extra, distance, parent):  # type: ignore[
             far = _set_vertex(islands, goals, extra, distance, parent, closed, i, j)
             if far > key:
                 distance[i, j] = far
-                keys, cells = _room(keys, cells, size)
-                size = _push(keys, cells, size, far, cell)
+                heapq.heappush(heap, (far, np.int64(cell)))
                 continue
         closed[i, j] = True
         row, column, base = _parent_point(parent[i, j], distance, goals, extra, columns)
@@ -179,8 +125,7 @@ def compute_distances(islands, goals, extra, distance, parent):  # type: ignore[
                     distance[a, b] = far
                     parent[a, b] = parent[i, j]
                     seen[a, b] = False
-                    keys, cells = _room(keys, cells, size)
-                    size = _push(keys, cells, size, far, a * columns + b)
+                    heapq.heappush(heap, (far, np.int64(a * columns + b)))
 
 
 @njit(cache=True, nogil=True)
