@@ -51,6 +51,7 @@ class _Player:
         rows: [I] category of each instance, as its place in the vocabulary.
         is_target: bool [I].
         miss_key: of the detector, for this episode.
+        in_view: instances near the agent and the pixels they show; None after a move.
         frame: sine and cosine of the heading of the trial's frame.
         path: (x, z) of the episode so far; kept for records only.
         oracle: of this episode, where it is asked.
@@ -64,6 +65,7 @@ class _Player:
     rows: Any = None
     is_target: Any = None
     miss_key: Any = None
+    in_view: tuple[IntArray, IntArray] | None = None
     frame: tuple[float, float] = (0.0, 1.0)
     path: list[tuple[float, float]] | None = None
     oracle: Oracle | None = None
@@ -196,6 +198,8 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         for index in np.flatnonzero(which & (kinds == HabitatSimActions.move_forward)).tolist():
             self._distance[index] = self._distance_now(index)
         stops = which & (kinds == HabitatSimActions.stop)
+        for index in np.flatnonzero(which & ~stops).tolist():
+            self._players[index].in_view = None
         self._look(np.flatnonzero(which) if self._always_looks else np.flatnonzero(stops))
         self._success[rows] = (stops & self._found)[rows]
         self._follow(rows, actions)
@@ -253,7 +257,7 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         goals, start, player.miss_key = draw_episode(
             episode, self._goal_cache, agent, self._goal_options
         )
-        player.goals, player.oracle = goals, None
+        player.goals, player.oracle, player.in_view = goals, None, None
         player.field = agent.scene.geodesics.field(goals.viewpoints)
         if episode.episode_index == 0:
             self._origin[index], self._origin_heading[index] = start.position, start.heading
@@ -307,8 +311,10 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         for index in rows.tolist():
             player = self._players[index]
             centres = sim.agents[index].arrangement.centres
-            near = in_range(sim.positions[index], centres, limit)
-            pixels = sim.visible_pixels(index, near)
+            if player.in_view is None:
+                near = in_range(sim.positions[index], centres, limit)
+                player.in_view = near, sim.visible_pixels(index, near)
+            near, pixels = player.in_view
             self._found[index] = self._is_found(index, near, pixels)
             if not self._detects:
                 continue
