@@ -128,6 +128,7 @@ setup(
     ],
     extras_require={
         "gymnasium": ["gymnasium>=0.29"],
+        "labyrinth": ["labmaze>=1.0.6"],
         "dev": [
             "gymnasium>=0.29",
             "pytest>=8",

@@ -30,7 +30,10 @@ def generate(
     seed: Annotated[int | None, _number("Determines every byte.", "0")] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="studio (one room) or apartment (4-8 rooms).", show_default="studio"),
+        typer.Option(
+            help="studio (one room), apartment (4-8), house (10-20) or labyrinth.",
+            show_default="studio",
+        ),
     ] = None,
     split_sizes: Annotated[
         str | None, _number("Houses for train, val and test.", "about 70/10/20 %", "A,B,C")

@@ -17,7 +17,7 @@ from memo_habitat.scenes.furniture import CATALOGUE, Template
 from memo_habitat.scenes.furniture_layout import House, PlacedFurniture
 from memo_habitat.scenes.mesh import Mesh, circle, glb_bytes, gzip_bytes, palette_textured
 from memo_habitat.scenes.object_placement import Arrangement
-from memo_habitat.scenes.objects import SMALL_OBJECTS, SmallObject
+from memo_habitat.scenes.objects import ALL_OBJECTS, SmallObject
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 
 SPLITS = ("train", "val", "test")
@@ -82,13 +82,13 @@ def small_object_files(shape: SmallObject) -> dict[str, bytes]:
     return _object_files("objects", shape.category, shape.mesh, static=False)
 
 
-def shared_files(name: str) -> dict[str, bytes]:
+def shared_files(name: str, vocabulary: Sequence[str]) -> dict[str, bytes]:
     """Everything that all houses of a set share."""
     files = set_config(name)
     for template in CATALOGUE.values():
         files.update(furniture_files(template))
-    for shape in SMALL_OBJECTS.values():
-        files.update(small_object_files(shape))
+    for category in vocabulary:
+        files.update(small_object_files(ALL_OBJECTS[category]))
     return files
 
 
@@ -172,9 +172,9 @@ def episode(name: str, house: House, number: int, arrangement: Arrangement) -> d
     }
 
 
-def episode_file(episodes: Sequence[dict[str, Any]]) -> bytes:
+def episode_file(episodes: Sequence[dict[str, Any]], vocabulary: Sequence[str]) -> bytes:
     """A split's episode file."""
-    document = {"categories": list(SMALL_OBJECTS), "episodes": list(episodes)}
+    document = {"categories": list(vocabulary), "episodes": list(episodes)}
     return gzip_bytes(json_bytes(document, indent=None))
 
 

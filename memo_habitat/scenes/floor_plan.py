@@ -165,27 +165,27 @@ def apartment_plan(rng: RandomStream) -> Plan:
     for number, depth, first in ((near, depths[0], -WALL - depths[0]), (far, depths[1], None)):
         z0 = corridor_width + WALL if first is None else first
         wall_z = corridor_width if first is None else -WALL
-        row = [Rect(x0, z0, x1, z0 + depth) for x0, x1 in _partition(rng, length, number)]
+        row = [Rect(x0, z0, x1, z0 + depth) for x0, x1 in partition(rng, length, number)]
         for floor in row:
-            doors.append(_door(rng, (floor.x0, floor.x1), wall_z, along_x=False))
+            doors.append(door_between(rng, (floor.x0, floor.x1), wall_z, along_x=False))
         for left, _right in itertools.pairwise(row):
             if rng.chance(0.3):
-                doors.append(_door(rng, (left.z0, left.z1), left.x1, along_x=True))
+                doors.append(door_between(rng, (left.z0, left.z1), left.x1, along_x=True))
         floors += row
     if end_room:
         x0 = length + WALL
         end = Rect(x0, floors[0].z0, x0 + rng.uniform(3.6, 4.6), floors[-1].z1)
-        doors.append(_door(rng, (0, corridor_width), length, along_x=True))
+        doors.append(door_between(rng, (0, corridor_width), length, along_x=True))
         floors.append(end)
     kinds = _room_kinds(rng, floors)
     rooms = [Room("corridor", "corridor", corridor)]
     rooms += [
         Room(f"{k}_{i}", k, floor) for i, (k, floor) in enumerate(zip(kinds, floors, strict=True))
     ]
-    return _turned(rng, Plan(tuple(rooms), tuple(doors)))
+    return turned(rng, Plan(tuple(rooms), tuple(doors)))
 
 
-def _partition(rng: RandomStream, length: float, number: int) -> list[tuple[float, float]]:
+def partition(rng: RandomStream, length: float, number: int) -> list[tuple[float, float]]:
     """Cut [0, length] into rooms at least 2.7 m wide with walls between them."""
     least = 2.7
     spare = length - WALL * (number - 1) - least * number
@@ -198,7 +198,7 @@ def _partition(rng: RandomStream, length: float, number: int) -> list[tuple[floa
     return [(round(a, 2), b) for a, b in [*cuts, (x, length)]]
 
 
-def _door(rng: RandomStream, span: tuple[float, float], wall: float, along_x: bool) -> Door:
+def door_between(rng: RandomStream, span: tuple[float, float], wall: float, along_x: bool) -> Door:
     """A door of about a metre somewhere in ``span`` of the wall that begins at ``wall``."""
     margin = min(0.35, (span[1] - span[0] - 1.0) / 2)
     width = min(rng.uniform(0.95, 1.15), span[1] - span[0] - 2 * margin)
@@ -220,7 +220,7 @@ def _room_kinds(rng: RandomStream, floors: list[Rect]) -> list[str]:
     return kinds
 
 
-def _turned(rng: RandomStream, plan: Plan) -> Plan:
+def turned(rng: RandomStream, plan: Plan) -> Plan:
     """The plan mirrored or with its axes swapped at random, then centred."""
     if rng.chance(0.5):
         plan = plan.mapped(lambda r: Rect(-r.x1, r.z0, -r.x0, r.z1))

@@ -15,8 +15,9 @@ from memo_habitat.errors import UserError
 from memo_habitat.scenes import files
 from memo_habitat.scenes.floor_plan import Plan, RandomStream, apartment_plan, studio_plan
 from memo_habitat.scenes.furniture_layout import House, layout_room
+from memo_habitat.scenes.large_plans import house_plan, labyrinth_plan
 from memo_habitat.scenes.object_placement import Arrangement, free_point, sample_arrangement
-from memo_habitat.scenes.objects import SMALL_OBJECTS
+from memo_habitat.scenes.objects import ALL_OBJECTS, SMALL_OBJECTS
 from memo_habitat.scenes.stage import stage_parts
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 
@@ -48,6 +49,7 @@ class Kind:
         reachable: of these categories, how many must have a viewpoint.
         min_furniture: pieces below which a house is sampled again.
         min_floor_area: least area on which an agent's centre can be, m2.
+        vocabulary: all categories of its data sets, in alphabetical order.
     """
 
     plan: Callable[[RandomStream], Plan]
@@ -56,11 +58,14 @@ class Kind:
     reachable: int
     min_furniture: int
     min_floor_area: float
+    vocabulary: tuple[str, ...] = tuple(SMALL_OBJECTS)
 
 
 KINDS = {
     "studio": Kind(studio_plan, 8, 6, 5, min_furniture=6, min_floor_area=5.0),
     "apartment": Kind(apartment_plan, 24, 14, 12, min_furniture=18, min_floor_area=20.0),
+    "house": Kind(house_plan, 44, 32, 30, 40, 60.0, tuple(ALL_OBJECTS)),
+    "labyrinth": Kind(labyrinth_plan, 36, 28, 26, 8, 60.0, tuple(ALL_OBJECTS)),
 }
 
 
@@ -73,7 +78,7 @@ class GenerateOptions:
             ``overwrite``.
         houses: number of houses over all splits.
         seed: 0 or more; together with kind, split and number it determines each house.
-        kind: ``studio`` or ``apartment``.
+        kind: one of `KINDS`.
         split_sizes: houses for train, val and test; None shares them out by about 70/10/20.
         arrangements: arrangements of small objects per house.
         instances, categories: small objects per arrangement and kinds of them; None as usual for
@@ -98,6 +103,11 @@ class GenerateOptions:
     def set_name(self) -> str:
         """Name of the data set."""
         return self.name or f"{self.kind}s"
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All categories of the data set, in alphabetical order."""
+        return KINDS[self.kind].vocabulary
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -165,8 +175,9 @@ class GenerateOptions:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.set_name):
             raise UserError(f"name {self.set_name!r}: use letters, digits, - and _ only")
         instances, categories = self.counts
-        if not 1 <= categories <= len(SMALL_OBJECTS):
-            raise UserError(f"categories is {categories}: give 1 to {len(SMALL_OBJECTS)}")
+        most = len(KINDS[self.kind].vocabulary)
+        if not 1 <= categories <= most:
+            raise UserError(f"categories is {categories}: give 1 to {most}")
         if not categories <= instances <= 3 * categories:
             raise UserError(
                 f"instances is {instances}: for {categories} categories give {categories} to "
@@ -187,7 +198,7 @@ def generate(options: GenerateOptions) -> None:
         files.replace_folder(options.out) as folder,
         tqdm(total=options.houses, unit="house", disable=not sys.stderr.isatty()) as bar,
     ):
-        files.write_files(folder, files.shared_files(options.set_name))
+        files.write_files(folder, files.shared_files(options.set_name, options.vocabulary))
         files.write_files(folder, {files.MANIFEST: files.json_bytes(options.manifest())})
         for split, size in options.sizes().items():
             if size:
@@ -212,7 +223,7 @@ def _write_split(
     files.write_files(
         folder,
         {
-            f"episodes/{split}.json.gz": files.episode_file(episodes),
+            f"episodes/{split}.json.gz": files.episode_file(episodes, options.vocabulary),
             f"pointnav/{split}.json.gz": files.point_goal_file(goals),
         },
     )
@@ -289,7 +300,7 @@ def _sample_arrangements(
     found: list[Arrangement] = []
     failures = 0
     while len(found) < options.arrangements and failures < MAX_FAILURES + len(found):
-        arrangement = sample_arrangement(house, *options.counts)
+        arrangement = sample_arrangement(house, *options.counts, options.vocabulary)
         if arrangement is not None:
             arranged = simulated.arranged(files.rigid_objects(arrangement))
             if len(arranged.reachable(MIN_VIEWPOINTS)) >= options.reachable:

@@ -11,7 +11,7 @@ from scipy import ndimage
 from memo_habitat.scenes.floor_plan import RandomStream, Rect
 from memo_habitat.scenes.furniture_layout import CELL, House, RoomLayout, free_cells
 from memo_habitat.scenes.mesh import circle
-from memo_habitat.scenes.objects import SMALL_OBJECTS, SmallObject
+from memo_habitat.scenes.objects import ALL_OBJECTS, SMALL_OBJECTS, SmallObject
 
 GAP = 0.05
 """Least distance between a small object and anything beside it, m."""
@@ -85,9 +85,11 @@ def support_surfaces(layouts: Sequence[RoomLayout]) -> list[SupportSurface]:
     return places
 
 
-def _chosen(rng: RandomStream, instances: int, categories: int) -> list[str]:
+def _chosen(
+    rng: RandomStream, vocabulary: Sequence[str], instances: int, categories: int
+) -> list[str]:
     """Categories of the instances to place: each at least once, none more than three times."""
-    kinds = rng.shuffled(list(SMALL_OBJECTS))[:categories]
+    kinds = rng.shuffled(vocabulary)[:categories]
     names = list(kinds)
     while len(names) < instances:
         name = rng.choice(kinds)
@@ -107,7 +109,7 @@ class ObjectPlacer:
 
     def place(self, category: str, tries: int = 30) -> bool:
         """Place one object of the category; False where no spot was found."""
-        shape = SMALL_OBJECTS[category]
+        shape = ALL_OBJECTS[category]
         for _ in range(tries):
             room = self.rng.integer(0, len(self.layouts) - 1)
             on_floor = self.rng.chance(ON_FLOOR)
@@ -172,11 +174,15 @@ class ObjectPlacer:
 
 
 def place_objects(
-    rng: RandomStream, layouts: Sequence[RoomLayout], instances: int, categories: int
+    rng: RandomStream,
+    layouts: Sequence[RoomLayout],
+    vocabulary: Sequence[str],
+    instances: int,
+    categories: int,
 ) -> list[PlacedObject] | None:
     """One arrangement, or None where not everything found a place."""
     placer = ObjectPlacer(rng, layouts)
-    for category in _chosen(rng, instances, categories):
+    for category in _chosen(rng, vocabulary, instances, categories):
         if not placer.place(category):
             return None
     return sorted(placer.items, key=lambda item: (item.shape.category, item.position))
@@ -191,9 +197,14 @@ class Arrangement:
     heading: int
 
 
-def sample_arrangement(house: House, instances: int, categories: int) -> Arrangement | None:
+def sample_arrangement(
+    house: House,
+    instances: int,
+    categories: int,
+    vocabulary: Sequence[str] = tuple(SMALL_OBJECTS),
+) -> Arrangement | None:
     """A further arrangement of the house, or None where not everything found a place."""
-    items = place_objects(house.rng, house.layouts, instances, categories)
+    items = place_objects(house.rng, house.layouts, vocabulary, instances, categories)
     if items is None:
         return None
     start = free_point(house, items)

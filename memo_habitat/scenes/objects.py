@@ -146,11 +146,44 @@ _SHAPES: Mapping[str, Callable[[Mesh], None]] = {
 }  # fmt: skip
 
 
-def _build(category: str) -> SmallObject:
+def _build(category: str, shapes: Mapping[str, Callable[[Mesh], None]] = _SHAPES) -> SmallObject:
     mesh = Mesh()
-    _SHAPES[category](mesh)
+    shapes[category](mesh)
     return SmallObject(category, mesh.centred()[0])
 
 
 SMALL_OBJECTS: dict[str, SmallObject] = {category: _build(category) for category in sorted(_SHAPES)}
-"""The 20 categories, in alphabetical order."""
+"""The 20 categories of small homes, in alphabetical order."""
+
+
+# Large homes have more: profiles (radius and height in m, which of two colours), each in four pairs
+# of colours.
+_PROFILES: dict[str, tuple[tuple[float, float, int], ...]] = {
+    "bell": ((0.17, 0.0, 0), (0.15, 0.05, 0), (0.1, 0.24, 0), (0.03, 0.3, 1), (0.05, 0.36, 1)),
+    "goblet": ((0.12, 0.0, 1), (0.03, 0.04, 1), (0.03, 0.18, 0), (0.15, 0.24, 0), (0.16, 0.38, 0)),
+    "lantern": ((0.14, 0.0, 1), (0.14, 0.05, 1), (0.11, 0.05, 0), (0.11, 0.28, 0), (0.15, 0.29, 1),
+                (0.0, 0.4, 1)),
+    "spool": ((0.17, 0.0, 0), (0.17, 0.06, 0), (0.09, 0.07, 1), (0.09, 0.25, 1), (0.17, 0.26, 0),
+              (0.17, 0.32, 0)),
+    "tower": ((0.17, 0.0, 0), (0.17, 0.12, 0), (0.12, 0.13, 1), (0.12, 0.25, 1), (0.07, 0.26, 0),
+              (0.07, 0.39, 0)),
+}  # fmt: skip
+_COLOURS: dict[str, Colour] = {
+    "red": RED, "cyan": CYAN, "yellow": YELLOW, "purple": PURPLE, "blue": BLUE, "lime": LIME,
+    "pink": PINK, "black": BLACK,
+}  # fmt: skip
+_PAIRS = (("red", "cyan"), ("yellow", "purple"), ("blue", "lime"), ("pink", "black"))
+
+
+def _in_colours(profile: str, *pair: str) -> Callable[[Mesh], None]:
+    return _revolved(*((r, height, _COLOURS[pair[i]]) for r, height, i in _PROFILES[profile]))
+
+
+_ALL_SHAPES = {
+    **_SHAPES,
+    **{f"{a}_{b}_{name}": _in_colours(name, a, b) for name in _PROFILES for a, b in _PAIRS},
+}
+ALL_OBJECTS: dict[str, SmallObject] = {
+    category: _build(category, _ALL_SHAPES) for category in sorted(_ALL_SHAPES)
+}
+"""All 40 categories, in alphabetical order."""

@@ -33,7 +33,7 @@ EYE = 1.2
 """Height of the camera, m."""
 FLOOR_TOLERANCE = 0.1
 """Heights up to this are the floor, m."""
-FIRST_ID = 100
+FIRST_ID = 1000
 """Panoptic id of the first small object: furniture has the numbers below."""
 
 
