@@ -52,7 +52,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Evaluate an agent in the task of a run; prints the table and the folder of the records."""
-    from memo_habitat.report.build import summarise
+    from memo_habitat.report.html import summarise
     from memo_habitat.trainer import launch
     from memo_habitat.trainer.run_dir import open_run
 

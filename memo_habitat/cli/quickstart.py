@@ -39,7 +39,7 @@ def quickstart(
     check_at_least_one("--train-steps", train_steps)
     check_at_least_one("--trials", trials)
     check_at_least_one("--steps", steps)
-    from memo_habitat.report.build import summarise, write_report
+    from memo_habitat.report.html import summarise, write_report
     from memo_habitat.trainer import launch
 
     keys = [f"habitat_baselines.total_num_steps={train_steps}", *(overrides or ())]

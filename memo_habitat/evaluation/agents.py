@@ -43,7 +43,19 @@ class Agent(Protocol):
         ...
 
 
-class RandomAgent:
+class WithoutMemory:
+    """What agents have in common that remember nothing and attend to nothing."""
+
+    def context(self) -> ContextUse | None:
+        """None."""
+        return None
+
+    def attention(self) -> AttentionStats | None:
+        """None."""
+        return None
+
+
+class RandomAgent(WithoutMemory):
     """Draws every action uniformly."""
 
     name = "random"
@@ -63,14 +75,8 @@ class RandomAgent:
             self._num_actions, (len(trial_start),), generator=self._generator, dtype=torch.long
         )
 
-    def context(self) -> None:
-        """None: it remembers nothing."""
 
-    def attention(self) -> None:
-        """None: it attends to nothing."""
-
-
-class OracleAgent:
+class OracleAgent(WithoutMemory):
     """Takes the action that the sensor `oracle_action` names: the next on a shortest path."""
 
     name = "oracle"
@@ -86,9 +92,3 @@ class OracleAgent:
                 "habitat.gym.obs_keys"
             )
         return observations[ORACLE_SENSOR].reshape(len(trial_start)).long()
-
-    def context(self) -> None:
-        """None: it remembers nothing."""
-
-    def attention(self) -> None:
-        """None: it attends to nothing."""

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from memo_habitat.errors import UserError
-from memo_habitat.evaluation.records import keep_trials
 from memo_habitat.memory.attention_probe import AttentionStats
-from memo_habitat.policy.network import ContextUse
+from memo_habitat.utils.files import append_json_line
 
-MEMORY_FILE = "memory.jsonl"
-_STRETCHES = 64  # equal parts of a trial at most, each a line of the file
-# Names of a stretch's means over the steps that were looked at.
-_MEANS = ("sink", "summaries", "steps", "effective_context")
-_USES = ("context_tokens", "kv_bytes", "full_context_kv_bytes")
+ATTENTION_FILE = "memory.jsonl"
+_BINS = 64  # equal parts of a trial at most, each a line of the file
+# Of a bin, means over the steps that were looked at.
+_MEANS = (
+    *("sink", "summaries", "steps", "effective_context"),
+    *("context_tokens", "kv_bytes", "full_context_kv_bytes"),
+)
 
 
-@dataclass
-class Stretch:
-    """Means over the steps looked at in one part of a trial, or of several.
+class TrialBin(BaseModel):
+    """Means over the steps looked at in one part of a trial, or of several trials.
 
     Attributes:
         trial_id: the trial; empty for several.
@@ -42,6 +39,8 @@ class Stretch:
         observed_by_age: how many steps that were.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     trial_id: str
     trial_step_start: int
     trial_step_end: int
@@ -53,13 +52,13 @@ class Stretch:
     context_tokens: float = 0.0
     kv_bytes: float = 0.0
     full_context_kv_bytes: float = 0.0
-    by_age: list[float] = field(default_factory=list)
-    observed_by_age: list[int] = field(default_factory=list)
+    by_age: list[float] = []
+    observed_by_age: list[int] = []
 
-    def merge(self, other: Stretch) -> None:
+    def merge(self, other: TrialBin) -> None:
         """Take in the steps of `other`."""
         total = self.observed + other.observed
-        for name in (*_MEANS, *_USES):
+        for name in _MEANS:
             both = self.observed * getattr(self, name) + other.observed * getattr(other, name)
             setattr(self, name, both / max(1, total))
         self.observed = total
@@ -73,98 +72,65 @@ class Stretch:
 
 
 class AttentionLog:
-    """Collects the readings of running trials and appends a trial's lines when it ends.
+    """Collects what running trials attended to and appends a trial's lines when it ends.
 
     A trial that is not played to its end leaves nothing, as it leaves no records.
     """
 
     def __init__(self, folder: Path, steps_per_trial: int, every: int) -> None:
         """Write into `folder`; one step in `every` is looked at."""
-        self._path = folder / MEMORY_FILE
+        self._path = folder / ATTENTION_FILE
         self._steps = steps_per_trial
-        self._count = min(_STRETCHES, max(1, steps_per_trial // every))
-        self._open: dict[str, dict[int, Stretch]] = {}
+        self._count = min(_BINS, max(1, steps_per_trial // every))
+        self._open: dict[str, dict[int, TrialBin]] = {}
 
     def add(
-        self, trial: str, step: int, reading: AttentionStats, use: ContextUse, index: int
+        self, trial: str, step: int, stats: AttentionStats, context: dict[str, int], index: int
     ) -> None:
-        """Take in environment `index`, which took step `step` (from 1) of `trial`."""
+        """Take in environment `index`, which took step `step` (from 1) of `trial`.
+
+        Args:
+            trial: its name.
+            step: of the trial.
+            stats: where all environments attended.
+            context: this environment's tokens and bytes in use, by their name in records.
+            index: of the environment.
+        """
         number = (step - 1) * self._count // self._steps
         start, end = (-(-n * self._steps // self._count) for n in (number, number + 1))
+        held = int(stats.held[index])
+        by_age = stats.summaries[index, :held].tolist()
         own = self._open.setdefault(trial, {})
-        stretch = own.setdefault(number, Stretch(trial, start, end))
-        held = int(reading.held[index])
-        by_age = reading.summaries[index, :held].tolist()
-        stretch.merge(
-            Stretch(
-                trial,
-                step - 1,
-                step,
-                1,
-                float(reading.sink[index]),
-                sum(by_age),
-                float(reading.steps[index]),
-                float(reading.effective_context[index]),
-                float(use.tokens[index]),
-                float(use.kv_bytes[index]),
-                float(use.full_context_kv_bytes[index]),
-                by_age,
-                [1] * held,
+        whole = TrialBin(trial_id=trial, trial_step_start=start, trial_step_end=end)
+        own.setdefault(number, whole).merge(
+            TrialBin(
+                trial_id=trial,
+                trial_step_start=step - 1,
+                trial_step_end=step,
+                observed=1,
+                sink=float(stats.sink[index]),
+                summaries=sum(by_age),
+                steps=float(stats.steps[index]),
+                effective_context=float(stats.effective_context[index]),
+                by_age=by_age,
+                observed_by_age=[1] * held,
+                **context,
             )
         )
 
     def end_trial(self, trial: str) -> None:
         """Write what was collected of `trial`."""
-        own = self._open.pop(trial, {})
-        lines = [json.dumps(_rounded(asdict(own[number]))) + "\n" for number in sorted(own)]
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("".join(lines))
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self._path} ({error.strerror or error}); make its folder writable"
-            ) from error
+        for _, part in sorted(self._open.pop(trial, {}).items()):
+            values = part.model_dump()
+            rounded = {k: np.round(values[k], 6).tolist() for k in (*_MEANS, "by_age")}
+            append_json_line(self._path, {**values, **rounded})
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: np.round(value, 6).tolist() if isinstance(value, float | list) else value
-        for key, value in values.items()
-    }
-
-
-def parse_stretches(path: Path, lines: Iterable[dict[str, Any]]) -> list[Stretch]:
-    """Stretches as `AttentionLog` wrote them into `path`."""
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            found.append(Stretch(**line))
-        except TypeError as error:
-            raise UserError(
-                f"{path}, line {number}: no stretch of a trial ({error}); delete the file, or "
-                "evaluate again into a folder of another name"
-            ) from error
-    return found
-
-
-def over_trials(stretches: Iterable[Stretch]) -> list[Stretch]:
+def over_trials(bins: Iterable[TrialBin]) -> list[TrialBin]:
     """The same parts of all trials taken together, in order."""
-    merged: dict[int, Stretch] = {}
-    for stretch in stretches:
-        start, end = stretch.trial_step_start, stretch.trial_step_end
-        merged.setdefault(start, Stretch("", start, end)).merge(stretch)
+    merged: dict[int, TrialBin] = {}
+    for part in bins:
+        start, end = part.trial_step_start, part.trial_step_end
+        empty = TrialBin(trial_id="", trial_step_start=start, trial_step_end=end)
+        merged.setdefault(start, empty).merge(part)
     return [merged[start] for start in sorted(merged)]
-
-
-def continue_inspection(folder: Path, complete: Collection[str]) -> None:
-    """Keep what is known of the trials that are complete, drop what others left.
-
-    Raises:
-        UserError: some of the complete trials were played without being inspected.
-    """
-    missing = set(complete) - keep_trials(folder / MEMORY_FILE, complete)
-    if missing:
-        raise UserError(
-            f"{folder} holds {len(missing)} trials that were played without being inspected, such "
-            f"as {min(missing)}; choose another name (--name, or habitat_baselines.evaluator.name)"
-        )

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import math
-import platform
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from habitat import logger
 from habitat_baselines.common.obs_transformers import apply_obs_transforms_batch
 from habitat_baselines.rl.ppo.evaluator import Evaluator
 from habitat_baselines.utils.common import batch_obs
 from torch import Tensor
-from tqdm import tqdm
 
+from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
-from memo_habitat.evaluation.attention import continue_inspection
-from memo_habitat.evaluation.evaluate import evaluate
-from memo_habitat.evaluation.recorder import Observer, file_name
+from memo_habitat.evaluation.evaluate import evaluate, recorded_fields
+from memo_habitat.evaluation.recorder import Recorder, file_name
 from memo_habitat.evaluation.records import (
     AGENTS,
     RECORDS_FILE,
+    EpisodeRecord,
     EvaluationMeta,
-    RecordWriter,
-    complete_trials,
     iterate_records,
-    keep_trials,
-    open_folder,
 )
-from memo_habitat.evaluation.schedule import (
-    EvaluationPlan,
-    Observation,
-    arrangements,
-    recorded_fields,
-)
-from memo_habitat.report.rewards import REWARDS_FILE
-from memo_habitat.report.statistics import Episodes, estimate, tabulate
-from memo_habitat.report.trials import return_per_trial, targets_per_1000_steps
-from memo_habitat.utils.provenance import now, package_versions, typed_command
+from memo_habitat.evaluation.schedule import Observation, arrangements
+from memo_habitat.tasks.record_fields import RecordField
+from memo_habitat.trainer.progress import steps_bar
+from memo_habitat.utils.provenance import now
 
 _CHECKPOINT_SUFFIXES = (".pth", ".safetensors")
 
@@ -83,15 +71,11 @@ class TrialEvaluator(Evaluator):
 
         `unused`: Habitat also passes the environments' spec and the measures of rank 0 alone.
         """
-        plan, baselines = self._plan, config.habitat_baselines
-        folder = self._folder(baselines, checkpoint_index)
+        plan = self._plan
+        folder = self._folder(config.habitat_baselines, checkpoint_index)
         meta = self._meta(config, envs, step_id, device)
-        complete = complete_trials(folder / RECORDS_FILE, plan.steps_per_trial)
-        if plan.inspect_memory:
-            continue_inspection(folder, complete)
+        meta.check_continues(folder)
         actor = self._make_agent(agent, envs, device)
-        open_folder(folder, meta)
-        keep_trials(folder / REWARDS_FILE, complete)
 
         def batch(observations: Sequence[Observation]) -> dict[str, Tensor]:
             stacked = batch_obs(list(observations), device=device)
@@ -100,22 +84,24 @@ class TrialEvaluator(Evaluator):
 
         total = plan.trials_per_house * len(meta.houses) * plan.steps_per_trial
         begun = time.monotonic()
-        with (
-            torch.inference_mode(),
-            RecordWriter(folder / RECORDS_FILE, plan.steps_per_trial) as sink,
-            progress_bar(total, f"evaluating {folder.name}") as bar,
-        ):
-            fields = evaluate(envs, actor, plan, sink, bar, batch, Observer(folder, plan))
+        bar = steps_bar(0, total, f"evaluating {folder.name}")
+        with torch.inference_mode(), Recorder(folder, plan) as recorder, bar:
+            meta.write(folder)
+            fields = evaluate(envs, actor, plan, recorder, bar, batch)
         seconds = round(time.monotonic() - begun, 1)
         update = {"measures": fields, "finished": now(), "seconds": seconds}
         meta.model_copy(update=update).write(folder)
-        episodes = tabulate(iterate_records(folder / RECORDS_FILE), fields)
-        log_scalars(episodes, plan.steps_per_trial, writer, step_id)
-        logger.info(summary_line(folder.name, episodes, plan.steps_per_trial))
+        means = mean_measures(iterate_records(folder / RECORDS_FILE), fields, plan.steps_per_trial)
+        for name, mean in means.items():
+            # Habitat's own tag for rewards.
+            group = "eval_reward/average_" if name == "reward" else "eval_metrics/"
+            writer.add_scalar(f"{group}{name}", mean, step_id)
+        shown = ", ".join(f"{name} {mean:.3g}" for name, mean in means.items())
+        logger.info(f"{folder.name}: {shown}")
 
     def _meta(self, config: Any, envs: Any, step_id: int, device: torch.device) -> EvaluationMeta:
         plan = self._plan
-        return EvaluationMeta(
+        return EvaluationMeta.of_this_process(
             agent=self._agent,
             step=int(step_id) if self._agent == "checkpoint" else None,
             split=str(config.habitat.dataset.split),
@@ -128,9 +114,6 @@ class TrialEvaluator(Evaluator):
             houses=tuple(sorted({house for own in arrangements(envs) for house, _ in own})),
             device=str(device),
             measures=recorded_fields(envs),
-            versions={"python": platform.python_version(), **package_versions()},
-            command=" ".join(typed_command()),
-            started=now(),
         )
 
     def _folder(self, baselines: Any, checkpoint_index: int) -> Path:
@@ -162,57 +145,30 @@ class TrialEvaluator(Evaluator):
         return PolicyAgent(access.actor_critic, plan.deterministic, every, plan.seed)
 
 
-def progress_bar(total: int, description: str) -> tqdm[Any]:
-    """A bar of environment steps with rate and time left; silent where stderr is no terminal."""
-    return tqdm(
-        total=total,
-        desc=description,
-        unit="step",
-        unit_scale=True,
-        dynamic_ncols=True,
-        smoothing=0.05,
-        disable=not sys.stderr.isatty(),
-    )
-
-
-def log_scalars(episodes: Episodes, steps: int, writer: Any, step_id: int) -> None:
-    """Write Habitat's TensorBoard tags: means of what was measured, by its name in records.
-
-    Means are over the episodes that the trial's end left whole; what is earned or found in a trial
-    counts all of it.
+def mean_measures(
+    records: Iterable[EpisodeRecord], fields: Mapping[str, RecordField], steps: int
+) -> dict[str, float]:
+    """Means of what was measured, by name; the report has them with their intervals.
 
     Args:
-        episodes: of the evaluation.
+        records: of whole trials; those that the trial's end cut off count in what is found and
+            earned in a trial, and in no other mean.
+        fields: what the measures are; conditions have no mean.
         steps: length of a trial.
-        writer: of TensorBoard, or Habitat's for another.
-        step_id: environment steps that the agent was trained for.
     """
-    finished = episodes.finished()
-    if len(finished) == 0:
-        return
-    writer.add_scalar("eval_reward/average_reward", finished.columns["reward"].mean(), step_id)
-    scalars = {
-        "return_per_trial": return_per_trial(episodes).mean,
-        "targets_per_1000_steps": targets_per_1000_steps(episodes, steps).mean,
+    values: dict[str, list[float]] = {}
+    trials: set[str] = set()
+    successes = earned = 0.0
+    for record in records:
+        trials.add(record.trial_id)
+        successes += record.success
+        earned += record.reward
+        for name, value in () if record.truncated else record.measures.items():
+            if value is not None and not (name in fields and fields[name].kind == "condition"):
+                values.setdefault(name, []).append(float(value))
+    count = max(1, len(trials))
+    return {
+        "return_per_trial": earned / count,
+        "targets_per_1000_steps": 1000 * successes / (count * steps),
+        **{name: float(np.mean(column)) for name, column in values.items()},
     }
-    for field in episodes.measures("rate", "length", "count", "quantity"):
-        scalars[field.name] = estimate(finished, field.name).mean
-    for name, value in scalars.items():
-        if not math.isnan(value):
-            writer.add_scalar(f"eval_metrics/{name}", value, step_id)
-
-
-def summary_line(name: str, episodes: Episodes, steps: int) -> str:
-    """One line: what trials of `steps` steps come to, and rates, with intervals over trials."""
-    finished = episodes.finished()
-    parts = []
-    for title, found in (
-        ("return per trial", return_per_trial(episodes)),
-        ("targets per 1,000 steps", targets_per_1000_steps(episodes, steps)),
-    ):
-        parts.append(f"{title} {found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]")
-    for field in episodes.measures("rate"):
-        found = estimate(finished, field.name)
-        parts.append(f"{field.title} {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")
-    trials = len(episodes.trial_names)
-    return f"{name}: {', '.join(parts)} over {len(finished)} episodes of {trials} trials"

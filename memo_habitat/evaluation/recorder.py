@@ -1,4 +1,4 @@
-"""What an evaluation keeps beside its records: frames, maps, context, rewards and attention."""
+"""Writes what an evaluation keeps: records, rewards, frames, maps, context and attention."""
 
 from __future__ import annotations
 
@@ -9,19 +9,56 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
-from memo_habitat.evaluation.attention import AttentionLog
-from memo_habitat.evaluation.records import EpisodeRecord
-from memo_habitat.evaluation.schedule import EvaluationPlan, TrialKey
-from memo_habitat.report.rewards import RewardLog
-from memo_habitat.utils.files import append_json_line
+from memo_habitat.config.evaluation import EvaluationPlan
+from memo_habitat.errors import UserError
+from memo_habitat.evaluation.attention import ATTENTION_FILE, AttentionLog
+from memo_habitat.evaluation.records import RECORDS_FILE, EpisodeRecord, complete_trials
+from memo_habitat.evaluation.schedule import TrialKey
+from memo_habitat.memory.attention_probe import AttentionStats
+from memo_habitat.policy.network import ContextUse
+from memo_habitat.utils.files import append_json_line, read_json_lines, write_json_lines
 
 FRAMES_FOLDER = "frames"
 FRAMES_INDEX = "index.jsonl"
 MAPS_FOLDER = "maps"
 TRACE_FILE = "trace.jsonl"
+REWARDS_FILE = "returns.jsonl"
 # Points of the context curve of one trial: enough to see every segment's saw tooth in a plot.
 TRACE_POINTS = 600
+# Sums of rewards along a trial at most: as many points as a curve across half a page can show.
+_REWARD_BINS = 100
+
+
+class FilmedEpisode(BaseModel):
+    """An episode with frames: PNG files of the same folder, in order."""
+
+    trial_id: str
+    episode_index: NonNegativeInt
+    target_category: str
+    success: float
+    num_steps: int
+    files: list[str]
+
+
+class TracePoint(BaseModel):
+    """Context in use after a step of a trial, in tokens and bytes, and the process's memory."""
+
+    trial_id: str
+    trial_step: int
+    context_tokens: int
+    kv_bytes: int
+    full_context_kv_bytes: int
+    process_bytes: int | None = None
+
+
+class RewardLine(BaseModel):
+    """Rewards of a trial, summed over `bin_steps` steps each; the last sum may be of fewer."""
+
+    trial_id: str
+    bin_steps: PositiveInt
+    rewards: list[float]
 
 
 def file_name(text: str) -> str:
@@ -29,14 +66,183 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
-def resident_bytes() -> int | None:
-    """Memory of this process in bytes; None where the system does not tell."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+def context_at(use: ContextUse, index: int) -> dict[str, int]:
+    """Tokens and bytes in use in environment `index`, by their names in records."""
+    return {
+        "context_tokens": int(use.tokens[index]),
+        "kv_bytes": int(use.kv_bytes[index]),
+        "full_context_kv_bytes": int(use.full_context_kv_bytes[index]),
+    }
+
+
+def keep_trials(path: Path, trials: frozenset[str]) -> frozenset[str]:
+    """Drop the lines of other trials from `path`, if it exists; returns the trials it then holds.
+
+    What an interrupted evaluation left of trials that will be played again must not stay, nor a
+    line that was torn by a kill.
+    """
+    if not path.exists():
+        return frozenset()
+    lines = [line for line in read_json_lines(path) if line.get("trial_id") in trials]
+    write_json_lines(path, lines)
+    return frozenset(str(line["trial_id"]) for line in lines)
+
+
+class Recorder:
+    """Writes one evaluation into its folder as it is played.
+
+    What an earlier, interrupted evaluation left is kept where its trial is complete and dropped
+    where it is not, because memory and draws of a trial cannot be taken up in its middle.
+
+    Attributes:
+        complete: names of the trials that are there already.
+    """
+
+    def __init__(self, folder: Path, plan: EvaluationPlan) -> None:
+        """Open the folder, making it.
+
+        Raises:
+            UserError: it holds a malformed record, complete trials that were played without being
+                inspected where that is asked for, or cannot be written.
+        """
+        self._folder, self._plan = folder, plan
+        self.complete = complete_trials(folder / RECORDS_FILE, plan.steps_per_trial)
+        if plan.inspect_memory:
+            missing = self.complete - keep_trials(folder / ATTENTION_FILE, self.complete)
+            if missing:
+                raise UserError(
+                    f"{folder} holds {len(missing)} trials that were played without being "
+                    f"inspected, such as {min(missing)}; choose another name (--name, or "
+                    "habitat_baselines.evaluator.name)"
+                )
+        for name in (RECORDS_FILE, REWARDS_FILE):
+            keep_trials(folder / name, self.complete)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._records = (folder / RECORDS_FILE).open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"cannot write into {folder} ({error.strerror or error}); give another output "
+                "folder or make this one writable"
+            ) from error
+        self._filmed: frozenset[str] = frozenset()
+        self._strips: dict[int, FilmStrip] = {}
+        self._spacing = max(1, plan.steps_per_trial // TRACE_POINTS)
+        self._attention = AttentionLog(folder, plan.steps_per_trial, plan.inspect_every)
+        self._reward_bin = -(-plan.steps_per_trial // _REWARD_BINS)
+        self._rewards: dict[str, list[float]] = {}
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._records.close()
+
+    def choose_filmed(self, planned: Sequence[TrialKey]) -> None:
+        """Film the first trials of `planned`, the first of every house before any second one."""
+        seen: dict[str, int] = {}
+        order = []
+        for position, trial in enumerate(planned):
+            seen[trial.house] = seen.get(trial.house, -1) + 1
+            order.append((seen[trial.house], position, trial.id))
+        self._filmed = frozenset(name for _, _, name in sorted(order)[: self._plan.filmed_trials])
+
+    def needs_map(self, house: str) -> bool:
+        """Whether the map of `house` is wanted and not yet there."""
+        return self._plan.map_resolution > 0 and not self._map_path(house).exists()
+
+    def save_map(self, house: str, answer: Mapping[str, Any]) -> None:
+        """Write a top-down map as the environment's `top_down_map` gives it."""
+        path = self._map_path(house)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            path,
+            free=np.asarray(answer["free"], dtype=bool),
+            origin=np.asarray(answer["origin"], dtype=np.float64),
+            resolution=np.float64(answer["resolution"]),
+        )
+
+    def see(self, index: int, trial: str, episode: int, step: int, frame: Any) -> None:
+        """Keep a frame of environment `index` if its present episode is one to film.
+
+        Args:
+            index: the environment.
+            trial: name of its trial.
+            episode: number of its episode in the trial.
+            step: step of the trial.
+            frame: the camera's observation; None or another form than [H, W, 3] keeps nothing.
+        """
+        if trial not in self._filmed or episode >= self._plan.filmed_episodes:
+            return
+        image = None if frame is None else np.asarray(frame)
+        if image is not None and image.dtype == np.uint8 and image.ndim == 3:
+            strip = self._strips.setdefault(index, FilmStrip(self._plan.frames_per_episode))
+            strip.add(step, image)
+
+    def remember(
+        self,
+        index: int,
+        trial: str,
+        step: int,
+        use: ContextUse | None,
+        stats: AttentionStats | None,
+    ) -> None:
+        """Keep what environment `index` had in context at `step` (from 1) of its trial, if due.
+
+        Args:
+            index: the environment.
+            trial: name of its trial.
+            step: of the trial.
+            use: context in use; None without memory.
+            stats: where the step attended; None where that was not looked at.
+        """
+        if use is None:
+            return
+        if trial in self._filmed and step % self._spacing == 0:
+            point = TracePoint(
+                trial_id=trial,
+                trial_step=step,
+                process_bytes=_resident_bytes(),
+                **context_at(use, index),
+            )
+            append_json_line(self._folder / TRACE_FILE, point.model_dump())
+        if stats is not None:
+            self._attention.add(trial, step, stats, context_at(use, index), index)
+
+    def reward(self, trial: str, step: int, reward: float) -> None:
+        """Take in the reward of step `step` (from 1) of `trial`."""
+        bins = -(-self._plan.steps_per_trial // self._reward_bin)
+        sums = self._rewards.setdefault(trial, [0.0] * bins)
+        sums[min((step - 1) // self._reward_bin, bins - 1)] += reward
+
+    def end_episode(self, index: int, record: EpisodeRecord, trial_over: bool) -> None:
+        """Write the episode that environment `index` has ended, and its trial if that is over."""
+        if trial_over:
+            # Before the record: a trial whose records are complete is never played again.
+            sums = [round(value, 6) for value in self._rewards.pop(record.trial_id, [])]
+            line = RewardLine(trial_id=record.trial_id, bin_steps=self._reward_bin, rewards=sums)
+            append_json_line(self._folder / REWARDS_FILE, line.model_dump())
+            self._attention.end_trial(record.trial_id)
+        # Flushed, so that a kill loses no finished episode.
+        self._records.write(record.model_dump_json() + "\n")
+        self._records.flush()
+        if strip := self._strips.pop(index, None):
+            self._save_frames(strip, record)
+
+    def _save_frames(self, strip: FilmStrip, record: EpisodeRecord) -> None:
+        folder = self._folder / FRAMES_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = file_name(f"{record.trial_id}-{record.episode_index:04d}")
+        names = []
+        for step, frame in strip.frames():
+            names.append(f"{stem}-{step:06d}.png")
+            Image.fromarray(frame[..., :3]).save(folder / names[-1])
+        shared = record.model_dump(include=set(FilmedEpisode.model_fields))
+        line = FilmedEpisode(**shared, files=names)
+        append_json_line(folder / FRAMES_INDEX, line.model_dump())
+
+    def _map_path(self, house: str) -> Path:
+        return self._folder / MAPS_FOLDER / f"{file_name(house)}.npz"
 
 
 class FilmStrip:
@@ -69,107 +275,15 @@ class FilmStrip:
         if self._latest is None:
             return []
         if self._kept and self._kept[-1][0] == self._latest[0]:
-            return list(self._kept)
+            return self._kept
         return [*self._kept, self._latest]
 
 
-class Observer:
-    """Writes frames, maps and traces of an evaluation's first trials into its folder."""
-
-    def __init__(self, folder: Path, plan: EvaluationPlan) -> None:
-        """Write into `folder`, as much as `plan` asks for."""
-        self._folder = folder
-        self._plan = plan
-        self._filmed: frozenset[str] = frozenset()
-        self._strips: dict[int, FilmStrip] = {}
-        self._spacing = max(1, plan.steps_per_trial // TRACE_POINTS)
-        self.attention_log = AttentionLog(folder, plan.steps_per_trial, plan.inspect_every)
-        self.reward_log = RewardLog(folder, plan.steps_per_trial)
-
-    def choose(self, planned: Sequence[TrialKey]) -> None:
-        """Watch the first trials of `planned`, the first of every house before any second one."""
-        seen: dict[str, int] = {}
-        order = []
-        for position, trial in enumerate(planned):
-            seen[trial.house] = seen.get(trial.house, -1) + 1
-            order.append((seen[trial.house], position, trial.id))
-        self._filmed = frozenset(name for _, _, name in sorted(order)[: self._plan.filmed_trials])
-
-    def needs_map(self, house: str) -> bool:
-        """Whether the map of `house` is wanted and not yet there."""
-        return self._plan.map_resolution > 0 and not self._map_path(house).exists()
-
-    def save_map(self, house: str, answer: Mapping[str, Any]) -> None:
-        """Write a top-down map as `top_down_map` gives it."""
-        path = self._map_path(house)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            path,
-            free=np.asarray(answer["free"], dtype=bool),
-            origin=np.asarray(answer["origin"], dtype=np.float64),
-            resolution=np.float64(answer["resolution"]),
-        )
-
-    def see(self, index: int, trial: str, episode: int, step: int, frame: Any) -> None:
-        """Keep a frame of environment `index` if its present episode is one to film.
-
-        Args:
-            index: the environment.
-            trial: name of its trial.
-            episode: number of its episode in the trial.
-            step: step of the trial.
-            frame: the camera's observation; None or another form than [H, W, 3] keeps nothing.
-        """
-        if trial not in self._filmed or episode >= self._plan.filmed_episodes:
-            return
-        image = None if frame is None else np.asarray(frame)
-        if image is not None and image.dtype == np.uint8 and image.ndim == 3:
-            strip = self._strips.setdefault(index, FilmStrip(self._plan.frames_per_episode))
-            strip.add(step, image)
-
-    def end_episode(self, index: int, record: EpisodeRecord) -> None:
-        """Write the frames kept of the episode that `record` describes."""
-        strip = self._strips.pop(index, None)
-        if strip is None:
-            return
-        folder = self._folder / FRAMES_FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        stem = file_name(f"{record.trial_id}-{record.episode_index:04d}")
-        names = []
-        for step, frame in strip.frames():
-            names.append(f"{stem}-{step:06d}.png")
-            Image.fromarray(frame[..., :3]).save(folder / names[-1])
-        line = {
-            "trial_id": record.trial_id,
-            "episode_index": record.episode_index,
-            "target_category": record.target_category,
-            "success": record.success,
-            "num_steps": record.num_steps,
-            "files": names,
-        }
-        append_json_line(folder / FRAMES_INDEX, line)
-
-    def wants_trace(self, trial: str, step: int) -> bool:
-        """Whether the context at this step of the trial belongs on its curve."""
-        return trial in self._filmed and step % self._spacing == 0
-
-    def trace(self, trial: str, step: int, tokens: int, kv_bytes: int, full: int) -> None:
-        """Add a point to the curve of context along the trial."""
-        line = {
-            "trial_id": trial,
-            "trial_step": step,
-            "context_tokens": tokens,
-            "kv_bytes": kv_bytes,
-            "full_context_kv_bytes": full,
-            "process_bytes": resident_bytes(),
-        }
-        append_json_line(self._folder / TRACE_FILE, line)
-
-    def end_trial(self, trial: str) -> None:
-        """Write rewards along `trial`, and where the memory attended if that was looked at."""
-        self.reward_log.end_trial(trial)
-        if self._plan.inspect_memory:
-            self.attention_log.end_trial(trial)
-
-    def _map_path(self, house: str) -> Path:
-        return self._folder / MAPS_FOLDER / f"{file_name(house)}.npz"
+def _resident_bytes() -> int | None:
+    """Memory of this process in bytes; None where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, TextIO
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt
 
 from memo_habitat.errors import UserError
 from memo_habitat.tasks.record_fields import RecordField, Value
-from memo_habitat.utils.files import atomic_write, read_json, read_json_lines, write_json_lines
+from memo_habitat.utils.files import atomic_write, read_json, read_json_lines
+from memo_habitat.utils.provenance import Provenance
 
 META_FILE = "meta.json"
 RECORDS_FILE = "records.jsonl"
@@ -19,7 +19,7 @@ RECORDS_FILE = "records.jsonl"
 AGENTS = ("checkpoint", "random", "oracle")
 
 
-class EvaluationMeta(BaseModel):
+class EvaluationMeta(Provenance):
     """What was evaluated, and how.
 
     Attributes:
@@ -35,12 +35,16 @@ class EvaluationMeta(BaseModel):
         houses: their names.
         device: of the agent.
         measures: what was recorded, by its name in records.
-        versions: of Python and of packages.
-        command: as typed.
-        started: ISO 8601.
-        finished: the same, of the end; None before it.
+        finished: when it ended, ISO 8601; None before that.
         seconds: how long it took.
     """
+
+    # Records may have been made by other means than this program.
+    command: list[str] = []
+    started: str = ""
+    git_revision: str | None = None
+    versions: dict[str, str] = {}
+    machine: dict[str, str | int] = {}
 
     agent: str = AGENTS[0]
     step: int | None = None
@@ -54,11 +58,25 @@ class EvaluationMeta(BaseModel):
     houses: tuple[str, ...] = ()
     device: str | None = None
     measures: dict[str, RecordField] = {}
-    versions: dict[str, str] = {}
-    command: str | None = None
-    started: str | None = None
     finished: str | None = None
     seconds: float | None = None
+
+    def check_continues(self, folder: Path) -> None:
+        """Refuse to go on in a folder with another evaluation; more trials may be asked for.
+
+        Raises:
+            UserError: names what differs.
+        """
+        if not (folder / META_FILE).exists():
+            return
+        before = EvaluationMeta.read(folder)
+        for name in ("agent", "step", "steps_per_trial", "seed", "deterministic", "split"):
+            had, has = getattr(before, name), getattr(self, name)
+            if had != has:
+                raise UserError(
+                    f"{folder} holds an evaluation with {name}={had!r}, now it is {has!r}; choose "
+                    "another name (habitat_baselines.evaluator.name) or delete that folder"
+                )
 
     def write(self, folder: Path) -> None:
         """Write it into the folder of its evaluation."""
@@ -75,28 +93,6 @@ class EvaluationMeta(BaseModel):
         if not path.is_file():
             return cls(agent=folder.name, finished="unknown")
         return read_json(path, cls.model_validate)
-
-
-# An evaluation may be continued, or given more trials, where all of these are as they were.
-_IDENTITY = ("agent", "step", "steps_per_trial", "seed", "deterministic", "split")
-
-
-def open_folder(folder: Path, meta: EvaluationMeta) -> None:
-    """Begin or continue the evaluation `meta` in `folder`.
-
-    Raises:
-        UserError: the folder holds records of another evaluation; names what differs.
-    """
-    if (folder / META_FILE).exists():
-        before = EvaluationMeta.read(folder)
-        for name in _IDENTITY:
-            had, has = getattr(before, name), getattr(meta, name)
-            if had != has:
-                raise UserError(
-                    f"{folder} holds an evaluation with {name}={had!r}, now it is {has!r}; choose "
-                    "another name (habitat_baselines.evaluator.name) or delete that folder"
-                )
-    meta.write(folder)
 
 
 # JSON knows lists alone: they are taken for tuples. What they hold is still checked strictly.
@@ -197,68 +193,3 @@ def complete_trials(path: Path, steps_per_trial: int) -> frozenset[str]:
         for record in read_json_lines(path, EpisodeRecord.model_validate)
         if record.trial_step_end >= steps_per_trial
     )
-
-
-def keep_trials(path: Path, trials: Collection[str]) -> frozenset[str]:
-    """Drop the lines of other trials from `path`, if it exists; returns the trials it then holds.
-
-    What an interrupted evaluation left of trials that will be played again must not stay, nor a
-    line that was torn by a kill.
-    """
-    if not path.exists():
-        return frozenset()
-    lines = [line for line in read_json_lines(path) if line.get("trial_id") in trials]
-    write_json_lines(path, lines)
-    return frozenset(str(line["trial_id"]) for line in lines)
-
-
-class RecordWriter:
-    """Appends records to `path`, each one flushed, so that a kill loses no finished episode.
-
-    What an earlier, interrupted evaluation left is kept where its trial is complete and dropped
-    where it is not, because memory and draws of a trial cannot be taken up in its middle.
-    """
-
-    def __init__(self, path: Path, steps_per_trial: int) -> None:
-        """Open `path`, making its folder.
-
-        Args:
-            path: the records file.
-            steps_per_trial: a trial with an episode that ended at this step is complete.
-
-        Raises:
-            UserError: the file holds a malformed record, or the place cannot be written.
-        """
-        self.path = path
-        self.written = 0
-        self.complete = complete_trials(path, steps_per_trial)
-        keep_trials(path, self.complete)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"cannot write the records {path} ({error.strerror or error}); "
-                "give another output folder or make this one writable"
-            ) from error
-
-    def write(self, record: EpisodeRecord) -> None:
-        """Append one record and flush it."""
-        self._file.write(record.model_dump_json() + "\n")
-        self._file.flush()
-        self.written += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> RecordWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

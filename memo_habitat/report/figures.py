@@ -1,22 +1,34 @@
-"""The report's figures of what the memory attends to, for evaluations that were inspected."""
+"""The figures of reports: along trials, memory, attention, and learning."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from memo_habitat.evaluation.attention import Stretch
+from memo_habitat.evaluation.attention import TrialBin
 from memo_habitat.report import plots
-from memo_habitat.report.load import Evaluation
-from memo_habitat.report.plots import Curve, Layer, curve_over_seeds
-from memo_habitat.report.summary import Headline, percent
+from memo_habitat.report.episodes import (
+    Bucket,
+    Episodes,
+    by_episode_index,
+    by_trial_step,
+    episode_course,
+    targets_along_trial,
+)
+from memo_habitat.report.load import Evaluation, Run
+from memo_habitat.report.plots import Curve, Layer, curve_of_buckets, curve_over_seeds
+from memo_habitat.report.summary import Headline, amount, interval, percent
 
 # Series colours of the page: 0 random, 1 oracle, from 2 on what was trained, then again from 2.
 REFERENCE_COLORS = {"random": 0, "oracle": 1}
 _FIRST_TRAINED, _NUM_TRAINED = 2, 8
+_STEP, _EPISODE = "step of the trial", "episode of the trial"
+OVER_TRIALS = "Band: 95 % interval, resampled over trials."
+OVER_SEEDS = "Band: 95 % interval over seeds (Student’s t); none with a single seed."
 
 
 def trained_color(number: int) -> int:
@@ -25,18 +37,25 @@ def trained_color(number: int) -> int:
 
 
 @dataclass(frozen=True)
-class Series:
-    """An evaluation with its place in the page.
+class Agent:
+    """An agent with its place in the page.
 
     Attributes:
-        evaluation: what was evaluated.
+        name: how it is called.
         color: number of its colour.
-        row: its headline numbers.
+        evaluations: one per seed it was trained with.
+        row: headline numbers, where there is one evaluation.
     """
 
-    evaluation: Evaluation
+    name: str
     color: int
-    row: Headline
+    evaluations: tuple[Evaluation, ...]
+    row: Headline | None = None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The first one."""
+        return self.evaluations[0]
 
 
 @dataclass(frozen=True)
@@ -60,142 +79,331 @@ class Figure:
     wide: bool = False
 
 
-_AXIS = "step of the trial"
+# Along the trial --------------------------------------------------------------------------------
 
 
-def reward_figures(
-    agents: Sequence[tuple[int, Sequence[Evaluation]]], note: str = ""
-) -> list[Figure]:
+def targets_figure(agents: Sequence[Agent]) -> Figure:
+    """Targets per 1,000 steps along the trial."""
+    return _bucket_figure(
+        agents,
+        "Targets per 1,000 steps along the trial",
+        _STEP,
+        "Targets found in each thousand steps of the trial (each tenth of a short one), per 1,000 "
+        f"steps. Rising: what was seen before helps to find what is asked for now. {OVER_TRIALS}",
+        lambda e: targets_along_trial(e.episodes, e.steps),
+        wide=True,
+    )
+
+
+def rate_figures(agents: Sequence[Agent], by_step: bool) -> list[Figure]:
+    """Success and SPL along the trial: by episode, and by step where that is asked for."""
+    fields = {f.name: f for a in agents for f in a.evaluation.episodes.measures("rate")}
+    shown = [fields[name] for name in ("success", "spl") if name in fields]
+    kinds: list[tuple[str, str, Callable[[Episodes, str, int], list[Bucket]]]] = [
+        (
+            _EPISODE,
+            "Mean over the trials’ first, second, … episodes; numbers that fewer than half of the "
+            f"trials reach are left out. {OVER_TRIALS}",
+            lambda episodes, metric, _: by_episode_index(episodes, metric),
+        )
+    ]
+    if by_step:
+        text = "Mean over the episodes that ended in each tenth of the trial, drawn at its middle."
+        kinds.insert(0, (_STEP, f"{text} {OVER_TRIALS}", by_trial_step))
+    return [
+        _bucket_figure(
+            [agent for agent in agents if field.name in agent.evaluation.episodes.columns],
+            f"{field.title} by {axis.replace(' of the trial', '')}",
+            axis,
+            text,
+            lambda e, f=field, of=of: of(e.episodes.finished(), f.name, e.steps),  # type: ignore[misc]
+            percents=True,
+        )
+        for axis, text, of in kinds
+        for field in shown
+    ]
+
+
+def _bucket_figure(
+    agents: Sequence[Agent],
+    title: str,
+    axis: str,
+    text: str,
+    buckets_of: Callable[[Evaluation], list[Bucket]],
+    percents: bool = False,
+    wide: bool = False,
+) -> Figure:
+    """A figure of means over episodes, of agents with one evaluation each."""
+    curves, rows = [], []
+    for agent in agents:
+        buckets = buckets_of(agent.evaluation)
+        curves.append(curve_of_buckets(buckets, agent.color))
+        for bucket in buckets:
+            found, low = bucket.estimate, int(bucket.low) + 1
+            where = f"{low:,}" if bucket.high - bucket.low <= 1 else f"{low:,}–{bucket.high:,.0f}"
+            mean = percent(found.mean) if percents else amount(found.mean)
+            counts = (f"{found.values:,}", f"{found.groups}")
+            rows.append((agent.name, where, mean, interval(found, percents), *counts))
+    svg = plots.rates(curves, axis) if percents else plots.amounts(curves, axis, wide=wide)
+    columns = (
+        "agent",
+        axis,
+        "mean, %" if percents else "mean",
+        "95 % interval",
+        "values",
+        "trials",
+    )
+    return Figure(title, Markup(svg), text, columns, tuple(rows), wide)
+
+
+def reward_figures(agents: Sequence[Agent], note: str = "") -> list[Figure]:
     """Reward collected by each step of the trial, and how fast it comes in along the trial.
 
     Args:
-        agents: number of the page's colour, and evaluations of equally trained agents; curves are
-            the mean over those, with a band where there are several.
+        agents: curves are the mean over an agent's evaluations, with a band where there are
+            several.
         note: what is to be said of the band.
     """
     earned, rates = [], []
-    for color, evaluations in agents:
-        rewards = [found for found in (e.rewards() for e in evaluations) if found is not None]
+    for agent in agents:
+        rewards = [found for e in agent.evaluations if (found := e.rewards()) is not None]
         rewards = [r for r in rewards if np.array_equal(r.ends, rewards[0].ends)]
-        if not rewards:
-            continue
-        steps, middles = rewards[0].cumulative()[0], rewards[0].rate()[0]
-        sums = np.array([r.cumulative()[1] for r in rewards])
-        earned.append(curve_over_seeds(steps, sums, color))
-        speeds = np.array([r.rate()[1] for r in rewards])
-        rates.append(curve_over_seeds(middles, speeds, color, marked=True))
+        if rewards:
+            steps, middles = rewards[0].cumulative()[0], rewards[0].rate()[0]
+            sums = np.array([r.cumulative()[1] for r in rewards])
+            speeds = np.array([r.rate()[1] for r in rewards])
+            earned.append(curve_over_seeds(steps, sums, agent.color))
+            rates.append(curve_over_seeds(middles, speeds, agent.color, marked=True))
     if not earned:
         return []
     return [
         Figure(
             "Reward along the trial",
-            Markup(plots.amounts(earned, _AXIS)),
+            Markup(plots.amounts(earned, _STEP)),
             "Sum of the trial’s rewards up to each step, mean over trials. A line that bends "
             f"upwards: the agent gets faster as the trial goes on. {note}".rstrip(),
         ),
         Figure(
             "Reward per step",
-            Markup(plots.amounts(rates, _AXIS)),
+            Markup(plots.amounts(rates, _STEP)),
             f"Reward per step in each tenth of the trial, mean over trials. {note}".rstrip(),
         ),
     ]
+
+
+# Columns of an `EpisodeCourse`, titles of their figures, and what is to be said of them.
+_COURSES = {
+    "length": (
+        "Steps of an episode",
+        "Fewer steps from one episode to the next: what was found out in the first ones is used in "
+        "the later ones. One that fails takes all steps that it may.",
+    ),
+    "length_found": ("Steps of a successful episode", "Over those that reached the target."),
+    "reward": ("Reward of an episode", "Mean over trials."),
+    "success": ("Success by episode", "Share of the trials."),
+}
+
+
+def course_figures(agents: Sequence[Agent]) -> list[Figure]:
+    """Length, reward and success of the trials' first, second, ... episodes, over seeds."""
+    courses = [(a, [episode_course(e.episodes) for e in a.evaluations]) for a in agents]
+    figures = []
+    for column, (title, text) in _COURSES.items():
+        curves, rows = [], []
+        for agent, own in courses:
+            shortest = min(len(course.length) for course in own)
+            values = np.array([getattr(course, column)[:shortest] for course in own])
+            if not values.size or np.isnan(values).all():
+                continue
+            axis = np.arange(1.0, shortest + 1)
+            curve = curve_over_seeds(axis, values, agent.color, marked=True)
+            curves.append(curve)
+            low, high = (ends or [np.nan] * shortest for ends in (curve.low, curve.high))
+            for number, mean, bottom, top in zip(curve.x, curve.y, low, high, strict=True):
+                ends = "" if np.isnan(bottom) else f"[{amount(bottom)}, {amount(top)}]"
+                rows.append((agent.name, f"{number:.0f}", amount(mean), ends, str(len(own))))
+        draw = plots.rates if column == "success" else plots.amounts
+        text = f"{text} Only episodes that every trial has finished. {OVER_SEEDS}"
+        columns = ("agent", "episode", title.lower(), "95 % interval", "seeds")
+        figures.append(Figure(title, Markup(draw(curves, _EPISODE)), text, columns, tuple(rows)))
+    return figures if courses else []
+
+
+# Memory -----------------------------------------------------------------------------------------
+
+
+def context_figures(agents: Sequence[Agent]) -> list[Figure]:
+    """Context and process memory along the first trial of every agent with memory."""
+    traces = [
+        (agent.color, points)
+        for agent in agents
+        if (points := next(iter(agent.evaluation.trace().values()), []))
+    ]
+    if not traces:
+        return []
+
+    def curves(name: str) -> list[Curve]:
+        return [
+            Curve([p.trial_step for p in points], [getattr(p, name) for p in points], color)
+            for color, points in traces
+        ]
+
+    color, longest = max(traces, key=lambda trace: trace[1][-1].trial_step)
+    steps, full = zip(*((p.trial_step, p.full_context_kv_bytes) for p in longest), strict=True)
+    note = "One trial of each agent; dashed: every step of the trial kept."
+    tokens = [*curves("context_tokens"), Curve(steps, steps, color, dashed=True)]
+    kv_bytes = [*curves("kv_bytes"), Curve(steps, full, color, dashed=True)]
+    figures = [
+        Figure(
+            "Context tokens",
+            Markup(plots.amounts(tokens, _STEP)),
+            f"Tokens that the next step can attend to. {note}",
+        ),
+        Figure(
+            "Keys and values",
+            Markup(plots.amounts(kv_bytes, _STEP, "B")),
+            f"Bytes of the keys and values of these tokens over all layers, for one "
+            f"environment. {note}",
+        ),
+    ]
+    if all(point.process_bytes for _, points in traces for point in points):
+        svg = Markup(plots.amounts(curves("process_bytes"), _STEP, "B"))
+        text = "Resident memory of the evaluating process, workers not included."
+        figures.append(Figure("Process memory", svg, text))
+    return figures
 
 
 _LATE = 0.75  # part of the trial from which on attention is told by age
 _FAINTER = 0.45  # opacity of summaries beside raw steps of the same colour
 _SINK_COLOR = 0
 
-Inspected = Sequence[tuple[Series, list[Stretch]]]
+Inspected = Sequence[tuple[Agent, list[TrialBin]]]
 
 
-def attention_figures(series: Sequence[Series]) -> list[Figure]:
+def attention_figures(agents: Sequence[Agent]) -> list[Figure]:
     """Figures of the evaluations that were inspected; none where none was."""
-    found = [(s, s.evaluation.attention()) for s in series]
-    found = [(s, stretches) for s, stretches in found if stretches]
+    found = [(a, bins) for a in agents if (bins := a.evaluation.attention())]
     if not found:
         return []
-    by_age = _by_age(found)
-    return [
-        *(_shares(s, stretches, alone=len(found) == 1) for s, stretches in found),
-        *([by_age] if by_age else []),
-        _effective_context(found),
-    ]
+    shares = [_shares(agent, bins, alone=len(found) == 1) for agent, bins in found]
+    return [*shares, *_by_age(found), _effective_context(found)]
 
 
-def _shares(series: Series, stretches: list[Stretch], alone: bool) -> Figure:
+def _shares(agent: Agent, bins: list[TrialBin], alone: bool) -> Figure:
     """Sink, summaries and raw steps, stacked, of one agent."""
     layers = [
-        Layer("raw steps", [part.steps for part in stretches], series.color),
-        Layer("summaries", [part.summaries for part in stretches], series.color, _FAINTER),
-        Layer("sink", [part.sink for part in stretches], _SINK_COLOR, _FAINTER),
+        Layer("raw steps", [part.steps for part in bins], agent.color),
+        Layer("summaries", [part.summaries for part in bins], agent.color, _FAINTER),
+        Layer("sink", [part.sink for part in bins], _SINK_COLOR, _FAINTER),
     ]
-    layers = [layer for layer in layers if any(layer.y)]
-    rows = [
-        (_span(part), *(percent(value) for value in (part.sink, part.summaries, part.steps)))
-        for part in stretches
-    ]
+    shown = [layer for layer in layers if any(layer.y)]
     return Figure(
-        "Attention" if alone else f"Attention of {series.evaluation.label}",
-        Markup(plots.stacked(_middles(stretches), layers, _AXIS)),
+        "Attention" if alone else f"Attention of {agent.name}",
+        Markup(plots.stacked(_middles(bins), shown, _STEP)),
         "Share of the attention, mean over layers, heads and the steps looked at. Raw steps: those "
         "of the current segment, or of all that is kept where there are no summaries.",
-        (_AXIS, "sink %", "summaries %", "raw steps %"),
-        tuple(rows),
+        (_STEP, "sink %", "summaries %", "raw steps %"),
+        tuple((_span(p), *map(percent, (p.sink, p.summaries, p.steps))) for p in bins),
     )
 
 
-def _by_age(found: Inspected) -> Figure | None:
-    """Share on single summaries, late in the trial; None where no agent has any."""
+def _by_age(found: Inspected) -> list[Figure]:
+    """Share on single summaries, late in the trial; nothing where no agent has any."""
     curves, rows = [], []
-    for s, stretches in found:
-        end = stretches[-1].trial_step_end
-        late = Stretch("", 0, end)
-        for part in stretches:
+    for agent, bins in found:
+        end = bins[-1].trial_step_end
+        late = TrialBin(trial_id="", trial_step_start=0, trial_step_end=end)
+        for part in bins:
             if part.trial_step_end > _LATE * end:
                 late.merge(part)
         if late.by_age:
-            curves.append(Curve(range(len(late.by_age)), late.by_age, s.color, marked=True))
-        for age, share in enumerate(late.by_age):
-            steps = f"{late.observed_by_age[age]:,}"
-            rows.append((s.evaluation.label, f"{age}", percent(share, 2), steps))
+            curves.append(Curve(range(len(late.by_age)), late.by_age, agent.color, marked=True))
+        for age, (share, count) in enumerate(zip(late.by_age, late.observed_by_age, strict=True)):
+            rows.append((agent.name, f"{age}", percent(share, 2), f"{count:,}"))
     if not curves:
-        return None
-    return Figure(
-        "Attention to single summaries",
-        Markup(plots.rates(curves, "age of the summary (0: the newest)", least=0.0)),
-        "Share of the attention on all tokens of one summary, in the last quarter of the trial; "
-        "mean over the steps looked at that had a summary of that age.",
-        ("agent", "age", "attention %", "steps looked at"),
-        tuple(rows),
-    )
+        return []
+    return [
+        Figure(
+            "Attention to single summaries",
+            Markup(plots.rates(curves, "age of the summary (0: the newest)", least=0.0)),
+            "Share of the attention on all tokens of one summary, in the last quarter of the "
+            "trial; mean over the steps looked at that had a summary of that age.",
+            ("agent", "age", "attention %", "steps looked at"),
+            tuple(rows),
+        )
+    ]
 
 
 def _effective_context(found: Inspected) -> Figure:
     """Tokens that are attended to beside those in use; bytes beside full context's."""
     curves, rows = [], []
-    for s, stretches in found:
-        x = _middles(stretches)
-        in_use = [part.context_tokens for part in stretches]
-        curves.append(Curve(x, [part.effective_context for part in stretches], s.color))
-        curves.append(Curve(x, in_use, s.color, dashed=True))
-        for part in stretches:
-            amounts = (f"{part.effective_context:,.1f}", f"{part.context_tokens:,.0f}")
+    for agent, bins in found:
+        x = _middles(bins)
+        in_use = [part.context_tokens for part in bins]
+        curves.append(Curve(x, [part.effective_context for part in bins], agent.color))
+        curves.append(Curve(x, in_use, agent.color, dashed=True))
+        for part in bins:
+            tokens = (f"{part.effective_context:,.1f}", f"{part.context_tokens:,.0f}")
             kv = (plots.short_bytes(part.kv_bytes), plots.short_bytes(part.full_context_kv_bytes))
-            rows.append((s.evaluation.label, _span(part), *amounts, *kv))
+            rows.append((agent.name, _span(part), *tokens, *kv))
     return Figure(
         "Effective context",
-        Markup(plots.amounts(curves, _AXIS)),
+        Markup(plots.amounts(curves, _STEP)),
         "exp(entropy) of each head’s attention over the tokens, the sink left out: on how many "
         "tokens it would be spread if it were spread evenly. Mean over layers, heads and the steps "
         "looked at. Dashed: tokens in use.",
-        ("agent", _AXIS, "effective", "tokens in use", "keys and values", "full context’s"),
+        ("agent", _STEP, "effective", "tokens in use", "keys and values", "full context’s"),
         tuple(rows),
     )
 
 
-def _middles(stretches: Sequence[Stretch]) -> list[float]:
-    return [(part.trial_step_start + part.trial_step_end) / 2 for part in stretches]
+def _middles(bins: Sequence[TrialBin]) -> list[float]:
+    return [(part.trial_step_start + part.trial_step_end) / 2 for part in bins]
 
 
-def _span(part: Stretch) -> str:
+def _span(part: TrialBin) -> str:
     return f"{part.trial_step_start + 1:,}–{part.trial_step_end:,}"
+
+
+# Learning ---------------------------------------------------------------------------------------
+
+# Measures of training by the last part of their name in progress.jsonl, and titles of their curves.
+_LEARNING = {
+    "return": "Return per trial",
+    "extobjnav_success": "Success rate",
+    "success": "Success rate",
+    "spl": "SPL",
+    "reward": "Reward per episode",
+}
+
+
+def learning_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Training curves from progress.jsonl."""
+    figures = []
+    for name, title in _LEARNING.items():
+        curves = []
+        for number, run in enumerate(run for run in runs if run.progress):
+            points = [(row.get("steps"), _measure(row, name)) for row in run.progress]
+            # Not every update has every measure: trials may take several.
+            known = [(x, y) for x, y in points if x is not None and y is not None]
+            if len(known) > 1:
+                x, y = zip(*known, strict=True)
+                curves.append(Curve(x, y, trained_color(number)))
+        if curves:
+            draw = plots.amounts if name in ("reward", "return") else plots.rates
+            text = (
+                "Mean over the trials that ended in each update; updates without any have no point."
+                if name == "return"
+                else "Mean over the latest training episodes, at every update."
+            )
+            svg = Markup(draw(curves, "environment steps"))
+            figures.append(Figure(f"{title} in training", svg, text))
+    return figures
+
+
+def _measure(row: Mapping[str, Any], name: str) -> float | None:
+    for group in ("metrics", "trials"):
+        value = (row.get(group) or {}).get(name)
+        if isinstance(value, int | float):
+            return value
+    return None

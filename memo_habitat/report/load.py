@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.attention import MEMORY_FILE, Stretch, over_trials, parse_stretches
+from memo_habitat.evaluation.attention import ATTENTION_FILE, TrialBin, over_trials
 from memo_habitat.evaluation.recorder import (
     FRAMES_FOLDER,
     FRAMES_INDEX,
     MAPS_FOLDER,
+    REWARDS_FILE,
     TRACE_FILE,
+    FilmedEpisode,
+    RewardLine,
+    TracePoint,
     file_name,
 )
 from memo_habitat.evaluation.records import (
@@ -24,8 +28,8 @@ from memo_habitat.evaluation.records import (
     EvaluationMeta,
     iterate_records,
 )
-from memo_habitat.report.rewards import REWARDS_FILE, TrialRewards, parse_rewards
-from memo_habitat.report.statistics import Episodes, tabulate
+from memo_habitat.report.episodes import Episodes, tabulate
+from memo_habitat.report.statistics import FloatArray
 from memo_habitat.utils.files import read_json, read_json_lines
 
 EVAL_FOLDER = "eval"
@@ -44,6 +48,58 @@ class HouseMap:
     free: np.ndarray
     origin: tuple[float, float]
     resolution: float
+
+
+@dataclass(frozen=True)
+class TrialRewards:
+    """Rewards along T equally long trials.
+
+    Attributes:
+        ends: float64 [B], the last step of each bin.
+        sums: float64 [T, B], sum of the rewards in each bin.
+    """
+
+    ends: FloatArray
+    sums: FloatArray
+
+    def cumulative(self) -> tuple[FloatArray, FloatArray]:
+        """Steps [B + 1] from 0 on, and the mean over trials of what was earned by then [B + 1]."""
+        steps = np.concatenate([[0.0], self.ends])
+        return steps, np.concatenate([[0.0], np.cumsum(self.sums.mean(axis=0))])
+
+    def rate(self, parts: int = 10) -> tuple[FloatArray, FloatArray]:
+        """Middles [P] of `parts` equal parts of the trial, and the mean reward per step there [P].
+
+        The cumulative reward is taken to grow evenly within a bin.
+        """
+        steps, earned = self.cumulative()
+        edges = np.linspace(0.0, steps[-1], min(parts, len(self.ends)) + 1)
+        gained = np.diff(np.interp(edges, steps, earned))
+        return (edges[1:] + edges[:-1]) / 2, gained / np.diff(edges)
+
+
+def read_rewards(path: Path, trials: Collection[str], steps: int) -> TrialRewards | None:
+    """Rewards along `trials`, of `steps` steps each; None unless all of them are there.
+
+    A mean over some of them would stand for the whole evaluation: an evaluation whose first
+    trials were played without a log has no curve. A trial's last line counts: it was played again
+    where there are several.
+    """
+    found: dict[str, list[float]] = {}
+    width = 0
+    for line in read_json_lines(path, RewardLine.model_validate):
+        width = line.bin_steps
+        if len(line.rewards) != -(-steps // width):
+            raise UserError(
+                f"{path}: {len(line.rewards)} sums over {width} steps make no trial of {steps} "
+                "steps; delete the file"
+            )
+        if line.trial_id in trials:
+            found[line.trial_id] = line.rewards
+    if not found or len(found) < len(set(trials)):
+        return None
+    ends = np.minimum(width * np.arange(1.0, -(-steps // width) + 1), steps)
+    return TrialRewards(ends, np.array([found[trial] for trial in sorted(found)]))
 
 
 @dataclass(frozen=True)
@@ -81,37 +137,35 @@ class Evaluation:
     def records(self, trials: Collection[str] | None = None) -> Iterator[EpisodeRecord]:
         """Its records with their paths, one at a time; of the given trials alone, if any are."""
         chosen = self.trials if trials is None else self.trials.intersection(trials)
-        return iterate_records(self.folder / RECORDS_FILE, trials=chosen)
+        return iterate_records(self.folder / RECORDS_FILE, chosen)
 
     def rewards(self) -> TrialRewards | None:
         """Rewards along its trials; None where not all were written down."""
-        path = self.folder / REWARDS_FILE
-        return parse_rewards(path, read_json_lines(path), self.trials, self.steps)
+        return read_rewards(self.folder / REWARDS_FILE, self.trials, self.steps)
 
-    def trace(self) -> dict[str, list[dict[str, Any]]]:
-        """Points of context along the trial, by trial; a trial played anew replaces its points."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for point in read_json_lines(self.folder / TRACE_FILE):
-            points = found.setdefault(str(point["trial_id"]), [])
-            if points and point["trial_step"] <= points[-1]["trial_step"]:
+    def trace(self) -> dict[str, list[TracePoint]]:
+        """Points of context along the trial, by trial; one played again replaces its points."""
+        found: dict[str, list[TracePoint]] = {}
+        for point in read_json_lines(self.folder / TRACE_FILE, TracePoint.model_validate):
+            points = found.setdefault(point.trial_id, [])
+            if points and point.trial_step <= points[-1].trial_step:
                 points.clear()
             points.append(point)
         return found
 
-    def attention(self) -> list[Stretch]:
-        """Where the memory attended, by stretch of the trial over all trials; empty if unknown."""
-        path = self.folder / MEMORY_FILE
-        found = parse_stretches(path, read_json_lines(path))
-        return over_trials(stretch for stretch in found if stretch.trial_id in self.trials)
+    def attention(self) -> list[TrialBin]:
+        """Where the memory attended, by part of the trial over all trials; empty if unknown."""
+        bins = read_json_lines(self.folder / ATTENTION_FILE, TrialBin.model_validate)
+        return over_trials(part for part in bins if part.trial_id in self.trials)
 
-    def film_strips(self) -> list[dict[str, Any]]:
-        """Filmed episodes in order, their `files` as paths."""
+    def film_strips(self) -> list[tuple[FilmedEpisode, list[Path]]]:
+        """Filmed episodes in order, with their files."""
         folder = self.folder / FRAMES_FOLDER
         found = {}
-        for line in read_json_lines(folder / FRAMES_INDEX):
-            files = [folder / name for name in line["files"]]
+        for film in read_json_lines(folder / FRAMES_INDEX, FilmedEpisode.model_validate):
+            files = [folder / name for name in film.files]
             if all(file.exists() for file in files):
-                found[line["trial_id"], line["episode_index"]] = {**line, "files": files}
+                found[film.trial_id, film.episode_index] = film, files
         return [strip for _, strip in sorted(found.items())]
 
     def house_map(self, house: str) -> HouseMap | None:
@@ -163,13 +217,18 @@ def load_runs(folders: Iterable[Path]) -> list[Run]:
     return [load_run(folder, with_name=len(chosen) > 1) for folder in chosen]
 
 
+def evaluation_folders(run: Path) -> list[Path]:
+    """Folders of the evaluations of a run, by name."""
+    return sorted(path.parent for path in run.glob(f"{EVAL_FOLDER}/*/{RECORDS_FILE}"))
+
+
 def load_run(folder: Path, with_name: bool = False) -> Run:
     """Read the run `folder`; `with_name` puts its name in front of the labels."""
     if not folder.is_dir():
         raise UserError(
             f"run folder {folder} does not exist; `memo-habitat train` makes one under runs/"
         )
-    found = sorted(path.parent for path in folder.glob(f"{EVAL_FOLDER}/*/{RECORDS_FILE}"))
+    found = evaluation_folders(folder)
     if not found:
         raise UserError(
             f"{folder} holds no evaluation ({EVAL_FOLDER}/*/{RECORDS_FILE}); "
@@ -177,13 +236,15 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
         )
     prefix = f"{folder.resolve().name} · " if with_name else ""
     evaluations = [load_evaluation(path, prefix + path.name) for path in found]
-    evaluations.sort(key=_rank)
+    # Reference agents around the trained ones, checkpoints in the order they were made.
+    place = {"random": 0, "oracle": 2}
+    evaluations.sort(key=lambda e: (place.get(e.agent, 1), e.meta.step or 0, e.label))
     config, info = folder / "config.yaml", folder / "run.json"
     return Run(
         folder,
         read_json(info) if info.exists() else {},
         config.read_text(encoding="utf-8") if config.exists() else "",
-        [_flat(line) for line in read_json_lines(folder / "progress.jsonl")],
+        list(read_json_lines(folder / "progress.jsonl")),
         evaluations,
     )
 
@@ -191,40 +252,26 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
 def load_evaluation(folder: Path, label: str) -> Evaluation:
     """Read one evaluated agent's folder."""
     path, meta = folder / RECORDS_FILE, EvaluationMeta.read(folder)
-    everything = tabulate(iterate_records(path), meta.measures)
-    if len(everything) == 0:
+    episodes = tabulate(iterate_records(path), meta.measures)
+    if len(episodes) == 0:
         raise UserError(
             f"{path} holds no record; run `memo-habitat eval` again, which goes on from there"
         )
-    steps = meta.steps_per_trial or int(everything.end.max())
-    is_whole = np.zeros(len(everything.trial_names), dtype=bool)
-    is_whole[everything.trial[everything.end >= steps]] = True
-    unfinished = 0
-    if is_whole.any():
-        unfinished = int((~is_whole).sum())
-        everything = everything.select(is_whole[everything.trial])
-    else:
+    steps = meta.steps_per_trial or int(episodes.end.max())
+    is_whole = np.zeros(len(episodes.trial_names), dtype=bool)
+    is_whole[episodes.trial[episodes.end >= steps]] = True
+    if not is_whole.any():
         is_whole[:] = True
-    names = zip(everything.trial_names, is_whole, strict=True)
-    whole = frozenset(name for name, complete in names if complete)
-    return Evaluation(folder, label, meta, steps, everything, unfinished, whole)
-
-
-def _rank(evaluation: Evaluation) -> tuple[int, int, str]:
-    """Reference agents around the trained ones, checkpoints in the order they were made."""
-    order = {"random": 0, "oracle": 2}
-    return order.get(evaluation.agent, 1), evaluation.meta.step or 0, evaluation.label
-
-
-def _flat(line: dict[str, Any]) -> dict[str, Any]:
-    """A progress line with its mappings spelled out: {"metrics": {"spl": 1}} -> metrics/spl."""
-    flat: dict[str, Any] = {}
-    for key, value in line.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}/{name}": item for name, item in _flat(value).items()})
-        else:
-            flat[key] = value
-    return flat
+    names = zip(episodes.trial_names, is_whole, strict=True)
+    return Evaluation(
+        folder,
+        label,
+        meta,
+        steps,
+        episodes.select(is_whole[episodes.trial]),
+        int((~is_whole).sum()),
+        frozenset(name for name, complete in names if complete),
+    )
 
 
 def first_and_last(

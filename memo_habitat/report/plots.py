@@ -1,12 +1,13 @@
-"""Plots as inline SVG whose colours come from the page, so that they follow light and dark."""
+"""Plots as inline SVG whose colours come from the page, and as pictures of their own."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,42 +16,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from memo_habitat.report.seeds import mean_curve
-from memo_habitat.report.statistics import Bucket, FloatArray
-
-# Stand-ins that matplotlib writes into the SVG and that are then replaced by the page's variables.
-_INK = "#010203"
-_FAINT = "#040506"
-_VARIABLES = {_INK: "currentColor", _FAINT: "var(--rule)"}
+from memo_habitat.report.episodes import Bucket
+from memo_habitat.report.statistics import FloatArray, mean_curve
+from memo_habitat.utils.files import atomic_path
 
 
-def axes_style(ink: str, faint: str, font_size: float) -> dict[str, Any]:
-    """Settings of matplotlib: a horizontal grid and no frame, text in `ink`, lines `faint`."""
-    return {
-        "svg.hashsalt": "memo-habitat",
-        "font.size": font_size,
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "axes.edgecolor": faint,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "axes.axisbelow": True,
-        "grid.color": faint,
-        "grid.linewidth": 0.7,
-        "xtick.color": faint,
-        "ytick.color": faint,
-        "xtick.labelcolor": ink,
-        "ytick.labelcolor": ink,
-        "ytick.major.size": 0,
-        "lines.linewidth": 1.8,
-        "lines.solid_capstyle": "round",
-    }
+@dataclass(frozen=True)
+class _Palette:
+    """Colours: of text, of lines in the background, and of series by their number."""
+
+    ink: str
+    faint: str
+    series: tuple[str, ...]
 
 
-_STYLE = {**axes_style(_INK, _FAINT, 9), "svg.fonttype": "none"}
+# Stand-ins that matplotlib writes into the SVG, and `_themed` replaces by the page's variables: so
+# one drawing follows light and dark.
+_PAGE = _Palette("#010203", "#040506", tuple(f"#0a0b{number:02x}" for number in range(10)))
+# The page's colours on a light ground.
+_PAPER = _Palette(
+    "#1d2127",
+    "#dcdfe3",
+    (
+        *("#8a919c", "#2f9468", "#2764c9", "#d1672a", "#8b4fc0"),
+        *("#b8962e", "#c23d66", "#2b8fa8", "#5d6b1f", "#a14a8a"),
+    ),
+)
+PICTURES = ("curve.png", "curve.svg")
 
 
 @dataclass(frozen=True)
@@ -93,74 +85,11 @@ class Layer:
     alpha: float = 0.85
 
 
-def _color(number: int) -> str:
-    return f"#0a0b{number:02x}"
-
-
-@contextmanager
-def _figure(x_label: str, wide: bool = False) -> Iterator[tuple[Axes, list[str]]]:
-    """Axes to draw in; the SVG is put into the list when the block ends."""
-    svg: list[str] = []
-    with rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(8.6, 3.4) if wide else (4.8, 2.9), layout="constrained")
-        axes = figure.add_subplot()
-        yield axes, svg
-        axes.set_xlabel(x_label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg.append(_themed(buffer.getvalue()))
-
-
-def _themed(svg: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    # Names of groups would be there twice with several plots on a page, and nothing refers to them.
-    svg = re.sub(r'<g id="[A-Za-z0-9]+_\d+"', "<g", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", svg, count=1)
-    svg = re.sub(r"(font: [\d.]+px) [^;\"]+", r"\1 inherit", svg)
-    svg = svg.replace("font: 9px inherit", "font-size: 9px")
-    for stand_in, variable in _VARIABLES.items():
-        svg = svg.replace(stand_in, variable)
-    return re.sub(r"#0a0b([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", svg)
-
-
-def short_number(value: float) -> str:
-    """1234567 as 1.23M; whole below ten thousand."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            divisor = 1e3 if unit == "k" else size
-            return f"{value / divisor:.3g}{unit}"
-    return f"{value:,.0f}"
-
-
-def short_bytes(value: float) -> str:
-    """Bytes in binary units."""
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} B"
-
-
-def _draw(axes: Axes, curve: Curve) -> None:
-    color = _color(curve.color)
-    style: dict[str, Any] = {"color": color}
-    if curve.dashed:
-        style.update(linestyle=(0, (4, 3)), linewidth=1.2)
-    if curve.marked:
-        style.update(marker="o", markersize=3.6)
-    if curve.low is not None and curve.high is not None:
-        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
-    axes.plot(curve.x, curve.y, **style)
-
-
 def curve_of_buckets(buckets: Sequence[Bucket], color: int) -> Curve:
     """A marked line through the middles of `buckets`, with the band of their intervals."""
     whole = all(bucket.high - bucket.low == 1 for bucket in buckets)
-    middles = [b.high if whole else (b.low + b.high) / 2 for b in buckets]
     return Curve(
-        middles,
+        [b.high if whole else (b.low + b.high) / 2 for b in buckets],
         [bucket.estimate.mean for bucket in buckets],
         color,
         [bucket.estimate.low for bucket in buckets],
@@ -175,6 +104,110 @@ def curve_over_seeds(x: FloatArray, values: FloatArray, color: int, marked: bool
     if len(values) < 2:
         return Curve(x.tolist(), mean, color, marked=marked)
     return Curve(x.tolist(), mean, color, low, high, marked=marked)
+
+
+def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> str:
+    """Shares from 0 to 1 over `x_label`, as SVG; the axis reaches to `least` at least."""
+    with _svg(x_label) as (axes, svg):
+        for curve in curves:
+            _draw(axes, curve, _PAGE)
+        highest = [np.nanmax([*curve.y, *(curve.high or [])]) for curve in curves]
+        top = min(1.02, max(least, 1e-4, 1.15 * float(np.nanmax([0.0, *highest]))))
+        axes.set_ylim(0, top)
+        axes.set_xlim(left=0)
+        decimals = 0 if top > 0.13 else 1 if top > 0.013 else 2  # ticks at 2.5 % and less
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=" %"))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    return svg[0]
+
+
+def amounts(curves: Sequence[Curve], x_label: str, unit: str = "", wide: bool = False) -> str:
+    """Values of any size over `x_label`, as SVG; the vertical axis holds 0.
+
+    Args:
+        curves: what is drawn.
+        x_label: what is along the horizontal axis.
+        unit: "B" writes bytes.
+        wide: whether the figure takes the whole width of the page.
+    """
+    with _svg(x_label, wide) as (axes, svg):
+        for curve in curves:
+            _draw(axes, curve, _PAGE)
+        axes.set_xlim(left=0)
+        axes.set_ylim(_range_of_curves(curves, 0.1))
+        locator = MaxNLocator(5)
+        if unit == "B":
+            locator = _BinaryLocator(axes.get_ylim()[1])
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
+        elif all(abs(value) >= 10 for value in axes.get_ylim() if value):
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+        axes.yaxis.set_major_locator(locator)
+    return svg[0]
+
+
+def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> str:
+    """Shares that add up to 1 over `x_label`, the first layer at the bottom, as SVG."""
+    with _svg(x_label) as (axes, svg):
+        low = np.zeros(len(x))
+        for layer in layers:
+            high = low + np.asarray(layer.y)
+            color = _PAGE.series[layer.color]
+            axes.fill_between(
+                x, low, high, color=color, alpha=layer.alpha, linewidth=0, label=layer.name
+            )
+            low = high
+        axes.set_ylim(0, 1)
+        axes.set_xlim(left=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        axes.legend(ncols=len(layers), frameon=False, handlelength=1, **place)  # type: ignore[arg-type]
+    return svg[0]
+
+
+def write_pictures(
+    folder: Path, curves: Mapping[str, Curve], lines: Mapping[str, Curve], title: str
+) -> None:
+    """Write learning curves, by the name that the legend gives them, as PNG and SVG.
+
+    Args:
+        folder: where to.
+        curves: the learning curves.
+        lines: references, dashed and named at their right end.
+        title: what was trained.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    with rc_context(_axes_style(_PAPER, 10)):  # type: ignore[arg-type]
+        figure = Figure(figsize=(7.6, 4.2), dpi=160, layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        for name, curve in curves.items():
+            _draw(axes, curve, _PAPER, name)
+        for name, line in lines.items():
+            _draw(axes, line, _PAPER)
+            axes.annotate(
+                f"{name} {line.y[-1]:.1f}",
+                (line.x[-1], line.y[-1]),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                color=_PAPER.series[line.color],
+                fontsize=9,
+            )
+        axes.set_ylim(_range_of_curves([*curves.values(), *lines.values()], 0.12))
+        axes.set_xlim(left=0)
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_xlabel("environment steps")
+        axes.set_ylabel("return per trial in training")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=1.4)
+        for name in PICTURES:
+            kind = Path(name).suffix[1:]
+            with atomic_path(folder / name) as path:
+                metadata = {"Date": None} if kind == "svg" else None
+                figure.savefig(path, format=kind, metadata=metadata)
 
 
 def value_range(
@@ -197,78 +230,93 @@ def value_range(
     return (low, high) if low < high else (0.0, 1.0)
 
 
-def range_of_curves(curves: Sequence[Curve], margin: float) -> tuple[float, float]:
-    """Both ends of the vertical axis of `curves`, see `value_range`."""
+def short_number(value: float) -> str:
+    """1234567 as 1.23M; whole below ten thousand."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            divisor = 1e3 if unit == "k" else size
+            return f"{value / divisor:.3g}{unit}"
+    return f"{value:,.0f}"
+
+
+def short_bytes(value: float) -> str:
+    """Bytes in binary units."""
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def _axes_style(palette: _Palette, font_size: float) -> dict[str, Any]:
+    """Settings of matplotlib: a horizontal grid and no frame."""
+    ink, faint = palette.ink, palette.faint
+    return {
+        "svg.hashsalt": "memo-habitat",
+        "font.size": font_size,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": faint,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": faint,
+        "grid.linewidth": 0.7,
+        "xtick.color": faint,
+        "ytick.color": faint,
+        "xtick.labelcolor": ink,
+        "ytick.labelcolor": ink,
+        "ytick.major.size": 0,
+        "lines.linewidth": 1.8,
+        "lines.solid_capstyle": "round",
+    }
+
+
+@contextmanager
+def _svg(x_label: str, wide: bool = False) -> Iterator[tuple[Axes, list[str]]]:
+    """Axes to draw in; the SVG is put into the list when the block ends."""
+    svg: list[str] = []
+    with rc_context({**_axes_style(_PAGE, 9), "svg.fonttype": "none"}):  # type: ignore[arg-type]
+        figure = Figure(figsize=(8.6, 3.4) if wide else (4.8, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        yield axes, svg
+        axes.set_xlabel(x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg.append(_themed(buffer.getvalue()))
+
+
+def _themed(svg: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    # Names of groups would be there twice with several plots on a page, and nothing refers to them.
+    svg = re.sub(r'<g id="[A-Za-z0-9]+_\d+"', "<g", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", svg, count=1)
+    svg = re.sub(r"(font: [\d.]+px) [^;\"]+", r"\1 inherit", svg)
+    svg = svg.replace("font: 9px inherit", "font-size: 9px")
+    svg = svg.replace(_PAGE.ink, "currentColor").replace(_PAGE.faint, "var(--rule)")
+    return re.sub(r"#0a0b([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", svg)
+
+
+def _draw(axes: Axes, curve: Curve, palette: _Palette, label: str | None = None) -> None:
+    color = palette.series[curve.color]
+    style: dict[str, Any] = {"color": color, "label": label}
+    if curve.dashed:
+        style.update(linestyle=(0, (4, 3)), linewidth=1.2)
+    if curve.marked:
+        style.update(marker="o", markersize=3.6)
+    if curve.low is not None and curve.high is not None:
+        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
+    axes.plot(curve.x, curve.y, **style)
+
+
+def _range_of_curves(curves: Sequence[Curve], margin: float) -> tuple[float, float]:
     values = [value for curve in curves for value in curve.y]
     return value_range(values, [low for curve in curves for low in curve.low or ()], margin)
-
-
-def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> str:
-    """Shares from 0 to 1 over `x_label`, as SVG; the axis reaches to `least` at least."""
-    with _figure(x_label) as (axes, svg):
-        for curve in curves:
-            _draw(axes, curve)
-        highest = [np.nanmax([*curve.y, *(curve.high or [])]) for curve in curves]
-        top = min(1.02, max(least, 1e-4, 1.15 * float(np.nanmax([0.0, *highest]))))
-        axes.set_ylim(0, top)
-        axes.set_xlim(left=0)
-        decimals = 0 if top > 0.13 else 1 if top > 0.013 else 2  # ticks at 2.5 % and less
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=" %"))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-    return svg[0]
-
-
-def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> str:
-    """Shares that add up to 1 over `x_label`, the first layer at the bottom, as SVG."""
-    with _figure(x_label) as (axes, svg):
-        low = np.zeros(len(x))
-        for layer in layers:
-            high = low + np.asarray(layer.y)
-            color = _color(layer.color)
-            axes.fill_between(
-                x, low, high, color=color, alpha=layer.alpha, linewidth=0, label=layer.name
-            )
-            low = high
-        axes.set_ylim(0, 1)
-        axes.set_xlim(left=0)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=len(layers),
-            frameon=False,
-            handlelength=1,
-            borderaxespad=0.2,
-        )
-    return svg[0]
-
-
-def amounts(
-    curves: Sequence[Curve], x_label: str, unit: str = "", zero: bool = True, wide: bool = False
-) -> str:
-    """Values of any size over `x_label`, as SVG.
-
-    Args:
-        curves: what is drawn.
-        x_label: what is along the horizontal axis.
-        unit: "B" writes bytes.
-        zero: whether the vertical axis holds 0; it starts there unless a curve goes below.
-        wide: whether the figure takes the whole width of the page.
-    """
-    with _figure(x_label, wide) as (axes, svg):
-        for curve in curves:
-            _draw(axes, curve)
-        axes.set_xlim(left=0)
-        if zero:
-            axes.set_ylim(range_of_curves(curves, 0.1))
-        locator = MaxNLocator(5)
-        if unit == "B":
-            locator = _BinaryLocator(axes.get_ylim()[1])
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
-        elif all(abs(value) >= 10 for value in axes.get_ylim() if value):
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
-        axes.yaxis.set_major_locator(locator)
-    return svg[0]
 
 
 class _BinaryLocator(MaxNLocator):

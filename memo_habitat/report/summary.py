@@ -5,37 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from memo_habitat.report.load import Evaluation
-from memo_habitat.report.statistics import (
+from memo_habitat.report.episodes import (
     Episodes,
-    Estimate,
     estimate,
     gain_within_trial,
-    ratio_with_interval,
+    return_per_trial,
+    targets_per_1000_steps,
 )
-from memo_habitat.report.trials import return_per_trial, targets_per_1000_steps
+from memo_habitat.report.load import Evaluation
+from memo_habitat.report.statistics import Estimate, ratio_with_interval
 from memo_habitat.tasks.record_fields import RecordField
-
-# Every rate more would make lines of more than 100 columns.
-_IN_TERMINAL = ("success", "spl")
-
-
-class HasEnds(Protocol):
-    """An interval."""
-
-    @property
-    def low(self) -> float:
-        """Its lower end; NaN where there is none."""
-        ...
-
-    @property
-    def high(self) -> float:
-        """Its upper end."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -61,10 +43,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Headline:
-    """One row of the headline table.
+    """The headline numbers of one evaluation.
 
     Attributes:
-        evaluation: whose numbers.
         estimates: name of the measure -> mean and interval over the finished episodes.
         counting_cut: success rate when cut-off episodes count as failures.
         cut: number of episodes that the trial's end cut off.
@@ -74,7 +55,6 @@ class Headline:
         splits: by condition, where one was recorded.
     """
 
-    evaluation: Evaluation
     estimates: dict[str, Estimate]
     counting_cut: float
     cut: int
@@ -88,18 +68,16 @@ def headline(evaluation: Evaluation) -> Headline:
     """The headline numbers of one evaluation."""
     everything = evaluation.episodes
     finished = everything.finished()
-    successes = float(finished.columns["success"].sum())
     return Headline(
-        evaluation,
         _estimates(finished),
-        successes / len(everything),
+        float(finished.columns["success"].sum()) / len(everything),
         len(everything) - len(finished),
         gain_within_trial(finished, "success", evaluation.steps),
         {f.name: return_per_trial(everything, f.name) for f in everything.measures("return")},
         targets_per_1000_steps(everything, evaluation.steps),
         tuple(
-            _split(everything, field, holds)
-            for field in everything.measures("condition")
+            _split(everything, condition, holds)
+            for condition in everything.measures("condition")
             for holds in (True, False)
         ),
     )
@@ -114,14 +92,14 @@ def _split(everything: Episodes, condition: RecordField, holds: bool) -> Split:
     values = everything.columns[condition.name]
     known = int((~np.isnan(values)).sum())
     own = everything.select(values == float(holds))
-    finished = own.finished()
+    successes, steps = own.columns["success"], own.columns["num_steps"]
     return Split(
         condition,
         holds,
-        len(finished),
+        len(own.finished()),
         len(own) / known if known else np.nan,
-        ratio_with_interval(1000 * own.columns["success"], own.columns["num_steps"], own.trial),
-        _estimates(finished),
+        ratio_with_interval(1000 * successes, steps, own.trial),
+        _estimates(own.finished()),
     )
 
 
@@ -130,13 +108,6 @@ def percent(value: float, digits: int = 1, sign: bool = False) -> str:
     if math.isnan(value):
         return "–"
     return f"{100 * value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def interval(found: Estimate, sign: bool = False) -> str:
-    """Both ends of an interval in percent, "[55.0, 67.2]"; empty where there is none."""
-    if math.isnan(found.low):
-        return ""
-    return f"[{percent(found.low, sign=sign)}, {percent(found.high, sign=sign)}]"
 
 
 def amount(value: float, sign: bool = False) -> str:
@@ -148,35 +119,33 @@ def amount(value: float, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''},.{digits}f}".replace("-", "−")
 
 
-def ends(found: HasEnds, sign: bool = False) -> str:
-    """Both ends of an interval of amounts, "[52.1, 56.3]"; empty where there is none."""
+def interval(found: Estimate, percents: bool = False, sign: bool = False) -> str:
+    """Both ends of an interval, "[52.1, 56.3]"; empty where there is none."""
     if math.isnan(found.low):
         return ""
-    return f"[{amount(found.low, sign)}, {amount(found.high, sign)}]"
+    ends = (percent(v, sign=sign) if percents else amount(v, sign) for v in (found.low, found.high))
+    return f"[{', '.join(ends)}]"
 
 
 def summary_table(evaluations: Sequence[Evaluation]) -> str:
     """The headline numbers with intervals for the terminal, one line per evaluation."""
     rows = [["agent", "return/trial", "targets/1k steps", "success %", "SPL %", "episodes"]]
-    trials = set()
     for evaluation in evaluations:
         numbers = headline(evaluation)
         cells = [
-            f"{amount(found.mean):>5} {ends(found)}"
+            f"{amount(found.mean):>5} {interval(found)}"
             for found in (numbers.returns["reward"], numbers.targets)
         ]
-        for metric in _IN_TERMINAL:
+        for metric in ("success", "spl"):  # one more would make lines of over 100 columns
             rate = numbers.estimates.get(metric)
-            cells.append("" if rate is None else f"{percent(rate.mean):>5} {interval(rate)}")
-        success = numbers.estimates["success"]
-        trials.add(success.trials)
-        rows.append([evaluation.label, *cells, f"{success.episodes:>8,}"])
+            cells.append("" if rate is None else f"{percent(rate.mean):>5} {interval(rate, True)}")
+        rows.append([evaluation.label, *cells, f"{numbers.estimates['success'].values:>8,}"])
     widths = [max(len(row[column].rstrip()) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
     lines = [
         "  ".join(cell.rstrip().ljust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
-    counts = " or ".join(str(count) for count in sorted(trials))
+    counts = " or ".join(str(n) for n in sorted({len(e.trials) for e in evaluations}))
     note = f"[ ] 95 % interval, resampled over {counts} trials"
     return "\n".join([*(line.rstrip() for line in lines), note])

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from memo_habitat.evaluation.attention import AttentionLog
-from memo_habitat.evaluation.recorder import Observer
+from memo_habitat.config.evaluation import EvaluationPlan
+from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import EpisodeRecord, EvaluationMeta
-from memo_habitat.evaluation.schedule import EvaluationPlan, TrialKey
+from memo_habitat.evaluation.schedule import TrialKey
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.tasks.extobjnav.measures import (
@@ -69,10 +69,7 @@ def write_run(
     ]
     for number, (name, rates) in enumerate(agents.items()):
         rng = np.random.default_rng([seed, number])
-        _write_evaluation(folder / "eval" / name, name, rates, keys, steps, rng)
-        if inspected and name not in ("random", "oracle"):
-            for key in keys:
-                _write_attention(folder / "eval" / name, key, steps, rng)
+        _write_evaluation(folder / "eval" / name, name, rates, keys, steps, inspected, rng)
     return folder
 
 
@@ -82,13 +79,10 @@ def _write_evaluation(
     rates: tuple[float, float],
     keys: list[TrialKey],
     steps: int,
+    inspected: bool,
     rng: np.random.Generator,
 ) -> None:
     has_memory = name not in ("random", "oracle")
-    plan = EvaluationPlan(len(keys), steps)
-    folder.mkdir(parents=True, exist_ok=True)
-    observer = Observer(folder, plan)
-    observer.choose(keys)
     houses = sorted({key.house for key in keys})
     EvaluationMeta(
         agent="checkpoint" if has_memory else name,
@@ -99,50 +93,55 @@ def _write_evaluation(
         seed=0,
         houses=tuple(houses),
         measures=FIELDS,
-        command=f"memo-habitat eval RUN --agent {name}",
+        command=["memo-habitat", "eval", "RUN", "--agent", name],
         finished="2026-01-01T12:00:00+00:00",
         seconds=321.5,
     ).write(folder)
-    with (folder / "records.jsonl").open("w") as file:
+    plan = EvaluationPlan(len(keys), steps, inspect_memory=inspected and has_memory)
+    with Recorder(folder, plan) as recorder:
+        recorder.choose_filmed(keys)
         for key in keys:
             free = house_floor(np.random.default_rng(list(key.house.encode())))
-            if observer.needs_map(key.house):
+            if recorder.needs_map(key.house):
                 answer = {"free": free, "origin": (-3.0, -2.0), "resolution": 0.05}
-                observer.save_map(key.house, answer)
+                recorder.save_map(key.house, answer)
+            if has_memory:
+                _remember(recorder, key, plan, rng)
             for record in trial_records(key, rates, steps, has_memory, free, rng):
-                file.write(record.model_dump_json() + "\n")
-                film(observer, record, rng)
-            for step in range(8, steps + 1, 8):
-                if has_memory and observer.wants_trace(key.id, step):
-                    tokens = context_tokens(step)
-                    full = step * BYTES_PER_TOKEN
-                    observer.trace(key.id, step, tokens, tokens * BYTES_PER_TOKEN, full)
+                film(recorder, record, rng)
+                recorder.reward(key.id, record.trial_step_end, record.reward)
+                recorder.end_episode(0, record, record.trial_step_end == steps)
 
 
-def _write_attention(folder: Path, key: TrialKey, steps: int, rng: np.random.Generator) -> None:
-    """Attention that is spread over the tokens in use, more of it on newer summaries."""
-    log = AttentionLog(folder, steps, every=16)
-    for step in range(1, steps + 1, 16):
-        step = min(steps, step + int(rng.integers(16)))
+def _remember(
+    recorder: Recorder, key: TrialKey, plan: EvaluationPlan, rng: np.random.Generator
+) -> None:
+    """A memory that attends to all of its tokens, more to newer summaries."""
+    steps, every = plan.steps_per_trial, plan.inspect_every
+    looked_at = {min(steps, s + int(rng.integers(every))) for s in range(1, steps + 1, every)}
+    for step in sorted(looked_at | set(range(8, steps + 1, 8))):
         tokens = context_tokens(step)
-        held = step // SEGMENT
-        ages = SUMMARY * (0.5 + torch.linspace(1, 0, held))
-        parts = torch.tensor([2.0, 1.0 + step % SEGMENT, *ages])
-        parts /= parts.sum()
-        reading = AttentionStats(
-            sink=parts[:1],
-            steps=parts[1:2],
-            summaries=parts[None, 2:],
-            held=torch.tensor([held]),
-            effective_context=torch.tensor([0.7 * tokens]),
-        )
         use = ContextUse(
             tokens=torch.tensor([tokens]),
             kv_bytes=torch.tensor([tokens * BYTES_PER_TOKEN]),
             full_context_kv_bytes=torch.tensor([step * BYTES_PER_TOKEN]),
         )
-        log.add(key.id, step, reading, use, 0)
-    log.end_trial(key.id)
+        is_looked_at = plan.inspect_memory and step in looked_at
+        recorder.remember(0, key.id, step, use, _attention(step) if is_looked_at else None)
+
+
+def _attention(step: int) -> AttentionStats:
+    held = step // SEGMENT
+    ages = SUMMARY * (0.5 + torch.linspace(1, 0, held))
+    parts = torch.tensor([2.0, 1.0 + step % SEGMENT, *ages])
+    parts /= parts.sum()
+    return AttentionStats(
+        sink=parts[:1],
+        steps=parts[1:2],
+        summaries=parts[None, 2:],
+        held=torch.tensor([held]),
+        effective_context=torch.tensor([0.7 * context_tokens(step)]),
+    )
 
 
 def house_floor(rng: np.random.Generator) -> np.ndarray:
@@ -210,8 +209,8 @@ def trial_records(
         index += 1
 
 
-def film(observer: Observer, record: EpisodeRecord, rng: np.random.Generator) -> None:
-    """Give the observer made-up frames of an episode: a ball that comes nearer."""
+def film(recorder: Recorder, record: EpisodeRecord, rng: np.random.Generator) -> None:
+    """Give the recorder made-up frames of an episode: a ball that comes nearer."""
     color = rng.integers(60, 255, size=3)
     z, x = np.mgrid[0:64, 0:64]
     for step in range(record.num_steps):
@@ -219,7 +218,5 @@ def film(observer: Observer, record: EpisodeRecord, rng: np.random.Generator) ->
         frame[:32], frame[32:] = (196, 205, 214), (150, 126, 100)
         radius = 3 + 12 * step / record.num_steps
         frame[(z - 38) ** 2 + (x - 32) ** 2 < radius**2] = color
-        observer.see(
-            0, record.trial_id, record.episode_index, record.trial_step_start + step, frame
-        )
-    observer.end_episode(0, record)
+        step += record.trial_step_start
+        recorder.see(0, record.trial_id, record.episode_index, step, frame)

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from habitat_baselines.utils.common import batch_obs
 from torch import Tensor
+from tqdm import tqdm
 
+from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
 from memo_habitat.evaluation.evaluate import evaluate
-from memo_habitat.evaluation.evaluator import progress_bar
-from memo_habitat.evaluation.recorder import Observer
-from memo_habitat.evaluation.records import RECORDS_FILE, EvaluationMeta, RecordWriter
-from memo_habitat.evaluation.schedule import EvaluationPlan
+from memo_habitat.evaluation.recorder import Recorder
+from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.report.load import EVAL_FOLDER
 from memo_habitat.report.sweep_folder import FINAL, REFERENCE, SWEEP_FILE, member_folder
@@ -126,11 +126,7 @@ def _evaluate(folder: Path, agent: Agent, setting: Setting, trials: int) -> None
         steps_per_trial=setting.trial_steps,
         houses=(house_name(setting.size),),
     )
-    with (
-        torch.inference_mode(),
-        RecordWriter(folder / RECORDS_FILE, setting.trial_steps) as sink,
-        progress_bar(0, folder.name) as bar,
-    ):
-        observer = Observer(folder, plan)
-        fields = evaluate(envs, agent, plan, sink, bar, lambda s: batch_obs(list(s)), observer)
+    with torch.inference_mode(), Recorder(folder, plan) as recorder:
+        bar = tqdm(disable=True)
+        fields = evaluate(envs, agent, plan, recorder, bar, lambda s: batch_obs(list(s)))
     meta.model_copy(update={"measures": fields, "finished": "now"}).write(folder)

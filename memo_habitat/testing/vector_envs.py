@@ -88,7 +88,7 @@ class FakeEnv:
         success = action == STOP and self._walked == self._distance
         over = self._trial_step >= self.trial_steps or self._steps >= self.max_episode_steps
         done = bool(action == STOP or over)
-        info = self._info(success) if done else {}
+        info = self._info(success, action == STOP) if done else {}
         observation = self.reset() if done else self._observe()
         return observation, 2.0 * success - 0.003, done, info
 
@@ -101,7 +101,7 @@ class FakeEnv:
             "head_rgb": image,
         }
 
-    def _info(self, success: bool) -> dict[str, Any]:
+    def _info(self, success: bool, stopped: bool) -> dict[str, Any]:
         house, arrangement, repetition = self._queue[self._place]
         left = abs(self._distance - self._walked) * 0.25
         start = self._distance * 0.25
@@ -128,6 +128,7 @@ class FakeEnv:
                 "start_position": np.zeros(3),
                 "goal_positions": np.array([[start, 0.3, 0.5]]),
                 "path": path,
+                "truncated": self._trial_step >= self.trial_steps and not stopped,
             },
         }
 

@@ -93,7 +93,7 @@ def share_done(baselines: Mapping[str, Any], steps: float, updates: float) -> fl
     return min(1.0, updates / float(baselines["num_updates"]))
 
 
-def steps_bar(done: int, total: float) -> tqdm[Any]:
+def steps_bar(done: int, total: float, description: str = "train") -> tqdm[Any]:
     """Environment steps with rate and time left; on the terminal of the first worker alone."""
     from habitat_baselines.rl.ddppo.ddp_utils import rank0_only
 
@@ -102,7 +102,7 @@ def steps_bar(done: int, total: float) -> tqdm[Any]:
         initial=done,
         unit="step",
         unit_scale=True,
-        desc="train",
+        desc=description,
         disable=not (rank0_only() and sys.stderr.isatty()),
         dynamic_ncols=True,
     )

@@ -12,19 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.attention import (
-    Stretch,
-    continue_inspection,
-    over_trials,
-    parse_stretches,
-)
+from memo_habitat.evaluation.attention import TrialBin, over_trials
 from memo_habitat.evaluation.evaluate import evaluate
-from memo_habitat.evaluation.recorder import Observer
-from memo_habitat.evaluation.records import RecordWriter, complete_trials
-from memo_habitat.evaluation.schedule import EvaluationPlan, Observation
+from memo_habitat.evaluation.recorder import Recorder
+from memo_habitat.evaluation.schedule import Observation
 from memo_habitat.policy.agent import PolicyAgent
-from memo_habitat.report.build import write_report
+from memo_habitat.report.html import write_report
 from memo_habitat.report.load import load_run
 from memo_habitat.testing.policies import small_policy
 from memo_habitat.testing.runs import write_run
@@ -63,13 +58,12 @@ def play(folder: Path, inspect: bool, kind: str = "memo", envs: int = 2, **sizes
     agent = PolicyAgent(policy, inspect_every=EVERY if inspect else 0)
     pairs = [("loft", "a"), ("studio", "a")]
     fakes = FakeVectorEnv([FakeEnv(list(pairs), STEPS, image_size=16) for _ in range(envs)])
-    with torch.inference_mode(), RecordWriter(folder / "records.jsonl", STEPS) as sink:
-        evaluate(fakes, agent, plan, sink, Silent(), batch, Observer(folder, plan))
+    with torch.inference_mode(), Recorder(folder, plan) as recorder:
+        evaluate(fakes, agent, plan, recorder, Silent(), batch)
 
 
-def stretches(folder: Path) -> list[Stretch]:
-    path = folder / "memory.jsonl"
-    return parse_stretches(path, read_json_lines(path))
+def bins_of(folder: Path) -> list[TrialBin]:
+    return list(read_json_lines(folder / "memory.jsonl", TrialBin.model_validate))
 
 
 def test_inspecting_changes_no_record(tmp_path: Path) -> None:
@@ -85,7 +79,7 @@ def test_inspecting_changes_no_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["memo", "fct", "rmt", "no_iea"])
 def test_shares_add_up_and_one_step_in_every_few_is_looked_at(tmp_path: Path, kind: str) -> None:
     play(tmp_path, inspect=True, kind=kind, envs=3)  # of three, one is idle in the second half
-    found = stretches(tmp_path)
+    found = bins_of(tmp_path)
     for trial in TRIALS:
         own = [part for part in found if part.trial_id == trial]
         assert sum(part.observed for part in own) == STEPS // EVERY
@@ -104,7 +98,7 @@ def test_shares_add_up_and_one_step_in_every_few_is_looked_at(tmp_path: Path, ki
 
 def test_the_step_looked_at_is_not_always_at_the_same_place_of_a_segment(tmp_path: Path) -> None:
     play(tmp_path, inspect=True, kind="fct")  # whose full context tells which step it was
-    found = [part for part in stretches(tmp_path) if part.trial_id == TRIALS[0]]
+    found = [part for part in bins_of(tmp_path) if part.trial_id == TRIALS[0]]
     bytes_per_step = found[0].full_context_kv_bytes / found[0].context_tokens
     steps = [round(part.full_context_kv_bytes / bytes_per_step) for part in found]
     assert all(
@@ -113,9 +107,16 @@ def test_the_step_looked_at_is_not_always_at_the_same_place_of_a_segment(tmp_pat
     assert len({step % EVERY for step in steps}) == EVERY
 
 
-def test_stretches_are_means_over_the_steps_looked_at() -> None:
-    first = Stretch("a", 0, 8, 1, 0.1, 0.2, 0.7, 3.0, 4.0, 8.0, 8.0, [0.2], [1])
-    second = Stretch("b", 0, 8, 3, 0.5, 0.3, 0.2, 7.0, 8.0, 16.0, 32.0, [0.1, 0.2], [3, 2])
+def test_bins_are_means_over_the_steps_looked_at() -> None:
+    def of(name: str, observed: int, *means: float, **ages: list) -> TrialBin:
+        names = ("sink", "summaries", "steps", "effective_context")
+        context = ("context_tokens", "kv_bytes", "full_context_kv_bytes")
+        shares = dict(zip((*names, *context), means, strict=True))
+        place = {"trial_id": name, "trial_step_start": 0, "trial_step_end": 8}
+        return TrialBin(**place, observed=observed, **shares, **ages)
+
+    first = of("a", 1, 0.1, 0.2, 0.7, 3, 4, 8, 8, by_age=[0.2], observed_by_age=[1])
+    second = of("b", 3, 0.5, 0.3, 0.2, 7, 8, 16, 32, by_age=[0.1, 0.2], observed_by_age=[3, 2])
     (both,) = over_trials([first, second])
     assert (both.observed, both.sink, both.effective_context) == (4, pytest.approx(0.4), 6.0)
     assert (both.kv_bytes, both.full_context_kv_bytes) == (14.0, 26.0)
@@ -132,17 +133,17 @@ def test_a_continued_evaluation_keeps_complete_trials_and_drops_the_others(tmp_p
     last = [line for line in lines if json.loads(line)["trial_id"] != TRIALS[-1]]
     records.write_text("".join(last))
     memory.write_text(before + '{"trial_id": "torn')
-    continue_inspection(tmp_path, complete_trials(records, STEPS))
-    assert {part.trial_id for part in stretches(tmp_path)} == set(TRIALS[:-1])
+    with Recorder(tmp_path, EvaluationPlan(2, STEPS, inspect_memory=True)):
+        assert {part.trial_id for part in bins_of(tmp_path)} == set(TRIALS[:-1])
     play(tmp_path, inspect=True)
-    assert {part.trial_id for part in stretches(tmp_path)} == set(TRIALS)
-    assert len(stretches(tmp_path)) == len(before.splitlines())
+    assert {part.trial_id for part in bins_of(tmp_path)} == set(TRIALS)
+    assert len(bins_of(tmp_path)) == len(before.splitlines())
 
 
 def test_trials_played_without_being_inspected_are_named(tmp_path: Path) -> None:
     play(tmp_path, inspect=False)
     with pytest.raises(UserError, match=r"4 trials .* such as loft/a/0; choose another name"):
-        continue_inspection(tmp_path, complete_trials(tmp_path / "records.jsonl", STEPS))
+        Recorder(tmp_path, EvaluationPlan(2, STEPS, inspect_memory=True))
 
 
 def test_an_lstm_is_refused_before_it_acts() -> None:

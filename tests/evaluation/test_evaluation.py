@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
 from memo_habitat.evaluation.evaluate import evaluate
-from memo_habitat.evaluation.recorder import FilmStrip, Observer
-from memo_habitat.evaluation.records import EpisodeRecord, RecordWriter, iterate_records
+from memo_habitat.evaluation.recorder import FilmStrip, Recorder
+from memo_habitat.evaluation.records import EpisodeRecord, iterate_records
 from memo_habitat.evaluation.schedule import (
-    EvaluationPlan,
     Observation,
     TrialKey,
     assign_trials,
@@ -86,13 +86,11 @@ def run(
     envs: FakeVectorEnv,
     agent: Agent | None = None,
     plan: EvaluationPlan = PLAN,
-    observe: bool = False,
 ) -> list[EpisodeRecord]:
-    path = folder / "records.jsonl"
-    with RecordWriter(path, plan.steps_per_trial) as sink:
-        observer = Observer(folder, plan) if observe else None
-        evaluate(envs, agent or OracleAgent(), plan, sink, Counter(), stack, observer)
-    return sorted(iterate_records(path), key=lambda r: (r.trial_id, r.episode_index))
+    with Recorder(folder, plan) as recorder:
+        evaluate(envs, agent or OracleAgent(), plan, recorder, Counter(), stack)
+    records = iterate_records(folder / "records.jsonl")
+    return sorted(records, key=lambda record: (record.trial_id, record.episode_index))
 
 
 def test_every_house_gets_its_trials_with_repetitions_of_its_arrangements() -> None:
@@ -209,8 +207,8 @@ def test_more_trials_are_added_to_those_that_are_there(tmp_path: Path) -> None:
 
 def test_progress_counts_every_step_of_every_trial(tmp_path: Path) -> None:
     counter = Counter()
-    with RecordWriter(tmp_path / "records.jsonl", STEPS) as sink:
-        evaluate(vector_env(4), OracleAgent(), PLAN, sink, counter, stack)
+    with Recorder(tmp_path, PLAN) as recorder:
+        evaluate(vector_env(4), OracleAgent(), PLAN, recorder, counter, stack)
     assert counter.total == 6 * STEPS
 
 
@@ -238,7 +236,7 @@ def test_random_actions_are_uniform_and_repeatable() -> None:
 
 def test_frames_maps_and_traces_are_kept_of_the_first_trials_only(tmp_path: Path) -> None:
     plan = EvaluationPlan(3, STEPS, filmed_trials=2, filmed_episodes=2, frames_per_episode=4)
-    run(tmp_path, vector_env(2), Remembering(), plan, observe=True)
+    run(tmp_path, vector_env(2), Remembering(), plan)
     lines = [json.loads(x) for x in (tmp_path / "frames" / "index.jsonl").read_text().splitlines()]
     assert {line["trial_id"] for line in lines} == {"loft/a/0", "studio/a/0"}
     assert len(lines) == 4
@@ -283,7 +281,7 @@ def test_memory_does_not_grow_along_a_long_trial(tmp_path: Path) -> None:
     envs = FakeVectorEnv([FakeEnv([("loft", "a")], plan.steps_per_trial)])
     tracemalloc.start()
     try:
-        run(tmp_path, envs, Watched(), plan, observe=True)
+        run(tmp_path, envs, Watched(), plan)
     finally:
         tracemalloc.stop()
     # Frames kept would take 800 kB, records 1 MB.

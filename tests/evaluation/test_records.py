@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
+from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import (
     EpisodeRecord,
-    RecordWriter,
     complete_trials,
     iterate_records,
 )
@@ -18,16 +19,16 @@ from memo_habitat.testing.episodes import EPISODE, episode
 
 def test_records_read_back_equal(tmp_path: Path) -> None:
     written = [episode(episode_index=i, trial_step_end=20 * (i + 1)) for i in range(3)]
-    with RecordWriter(tmp_path / "a" / "records.jsonl", steps_per_trial=60) as sink:
+    with Recorder(tmp_path / "a", EvaluationPlan(1, 60)) as recorder:
         for record in written:
-            sink.write(record)
+            recorder.end_episode(0, record, trial_over=False)
     assert list(iterate_records(tmp_path / "a" / "records.jsonl")) == written
 
 
 def test_a_record_is_on_disk_before_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    with RecordWriter(path, steps_per_trial=60) as sink:
-        sink.write(EPISODE)
+    with Recorder(tmp_path, EvaluationPlan(1, 60)) as recorder:
+        recorder.end_episode(0, EPISODE, trial_over=False)
         assert list(iterate_records(path)) == [EPISODE]
 
 
@@ -78,13 +79,14 @@ def test_missing_records_name_the_remedy(tmp_path: Path) -> None:
 
 def test_opening_again_keeps_complete_trials_and_drops_the_others(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    with RecordWriter(path, steps_per_trial=40) as sink:
-        sink.write(episode(trial_id="h/a/0", trial_step_end=20))
-        sink.write(episode(trial_id="h/b/0", trial_step_end=20))
-        sink.write(episode(trial_id="h/a/0", trial_step_end=40, episode_index=1))
+    plan = EvaluationPlan(1, 40)
+    with Recorder(tmp_path, plan) as recorder:
+        for trial, index, end in (("h/a/0", 0, 20), ("h/b/0", 0, 20), ("h/a/0", 1, 40)):
+            record = episode(trial_id=trial, episode_index=index, trial_step_end=end)
+            recorder.end_episode(0, record, trial_over=end == 40)
     assert complete_trials(path, 40) == {"h/a/0"}
-    with RecordWriter(path, steps_per_trial=40) as sink:
-        assert sink.complete == {"h/a/0"}
+    with Recorder(tmp_path, plan) as recorder:
+        assert recorder.complete == {"h/a/0"}
     assert [record.trial_id for record in iterate_records(path)] == ["h/a/0", "h/a/0"]
 
 
@@ -92,7 +94,7 @@ def test_a_torn_last_line_is_dropped_on_opening(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     whole = episode(trial_step_end=40).model_dump_json() + "\n"
     path.write_text(whole + whole[:50])
-    with RecordWriter(path, steps_per_trial=40):
+    with Recorder(tmp_path, EvaluationPlan(1, 40)):
         pass
     assert len(list(iterate_records(path))) == 1
 
@@ -100,7 +102,7 @@ def test_a_torn_last_line_is_dropped_on_opening(tmp_path: Path) -> None:
 def test_an_unwritable_place_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="another output folder"):
-        RecordWriter(tmp_path / "file" / "records.jsonl", steps_per_trial=1)
+        Recorder(tmp_path / "file", EvaluationPlan(1, 1))
 
 
 def test_the_house_is_the_first_part_of_the_trial_name() -> None:

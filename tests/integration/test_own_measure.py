@@ -15,9 +15,9 @@ from habitat.core.registry import registry
 from omegaconf import OmegaConf
 
 from memo_habitat.evaluation.evaluator import TrialEvaluator
-from memo_habitat.report.build import write_report
+from memo_habitat.report.episodes import estimate
+from memo_habitat.report.html import write_report
 from memo_habitat.report.load import load_evaluation
-from memo_habitat.report.statistics import estimate
 from memo_habitat.tasks.record_fields import RecordField
 from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
 from memo_habitat.trainer.env_worker import make_env

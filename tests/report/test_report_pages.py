@@ -12,7 +12,7 @@ import pytest
 
 from memo_habitat.errors import UserError
 from memo_habitat.report import plots
-from memo_habitat.report.build import summarise, write_report
+from memo_habitat.report.html import summarise, write_report
 from memo_habitat.report.load import HouseMap, first_and_last, load_run
 from memo_habitat.report.maps import draw_map
 from memo_habitat.report.plots import Curve
@@ -108,7 +108,7 @@ def test_text_from_the_data_set_is_escaped(tmp_path: Path) -> None:
 def test_long_trials_show_the_published_marks(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", {"ckpt.0": (0.2, 0.4)}, 32_000, 1, trials_per_house=2)
     text = write_report([folder]).read_text(encoding="utf-8")
-    assert "Success up to 10k steps" in text and "SPL up to 32k" in text
+    assert "Success rate up to 10k steps" in text and "SPL up to 32k" in text
 
 
 def test_unfinished_trials_are_left_out_and_said_so(run: Path, tmp_path: Path) -> None:

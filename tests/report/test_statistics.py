@@ -1,28 +1,31 @@
-"""Intervals resample trials: hand-worked numbers, and coverage on synthetic data."""
+"""Intervals over trials and over seeds: hand-worked numbers, and coverage on synthetic data."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from memo_habitat.errors import UserError
 from memo_habitat.report.statistics import (
-    by_episode_index,
-    by_trial_step,
-    estimate,
-    gain_within_trial,
+    difference,
+    mean_curve,
     mean_with_interval,
-    tabulate,
-    up_to_trial_step,
+    over_seeds,
+    ratio_with_interval,
 )
-from memo_habitat.testing.episodes import clustered, episode
+from memo_habitat.testing.episodes import clustered
+
+NAN = float("nan")
+# 97.5 % quantiles of Student's t with 1 and 2 degrees of freedom, from a printed table.
+T1, T2 = 12.7062, 4.3027
 
 
 def test_mean_is_over_episodes_not_over_trials() -> None:
     # Trial 0: 1 of 1; trial 1: 0 of 3. Over episodes 1/4, over trials it would be 1/2.
     found = mean_with_interval(np.array([1.0, 0, 0, 0]), np.array([0, 1, 1, 1]))
     assert found.mean == 0.25
-    assert (found.episodes, found.trials) == (4, 2)
+    assert (found.values, found.groups) == (4, 2)
 
 
 def test_interval_of_two_trials_worked_by_hand() -> None:
@@ -51,7 +54,7 @@ def test_one_trial_has_no_interval() -> None:
 
 def test_nothing_gives_no_number() -> None:
     found = mean_with_interval(np.array([]), np.array([], dtype=int))
-    assert np.isnan(found.mean) and found.episodes == 0
+    assert np.isnan(found.mean) and found.values == 0
 
 
 def test_no_success_at_all_is_bounded_by_the_binomial_over_trials() -> None:
@@ -81,78 +84,81 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
     assert naive_hits / studies < 0.85
 
 
-def records_of_two_trials() -> list:
-    """Trial a: 0, 1, 1 ending at 10, 40, 80; trial b: 0, 0 ending at 30, 100, the last cut off."""
-    rows = [
-        ("h/a/0", 0, 10, 0.0, False),
-        ("h/a/0", 1, 40, 1.0, False),
-        ("h/a/0", 2, 80, 1.0, False),
-        ("h/b/0", 0, 30, 0.0, False),
-        ("h/b/0", 1, 100, 0.0, True),
-    ]
-    return [
-        episode(trial_id=t, episode_index=i, trial_step_end=e, success=s, truncated=cut)
-        for t, i, e, s, cut in rows
-    ]
+def test_a_ratio_weighs_episodes_by_what_they_took() -> None:
+    # Trial 0: 1 success in 2 + 8 steps; trial 1: 1 in 10. Two of 20; either trial alone, 1 of 10.
+    values, steps = np.array([1.0, 0.0, 1.0]), np.array([2.0, 8.0, 10.0])
+    found = ratio_with_interval(values, steps, np.array([0, 0, 1]))
+    assert (found.mean, found.low, found.high) == (0.1, 0.1, 0.1)
+    assert (found.values, found.groups) == (3, 2)
+    assert np.isnan(ratio_with_interval(values[:0], steps[:0], np.array([], dtype=int)).mean)
 
 
-def test_cut_off_episodes_are_left_out_of_rates() -> None:
-    table = tabulate(records_of_two_trials())
-    assert estimate(table, "success").mean == 2 / 5
-    assert estimate(table.finished(), "success").mean == 2 / 4
+def test_interval_of_two_and_three_seeds_worked_by_hand() -> None:
+    # 1 and 3: s = sqrt(2), s / sqrt(2) = 1. And 1, 2, 6: s = sqrt(7), s / sqrt(3) = 1.5275.
+    two = over_seeds([1.0, 3.0])
+    assert (two.mean, two.groups) == (2.0, 2)
+    assert (two.low, two.high) == pytest.approx((2 - T1, 2 + T1), abs=1e-3)
+    three = over_seeds([1.0, 2.0, 6.0])
+    assert (three.low, three.high) == pytest.approx((3 - 1.52753 * T2, 3 + 1.52753 * T2), abs=1e-3)
 
 
-def test_rates_by_episode_index() -> None:
-    found = by_episode_index(tabulate(records_of_two_trials()), "success")
-    assert [(b.low, b.high, b.estimate.mean, b.estimate.episodes) for b in found] == [
-        (0, 1, 0.0, 2),
-        (1, 2, 0.5, 2),
-        (2, 3, 1.0, 1),
-    ]
+def test_one_seed_has_no_interval_and_none_no_mean() -> None:
+    one = over_seeds([NAN, 4.0])
+    assert (one.mean, one.groups) == (4.0, 1) and np.isnan(one.low) and np.isnan(one.high)
+    none = over_seeds([NAN])
+    assert np.isnan(none.mean) and none.groups == 0
 
 
-def test_numbers_that_few_trials_reach_are_left_out() -> None:
-    records = [episode(trial_id=f"h/{t}/0", episode_index=0) for t in range(3)]
-    records += [episode(trial_id="h/0/0", episode_index=i) for i in range(1, 9)]
-    found = by_episode_index(tabulate(records), "success")
-    assert [b.high for b in found] == [1]
+def test_a_curve_is_the_mean_of_the_seeds_that_have_got_there() -> None:
+    mean, low, high = mean_curve(np.array([[1.0, 2.0, NAN], [3.0, NAN, NAN]]))
+    assert mean[:2].tolist() == [2.0, 2.0] and np.isnan(mean[2])
+    assert high[0] - low[0] == pytest.approx(2 * T1, abs=1e-3)
+    assert np.isnan(low[1:]).all() and np.isnan(high[1:]).all()
 
 
-def test_many_episode_indices_are_joined_in_equal_ranges() -> None:
-    records = [episode(trial_id=f"h/{t}/0", episode_index=i) for t in range(2) for i in range(95)]
-    found = by_episode_index(tabulate(records), "success", max_points=20)
-    assert len(found) <= 20
-    assert {b.high - b.low for b in found[:-1]} == {5}
-    assert sum(b.estimate.episodes for b in found) == 190
+def test_common_seeds_are_compared_one_by_one() -> None:
+    # Differences 1, 1.5 and 2, however much the seeds themselves differ; seed 9 is left out.
+    found = difference({0: 11.0, 1: 101.5, 2: 7.0, 9: 0.0}, {0: 10.0, 1: 100.0, 2: 5.0})
+    half = 0.5 / np.sqrt(3) * T2
+    assert found.paired and found.found.groups == 3
+    assert (found.found.mean, found.found.low) == pytest.approx((1.5, 1.5 - half), abs=1e-3)
 
 
-def test_rates_by_trial_step() -> None:
-    found = by_trial_step(tabulate(records_of_two_trials()), "success", steps=100, buckets=4)
-    assert [(b.low, b.high, b.estimate.mean, b.estimate.episodes) for b in found] == [
-        (0.0, 25.0, 0.0, 1),
-        (25.0, 50.0, 0.5, 2),
-        (75.0, 100.0, 0.5, 2),
-    ]
+def test_other_seeds_are_compared_by_their_means() -> None:
+    # Both variances 2 and two seeds each: standard error sqrt(2), and Welch's 2 degrees of freedom.
+    found = difference({0: 5.0, 1: 7.0}, {2: 1.0, 3: 3.0})
+    assert not found.paired
+    assert (found.found.mean, found.found.high) == pytest.approx((4.0, 4 + T2 * 2**0.5), abs=1e-3)
 
 
-def test_rates_up_to_a_trial_step_count_everything_before() -> None:
-    found = up_to_trial_step(tabulate(records_of_two_trials()), "success", [30, 100])
-    assert [b.estimate.mean for b in found] == [0.0, 2 / 5]
+def test_a_difference_to_a_single_seed_has_no_interval() -> None:
+    found = difference({0: 5.0, 1: 7.0}, {0: 1.0}).found
+    assert (found.mean, found.groups) == (5.0, 1) and np.isnan(found.low)
+    assert np.isnan(difference({}, {0: 1.0}).found.mean)
 
 
-def test_gain_compares_the_halves_of_the_same_trials() -> None:
-    found = gain_within_trial(tabulate(records_of_two_trials()), "success", 100)
-    # First halves 0, 1 and 0; second halves 1 and 0.
-    assert found.mean == pytest.approx(1 / 2 - 1 / 3)
-    assert found.trials == 2
+def test_other_seeds_agree_with_scipy_at_unequal_numbers() -> None:
+    first, second = [5.0, 7.0, 6.5, 9.0], [1.0, 3.5, -2.0]
+    found = difference(dict(enumerate(first)), dict(enumerate(second, start=10))).found
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_a_gain_needs_both_halves() -> None:
-    found = gain_within_trial(tabulate([episode(trial_step_end=5)]), "success", 100)
-    assert np.isnan(found.mean) and found.trials == 0
+@pytest.mark.filterwarnings("error")
+def test_seeds_that_are_all_alike_have_no_interval() -> None:
+    alike = over_seeds([0.1, 0.1, 0.1])
+    assert (alike.mean, alike.groups) == (pytest.approx(0.1), 3) and np.isnan(alike.low)
+    # The differences 1.1 - 1 and 2.1 - 2 are equal up to rounding.
+    paired = difference({0: 1.1, 1: 2.1}, {0: 1.0, 1: 2.0})
+    assert paired.paired and np.isnan([paired.found.low, paired.found.high]).all()
+    other = difference({0: 0.1, 1: 0.1, 2: 0.1}, {7: 3.0, 8: 3.0}).found
+    assert other.mean == pytest.approx(-2.9) and np.isnan([other.low, other.high]).all()
+    _, low, high = mean_curve(np.array([[0.0, 1.0], [0.0, 3.0]]))
+    assert np.isnan([low[0], high[0]]).all() and not np.isnan([low[1], high[1]]).any()
 
 
-def test_no_records_make_an_empty_table() -> None:
-    table = tabulate([])
-    assert len(table) == 0
-    assert by_episode_index(table, "success") == []
+@pytest.mark.filterwarnings("error")
+def test_alike_seeds_beside_others_leave_the_others_spread() -> None:
+    # 1 and 3 alone: standard error 1 and 1 degree of freedom.
+    found = difference({0: 5.0, 1: 5.0}, {2: 1.0, 3: 3.0}).found
+    assert (found.low, found.high) == pytest.approx((3 - T1, 3 + T1), abs=1e-3)

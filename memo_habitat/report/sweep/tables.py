@@ -1,23 +1,111 @@
-"""The sweep's numbers as CSV files: one row per run, its learning curve, its trials' episodes."""
+"""The sweep's numbers: by run, as CSV files too, and by variant."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from memo_habitat.errors import UserError
-from memo_habitat.report.sweep.learning import final_return, smooth, smoothing_width, steps_to
-from memo_habitat.report.sweep.runs import Sweep, SweepRun
-from memo_habitat.report.trials import EpisodeCourse, episode_course
+from memo_habitat.report.episodes import (
+    EpisodeCourse,
+    episode_course,
+    in_every_trial,
+    later_less_first,
+)
+from memo_habitat.report.figures import trained_color
+from memo_habitat.report.load import Evaluation
+from memo_habitat.report.statistics import (
+    Difference,
+    Estimate,
+    FloatArray,
+    difference,
+    mean_with_interval,
+    over_seeds,
+)
+from memo_habitat.report.sweep.load import Progress, Sweep, SweepRun
+from memo_habitat.utils.files import atomic_write
 
 RESULTS_FILE, CURVES_FILE, EPISODES_FILE = "results.csv", "curves.csv", "episodes.csv"
 SHARES = (25, 50, 75, 90)
 _CURVE_ROWS = 400
+# A point of a smoothed curve is the mean over this share of the longest training, half of it
+# before the point.
+SMOOTHING = 0.05
+# A training's final return is the mean over its last updates, this share of all.
+_FINAL = 0.1
+_POINTS = 200
+# The variant that the others are compared with; where it is not there, the first.
+_BASELINE = "memo"
+
+
+# Learning curves --------------------------------------------------------------------------------
+
+
+def final_return(progress: Progress) -> float:
+    """Mean return of the trials that ended in the last tenth of the updates; NaN without any.
+
+    Where none ended there, because a trial takes many updates, those of the last update that has
+    any count.
+    """
+    ended = progress.ended()
+    if not len(ended.steps):
+        return np.nan
+    count = max(1, round(_FINAL * progress.updates))
+    late = progress.trials[-count:] > 0
+    if not late.any():
+        return float(ended.returns[-1])
+    returns, trials = progress.returns[-count:][late], progress.trials[-count:][late]
+    return float(np.average(returns, weights=trials))
+
+
+def smooth(progress: Progress, width: float) -> tuple[FloatArray, FloatArray]:
+    """Moving average of the return over the trials that ended within `width` steps.
+
+    Args:
+        progress: of a training.
+        width: environment steps, half of them before each point; fewer at both ends.
+
+    Returns:
+        Environment steps [P] and mean return [P], one for each update in which trials ended.
+    """
+    ended = progress.ended()
+    low = np.searchsorted(ended.steps, ended.steps - width / 2, "left")
+    high = np.searchsorted(ended.steps, ended.steps + width / 2, "right")
+    sums = np.concatenate([[0.0], np.cumsum(ended.trials * ended.returns)])
+    counts = np.concatenate([[0.0], np.cumsum(ended.trials)])
+    return ended.steps, (sums[high] - sums[low]) / (counts[high] - counts[low])
+
+
+def smoothing_width(progresses: Sequence[Progress]) -> float:
+    """Environment steps that a point of the curves of these trainings is a mean over."""
+    return SMOOTHING * max(progress.steps[-1] for progress in progresses)
+
+
+def on_one_axis(
+    curves: Sequence[tuple[FloatArray, FloatArray]],
+) -> tuple[FloatArray, FloatArray]:
+    """Environment steps [P], and the curves [S, P] there; NaN where one has not begun or got to."""
+    curves = [(steps, values) for steps, values in curves if len(steps)]
+    if not curves:
+        return np.zeros(0), np.zeros((0, 0))
+    first, last = min(s[0] for s, _ in curves), max(s[-1] for s, _ in curves)
+    axis = np.linspace(first, last, _POINTS)
+    rows = [np.interp(axis, s, v, left=np.nan, right=np.nan) for s, v in curves]
+    return axis, np.array(rows)
+
+
+def steps_to(steps: FloatArray, values: FloatArray, level: float) -> float:
+    """Environment steps at which the curve first reaches `level`; NaN if it does not."""
+    reached = np.flatnonzero(values >= level)
+    return float(steps[reached[0]]) if len(reached) else np.nan
+
+
+# By run -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -65,6 +153,9 @@ class Result:
         return float(getattr(self, f"steps_to_{share}"))
 
 
+_MEMORY = ("memory_tokens", "memory_kv_bytes", "memory_kv_bytes_full_context")
+
+
 def results(sweep: Sweep) -> list[Result]:
     """The numbers of every run."""
     width = smoothing_width([run.progress for run in sweep.runs])
@@ -76,7 +167,6 @@ def _result(sweep: Sweep, run: SweepRun, width: float, oracle: float) -> Result:
     progress, found = run.progress, run.held_out
     steps, curve = smooth(progress, width)
     reached = {f"steps_to_{s}": steps_to(steps, curve, s / 100 * oracle) for s in SHARES}
-    names = ("memory_tokens", "memory_kv_bytes", "memory_kv_bytes_full_context")
     seconds = float(progress.seconds[-1])
     return Result(
         variant=run.variant,
@@ -90,22 +180,26 @@ def _result(sweep: Sweep, run: SweepRun, width: float, oracle: float) -> Result:
         seconds=seconds,
         steps_per_second=float(progress.steps[-1]) / seconds if seconds > 0 else math.nan,
         **reached,
-        **{name: progress.memory.get(name, math.nan) for name in names},
+        **{name: progress.memory.get(name, math.nan) for name in _MEMORY},
     )
 
 
-def write_results(path: Path, rows: Sequence[Result]) -> None:
-    """Write one row per run."""
-    _write(path, (field.name for field in fields(Result)), (asdict(row).values() for row in rows))
+def write_tables(sweep: Sweep, rows: Sequence[Result]) -> None:
+    """Write the CSV files: a row per run, its learning curve, its trials' episodes."""
+    folder = sweep.folder
+    _write(folder / RESULTS_FILE, _names(Result), (asdict(row).values() for row in rows))
+    head = ("variant", "seed", "steps", "seconds", "return")
+    _write(folder / CURVES_FILE, head, _curve_rows(sweep))
+    head = ("variant", "seed", "trials", "episode", *_names(EpisodeCourse))
+    _write(folder / EPISODES_FILE, head, _episode_rows(sweep))
 
 
-def write_curves(path: Path, sweep: Sweep) -> None:
-    """Write the returns of training, not smoothed, in at most 400 rows per run."""
-    _write(path, ("variant", "seed", "steps", "seconds", "return"), _curve_rows(sweep))
+def _names(kind: type[Result] | type[EpisodeCourse]) -> list[str]:
+    return [field.name for field in fields(kind)]
 
 
 def _curve_rows(sweep: Sweep) -> Iterator[tuple[str, int, int, float, float]]:
-    """Each row is the mean over as many updates, at the last of them."""
+    """Returns of training, not smoothed: each row a mean over as many updates, at the last one."""
     for run in sweep.runs:
         ended = run.progress.ended()
         count = len(ended.steps)
@@ -117,13 +211,8 @@ def _curve_rows(sweep: Sweep) -> Iterator[tuple[str, int, int, float, float]]:
             yield run.variant, run.seed, steps, seconds, float(mean)
 
 
-def write_episodes(path: Path, sweep: Sweep) -> None:
-    """Write the means over the held-out trials' first, second, ... episodes, as in the figures."""
-    means = (field.name for field in fields(EpisodeCourse))
-    _write(path, ("variant", "seed", "trials", "episode", *means), _episode_rows(sweep))
-
-
 def _episode_rows(sweep: Sweep) -> Iterator[tuple[str | int | float, ...]]:
+    """Means over the held-out trials' first, second, ... episodes, as in the figures."""
     evaluations = [(run.variant, str(run.seed), run.evaluation) for run in sweep.runs]
     evaluations += [(name, "", evaluation) for name, evaluation in sweep.references.items()]
     for name, seed, evaluation in evaluations:
@@ -135,16 +224,121 @@ def _episode_rows(sweep: Sweep) -> Iterator[tuple[str | int | float, ...]]:
 
 
 def _write(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(head)
-            writer.writerows([_cell(value) for value in row] for row in rows)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror or error}); make its folder writable"
-        ) from error
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        writer.writerow(f"{value:.10g}" if isinstance(value, float) else value for value in row)
+    atomic_write(path, text.getvalue())
 
 
-def _cell(value: object) -> object:
-    return f"{value:.10g}" if isinstance(value, float) else value
+# By variant -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant's numbers; every estimate is over its seeds.
+
+    Attributes:
+        name: how it is called.
+        color: number of the page's series colour.
+        runs: its runs.
+        held_out: return per trial on held-out layouts.
+        ratio: the same as a share of the oracle's.
+        against: the same less the baseline's; None for the baseline itself.
+        final: return per trial at the end of training.
+        reached: by share of the oracle's return in %, steps to it, over the seeds that reach it.
+        seconds: of training.
+        speed: environment steps per second of training.
+        memory: memory_tokens, memory_kv_bytes, memory_kv_bytes_full_context at a trial's end, and
+            peak_tokens along one.
+    """
+
+    name: str
+    color: int
+    runs: tuple[SweepRun, ...]
+    held_out: Estimate
+    ratio: Estimate
+    against: Difference | None
+    final: Estimate
+    reached: dict[int, Estimate]
+    seconds: Estimate
+    speed: Estimate
+    memory: dict[str, float]
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Of its runs that have one."""
+        return tuple(run.evaluation for run in self.runs if run.evaluation is not None)
+
+    @property
+    def best(self) -> SweepRun | None:
+        """The run with the highest return on held-out layouts; None without an evaluation."""
+        evaluated = [run for run in self.runs if run.evaluation is not None]
+        return max(evaluated, key=lambda run: run.held_out.mean, default=None)
+
+
+def baseline(sweep: Sweep) -> str:
+    """Name of the variant that the others are compared with."""
+    return _BASELINE if _BASELINE in sweep.variants else sweep.variants[0]
+
+
+def variants_of(sweep: Sweep, rows: Sequence[Result]) -> list[Variant]:
+    """The variants that have runs, in order."""
+    return [
+        _variant(sweep, rows, name, trained_color(number))
+        for number, name in enumerate(sweep.variants)
+        if sweep.of(name)
+    ]
+
+
+def _variant(sweep: Sweep, rows: Sequence[Result], name: str, color: int) -> Variant:
+    def mean(of: Callable[[Result], float]) -> Estimate:
+        return over_seeds([of(row) for row in rows if row.variant == name])
+
+    def held_out(variant: str) -> dict[int, float]:
+        known = {row.seed: row.held_out_return for row in rows if row.variant == variant}
+        return {seed: value for seed, value in known.items() if not math.isnan(value)}
+
+    runs = tuple(sweep.of(name))
+    traces = [r.evaluation.trace().values() for r in runs if r.evaluation is not None]
+    tokens = [p.context_tokens for trials in traces for trial in trials for p in trial]
+    memory = {key: mean(lambda row, key=key: float(getattr(row, key))).mean for key in _MEMORY}  # type: ignore[misc]
+    compared = baseline(sweep)
+    return Variant(
+        name=name,
+        color=color,
+        runs=runs,
+        held_out=mean(lambda row: row.held_out_return),
+        ratio=mean(lambda row: row.oracle_ratio),
+        against=None if name == compared else difference(held_out(name), held_out(compared)),
+        final=mean(lambda row: row.final_return),
+        reached={s: mean(lambda row, s=s: row.steps_to(s)) for s in SHARES},  # type: ignore[misc]
+        seconds=mean(lambda row: row.seconds),
+        speed=mean(lambda row: row.steps_per_second),
+        memory={**memory, "peak_tokens": max(tokens, default=math.nan)},
+    )
+
+
+def gain_of_later_episodes(evaluations: Sequence[Evaluation], metric: str) -> Estimate:
+    """Mean over trials of `later_less_first`, all evaluations together, with its interval.
+
+    Whole layouts are resampled: trials of different seeds in the same layout go together.
+    """
+    values: list[float] = []
+    layouts: list[int] = []
+    numbers: dict[str, int] = {}
+    for evaluation in evaluations:
+        for trial, value in later_less_first(evaluation.episodes, metric).items():
+            values.append(value)
+            layouts.append(numbers.setdefault(trial, len(numbers)))
+    return mean_with_interval(
+        np.array(values, dtype=np.float64), np.array(layouts, dtype=np.int64), bounds=None
+    )
+
+
+def first_episode(evaluations: Sequence[Evaluation], metric: str) -> float:
+    """Mean of `metric` over the first episodes of all trials; NaN without any."""
+    shared = [in_every_trial(evaluation.episodes) for evaluation in evaluations]
+    values = [value for own in shared for value in own.columns[metric][own.index == 0]]
+    return float(np.mean(values)) if values else np.nan

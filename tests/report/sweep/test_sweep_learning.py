@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memo_habitat.report.sweep.learning import (
+from memo_habitat.report.sweep.load import Progress
+from memo_habitat.report.sweep.tables import (
     final_return,
     on_one_axis,
     smooth,
     smoothing_width,
     steps_to,
 )
-from memo_habitat.report.sweep.runs import Progress
 
 NAN = float("nan")
 

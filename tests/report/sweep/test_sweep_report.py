@@ -15,7 +15,7 @@ import pytest
 from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError
 from memo_habitat.report.sweep import write_sweep_report
-from memo_habitat.report.sweep.runs import load_sweep, read_progress
+from memo_habitat.report.sweep.load import load_sweep, read_progress
 from memo_habitat.report.sweep.tables import results
 from memo_habitat.tasks.dark_key.layouts import DrawnLayouts, Setting
 from memo_habitat.tasks.dark_key.oracle import oracle_returns
@@ -206,7 +206,9 @@ def test_malformed_files_of_one_run_do_not_stop_the_report(sweep: Path) -> None:
     progress = sweep / "fct" / "seed_0" / "progress.jsonl"
     progress.write_text(progress.read_text() + "[]\n")
     text = write_sweep_report(sweep).read_text(encoding="utf-8")
-    assert "memo, seed 0:" in text and "fct, seed 0: progress.jsonl is malformed" in text
+    assert "memo, seed 0:" in text and re.search(
+        r"fct, seed 0: \S+progress.jsonl, line 61 is", text
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_a_malformed_last_line_of_progress_counts_for_nothing(tmp_path: Path, ch
     after = read_progress(path, notes, "memo")
     assert after is not None and after.memory == before.memory
     assert after.returns.tolist() == before.returns.tolist()
-    assert len(notes) == 1 and "memo: progress.jsonl is malformed from line 4 on" in notes[0]
+    assert len(notes) == 1 and "progress.jsonl, line 4 is malformed" in notes[0]
 
 
 def test_a_training_alone_makes_a_page_too(sweep: Path) -> None:
@@ -282,7 +284,7 @@ def test_a_folder_without_progress_is_refused(sweep: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"sweep\.json"):
         write_sweep_report(tmp_path)
     (sweep / "sweep.json").write_text("{}")
-    with pytest.raises(UserError, match="no variants"):
+    with pytest.raises(UserError, match=r"sweep\.json is malformed.*variants"):
         write_sweep_report(sweep)
     assert not (sweep / "report.html").exists()
 

@@ -12,11 +12,12 @@ from habitat_baselines.utils.common import batch_obs
 from habitat_baselines.utils.info_dict import extract_scalars_from_infos
 from omegaconf import OmegaConf
 
+from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import OracleAgent, RandomAgent
 from memo_habitat.evaluation.evaluate import evaluate
-from memo_habitat.evaluation.records import RECORDS_FILE, RecordWriter, iterate_records
-from memo_habitat.evaluation.schedule import EvaluationPlan
+from memo_habitat.evaluation.recorder import Recorder
+from memo_habitat.evaluation.records import RECORDS_FILE, iterate_records
 from memo_habitat.tasks.dark_key.episodes import ARRANGEMENT, house_name
 from memo_habitat.tasks.dark_key.factory import DarkKeyVectorEnvFactory
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, STAY, DrawnLayouts, Setting
@@ -39,8 +40,8 @@ def play_out(setting, count, trials, agent, folder, seed=0, oracle=False):
     envs = DarkKeyVectorEnv(setting, count, 99, oracle=oracle, records=True)
     plan = EvaluationPlan(trials, setting.trial_steps, seed=seed, map_resolution=0.0)
     folder.mkdir(exist_ok=True)
-    with RecordWriter(folder / RECORDS_FILE, setting.trial_steps) as sink:
-        evaluate(envs, agent, plan, sink, NoBar(), lambda seen: batch_obs(list(seen)))
+    with Recorder(folder, plan) as recorder:
+        evaluate(envs, agent, plan, recorder, NoBar(), lambda seen: batch_obs(list(seen)))
     return list(iterate_records(folder / RECORDS_FILE))
 
 

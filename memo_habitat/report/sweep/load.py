@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import BaseModel, Field
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import RECORDS_FILE, EvaluationMeta
-from memo_habitat.report.load import EVAL_FOLDER, Evaluation, load_evaluation
-from memo_habitat.report.statistics import FloatArray, mean_with_interval
+from memo_habitat.report.episodes import return_per_trial, trial_returns
+from memo_habitat.report.load import EVAL_FOLDER, Evaluation, evaluation_folders, load_evaluation
+from memo_habitat.report.statistics import NOTHING, Estimate, FloatArray
 from memo_habitat.report.sweep_folder import (
     FINAL,
     REFERENCE,
@@ -22,7 +24,6 @@ from memo_habitat.report.sweep_folder import (
     SWEEP_FILE,
     member_folder,
 )
-from memo_habitat.report.trials import return_per_trial, trial_returns
 from memo_habitat.trainer.progress import share_done
 from memo_habitat.utils.files import read_json, read_json_lines
 
@@ -54,14 +55,8 @@ class Progress:
     def ended(self) -> Progress:
         """The updates in which trials ended."""
         kept = self.trials > 0
-        return Progress(
-            self.steps[kept],
-            self.seconds[kept],
-            self.trials[kept],
-            self.returns[kept],
-            self.updates,
-            self.memory,
-        )
+        columns = ("steps", "seconds", "trials", "returns")
+        return replace(self, **{name: getattr(self, name)[kept] for name in columns})
 
 
 @dataclass(frozen=True)
@@ -90,11 +85,9 @@ class SweepRun:
         return self.share >= 1 and self.evaluation is not None and self.evaluation.is_finished
 
     @cached_property
-    def held_out(self) -> Any:
-        """Estimate of its return per trial in the evaluation, with its interval over trials."""
-        if self.evaluation is None:
-            return mean_with_interval(np.zeros(0), np.zeros(0, dtype=np.int64))
-        return return_per_trial(self.evaluation.episodes)
+    def held_out(self) -> Estimate:
+        """Its return per trial in the evaluation, with its interval over trials."""
+        return NOTHING if self.evaluation is None else return_per_trial(self.evaluation.episodes)
 
 
 @dataclass(frozen=True)
@@ -178,6 +171,13 @@ def played_alike(evaluations: Sequence[Evaluation]) -> bool:
     )
 
 
+class SweepInfo(BaseModel, extra="allow"):
+    """What the report needs of sweep.json; it shows the rest as it is."""
+
+    variants: dict[str, Any] | list[str] = Field(min_length=1)
+    seeds: list[int]
+
+
 def load_sweep(folder: Path) -> Sweep:
     """Read the sweep `folder`; what is missing is told in its notes.
 
@@ -189,12 +189,9 @@ def load_sweep(folder: Path) -> Sweep:
         raise UserError(
             f"{folder} is no sweep folder (it has no {SWEEP_FILE}); `memo-habitat sweep` makes one"
         )
-    info = read_json(path)
-    variants, seeds = info.get("variants"), info.get("seeds")
-    if not variants or not isinstance(variants, dict | list) or not isinstance(seeds, list):
-        raise UserError(f"{path} names no variants or no seeds; begin the sweep anew")
+    info = read_json(path, SweepInfo.model_validate)
     notes: list[str] = []
-    runs = [_load_run(folder, name, seed, notes) for name in variants for seed in seeds]
+    runs = [_load_run(folder, name, s, notes) for name in info.variants for s in info.seeds]
     found = tuple(run for run in runs if run is not None)
     if not found:
         raise UserError(
@@ -208,9 +205,8 @@ def load_sweep(folder: Path) -> Sweep:
             references[name] = evaluation
         else:
             notes.append(f"{name}: not evaluated, so it is not shown.")
-    sweep = Sweep(folder, info, tuple(variants), found, references, ())
-    notes += [*_other_layouts(sweep), *_fewer_trials(sweep)]
-    return Sweep(folder, info, tuple(variants), found, references, tuple(notes))
+    sweep = Sweep(folder, info.model_dump(), tuple(info.variants), found, references, ())
+    return replace(sweep, notes=(*notes, *_differences(sweep)))
 
 
 def _load_run(folder: Path, variant: str, seed: int, notes: list[str]) -> SweepRun | None:
@@ -235,33 +231,39 @@ def _load_run(folder: Path, variant: str, seed: int, notes: list[str]) -> SweepR
     return SweepRun(variant, seed, run, progress, share, evaluation)
 
 
+class _Ended(BaseModel):
+    """Trials that ended in an update, and their mean return."""
+
+    count: float
+    mean: float | None = Field(alias="return")
+
+
+class _Row(BaseModel):
+    """What the report reads of a line of progress.jsonl."""
+
+    steps: float
+    seconds: float
+    trials: _Ended | None = None
+    learner: dict[str, float | None] = {}
+
+
 def read_progress(path: Path, notes: list[str], name: str) -> Progress | None:
     """The progress file of a run; None without an update. A malformed one is told in `notes`."""
     rows: list[tuple[float, float, float, float]] = []
-    memory: dict[str, float] = {}
+    last: dict[str, float | None] = {}
     try:
-        for line in read_json_lines(path):
-            row, memory_then = _progress_row(line), _memory(line)
-            rows.append(row)
-            memory = memory_then
-    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
-        notes.append(f"{name}: {path.name} is malformed from line {len(rows) + 1} on ({error}).")
+        for line in read_json_lines(path, _Row.model_validate):
+            ended, last = line.trials, line.learner
+            mean = None if ended is None else ended.mean
+            count = 0.0 if ended is None else ended.count
+            rows.append((line.steps, line.seconds, count, np.nan if mean is None else mean))
+    except UserError as error:
+        notes.append(f"{name}: {error}.")
     if not rows:
         return None
+    memory = {k: v for k, v in last.items() if k.startswith("memory_") and v is not None}
     steps, seconds, trials, returns = np.array(rows).T
     return Progress(steps, seconds, trials, returns, len(rows), memory)
-
-
-def _progress_row(line: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Steps, seconds, number of trials that ended and their mean return, NaN without any."""
-    ended = line.get("trials") or {"count": 0, "return": None}
-    mean = np.nan if ended["return"] is None else float(ended["return"])
-    return float(line["steps"]), float(line["seconds"]), float(ended["count"]), mean
-
-
-def _memory(line: dict[str, Any]) -> dict[str, float]:
-    learner = line.get("learner") or {}
-    return {key: float(value) for key, value in learner.items() if key.startswith("memory_")}
 
 
 def _share_done(path: Path, progress: Progress) -> float:
@@ -277,17 +279,13 @@ def _share_done(path: Path, progress: Progress) -> float:
 
 def _held_out(run: Path, name: str, notes: list[str]) -> Evaluation | None:
     """The final evaluation; where there is none, that of the latest checkpoint."""
-    folders = sorted(path.parent for path in run.glob(f"{EVAL_FOLDER}/*/{RECORDS_FILE}"))
-    if run / EVAL_FOLDER / FINAL in folders:
-        return _evaluation(run / EVAL_FOLDER / FINAL, name, notes)
-    steps = {}
-    for path in folders:
-        meta = EvaluationMeta.read(path)
-        if meta.agent == "checkpoint":
-            steps[path] = meta.step or 0
-    if not steps:
-        return None
-    return _evaluation(max(steps, key=lambda path: steps[path]), name, notes)
+    final = run / EVAL_FOLDER / FINAL
+    folders = evaluation_folders(run)
+    if final in folders:
+        return _evaluation(final, name, notes)
+    metas = {path: EvaluationMeta.read(path) for path in folders}
+    steps = {path: meta.step or 0 for path, meta in metas.items() if meta.agent == "checkpoint"}
+    return _evaluation(max(steps, key=lambda path: steps[path]), name, notes) if steps else None
 
 
 def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
@@ -300,26 +298,21 @@ def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
         return None
 
 
-def _fewer_trials(sweep: Sweep) -> list[str]:
-    """Runs whose evaluation lacks trials that another run's has."""
+def _differences(sweep: Sweep) -> list[str]:
+    """Runs evaluated on other layouts than the oracle, or on fewer trials than another run."""
     evaluated = [(run, run.evaluation) for run in sweep.runs if run.evaluation is not None]
     every = frozenset[str]().union(*(evaluation.trials for _, evaluation in evaluated))
-    return [
+    other = [
+        f"{run.variant}, seed {run.seed}: evaluated on other layouts than the oracle, so that "
+        "there is no ratio."
+        for run, evaluation in evaluated
+        if "oracle" in sweep.references and np.isnan(sweep.reference_return("oracle", evaluation))
+    ]
+    fewer = [
         f"{run.variant}, seed {run.seed}: evaluated on {len(evaluation.trials)} of the "
         f"{len(every)} trials that runs were evaluated on, so that its return is a mean over other "
         "layouts than theirs."
         for run, evaluation in evaluated
         if evaluation.trials != every
     ]
-
-
-def _other_layouts(sweep: Sweep) -> list[str]:
-    """Runs that cannot be compared with the oracle, which played other layouts."""
-    if "oracle" not in sweep.references:
-        return []
-    return [
-        f"{run.variant}, seed {run.seed}: evaluated on other layouts than the oracle, so that "
-        "there is no ratio."
-        for run in sweep.runs
-        if run.evaluation is not None and np.isnan(sweep.reference_return("oracle", run.evaluation))
-    ]
+    return [*other, *fewer]

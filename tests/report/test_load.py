@@ -1,4 +1,4 @@
-"""Rewards along the trial: each one in its stretch, once per trial, whatever was interrupted."""
+"""Rewards along the trial: each one in its bin, once per trial, whatever was interrupted."""
 
 from __future__ import annotations
 
@@ -8,30 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.records import keep_trials
-from memo_habitat.report.rewards import REWARDS_FILE, RewardLog, parse_rewards
-from memo_habitat.utils.files import read_json_lines
+from memo_habitat.evaluation.recorder import REWARDS_FILE, Recorder, keep_trials
+from memo_habitat.report.load import read_rewards
+from memo_habitat.testing.episodes import episode
 
 
 def written(folder: Path, steps: int, rewards: dict[str, dict[int, float]]) -> Path:
     """Write trials with the rewards given by step."""
-    log = RewardLog(folder, steps)
-    for trial, by_step in rewards.items():
-        for step in range(1, steps + 1):
-            log.add(trial, step, by_step.get(step, 0.0))
-        log.end_trial(trial)
+    with Recorder(folder, EvaluationPlan(1, steps)) as recorder:
+        for trial, by_step in rewards.items():
+            for step in range(1, steps + 1):
+                recorder.reward(trial, step, by_step.get(step, 0.0))
+            recorder.end_episode(0, episode(trial_id=trial, trial_step_end=steps), trial_over=True)
     return folder / REWARDS_FILE
-
-
-def read(path: Path, trials: set[str], steps: int):
-    return parse_rewards(path, read_json_lines(path), trials, steps)
 
 
 def test_rewards_lie_where_they_were_received(tmp_path: Path) -> None:
     # 250 steps in at most 100 stretches: 84 of 3 steps, the last of a single one.
     path = written(tmp_path, 250, {"a": {1: 1.0, 3: 2.0, 4: 5.0, 250: 7.0}})
-    found = read(path, {"a"}, 250)
+    found = read_rewards(path, {"a"}, 250)
     assert found is not None and found.sums.shape == (1, 84)
     assert found.sums[0, [0, 1, 83]].tolist() == [3.0, 5.0, 7.0]
     assert found.sums.sum() == 15.0
@@ -41,7 +38,7 @@ def test_rewards_lie_where_they_were_received(tmp_path: Path) -> None:
 @pytest.mark.parametrize("steps", [1, 7, 100, 101, 150, 500, 4096])
 def test_no_reward_is_lost_at_any_length(tmp_path: Path, steps: int) -> None:
     rewards = {step: 1.0 for step in range(1, steps + 1)}
-    found = read(written(tmp_path, steps, {"a": rewards}), {"a"}, steps)
+    found = read_rewards(written(tmp_path, steps, {"a": rewards}), {"a"}, steps)
     assert found is not None and found.sums.shape[1] <= 100
     at, earned = found.cumulative()
     assert earned.tolist() == at.tolist()  # a reward at every step: as many as steps
@@ -51,7 +48,7 @@ def test_no_reward_is_lost_at_any_length(tmp_path: Path, steps: int) -> None:
 
 def test_curves_are_means_over_trials(tmp_path: Path) -> None:
     path = written(tmp_path, 10, {"a": {2: 1.0}, "b": {2: 3.0, 10: 2.0}})
-    found = read(path, {"a", "b"}, 10)
+    found = read_rewards(path, {"a", "b"}, 10)
     assert found is not None
     assert found.cumulative()[1].tolist() == [0, 0, 2, 2, 2, 2, 2, 2, 2, 2, 3]
 
@@ -59,20 +56,20 @@ def test_curves_are_means_over_trials(tmp_path: Path) -> None:
 def test_a_trial_played_anew_counts_once_and_others_not_at_all(tmp_path: Path) -> None:
     written(tmp_path, 4, {"a": {1: 9.0}, "b": {1: 5.0}})
     path = written(tmp_path, 4, {"a": {2: 1.0}})
-    found = read(path, {"a"}, 4)
+    found = read_rewards(path, {"a"}, 4)
     assert found is not None and found.sums.tolist() == [[0.0, 1.0, 0.0, 0.0]]
-    assert read(path, set(), 4) is None
+    assert read_rewards(path, set(), 4) is None
 
 
 def test_rewards_of_some_of_the_trials_alone_are_none(tmp_path: Path) -> None:
     path = written(tmp_path, 4, {"a": {1: 9.0}, "b": {1: 5.0}})
-    assert read(path, {"a", "b", "c"}, 4) is None
-    assert read(path, {"a", "b"}, 4) is not None
+    assert read_rewards(path, {"a", "b", "c"}, 4) is None
+    assert read_rewards(path, {"a", "b"}, 4) is not None
 
 
 def test_an_unfinished_trial_leaves_nothing(tmp_path: Path) -> None:
-    log = RewardLog(tmp_path, 4)
-    log.add("a", 1, 1.0)
+    with Recorder(tmp_path, EvaluationPlan(1, 4)) as recorder:
+        recorder.reward("a", 1, 1.0)
     assert not (tmp_path / REWARDS_FILE).exists()
 
 
@@ -92,5 +89,5 @@ def test_what_an_interruption_left_is_dropped_on_continuing(tmp_path: Path) -> N
 def test_a_malformed_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / REWARDS_FILE
     path.write_text(line + "\n")
-    with pytest.raises(UserError, match="line 1"):
-        read(path, {"a"}, 4)
+    with pytest.raises(UserError, match=REWARDS_FILE):
+        read_rewards(path, {"a"}, 4)

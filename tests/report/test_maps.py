@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from memo_habitat.report.grids import draw_grid
+from memo_habitat.report.maps import draw_grid
 from memo_habitat.testing.episodes import episode
 
 

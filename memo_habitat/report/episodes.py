@@ -1,0 +1,308 @@
+"""The episodes of an evaluation as columns, and what its trials come to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memo_habitat.evaluation.records import EpisodeRecord
+from memo_habitat.report.statistics import (
+    Estimate,
+    FloatArray,
+    IntArray,
+    difference_with_interval,
+    mean_with_interval,
+)
+from memo_habitat.tasks.record_fields import Kind, RecordField, inferred_field
+
+# Every record has these.
+_ALWAYS = ("success", "num_steps", "reward")
+# Beside the measures: what the memory held at the episode's end.
+CONTEXT = ("context_tokens", "kv_bytes", "full_context_kv_bytes")
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Columns over E episodes, what statistics need of their records.
+
+    Attributes:
+        trial: int64 [E], number of the episode's trial.
+        index: int64 [E], number of the episode in its trial, from 0.
+        end: int64 [E], step of the trial at which it ended.
+        truncated: bool [E], cut off by the trial's end.
+        columns: name -> float64 [E], measures and context; NaN where there is none.
+        trial_names: name of every trial, by its number.
+        fields: name -> what the measure is; of all measures.
+    """
+
+    trial: IntArray
+    index: IntArray
+    end: IntArray
+    truncated: NDArray[np.bool_]
+    columns: dict[str, FloatArray]
+    trial_names: tuple[str, ...]
+    fields: dict[str, RecordField]
+
+    def __len__(self) -> int:
+        return len(self.trial)
+
+    def select(self, which: NDArray[np.bool_]) -> Episodes:
+        """The episodes where `which` [E] holds."""
+        return replace(
+            self,
+            trial=self.trial[which],
+            index=self.index[which],
+            end=self.end[which],
+            truncated=self.truncated[which],
+            columns={name: values[which] for name, values in self.columns.items()},
+        )
+
+    def finished(self) -> Episodes:
+        """The episodes that the trial's end did not cut off."""
+        return self.select(~self.truncated)
+
+    def measures(self, *kinds: Kind) -> list[RecordField]:
+        """The measures of these kinds, in the order of their declaration."""
+        return [field for field in self.fields.values() if field.kind in kinds]
+
+
+def tabulate(
+    records: Iterable[EpisodeRecord], declared: Mapping[str, RecordField] | None = None
+) -> Episodes:
+    """Columns of the records, which are read one at a time and not kept.
+
+    Args:
+        records: the episodes.
+        declared: what their measures are, by name; what is not declared is inferred.
+    """
+    names: dict[str, int] = {}
+    places: list[tuple[int, int, int]] = []
+    flags: list[bool] = []
+    columns: dict[str, list[float]] = {name: [] for name in (*_ALWAYS, *CONTEXT)}
+    for record in records:
+        trial = names.setdefault(record.trial_id, len(names))
+        context = {name: getattr(record, name) for name in CONTEXT}
+        for name, value in {**record.measures, **context}.items():
+            column = columns.setdefault(name, [])
+            # Earlier episodes may lack a measure that was added later.
+            column.extend([np.nan] * (len(flags) - len(column)))
+            column.append(np.nan if value is None else float(value))
+        places.append((trial, record.episode_index, record.trial_step_end))
+        flags.append(record.truncated)
+    for column in columns.values():
+        column.extend([np.nan] * (len(flags) - len(column)))
+    place = np.array(places, dtype=np.int64).reshape(-1, 3)
+    known = dict(declared or {})
+    # In the order of the declaration, which comes from the task's config.
+    ordered = [name for name in dict.fromkeys([*known, *columns]) if name in columns]
+    return Episodes(
+        place[:, 0],
+        place[:, 1],
+        place[:, 2],
+        np.array(flags, dtype=bool),
+        {name: np.array(columns[name], dtype=np.float64) for name in ordered},
+        tuple(names),
+        {name: known.get(name) or inferred_field(name) for name in ordered if name not in CONTEXT},
+    )
+
+
+def estimate(episodes: Episodes, metric: str, seed: int = 0) -> Estimate:
+    """Mean of `metric` over the `episodes` that have it, with its interval."""
+    values = episodes.columns[metric]
+    known = ~np.isnan(values)
+    is_rate = metric in episodes.fields and episodes.fields[metric].kind == "rate"
+    bounds = (0.0, 1.0) if is_rate else None
+    return mean_with_interval(values[known], episodes.trial[known], bounds=bounds, seed=seed)
+
+
+# Whole trials -----------------------------------------------------------------------------------
+
+
+def trial_returns(episodes: Episodes, name: str = "reward") -> dict[str, float]:
+    """Sum over every trial by its name, cut-off episodes included, not discounted."""
+    values = np.nan_to_num(episodes.columns[name])  # nothing from an episode that has no value
+    sums = np.bincount(episodes.trial, weights=values, minlength=len(episodes.trial_names))
+    return {episodes.trial_names[trial]: float(sums[trial]) for trial in np.unique(episodes.trial)}
+
+
+def return_per_trial(episodes: Episodes, name: str = "reward", seed: int = 0) -> Estimate:
+    """Mean return over trials, all their episodes included, with its interval."""
+    returns = np.array(list(trial_returns(episodes, name).values()))
+    return mean_with_interval(returns, np.arange(len(returns)), bounds=None, seed=seed)
+
+
+def targets_per_1000_steps(episodes: Episodes, steps: int, seed: int = 0) -> Estimate:
+    """Successes in 1,000 steps of a trial, over whole trials of `steps` steps, with its interval.
+
+    Unlike the success rate it counts the steps: an agent that gives up at once and hopes for an
+    easier start has many episodes and few successes among them, and this does not flatter it.
+    """
+    values = 1000 / steps * np.array(list(trial_returns(episodes, "success").values()))
+    return mean_with_interval(values, np.arange(len(values)), bounds=None, seed=seed)
+
+
+# Along the trial --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An estimate over the episodes whose position lies in (low, high].
+
+    Attributes:
+        low: position before the bucket.
+        high: last position of the bucket.
+        estimate: mean and interval.
+    """
+
+    low: float
+    high: float
+    estimate: Estimate
+
+
+def targets_along_trial(episodes: Episodes, steps: int) -> list[Bucket]:
+    """Targets per 1,000 steps in each thousand of the trial, or each tenth of one below 10,000.
+
+    A target counts where it was found.
+    """
+    width = 1000 if steps >= 10_000 else steps / 10
+    edges = [*np.arange(0, steps - width / 2, width).tolist(), steps]
+    buckets = []
+    for low, high in itertools.pairwise(edges):
+        # Trials without a success there count too, with 0.
+        inside = (episodes.end > low) & (episodes.end <= high)
+        columns = {"success": np.where(inside, episodes.columns["success"], 0.0)}
+        found = targets_per_1000_steps(replace(episodes, columns=columns), high - low)
+        buckets.append(Bucket(low, high, found))
+    return buckets
+
+
+def by_episode_index(episodes: Episodes, metric: str, max_points: int = 20) -> list[Bucket]:
+    """Mean of `metric` by the number of the episode in its trial.
+
+    Numbers that fewer than half of the trials reach are left out: only trials with short
+    episodes get that far, so they would not compare with the others. Numbers are joined in
+    equal ranges when there would be more than `max_points`.
+    """
+    if len(episodes) == 0:
+        return []
+    trials = len(np.unique(episodes.trial))
+    reached = np.bincount(episodes.index)
+    last = int(np.flatnonzero(reached >= trials / 2).max(initial=0))
+    width = -(-(last + 1) // max_points)
+    edges = [*range(0, last + 1, width), last + 1]
+    return _buckets(episodes, episodes.index + 1, edges, metric)
+
+
+def by_trial_step(episodes: Episodes, metric: str, steps: int, buckets: int = 10) -> list[Bucket]:
+    """Mean of `metric` over the episodes that ended in each of `buckets` equal parts of the trial.
+
+    Args:
+        episodes: the episodes.
+        metric: name of a column.
+        steps: length of the trial.
+        buckets: number of parts.
+    """
+    edges = np.linspace(0, steps, buckets + 1).tolist()
+    return _buckets(episodes, episodes.end, edges, metric)
+
+
+def up_to_trial_step(episodes: Episodes, metric: str, steps: Sequence[int]) -> list[Bucket]:
+    """Mean of `metric` over all episodes that ended by each of the given steps of the trial."""
+    return [
+        Bucket(0, step, estimate(episodes.select(episodes.end <= step), metric)) for step in steps
+    ]
+
+
+def _buckets(
+    episodes: Episodes, position: IntArray, edges: Sequence[float], metric: str
+) -> list[Bucket]:
+    found = []
+    for low, high in itertools.pairwise(edges):
+        inside = episodes.select((position > low) & (position <= high))
+        if len(inside):
+            found.append(Bucket(low, high, estimate(inside, metric)))
+    return found
+
+
+def gain_within_trial(episodes: Episodes, metric: str, steps: int) -> Estimate:
+    """Mean of `metric` in the trial's second half less that in its first, with its interval."""
+    late = episodes.end > steps / 2
+    return difference_with_interval(episodes.columns[metric], episodes.trial, late)
+
+
+# Episode by episode -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EpisodeCourse:
+    """Means over the trials' first, second, ... episodes; K numbers.
+
+    Attributes:
+        length: float64 [K], steps.
+        length_found: float64 [K], steps of the successful ones; NaN without any.
+        reward: float64 [K], sum of the episode's rewards.
+        success: float64 [K], share.
+    """
+
+    length: FloatArray
+    length_found: FloatArray
+    reward: FloatArray
+    success: FloatArray
+
+
+def in_every_trial(episodes: Episodes) -> Episodes:
+    """The first K episodes of every trial, K the most that all trials have finished.
+
+    Which trials have more depends on how fast their episodes were, and the episode that the
+    trial's end cuts off is more often a long one: taking in what only some trials finish would
+    make later episodes look shorter than the first even for an agent that remembers nothing.
+    """
+    finished = episodes.finished()
+    counts = np.bincount(finished.trial, minlength=len(episodes.trial_names))
+    present = np.unique(episodes.trial)
+    return finished.select(finished.index < (counts[present].min() if len(present) else 0))
+
+
+def episode_course(episodes: Episodes, most: int = 20) -> EpisodeCourse:
+    """Means by the number of the episode in its trial, over the numbers that every trial reaches.
+
+    Numbers past `most` are left out.
+    """
+    shared = in_every_trial(episodes)
+    inside = shared.select(shared.index < most)
+    last = int(inside.index.max(initial=-1)) + 1
+    found = inside.select(inside.columns["success"] > 0)
+
+    def mean(of: Episodes, name: str) -> FloatArray:
+        sums = np.bincount(of.index, weights=of.columns[name], minlength=last)
+        numbers = np.bincount(of.index, minlength=last)
+        return np.divide(sums, numbers, out=np.full(last, np.nan), where=numbers > 0)
+
+    return EpisodeCourse(
+        mean(inside, "num_steps"),
+        mean(found, "num_steps"),
+        mean(inside, "reward"),
+        mean(inside, "success"),
+    )
+
+
+def later_less_first(episodes: Episodes, metric: str) -> dict[str, float]:
+    """By trial: mean of `metric` over its second to K-th episode less its value in the first.
+
+    K is the number of episodes that every trial has finished (`in_every_trial`); nothing is
+    returned where that is less than two.
+    """
+    shared = in_every_trial(episodes)
+    last = int(shared.index.max(initial=0))
+    if last == 0:
+        return {}
+    values, size = shared.columns[metric], len(episodes.trial_names)
+    weights = np.where(shared.index == 0, -values, values / last)
+    differences = np.bincount(shared.trial, weights=weights, minlength=size)
+    return {
+        episodes.trial_names[trial]: float(differences[trial]) for trial in np.unique(shared.trial)
+    }

@@ -1,0 +1,166 @@
+"""Writes the report on a sweep: one HTML file, three CSV files and the learning curves' picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from memo_habitat.report import plots
+from memo_habitat.report.episodes import return_per_trial
+from memo_habitat.report.figures import (
+    OVER_SEEDS,
+    REFERENCE_COLORS,
+    Agent,
+    Figure,
+    course_figures,
+    reward_figures,
+)
+from memo_habitat.report.html import REPORT_FILE, environment, write_page
+from memo_habitat.report.maps import GridTrial, grid_trials
+from memo_habitat.report.plots import Curve, curve_over_seeds, value_range, write_pictures
+from memo_habitat.report.statistics import Estimate
+from memo_habitat.report.sweep.load import Sweep, load_sweep, played_alike
+from memo_habitat.report.sweep.tables import (
+    SHARES,
+    SMOOTHING,
+    Result,
+    Variant,
+    baseline,
+    first_episode,
+    gain_of_later_episodes,
+    on_one_axis,
+    results,
+    smooth,
+    smoothing_width,
+    variants_of,
+    write_tables,
+)
+
+# What later episodes are compared in with the first, and how the page calls it.
+_GAINS = {"num_steps": "Steps", "reward": "Reward", "success": "Success rate"}
+
+
+def write_sweep_report(sweep: Path | Sweep) -> Path:
+    """Write report.html, the CSV files and the curves' picture into a sweep's folder.
+
+    A sweep may be reported while it runs: the page says what is missing.
+
+    Args:
+        sweep: its folder, or what was loaded from there.
+
+    Returns:
+        where the page is.
+
+    Raises:
+        UserError: no sweep is there, no run of it has made progress, or nothing can be written.
+    """
+    if isinstance(sweep, Path):
+        sweep = load_sweep(sweep)
+    rows = results(sweep)
+    variants = variants_of(sweep, rows)
+    write_tables(sweep, rows)
+    curves, lines = _learning_curves(sweep, variants)
+    if curves:
+        title = str(sweep.info.get("config", sweep.folder.resolve().name))
+        write_pictures(sweep.folder, curves, lines, title)
+    return write_page(sweep.folder / REPORT_FILE, _render(sweep, rows, variants))
+
+
+def _learning_curves(
+    sweep: Sweep, variants: Sequence[Variant]
+) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """Smoothed returns of training by variant, over seeds; reference agents as dashed lines."""
+    width = smoothing_width([run.progress for run in sweep.runs])
+    curves = {}
+    for variant in variants:
+        axis, values = on_one_axis([smooth(run.progress, width) for run in variant.runs])
+        if len(axis):
+            curves[variant.name] = curve_over_seeds(axis, values, variant.color)
+    last = max((curve.x[-1] for curve in curves.values()), default=0.0)
+    lines = {
+        name: Curve([0.0, last], [sweep.reference_return(name)] * 2, color, dashed=True)
+        for name, color in REFERENCE_COLORS.items()
+        if name in sweep.references
+    }
+    return curves, lines
+
+
+def _learning_figures(sweep: Sweep, variants: Sequence[Variant]) -> list[Figure]:
+    curves, lines = _learning_curves(sweep, variants)
+    if not curves:
+        return []
+    dashed = f" Dashed: {' and '.join(lines)} on the held-out layouts." if lines else ""
+    svg = plots.amounts([*curves.values(), *lines.values()], "environment steps", wide=True)
+    text = (
+        f"Return per trial in training, sampled actions; mean over seeds. {OVER_SEEDS} Smoothed: "
+        f"each point is the mean over the trials in a window of {100 * SMOOTHING:.0f} % of the "
+        f"longest training, half of it before the point.{dashed}"
+    )
+    return [Figure("Learning curves", Markup(svg), text, wide=True)]
+
+
+def _render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) -> str:
+    references = {name: return_per_trial(e.episodes) for name, e in sweep.references.items()}
+    agents = _agents(sweep, variants)
+    note = f"Mean over seeds. {OVER_SEEDS}"
+    page: str = (
+        environment()
+        .get_template("sweep.html.j2")
+        .render(
+            sweep=sweep,
+            rows=rows,
+            variants=variants,
+            references=references,
+            reference_colors=REFERENCE_COLORS,
+            agents=agents,
+            alike=played_alike([e for agent in agents for e in agent.evaluations]),
+            baseline=baseline(sweep),
+            shares=SHARES,
+            span=_span(references, variants),
+            learning=_learning_figures(sweep, variants),
+            course=[*reward_figures(agents, note), *course_figures(agents)],
+            gains=[(agent, [_gain(agent, metric) for metric in _GAINS]) for agent in agents],
+            gain_titles=list(_GAINS.values()),
+            cells=_cells(sweep, variants),
+        )
+    )
+    return page
+
+
+def _agents(sweep: Sweep, variants: Sequence[Variant]) -> list[Agent]:
+    """Everybody that was evaluated: random, the variants, oracle."""
+    evaluated = [Agent(v.name, v.color, v.evaluations) for v in variants if v.evaluations]
+    ends = {
+        name: Agent(name, REFERENCE_COLORS[name], (evaluation,))
+        for name, evaluation in sweep.references.items()
+    }
+    before, after = ([ends[name]] if name in ends else [] for name in ("random", "oracle"))
+    return [*before, *evaluated, *after]
+
+
+def _gain(agent: Agent, metric: str) -> tuple[float, Estimate]:
+    """Mean over first episodes, and later ones' difference to it."""
+    evaluations = agent.evaluations
+    return first_episode(evaluations, metric), gain_of_later_episodes(evaluations, metric)
+
+
+def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, list[GridTrial]]]:
+    """Heading, colour and drawn trials of each variant's best seed, and of the references."""
+    chosen = [
+        (f"{v.name}, seed {v.best.seed}", v.color, v.best.evaluation)
+        for v in variants
+        if v.best is not None
+    ]
+    chosen += [(name, REFERENCE_COLORS[name], e) for name, e in sweep.references.items()]
+    drawn = [(name, color, grid_trials(e, color)) for name, color, e in chosen if e is not None]
+    return [(name, color, trials) for name, color, trials in drawn if trials]
+
+
+def _span(references: dict[str, Estimate], variants: Sequence[Variant]) -> tuple[float, float]:
+    """Both ends of the bars' axis."""
+    known, held_out = references.values(), [variant.held_out for variant in variants]
+    shown = [end for found in known for end in (found.mean, found.high)]
+    lows = [found.low for found in (*known, *held_out)]
+    return value_range([*shown, *(found.mean for found in held_out)], lows)
