@@ -159,8 +159,14 @@ def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> str:
         axes.set_ylim(0, 1)
         axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-        axes.legend(ncols=len(layers), frameon=False, handlelength=1, **place)  # type: ignore[arg-type]
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=len(layers),
+            frameon=False,
+            handlelength=1,
+            borderaxespad=0.2,
+        )
     return svg[0]
 
 
@@ -178,7 +184,7 @@ def write_pictures(
     Raises:
         UserError: they cannot be written.
     """
-    with rc_context(_axes_style(_PAPER, 10)):  # type: ignore[arg-type]
+    with rc_context(_axes_style(_PAPER, 10)):
         figure = Figure(figsize=(7.6, 4.2), dpi=160, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for name, curve in curves.items():
@@ -247,7 +253,7 @@ def short_bytes(value: float) -> str:
     return f"{value:.0f} B"
 
 
-def _axes_style(palette: _Palette, font_size: float) -> dict[str, Any]:
+def _axes_style(palette: _Palette, font_size: float) -> Any:
     """Settings of matplotlib: a horizontal grid and no frame."""
     ink, faint = palette.ink, palette.faint
     return {
@@ -278,7 +284,7 @@ def _axes_style(palette: _Palette, font_size: float) -> dict[str, Any]:
 def _svg(x_label: str, wide: bool = False) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw in; the SVG is put into the list when the block ends."""
     svg: list[str] = []
-    with rc_context({**_axes_style(_PAGE, 9), "svg.fonttype": "none"}):  # type: ignore[arg-type]
+    with rc_context(_axes_style(_PAGE, 9) | {"svg.fonttype": "none"}):
         figure = Figure(figsize=(8.6, 3.4) if wide else (4.8, 2.9), layout="constrained")
         axes = figure.add_subplot()
         yield axes, svg

@@ -188,10 +188,10 @@ def write_tables(sweep: Sweep, rows: Sequence[Result]) -> None:
     """Write the CSV files: a row per run, its learning curve, its trials' episodes."""
     folder = sweep.folder
     _write(folder / RESULTS_FILE, _names(Result), (asdict(row).values() for row in rows))
-    head = ("variant", "seed", "steps", "seconds", "return")
-    _write(folder / CURVES_FILE, head, _curve_rows(sweep))
-    head = ("variant", "seed", "trials", "episode", *_names(EpisodeCourse))
-    _write(folder / EPISODES_FILE, head, _episode_rows(sweep))
+    curves = ("variant", "seed", "steps", "seconds", "return")
+    _write(folder / CURVES_FILE, curves, _curve_rows(sweep))
+    episodes = ("variant", "seed", "trials", "episode", *_names(EpisodeCourse))
+    _write(folder / EPISODES_FILE, episodes, _episode_rows(sweep))
 
 
 def _names(kind: type[Result] | type[EpisodeCourse]) -> list[str]:
