@@ -358,7 +358,7 @@ def test_a_new_run_folder_says_how_it_was_made(tmp_path):
 
 
 def test_the_quickstart_trains_evaluates_three_agents_and_ends_with_the_report(monkeypatch, capsys):
-    from memo_habitat.report import build
+    from memo_habitat.report import html
     from memo_habitat.trainer import launch
 
     done: list[str] = []
@@ -366,8 +366,8 @@ def test_the_quickstart_trains_evaluates_three_agents_and_ends_with_the_report(m
     monkeypatch.setattr(launch, "start_training", lambda *a, **k: training)
     monkeypatch.setattr(launch, "train", lambda t: not done.append("train"))
     monkeypatch.setattr(launch, "evaluate", lambda run, options: done.append(options.agent))
-    monkeypatch.setattr(build, "summarise", lambda runs: "the table")
-    monkeypatch.setattr(build, "write_report", lambda runs, out=None: out)
+    monkeypatch.setattr(html, "summarise", lambda runs: "the table")
+    monkeypatch.setattr(html, "write_report", lambda runs, out=None: out)
     assert main(["quickstart"]) == 0
     assert done == ["train", "random", "checkpoint", "oracle"]
     lines = capsys.readouterr().out.splitlines()
