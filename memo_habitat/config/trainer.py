@@ -44,6 +44,10 @@ class MemoPPOConfig(PPOConfig):
     use_clipped_value_loss: bool = False
     # Weight of predicting rl.encoder.auxiliary_sensor, where there is one.
     auxiliary_coef: float = 1.0
+    # Weight of imitating the observation oracle_action, a teacher that knows the house, at the
+    # beginning; it declines linearly and is 0 from this share of the training on. 0: no teacher.
+    imitation_coef: float = 0.0
+    imitation_until: float = 0.5
     # Weight of the recall loss (rl.encoder.recall).
     recall_coef: float = 1.0
     # One optimiser step per epoch, from all minibatches; False: one per minibatch.
