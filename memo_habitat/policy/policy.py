@@ -117,6 +117,8 @@ class MemoPolicy(nn.Module, Policy):
         if stop is not None:
             with torch.no_grad():
                 self.network.actor.bias[stop[0]] = stop[1]
+        #: Share of steps in which the observed teacher acts; the updater sets it.
+        self.teacher_share = 0.0
         self._cache: ActingCache | None = None
 
     @classmethod
@@ -147,6 +149,9 @@ class MemoPolicy(nn.Module, Policy):
         logits, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
         log_probs = logits.log_softmax(-1)
         actions = log_probs.argmax(-1) if deterministic else draw(log_probs)
+        if self.teacher_share:
+            led = torch.rand(actions.shape, device=actions.device) < self.teacher_share
+            actions = torch.where(led, observations[TEACHER].squeeze(-1), actions)
         return PolicyActionData(
             actions=actions[:, None],
             values=values[:, None],

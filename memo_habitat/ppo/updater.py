@@ -35,7 +35,7 @@ class MemoPPO(Updater):
         name = getattr(config, "optimizer", "adam")
         self.optimizer = build_optimiser(policy, name, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
-        self.imitation_coef = self._imitation_coef(0.0)
+        self._set_teacher(0.0)
         self._distributed = False
 
     @classmethod
@@ -64,16 +64,18 @@ class MemoPPO(Updater):
 
     def anneal_entropy(self, share: float) -> None:
         """Set the coefficients for the updates that follow `share` of the training."""
-        self.imitation_coef = self._imitation_coef(share)
+        self._set_teacher(share)
         # Runs from before the coefficient could decline have no such key.
         first, last = self.config.entropy_coef, getattr(self.config, "entropy_coef_final", None)
         if last is not None:
             self.entropy_coef = first + (last - first) * min(share, 1.0)
 
-    def _imitation_coef(self, share: float) -> float:
+    def _set_teacher(self, share: float) -> None:
         # Runs from before there was a teacher have no such keys.
-        first = float(getattr(self.config, "imitation_coef", 0.0))
-        return first * max(0.0, 1.0 - share / self.config.imitation_until) if first else 0.0
+        until = float(getattr(self.config, "teacher_until", 1.0))
+        left = max(0.0, 1.0 - share / until)
+        self.imitation_coef = left * float(getattr(self.config, "imitation_coef", 0.0))
+        self.policy.teacher_share = left * float(getattr(self.config, "teacher_share", 0.0))
 
     def update(self, rollouts: TrialStorage) -> dict[str, float]:
         """One partial or full update from the steps in storage; returns means for the log."""
