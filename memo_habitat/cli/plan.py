@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -42,16 +43,20 @@ def plan(
     from memo_habitat.config.compose import compose_config
 
     config = compose_config(config_name, overrides or ())
-    from memo_habitat.trainer.plan import make_plan, measure_plan
-    from memo_habitat.trainer.plan_limits import available_memory, parse_memory
-    from memo_habitat.trainer.plan_text import measured_text, table
+    from memo_habitat.trainer.memory_estimate import (
+        available_memory,
+        estimate_memory,
+        measure_memory,
+        parse_memory,
+        table,
+    )
 
     memory = available_memory(gpus) if gpu_memory is None else parse_memory(gpu_memory)
-    made = make_plan(config, memory, gpus)
+    estimate = estimate_memory(config, memory, gpus)
     if not as_json:
-        print(table(config_name, made), flush=True)
-    measured = measure_plan(config, made) if measure else None
+        print(table(config_name, estimate), flush=True)
+    measured = measure_memory(config, estimate.minibatch) if measure else None
     if as_json:
-        print(json.dumps({"config": config_name, **made.as_json(), "measured": measured}))
+        print(json.dumps({"config": config_name, **asdict(estimate), "measured": measured}))
     elif measured is not None:
-        print(measured_text(made, measured))
+        print(f"measured here: {json.dumps(measured)}")

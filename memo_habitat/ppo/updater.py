@@ -12,7 +12,6 @@ from habitat_baselines.rl.ppo.updater import Updater
 from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
 
-from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import ActionEvaluation, MemoPolicy
 from memo_habitat.ppo.losses import policy_loss, value_loss
 from memo_habitat.ppo.optimiser import build_optimiser
@@ -35,7 +34,6 @@ class MemoPPO(Updater):
         name = getattr(config, "optimizer", "adam")
         self.optimizer = build_optimiser(policy, name, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
-        self._set_teacher(0.0)
         self._distributed = False
 
     @classmethod
@@ -63,19 +61,11 @@ class MemoPPO(Updater):
             group["lr"] = learning_rate
 
     def anneal_entropy(self, share: float) -> None:
-        """Set the coefficients for the updates that follow `share` of the training."""
-        self._set_teacher(share)
+        """Set the entropy coefficient for the updates that follow `share` of the training."""
         # Runs from before the coefficient could decline have no such key.
         first, last = self.config.entropy_coef, getattr(self.config, "entropy_coef_final", None)
         if last is not None:
             self.entropy_coef = first + (last - first) * min(share, 1.0)
-
-    def _set_teacher(self, share: float) -> None:
-        # Runs from before there was a teacher have no such keys.
-        until = float(getattr(self.config, "teacher_until", 1.0))
-        left = max(0.0, 1.0 - share / until)
-        self.imitation_coef = left * float(getattr(self.config, "imitation_coef", 0.0))
-        self.policy.teacher_share = left * float(getattr(self.config, "teacher_share", 0.0))
 
     def update(self, rollouts: TrialStorage) -> dict[str, float]:
         """One partial or full update from the steps in storage; returns means for the log."""
@@ -89,18 +79,18 @@ class MemoPPO(Updater):
                 for i, batch in enumerate(rollouts.minibatches(count)):
                     accumulate = self.config.accumulate_gradients
                     share = len(batch.actions) / environments if accumulate else 1.0
-                    for name, value in self._backward(batch, share).items():
+                    for name, value in self.backward(batch, share).items():
                         sums[name] += value
                     passes += 1
                     if not accumulate or i + 1 == count:
-                        sums["grad_norm"] += self._optimiser_step()
+                        sums["grad_norm"] += self.optimiser_step()
         steps = passes / count if self.config.accumulate_gradients else passes
         means = {k: v / (steps if k == "grad_norm" else passes) for k, v in sums.items()}
         means["entropy_coef"] = self.entropy_coef
         means["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         return means
 
-    def _backward(self, batch: TrialBatch, share: float) -> dict[str, float]:
+    def backward(self, batch: TrialBatch, share: float) -> dict[str, float]:
         """Add `share` of this minibatch's gradient."""
         cfg = self.config
         segment_length = self.policy.draw_segment_length()
@@ -124,8 +114,6 @@ class MemoPPO(Updater):
         memory_loss = torch.zeros_like(entropy) if out.memory_loss is None else out.memory_loss
         memory_coef = self.policy.network.memory.config.memory_loss_coef
         loss = loss + cfg.auxiliary_coef * auxiliary + memory_coef * memory_loss
-        imitation = self._imitation_loss(out)
-        loss = loss + self.imitation_coef * imitation
         if out.recall_loss is not None:
             loss = loss + cfg.recall_coef * out.recall_loss
         (share * loss).backward()  # type: ignore[no-untyped-call]
@@ -139,20 +127,8 @@ class MemoPPO(Updater):
             "approx_kl": surrogate.approx_kl.item(),
             "explained_variance": _explained_variance(out.values.detach(), returns),
             "segment_length": float(segment_length),
-            "imitation_loss": imitation.item(),
             **out.recall_parts,
         }
-
-    def _imitation_loss(self, out: ActionEvaluation) -> Tensor:
-        """Cross-entropy against the teacher's actions; 0 where there is no teacher any more."""
-        if not self.imitation_coef:
-            return torch.zeros((), device=out.values.device)
-        if out.teacher_log_probs is None:
-            raise UserError(
-                "habitat_baselines.rl.ppo.imitation_coef needs the observation oracle_action: add "
-                "oracle_action_sensor to habitat.task.lab_sensors, or set it to 0"
-            )
-        return -out.teacher_log_probs.mean()
 
     def _auxiliary_loss(self, batch: TrialBatch, out: ActionEvaluation) -> Tensor:
         """Binary cross-entropy of predicting the auxiliary sensor; 0 where the policy has none."""
@@ -162,7 +138,7 @@ class MemoPPO(Updater):
         truth = batch.in_loss(batch.observations[uuid]).flatten(2).float()
         return nn.functional.binary_cross_entropy_with_logits(out.auxiliary_logits, truth)
 
-    def _optimiser_step(self) -> float:
+    def optimiser_step(self) -> float:
         """Average over workers, clip, step; returns the gradient's norm before clipping."""
         if self._distributed:
             self._average_gradients()

@@ -52,7 +52,7 @@ def gradients(weights, rank):
     if rank == 1:
         policy.network.memory._draw_layers = lambda: [0]
     updater = updater_of(policy)
-    updater._backward(next(storage.minibatches(1)), 1.0)
+    updater.backward(next(storage.minibatches(1)), 1.0)
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in policy.parameters()]
 
 
@@ -67,6 +67,6 @@ def test_workers_agree_on_the_step_of_their_mean_gradient_even_where_one_has_non
     means = zip(gradients(start, 0), gradients(start, 1), strict=True)
     for parameter, (a, b) in zip(alone.parameters(), means, strict=True):
         parameter.grad = (a + b) / 2
-    alone._optimiser_step()
+    alone.optimiser_step()
     for name, weight in alone.policy.state_dict().items():
         torch.testing.assert_close(first[name], weight, atol=1e-6, rtol=1e-5)

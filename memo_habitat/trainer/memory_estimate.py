@@ -1,0 +1,359 @@
+"""Says what a training will hold in memory, before it is launched.
+
+The trainer's own policy, storage and updater go through one refresh and one full update on fake
+tensors (`live_bytes`). CPU tensors stand for a GPU's, too: without a GPU PyTorch replaces fused
+attention on fake GPU tensors by one that writes every weight out.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from habitat.config import read_write
+from habitat.config.default import patch_config
+from habitat.gym import make_gym_from_config
+from habitat_baselines.common.env_spec import EnvironmentSpec
+from habitat_baselines.common.obs_transformers import (
+    apply_obs_transforms_obs_space,
+    get_active_obs_transforms,
+)
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from memo_habitat.errors import UserError
+from memo_habitat.memory.measure import peak_bytes
+from memo_habitat.policy.policy import MemoPolicy
+from memo_habitat.ppo.updater import MemoPPO
+from memo_habitat.rollout.storage import TrialStorage
+from memo_habitat.trainer.live_bytes import fake_tensors, faked
+from memo_habitat.trainer.validation import check_training_settings
+
+# Of the memory given. What lies unused between blocks, and the kernels' own, is another 17 % in
+# processes on a CPU; a GPU's allocator leaves about as much.
+USABLE = 0.8
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What one worker of a training holds, in bytes.
+
+    Attributes:
+        parameters: how many there are.
+        cache_bytes: keys and values that acting has at a trial's end.
+        full_context_cache_bytes: of a transformer as large that keeps every step.
+        refresh_bytes: highest sum while the caches are recomputed after an update.
+        minibatch: environments at once in an update, as configured.
+        update_bytes: highest sum during the full update.
+        one_environment_bytes: the same with one environment at once.
+        num_mini_batch: the smallest that fits; None where not even one environment does.
+    """
+
+    workers: int
+    environments: int
+    trial_steps: int
+    parameters: int
+    parameter_bytes: int
+    gradient_bytes: int
+    optimiser_bytes: int
+    rollout_bytes: int
+    cache_bytes: int
+    full_context_cache_bytes: int
+    refresh_bytes: int
+    minibatch: int
+    update_bytes: int
+    one_environment_bytes: int
+    usable_bytes: int
+    num_mini_batch: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def held_bytes(self) -> int:
+        """What stays from one update to the next."""
+        return self.parameter_bytes + self.optimiser_bytes + self.rollout_bytes + self.cache_bytes
+
+    @property
+    def activation_bytes(self) -> int:
+        """What the update adds to that and to the gradients: activations and temporaries."""
+        return self.update_bytes - self.held_bytes - self.gradient_bytes
+
+
+def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> MemoryEstimate:
+    """Estimate the training of `config` with `memory_bytes` for each of its workers.
+
+    Raises:
+        UserError: a config that the trainer memo could not train.
+    """
+    config = _checked(config)
+    environments = int(config.habitat_baselines.num_environments)
+    minibatches = int(config.habitat_baselines.rl.ppo.num_mini_batch)
+    minibatch = math.ceil(environments / min(minibatches, environments))
+    spec = environment_spec(config)
+    with fake_tensors() as live:
+        rehearsal = Rehearsal(config, spec, torch.device("cpu"), is_fake=True)
+        parameters = list(rehearsal.policy.parameters())
+        parameter_bytes = sum(p.nbytes for p in parameters)
+        before = live.now
+        rehearsal.make_optimiser_state()
+        optimiser_bytes = live.now - before
+        _, refresh_bytes = live.peak_of(rehearsal.refresh)
+
+        @functools.cache
+        def update_bytes(size: int) -> int:
+            _, backward = live.peak_of(lambda: rehearsal.backward(size))
+            _, step = live.peak_of(rehearsal.step)
+            # Workers average their gradients in one flat copy.
+            return max(backward, step + (parameter_bytes if workers > 1 else 0))
+
+        memory = rehearsal.policy.network.memory.config
+        width = torch.bfloat16 if rehearsal.is_low_precision else torch.float32
+        estimate = MemoryEstimate(
+            workers=workers,
+            environments=environments,
+            trial_steps=rehearsal.storage.trial_steps,
+            parameters=sum(p.numel() for p in parameters),
+            parameter_bytes=parameter_bytes,
+            gradient_bytes=parameter_bytes,
+            optimiser_bytes=optimiser_bytes,
+            rollout_bytes=sum(tensor.nbytes for tensor in rehearsal.storage_tensors()),
+            cache_bytes=rehearsal.policy.acting_cache(environments).allocated_bytes(),
+            full_context_cache_bytes=2
+            * (memory.layers * memory.width * width.itemsize)
+            * (rehearsal.storage.trial_steps * environments),
+            refresh_bytes=refresh_bytes,
+            minibatch=minibatch,
+            update_bytes=update_bytes(minibatch),
+            one_environment_bytes=update_bytes(1),
+            usable_bytes=int(USABLE * memory_bytes),
+        )
+        estimate = replace(
+            estimate, num_mini_batch=_smallest_count(estimate, update_bytes(environments))
+        )
+    return replace(estimate, warnings=tuple(_warnings(config, estimate)))
+
+
+def measure_memory(config: DictConfig, minibatch: int) -> dict[str, Any]:
+    """Run refresh and update here, for real, `minibatch` environments at once: peaks in bytes."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = _checked(config)
+    rehearsal = Rehearsal(config, environment_spec(config), device, is_fake=False)
+    rehearsal.make_optimiser_state()
+    tensors = [*rehearsal.storage_tensors(), *rehearsal.policy.state_dict().values()]
+    tensors += [t for t in tree_leaves(rehearsal.updater.get_resume_state()) if torch.is_tensor(t)]
+    held = sum(tensor.nbytes for tensor in tensors)
+    refresh_bytes = held + peak_bytes(rehearsal.refresh, device)
+    held += rehearsal.policy.acting_cache(len(rehearsal.storage.actions)).allocated_bytes()
+
+    def update() -> None:
+        rehearsal.backward(minibatch)
+        rehearsal.step()
+
+    update_bytes = held + peak_bytes(update, device)
+    return {"device": str(device), "refresh_bytes": refresh_bytes, "update_bytes": update_bytes}
+
+
+def _checked(config: DictConfig) -> DictConfig:
+    config = patch_config(config.copy())
+    trainer = config.habitat_baselines.trainer_name
+    if trainer != "memo":
+        raise UserError(
+            f"habitat_baselines.trainer_name={trainer}: only trainings by the trainer memo are "
+            "planned"
+        )
+    check_training_settings(config)
+    return config
+
+
+def _smallest_count(estimate: MemoryEstimate, all_at_once: int) -> int | None:
+    """The smallest `num_mini_batch` that fits.
+
+    The peak is the highest of several moments, each of which grows in proportion to the minibatch:
+    a straight line from one environment to all never falls short of it.
+    """
+    room = estimate.usable_bytes - estimate.one_environment_bytes
+    if room < 0:
+        return None
+    others = estimate.environments - 1
+    slope = max(all_at_once - estimate.one_environment_bytes, 1) / max(others, 1)
+    return math.ceil(estimate.environments / (1 + min(others, int(room / slope))))
+
+
+def _warnings(config: DictConfig, estimate: MemoryEstimate) -> Iterator[str]:
+    """What will not fit, with the value and the remedy."""
+    ppo, environments = config.habitat_baselines.rl.ppo, estimate.environments
+    fewer = f"fewer environments (habitat_baselines.num_environments={environments})"
+    of = f"of {gigabytes(estimate.usable_bytes)} usable"
+    if estimate.update_bytes > estimate.usable_bytes:
+        remedy = f"set habitat_baselines.rl.ppo.num_mini_batch={estimate.num_mini_batch}"
+        if estimate.num_mini_batch is None:
+            remedy = (
+                "even one environment per minibatch needs "
+                f"{gigabytes(estimate.one_environment_bytes)}: set {fewer}, smaller images, or "
+                "habitat_baselines.rl.memory.activation_checkpointing=true"
+            )
+        yield (
+            f"habitat_baselines.rl.ppo.num_mini_batch={ppo.num_mini_batch}: an update needs "
+            f"{gigabytes(estimate.update_bytes)} {of}: {remedy}"
+        )
+    if estimate.refresh_bytes > estimate.usable_bytes:
+        yield (
+            f"habitat_baselines.rl.ppo.refresh_chunk={ppo.refresh_chunk}: recomputing the caches "
+            f"needs {gigabytes(estimate.refresh_bytes)} {of}: set a smaller one, or {fewer}"
+        )
+
+
+def table(name: str, estimate: MemoryEstimate) -> str:
+    """An estimate as people read it; warnings in lines of their own at the end."""
+    workers = f"{estimate.workers} workers" if estimate.workers > 1 else "1 worker"
+    full_context = gigabytes(estimate.full_context_cache_bytes)
+    at_once = f"with {estimate.minibatch} environments at once"
+    rows = (
+        ("weights", estimate.parameter_bytes, f"{estimate.parameters:,} parameters"),
+        ("gradients", estimate.gradient_bytes, ""),
+        ("optimiser", estimate.optimiser_bytes, ""),
+        ("rollout", estimate.rollout_bytes, "one trial of every environment"),
+        ("caches", estimate.cache_bytes, f"at a trial's end; full context: {full_context}"),
+        ("activations", estimate.activation_bytes, f"and temporaries, {at_once}"),
+        ("peak of the update", estimate.update_bytes, at_once),
+        ("", estimate.one_environment_bytes, "with 1 environment at once"),
+        ("peak of the refresh", estimate.refresh_bytes, "caches recomputed, after every update"),
+    )
+    fits = "not even one environment per minibatch"
+    if estimate.num_mini_batch is not None:
+        fits = f"habitat_baselines.rl.ppo.num_mini_batch={estimate.num_mini_batch} or more"
+    return "\n".join(
+        (
+            f"{name}: {workers}, each with {estimate.environments} environments in trials of "
+            f"{estimate.trial_steps} steps",
+            *(f"  {what:<21}{gigabytes(size):>10}  {note}".rstrip() for what, size, note in rows),
+            f"fits in {gigabytes(estimate.usable_bytes)}, {100 * USABLE:.0f} % of what there is: "
+            f"{fits}",
+            *(f"warning: {warning}" for warning in estimate.warnings),
+        )
+    )
+
+
+def gigabytes(count: int) -> str:
+    """Bytes as people write them: in GB, or in MB below one."""
+    return f"{count / 1e9:.2f} GB" if count >= 10**9 else f"{count / 1e6:.1f} MB"
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of "80GB" or "79.5 GiB".
+
+    Raises:
+        UserError: neither.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(I?)B\s*", text.upper())
+    if not match or float(match[1]) == 0.0:
+        raise UserError(
+            f"--gpu-memory {text}: give an amount above 0 with its unit, for example 80GB or 24GiB"
+        )
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** (1 + "KMGT".index(match[2])))
+
+
+def available_memory(workers: int) -> int:
+    """Bytes free here for each worker: of its GPU, or its share of the RAM where there is none."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    return 0 if available is None else int(available[1]) * 1024 // workers
+
+
+class Rehearsal:
+    """Everything that one worker holds at the end of a trial, with steps that are made up.
+
+    Segments have their nominal length and no layer is dropped, so that two rehearsals agree.
+    """
+
+    def __init__(
+        self, config: DictConfig, spec: EnvironmentSpec, device: torch.device, is_fake: bool
+    ) -> None:
+        with read_write(config):
+            memory = config.habitat_baselines.rl.memory
+            memory.segment_jitter = memory.depth_dropout = 0.0
+            memory.compile = memory.compile and not is_fake  # compiled code cannot be faked
+        self._config, self._ppo = config, config.habitat_baselines.rl.ppo
+        self.is_low_precision = config.habitat_baselines.rl.precision == "bfloat16"
+        observed = spec.observation_space
+
+        def make() -> MemoPolicy:
+            return MemoPolicy.from_config(config, observed, spec.action_space).to(device)
+
+        self.policy: MemoPolicy = faked(make) if is_fake else make()
+        self.updater = MemoPPO(self.policy, self._ppo)
+        self.storage = TrialStorage(
+            int(config.habitat_baselines.num_environments),
+            int(config.habitat.task.trial_steps),
+            observed,
+            self.policy.network.feature_width,
+        )
+        self.storage.to(device)
+        longest = config.habitat.environment.max_episode_steps or self.storage.trial_steps
+        self.storage.episode_starts.fill_(False)
+        self.storage.episode_starts[:, ::longest] = True
+        self.storage.steps = self.storage.trial_steps
+
+    def storage_tensors(self) -> list[Tensor]:
+        """All that the rollout consists of."""
+        values = [*self.storage.observations.values(), *vars(self.storage).values()]
+        return [value for value in values if isinstance(value, Tensor)]
+
+    def make_optimiser_state(self) -> None:
+        """Let the optimiser allocate what it keeps; the gradients are gone again."""
+        self._fill_gradients()
+        self.step()
+
+    def refresh(self) -> None:
+        """Recompute the acting cache, as after an update."""
+        self.policy.refresh(self.storage, self._ppo.refresh_chunk, self._ppo.refresh_values)
+
+    def backward(self, minibatch: int) -> None:
+        """Forward and backward pass of the update's largest minibatch."""
+        self.policy.train()
+        if self._ppo.accumulate_gradients and minibatch < len(self.storage.actions):
+            self._fill_gradients()  # what earlier minibatches left
+        count = math.ceil(len(self.storage.actions) / minibatch)
+        self.updater.backward(next(self.storage.minibatches(count)), 1.0)
+
+    def step(self) -> None:
+        """One step of the optimiser."""
+        self.updater.optimiser_step()
+
+    def _fill_gradients(self) -> None:
+        for parameter in self.policy.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def environment_spec(config: DictConfig) -> EnvironmentSpec:
+    """The spaces that the trainer learns from its environments.
+
+    A factory of environments that knows them by itself says so by a method of this name. Otherwise
+    one environment is made, in the embedded simulator whichever the config names: a plan for a
+    cluster is made where its simulator need not be installed.
+
+    Raises:
+        UserError: the data set is missing, or a sensor is not known.
+    """
+    factory = hydra.utils.instantiate(config.habitat_baselines.vector_env_factory)
+    if hasattr(factory, "environment_spec"):
+        known: EnvironmentSpec = factory.environment_spec()
+        return known
+    config = config.copy()
+    with read_write(config):
+        config.habitat.simulator.type = "EmbreeSim-v0"
+    env = make_gym_from_config(config)
+    observed = apply_obs_transforms_obs_space(
+        env.observation_space, get_active_obs_transforms(config)
+    )
+    spec = EnvironmentSpec(observed, env.action_space, env.original_action_space)
+    env.close()
+    return spec
