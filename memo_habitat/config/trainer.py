@@ -44,6 +44,12 @@ class MemoPPOConfig(PPOConfig):
     use_clipped_value_loss: bool = False
     # Weight of predicting rl.encoder.auxiliary_sensor, where there is one.
     auxiliary_coef: float = 1.0
+    # A teacher that knows the house (the observation oracle_action) at the beginning: the share of
+    # steps in which it acts, and the weight of imitating it in all steps. Both decline linearly and
+    # are 0 from this share of the training on. 0: no teacher.
+    teacher_share: float = 0.0
+    imitation_coef: float = 0.0
+    teacher_until: float = 0.5
     # Weight of the recall loss (rl.encoder.recall).
     recall_coef: float = 1.0
     # One optimiser step per epoch, from all minibatches; False: one per minibatch.

@@ -27,6 +27,8 @@ _NEEDED = (DETECTIONS, TARGET, TARGET_DETECTION, GPS, COMPASS)
 TRIAL_SCALE, AGENT_SCALE = 10.0, 5.0  # metres that make 1 in the detections
 _FREQUENCIES = 4  # of the sines and cosines of a place: wave lengths of 4, 2, 1, 0.5 of 10 m
 _TARGET_WIDTH, _HIDDEN = 32, 128
+# What the target's detection and the pose are multiplied by, to be as loud as the embeddings.
+_OWN_GAIN, _POSE_GAIN = 4.0, 2.0
 
 
 def place_features(places: Tensor) -> Tensor:
@@ -94,10 +96,10 @@ class DetectionEncoder(nn.Module):
         target = observations[TARGET].to(table.dtype) @ table
         own = self.target_detection(observations[TARGET_DETECTION])
         compass = observations[COMPASS]
-        pose = place_features(observations[GPS] / TRIAL_SCALE)
-        lead = detections.shape[:-2]
-        parts = [seen.reshape(*lead, -1), target, own, pose, compass.sin(), compass.cos()]
-        return torch.cat(parts, dim=-1)
+        place = place_features(observations[GPS] / TRIAL_SCALE)
+        pose = torch.cat([place, compass.sin(), compass.cos()], dim=-1)
+        seen = seen.reshape(*detections.shape[:-2], -1)
+        return torch.cat([seen, target, _OWN_GAIN * own, _POSE_GAIN * pose], dim=-1)
 
     def _sightings(self, detections: Tensor, table: Tensor) -> Tensor:
         """[R, C, 6] to the sum [R, E] over what is detected; most rows are zeros and cost none."""

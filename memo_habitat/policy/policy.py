@@ -50,13 +50,18 @@ def check_precision(precision: str) -> None:
         )
 
 
+# The observation that a policy may imitate in training; never an input.
+TEACHER = "oracle_action"
+
+
 @dataclass(frozen=True)
 class ActionEvaluation:
     """What the losses need of the steps that enter them, each [B, t - loss_start].
 
     `auxiliary_logits` predict the auxiliary sensor; None where the policy has none. `memory_loss`
     is that of the memory itself, unweighted [], over all steps; None where it has none. So is
-    `recall_loss`, of the steps in the losses, with its parts by name.
+    `recall_loss`, of the steps in the losses, with its parts by name. `teacher_log_probs` are those
+    of the observation oracle_action, if there is one.
     """
 
     log_probs: Tensor
@@ -64,6 +69,7 @@ class ActionEvaluation:
     entropy: Tensor
     auxiliary_logits: Tensor | None
     memory_loss: Tensor | None
+    teacher_log_probs: Tensor | None
     recall_loss: Tensor | None
     recall_parts: dict[str, float]
 
@@ -111,6 +117,8 @@ class MemoPolicy(nn.Module, Policy):
         if stop is not None:
             with torch.no_grad():
                 self.network.actor.bias[stop[0]] = stop[1]
+        #: Share of steps in which the observed teacher acts; the updater sets it.
+        self.teacher_share = 0.0
         self._cache: ActingCache | None = None
 
     @classmethod
@@ -141,6 +149,9 @@ class MemoPolicy(nn.Module, Policy):
         logits, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
         log_probs = logits.log_softmax(-1)
         actions = log_probs.argmax(-1) if deterministic else draw(log_probs)
+        if self.teacher_share:
+            led = torch.rand(actions.shape, device=actions.device) < self.teacher_share
+            actions = torch.where(led, observations[TEACHER].squeeze(-1), actions)
         return PolicyActionData(
             actions=actions[:, None],
             values=values[:, None],
@@ -257,9 +268,18 @@ class MemoPolicy(nn.Module, Policy):
             entropy=-(log_probs.exp() * log_probs).sum(-1),
             auxiliary_logits=self.network.predict(projected),
             memory_loss=None if memory_loss is None else memory_loss.float(),
+            teacher_log_probs=self._of_teacher(log_probs, batch),
             recall_loss=recall_loss,
             recall_parts=recall_parts,
         )
+
+    @staticmethod
+    def _of_teacher(log_probs: Tensor, batch: TrialBatch) -> Tensor | None:
+        """Log-probabilities of the teacher's actions, where one is observed."""
+        if TEACHER not in batch.observations:
+            return None
+        wanted = batch.in_loss(batch.observations[TEACHER])
+        return log_probs.gather(-1, wanted).squeeze(-1)
 
     @torch.inference_mode()
     def refresh(self, storage: TrialStorage, chunk: int, values: bool) -> None:

@@ -12,6 +12,7 @@ from habitat_baselines.rl.ppo.updater import Updater
 from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
 
+from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import ActionEvaluation, MemoPolicy
 from memo_habitat.ppo.losses import policy_loss, value_loss
 from memo_habitat.ppo.optimiser import build_optimiser
@@ -34,6 +35,7 @@ class MemoPPO(Updater):
         name = getattr(config, "optimizer", "adam")
         self.optimizer = build_optimiser(policy, name, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
+        self._set_teacher(0.0)
         self._distributed = False
 
     @classmethod
@@ -61,11 +63,19 @@ class MemoPPO(Updater):
             group["lr"] = learning_rate
 
     def anneal_entropy(self, share: float) -> None:
-        """Set the entropy coefficient for the updates that follow `share` of the training."""
+        """Set the coefficients for the updates that follow `share` of the training."""
+        self._set_teacher(share)
         # Runs from before the coefficient could decline have no such key.
         first, last = self.config.entropy_coef, getattr(self.config, "entropy_coef_final", None)
         if last is not None:
             self.entropy_coef = first + (last - first) * min(share, 1.0)
+
+    def _set_teacher(self, share: float) -> None:
+        # Runs from before there was a teacher have no such keys.
+        until = float(getattr(self.config, "teacher_until", 1.0))
+        left = max(0.0, 1.0 - share / until)
+        self.imitation_coef = left * float(getattr(self.config, "imitation_coef", 0.0))
+        self.policy.teacher_share = left * float(getattr(self.config, "teacher_share", 0.0))
 
     def update(self, rollouts: TrialStorage) -> dict[str, float]:
         """One partial or full update from the steps in storage; returns means for the log."""
@@ -114,6 +124,8 @@ class MemoPPO(Updater):
         memory_loss = torch.zeros_like(entropy) if out.memory_loss is None else out.memory_loss
         memory_coef = self.policy.network.memory.config.memory_loss_coef
         loss = loss + cfg.auxiliary_coef * auxiliary + memory_coef * memory_loss
+        imitation = self._imitation_loss(out)
+        loss = loss + self.imitation_coef * imitation
         if out.recall_loss is not None:
             loss = loss + cfg.recall_coef * out.recall_loss
         (share * loss).backward()  # type: ignore[no-untyped-call]
@@ -127,8 +139,20 @@ class MemoPPO(Updater):
             "approx_kl": surrogate.approx_kl.item(),
             "explained_variance": _explained_variance(out.values.detach(), returns),
             "segment_length": float(segment_length),
+            "imitation_loss": imitation.item(),
             **out.recall_parts,
         }
+
+    def _imitation_loss(self, out: ActionEvaluation) -> Tensor:
+        """Cross-entropy against the teacher's actions; 0 where there is no teacher any more."""
+        if not self.imitation_coef:
+            return torch.zeros((), device=out.values.device)
+        if out.teacher_log_probs is None:
+            raise UserError(
+                "habitat_baselines.rl.ppo.imitation_coef needs the observation oracle_action: add "
+                "oracle_action_sensor to habitat.task.lab_sensors, or set it to 0"
+            )
+        return -out.teacher_log_probs.mean()
 
     def _auxiliary_loss(self, batch: TrialBatch, out: ActionEvaluation) -> Tensor:
         """Binary cross-entropy of predicting the auxiliary sensor; 0 where the policy has none."""

@@ -31,9 +31,9 @@ def house_plan(rng: RandomStream) -> Plan:
     From front to back: rooms, a corridor, two rows of rooms back to back, a corridor, rooms. At
     one end a cross corridor joins the two, with two or three rooms behind it.
     """
-    numbers = [rng.integer(2, 4) for _ in range(4)]
-    length = round(max(numbers) * rng.uniform(3.3, 3.8), 2)
-    depths = [rng.uniform(3.2, 4.2) for _ in range(4)]
+    numbers = [rng.choice((2, 3, 3, 4)) for _ in range(4)]
+    length = round(max(numbers) * rng.uniform(3.0, 3.3), 2)
+    depths = [rng.uniform(2.9, 3.6) for _ in range(4)]
     widths = [rng.uniform(1.4, 1.7) for _ in range(3)]
     floors: list[Rect] = []
     doors: list[Door] = []

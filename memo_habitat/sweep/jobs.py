@@ -84,7 +84,7 @@ class SweepJob:
         """What is left to do; None: it is finished.
 
         Raises:
-            UserError: what was learned could neither be gone on with nor be kept.
+            UserError: weights without a state to resume from, or a file that cannot be read.
         """
         folder, trials = RunFolder(self.path), self.sweep.trials
         if self.run is None:

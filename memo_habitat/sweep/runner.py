@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import shlex
@@ -171,24 +172,13 @@ class Queue:
         The first request to stop lets them save and leave, the second ends them.
         """
         self._add_references()
-        left = [job for job in self._jobs if _is_left(job)]
-        self._outcome.finished = len(self._jobs) - len(left)
-        self._jobs = left
-        if self._outcome.finished:
-            self._say(f"finished before: {self._outcome.finished} of {self._total}")
-        bar = tqdm(
-            total=len(self._sweep.runs()),
-            initial=self.training_done(),
-            bar_format="{desc} done · training {percentage:.0f} % · about {remaining} of it left",
-            disable=None,  # unless it is a terminal
-            leave=False,
-        )
+        bar, shown = self._bar(), 0.0
         with handling(stop_signals(), self._on_stop):
             try:
                 while self._running or (self._jobs and not self._stops):
                     self._advance()
-                    if not bar.disable and time.time() > bar.last_print_t + SHOW_SECONDS:
-                        bar.n = self.training_done()
+                    if not bar.disable and time.monotonic() > shown + SHOW_SECONDS:
+                        shown, bar.n = time.monotonic(), self.training_done()
                         _quietly(bar.set_description_str, f"{self._outcome.finished}/{self._total}")
                     time.sleep(self._places.seconds)
             finally:
@@ -209,6 +199,16 @@ class Queue:
                     done += share_done(config, rows[-1]["steps"], rows[-1]["updates"])
         return done
 
+    def _bar(self) -> tqdm[Any]:
+        return tqdm(
+            total=len(self._sweep.runs()),
+            initial=self.training_done(),
+            desc=f"{self._outcome.finished}/{self._total}",
+            bar_format="{desc} done · training {percentage:.0f} % · about {remaining} of it left",
+            disable=None,  # unless it is a terminal
+            leave=False,
+        )
+
     def _on_stop(self, signum: int, frame: FrameType | None) -> None:
         self._stops += 1
 
@@ -226,19 +226,22 @@ class Queue:
                 del self._running[place]
                 process.stop()
                 self._end(job, status, time.monotonic() - began)
-        for place in range(self._places.count):
-            if self._jobs and not self._stops and place not in self._running:
-                self._start(self._jobs.pop(0), place)
+        while self._jobs and not self._stops and len(self._running) < self._places.count:
+            self._start(self._jobs.pop(0))
 
-    def _start(self, job: SweepJob, place: int) -> None:
+    def _start(self, job: SweepJob) -> None:
         try:
             pending = job.pending()
-            if pending is not None:
-                process = self._places.start(job, place)
-                self._running[place] = (job, process, time.monotonic())
-                self._say(f"{job.name}: {pending.says}")
+            if pending is None:
+                self._finish(job, "finished before")
+                return
+            place = next(place for place in itertools.count() if place not in self._running)
+            process = self._places.start(job, place)
         except (UserError, OSError) as error:
             self._fail(job, "not started", str(error))
+            return
+        self._running[place] = (job, process, time.monotonic())
+        self._say(f"{job.name}: {pending.says}")
 
     def _end(self, job: SweepJob, status: int, seconds: float) -> None:
         try:
@@ -247,10 +250,8 @@ class Queue:
             self._fail(job, "unreadable", str(error))
             return
         if pending is None:
-            self._outcome.finished += 1
             facts = [f"finished in {seconds:.0f} s", last_return(RunFolder(job.path).progress_file)]
-            told = ", ".join(fact for fact in facts if fact)
-            self._say(f"[{self._outcome.finished}/{self._total}] {job.name}: {told}")
+            self._finish(job, ", ".join(filter(None, facts)))
         elif self._outcome.interrupted and status in _STOPPED:
             self._say(f"{job.name}: stopped, {pending.says} next time")
         else:
@@ -263,6 +264,10 @@ class Queue:
         if not self._referenced and copy_reference_config(self._sweep):
             self._referenced = True
             self._jobs.insert(0, SweepJob(self._sweep, None))
+
+    def _finish(self, job: SweepJob, told: str) -> None:
+        self._outcome.finished += 1
+        self._say(f"[{self._outcome.finished}/{self._total}] {job.name}: {told}")
 
     def _fail(self, job: SweepJob, why: str, said: str) -> None:
         self._outcome.failures.append(Failure(job.name, why, said, job.path / SWEEP_LOG))
@@ -298,13 +303,6 @@ def last_return(progress: Path) -> str:
 def _quietly(write: Callable[..., object], *arguments: str) -> None:
     with contextlib.suppress(OSError):
         write(*arguments)
-
-
-def _is_left(job: SweepJob) -> bool:
-    try:
-        return job.pending() is not None
-    except (UserError, OSError):  # fails when it is started, and no other with it
-        return True
 
 
 def _last_rows(progress: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.policy.network import TRIAL_STEP
-from memo_habitat.policy.policy import MemoPolicy
+from memo_habitat.policy.policy import TEACHER, MemoPolicy
 from memo_habitat.rollout.storage import TrialStorage
 
 NUM_ACTIONS = 4
@@ -26,6 +26,7 @@ def observation_space(side: int = 16) -> spaces.Dict:
             "target_detection": spaces.Box(-np.inf, np.inf, (7,), np.float32),
             "gps": spaces.Box(-np.inf, np.inf, (2,), np.float32),
             "compass": spaces.Box(-np.pi, np.pi, (1,), np.float32),
+            TEACHER: spaces.Box(0, NUM_ACTIONS - 1, (1,), np.int64),
             TRIAL_STEP: spaces.Box(0, 2**31 - 1, (1,), np.int64),
         }
     )
@@ -93,6 +94,7 @@ def random_observation(
         "target_detection": torch.cat([found, found[:, :1]], dim=1),
         "gps": torch.randn(num_envs, 2, generator=generator),
         "compass": torch.randn(num_envs, 1, generator=generator),
+        TEACHER: torch.randint(NUM_ACTIONS, (num_envs, 1), generator=generator),
         TRIAL_STEP: torch.full((num_envs, 1), trial_step),
     }
 

@@ -102,7 +102,7 @@ def waits_for_others() -> str | None:
     )
 
 
-def meet_as_torchrun_says() -> None:
+def use_torchrun_rendezvous() -> None:
     """Let Habitat's trainers meet at torchrun's MASTER_ADDR, where one has started this process.
 
     Habitat would open a store of its own at MAIN_ADDR and MAIN_PORT, which somebody has to choose.
@@ -151,7 +151,7 @@ def run_workers(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     check_at_least_one("workers", workers)
-    with TemporaryDirectory(prefix="memo-habitat-") as folder, _stops_passed_on() as stops:
+    with TemporaryDirectory(prefix="memo-habitat-") as folder, _forward_stops() as stops:
         OmegaConf.save(config, Path(folder) / CONFIG)
         logs.mkdir(parents=True, exist_ok=True)
         try:
@@ -193,7 +193,7 @@ def _launch(workers: int, target: str, folder: str, logs: str) -> None:
 
 
 @contextlib.contextmanager
-def _stops_passed_on() -> Iterator[list[int]]:
+def _forward_stops() -> Iterator[list[int]]:
     """Within: the first request to stop interrupts the workers, the second is a KeyboardInterrupt.
 
     Yields the requests so far. Within a SLURM job its announcements are answered as Habitat's own

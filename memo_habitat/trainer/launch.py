@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, check_at_least_one
-from memo_habitat.trainer.distributed import meet_as_torchrun_says, run_workers, waits_for_others
+from memo_habitat.trainer.distributed import run_workers, use_torchrun_rendezvous, waits_for_others
 from memo_habitat.trainer.run_dir import (
     TRAIN_LOCK,
     RunFolder,
@@ -177,7 +177,7 @@ def work_at_training(config: DictConfig) -> None:
     from memo_habitat.config.compose import import_habitat
 
     import_habitat()
-    meet_as_torchrun_says()
+    use_torchrun_rendezvous()
     _execute(config, "train")
 
 

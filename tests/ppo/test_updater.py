@@ -126,3 +126,22 @@ def test_the_optimiser_resumes_exactly():
         u.update(storage)
     for a, b in zip(policy.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=0, rtol=0)
+
+
+def test_the_teacher_acts_and_is_imitated_until_it_has_gone():
+    policy, _ = collected()
+    updater = MemoPPO(
+        policy.train(), MemoPPOConfig(lr=3e-3, teacher_share=1.0, imitation_coef=1.0, gamma=0.9)
+    )
+    storage = new_storage(policy, num_envs=4, trial_steps=8)
+    policy.forget()
+    act_trial(policy, storage, 8)
+    torch.testing.assert_close(storage.actions, storage.observations["oracle_action"][:, :8, 0])
+    storage.compute_returns(torch.zeros(4), use_gae=True, gamma=0.9, tau=0.9)
+    losses = [updater.update(storage)["imitation_loss"] for _ in range(20)]
+    assert losses[-1] < 0.8 * losses[0]
+    updater.anneal_entropy(0.25)
+    assert (policy.teacher_share, updater.imitation_coef) == (0.5, 0.5)
+    updater.anneal_entropy(0.6)
+    assert (policy.teacher_share, updater.imitation_coef) == (0.0, 0.0)
+    assert updater.update(storage)["imitation_loss"] == 0.0

@@ -11,16 +11,13 @@ import trimesh
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.motion import Mover, collided, point_ahead
 from memo_habitat.simulator.embree.navgrid import AgentShape, build_navgrid
-from memo_habitat.testing.houses import DOOR_HALF, HALF_X, HALF_Z, WALL
-
-FORWARD, LEFT, RIGHT = 1, 2, 3
 
 
 def box(center, extents, turn=0.0):
     mesh = trimesh.creation.box(extents=extents)
     mesh.apply_transform(trimesh.transformations.rotation_matrix(turn, [0, 1, 0]))
     mesh.apply_translation(center)
-    return np.asarray(mesh.triangles)
+    return np.array(mesh.triangles)
 
 
 def floor(half=3.0):
@@ -29,53 +26,6 @@ def floor(half=3.0):
 
 def grid_of(*parts, **shape):
     return build_navgrid(np.concatenate([floor(), *parts]), AgentShape(**shape), "test")
-
-
-def walk(sim, position, heading):
-    sim.start_next_episode_at(np.array(position, dtype=float), heading)
-    sim.reset()
-
-
-def test_forward_and_turns_are_exact_in_the_open(sim):
-    walk(sim, [2.0, 0.0, 0.0], math.radians(30))
-    sim.step(FORWARD)
-    np.testing.assert_allclose(
-        sim.agent_pose()[0], [2.0 - 0.25 * 0.5, 0.0, -0.25 * math.sqrt(0.75)], atol=1e-12
-    )
-    assert not sim.previous_step_collided
-    for _ in range(12):
-        sim.step(LEFT)
-    assert sim.agent_pose()[1] == pytest.approx(math.radians(30))
-    sim.step(RIGHT)
-    assert sim.agent_pose()[1] == pytest.approx(0.0, abs=1e-12)
-
-
-def test_head_on_the_agent_stops_and_reports_a_collision(sim):
-    walk(sim, [2.0, 0.0, 0.0], 0.0)
-    moves = []
-    for _ in range(10):
-        sim.step(FORWARD)
-        moves.append((sim.agent_pose()[0][2], sim.previous_step_collided))
-    assert [is_collision for _, is_collision in moves[:7]] == [False] * 7
-    assert moves[-1][1]
-    gap = HALF_Z + moves[-1][0]
-    assert 0.1 <= gap <= 0.1 + 2 * 0.05
-    sim.step(LEFT)
-    assert not sim.previous_step_collided
-
-
-@pytest.mark.parametrize("angle_deg", [-60, -30, 30, 60])
-def test_along_a_wall_the_part_of_the_move_beside_it_remains(sim, angle_deg):
-    walk(sim, [2.0, 0.0, 0.0], 0.0)
-    for _ in range(9):
-        sim.step(FORWARD)
-    before = sim.agent_pose()[0]
-    walk(sim, before, math.radians(angle_deg))
-    sim.step(FORWARD)
-    moved = sim.agent_pose()[0] - before
-    assert sim.previous_step_collided
-    assert moved[0] == pytest.approx(-0.25 * math.sin(math.radians(angle_deg)), abs=0.01)
-    assert abs(moved[2]) < 0.01
 
 
 @pytest.mark.parametrize("turn_deg", [20, 45, 70])
@@ -95,31 +45,6 @@ def test_sliding_follows_an_oblique_wall(turn_deg):
     # Without sliding it stays where it met the wall.
     stuck = mover.try_step(start, asked, sliding=False)
     assert np.linalg.norm(stuck - start) < 0.1
-
-
-def test_sliding_can_be_switched_off(make_sim):
-    config = {"habitat_sim_v0": {"allow_sliding": False}}
-    sim = make_sim(**config)
-    walk(sim, [2.0, 0.0, -1.8], math.radians(60))
-    sim.step(FORWARD)
-    before = sim.agent_pose()[0]
-    sim.step(FORWARD)
-    assert np.linalg.norm(sim.agent_pose()[0] - before) < 0.02
-
-
-def test_a_random_walk_never_comes_nearer_than_the_radius(sim):
-    rng = np.random.default_rng(3)
-    walk(sim, [2.0, 0.0, 0.0], 0.0)
-    boxes = [((-2.0, 1.2), (0.5, 0.3))]
-    boxes += [((0.0, s * (DOOR_HALF + 0.75)), (WALL / 2, 0.75)) for s in (-1, 1)]
-    for action in rng.choice([1, 1, 1, 1, 2, 3], size=1500):
-        sim.step(int(action))
-        x, _, z = sim.agent_pose()[0]
-        assert HALF_X - abs(x) >= 0.1 and HALF_Z - abs(z) >= 0.1
-        for (cx, cz), (hx, hz) in boxes:
-            gap = math.hypot(max(abs(x - cx) - hx, 0), max(abs(z - cz) - hz, 0))
-            assert gap >= 0.1 - 1e-9
-        assert sim.is_navigable(sim.agent_pose()[0])
 
 
 def test_collisions_are_what_habitat_sim_counts():

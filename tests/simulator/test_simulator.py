@@ -12,7 +12,6 @@ import quaternion
 from habitat.core.registry import registry
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.bench import bench_sim
 from memo_habitat.simulator.embree.scene import clear_caches
 from memo_habitat.simulator.embree.sim import EmbreeSim, heading_of
 from memo_habitat.testing.houses import write_test_house
@@ -52,26 +51,6 @@ def test_same_seed_and_actions_give_the_same_bits(house, make_sim):
         return trace
 
     assert play() == play()
-
-
-def test_looking_up_and_down_stops_at_the_limits(sim):
-    sim.start_next_episode_at(np.array([2.0, 0.0, 0.0]), 0.0)
-    level = sim.reset()["head_rgb"]
-    pictures = [sim.step(DOWN)["head_rgb"] for _ in range(4)]
-    assert (pictures[0] != level).any() and (pictures[1] != pictures[0]).any()
-    np.testing.assert_array_equal(pictures[1], pictures[2])
-    np.testing.assert_array_equal(pictures[1], pictures[3])
-    back = [sim.step(UP)["head_rgb"] for _ in range(2)][-1]
-    np.testing.assert_array_equal(back, level)
-    assert not sim.previous_step_collided
-
-
-def test_tilt_options_come_from_the_config(make_sim):
-    sim = make_sim(tilt_angle=10, tilt_limit=15)
-    sim.step(UP)
-    assert sim._tilt == pytest.approx(math.radians(10))
-    sim.step(UP)
-    assert sim._tilt == pytest.approx(math.radians(15))
 
 
 def test_the_observations_have_the_spaces_that_are_announced(sim):
@@ -308,12 +287,3 @@ def test_sensors_that_cannot_be_rendered_are_refused(house):
     config.agents.main_agent.sim_sensors.head_rgb.sensor_subtype = "ORTHOGRAPHIC"
     with pytest.raises(UserError, match="ORTHOGRAPHIC"):
         EmbreeSim(config)
-
-
-def test_the_benchmark_yields_a_row_per_size(house):
-    rows = list(bench_sim(house.scene_dataset_config, sizes=(8, 16), seconds=0.01))
-    assert [row["sensor_size"] for row in rows] == [8, 16]
-    for row in rows:
-        assert row["sensors"] == ["rgb", "panoptic"]
-        assert row["frames_per_second"] > 0 and row["env_steps_per_second"] > 0
-        assert row["triangles"] > 100 and row["scene_load_ms"] > 0

@@ -130,7 +130,7 @@ def test_what_is_finished_is_left_alone_and_what_is_added_is_run(capsys):
     before = contents(DARK)
     assert main([*NEW, "--seeds", "0"]) == 0
     assert contents(DARK) == before
-    assert "finished before: 2 of 2" in capsys.readouterr().out
+    assert "[2/2] memo seed 0: finished before" in capsys.readouterr().out
     assert main([*AGAIN, "--seeds", "1"]) == 0
     after = contents(DARK)
     assert {path: after[path] for path in before} == before

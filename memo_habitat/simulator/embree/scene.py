@@ -22,11 +22,11 @@ from memo_habitat.simulator.embree.scene_dataset import (
     clear_mesh_cache,
     find_scene,
     object_soup,
-    resolve,
     stage_soup,
     stem,
 )
 from memo_habitat.simulator.interface import Instance
+from memo_habitat.utils.data_paths import resolve
 
 STAGE_ID = 0
 

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import trimesh
-from PIL import Image
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.geometry import TriangleSoup, join
+from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX, resolve
 
 OBJECT_SUFFIX = ".object_config.json"
 STAGE_SUFFIX = ".stage_config.json"
 SCENE_SUFFIX = ".scene_instance.json"
-DATASET_SUFFIX = ".scene_dataset_config.json"
 MESH_SUFFIXES = (".glb", ".gltf", ".ply", ".obj")
 
 
@@ -66,17 +65,10 @@ class SceneDataset:
 def stem(handle: str) -> str:
     """The template name in a handle: the file name without folder and known suffix."""
     name = str(handle).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    for suffix in (OBJECT_SUFFIX, STAGE_SUFFIX, SCENE_SUFFIX, DATASET_SUFFIX, *MESH_SUFFIXES):
+    for suffix in (OBJECT_SUFFIX, STAGE_SUFFIX, SCENE_SUFFIX, SET_CONFIG_SUFFIX, *MESH_SUFFIXES):
         if name.endswith(suffix):
             return name[: -len(suffix)]
     return name
-
-
-def resolve(path: str) -> Path:
-    """The file or folder a path in a config means: as it is, or in the installed data."""
-    from memo_habitat.utils.data_paths import resolve as resolve_data
-
-    return Path(resolve_data(path))
 
 
 def find_scene(scene: str, scene_dataset: str) -> tuple[SceneDataset, SceneInstance]:
@@ -95,7 +87,7 @@ def find_scene(scene: str, scene_dataset: str) -> tuple[SceneDataset, SceneInsta
             "habitat.simulator.scene_dataset (or the episode's scene_dataset_config)"
         )
     for folder in list(path.resolve().parents)[:2]:
-        for found in sorted(folder.glob(f"*{DATASET_SUFFIX}")):
+        for found in sorted(folder.glob(f"*{SET_CONFIG_SUFFIX}")):
             dataset = load_dataset(found)
             if stem(scene) in dataset.scenes or stem(scene) in dataset.stages:
                 return dataset, dataset.scene(scene)
@@ -287,17 +279,9 @@ def _numbers(value: Any, count: int, where: str) -> np.ndarray:
     return numbers
 
 
-_meshes: dict[Path, tuple[int, TriangleSoup]] = {}
-
-
-def clear_mesh_cache() -> None:
-    """Empties the cache of meshes."""
-    _meshes.clear()
-
-
 def load_soup(path: Path) -> TriangleSoup:
-    """The triangles of a mesh file (GLB and whatever else trimesh reads), from the cache when
-    the file has not changed.
+    """The triangles of a mesh file (GLB and whatever else trimesh reads), kept while the file
+    stays as it is.
 
     Raises:
         UserError: when the file is missing, cannot be read or holds no triangle.
@@ -308,15 +292,11 @@ def load_soup(path: Path) -> TriangleSoup:
         raise UserError(
             f"3D model {path} is missing: restore the file or correct the config that names it"
         ) from error
-    known = _meshes.get(path)
-    if known is not None and known[0] == stamp:
-        return known[1]
-    soup = _read(path)
-    _meshes[path] = (stamp, soup)
-    return soup
+    return _load_soup(path, stamp)
 
 
-def _read(path: Path) -> TriangleSoup:
+@lru_cache(maxsize=4096)
+def _load_soup(path: Path, _stamp: int) -> TriangleSoup:
     # A corrupt file can raise nearly anything from inside the parser, hence the wide net.
     try:
         scene: Any = trimesh.load(path, force="scene", process=False)
@@ -339,6 +319,11 @@ def _read(path: Path) -> TriangleSoup:
     return soup
 
 
+def clear_mesh_cache() -> None:
+    """Forgets every mesh read."""
+    _load_soup.cache_clear()
+
+
 def _mesh_soup(mesh: trimesh.Trimesh) -> TriangleSoup:
     faces = np.asarray(mesh.faces)
     corners = np.asarray(mesh.vertices, dtype=np.float32)[faces]
@@ -348,12 +333,12 @@ def _mesh_soup(mesh: trimesh.Trimesh) -> TriangleSoup:
     images: list[np.ndarray] = []
     visual: Any = mesh.visual
     if visual.kind == "texture":
-        colours *= _factor(visual.material)
-        image = _base_colour_image(visual.material)
+        factor, image = _base_colour(visual.material)
+        colours *= factor
         if image is not None and visual.uv is not None:
             uv = np.asarray(visual.uv, dtype=np.float32)[faces]
             texture[:] = 0
-            images = [image]
+            images = [np.ascontiguousarray(image.convert("RGB"), dtype=np.uint8)]
     elif visual.kind == "vertex":
         colours = np.asarray(visual.vertex_colors)[faces][..., :3].astype(np.float32) / 255.0
     elif visual.kind == "face":
@@ -364,23 +349,14 @@ def _mesh_soup(mesh: trimesh.Trimesh) -> TriangleSoup:
     return TriangleSoup(corners, np.ascontiguousarray(colours), uv, texture, images)
 
 
-def _factor(material: Any) -> np.ndarray:
-    """[3] float32 in [0, 1]: the constant base colour."""
-    value = getattr(material, "baseColorFactor", None)
-    if value is None:
-        value = getattr(material, "diffuse", None)
-        image = getattr(material, "image", None)
-        if value is None or image is not None:
-            return np.ones(3, dtype=np.float32)
-    factor = np.asarray(value)
+def _base_colour(material: Any) -> tuple[np.ndarray, Any]:
+    """Constant base colour [3] float32 in [0, 1] and image (or None) of a trimesh material."""
+    if isinstance(material, trimesh.visual.material.PBRMaterial):
+        value, image = material.baseColorFactor, material.baseColorTexture
+    else:
+        image = material.image
+        # Where there is an image, trimesh makes up the diffuse colour.
+        value = material.diffuse if image is None else None
+    factor = np.ones(3) if value is None else np.asarray(value)[:3]
     scale = 255.0 if factor.dtype.kind in "ui" else 1.0
-    return (factor[:3] / scale).astype(np.float32)
-
-
-def _base_colour_image(material: Any) -> np.ndarray | None:
-    image = getattr(material, "baseColorTexture", None)
-    if image is None:
-        image = getattr(material, "image", None)
-    if not isinstance(image, Image.Image):
-        return None
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"), dtype=np.uint8))
+    return (factor / scale).astype(np.float32), image

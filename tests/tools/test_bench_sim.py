@@ -1,0 +1,22 @@
+"""tools/bench/sim.py gives a row per image size."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_there_is_a_row_per_image_size(checkout):
+    command = [sys.executable, str(checkout / "tools/bench/sim.py"), "--json", "--seconds", "0.01"]
+    done = subprocess.run([*command, "--sizes", "8", "16"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["size"] for row in rows] == [8, 16]
+    for row in rows:
+        assert row["sensors"] == ["rgb", "panoptic"]
+        assert row["frames_per_second"] > 0 and row["env_steps_per_second"] > 0
+        assert row["triangles"] > 100 and row["scene_load_ms"] > 0
