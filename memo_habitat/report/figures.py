@@ -144,7 +144,11 @@ def _bucket_figure(
             mean = percent(found.mean) if percents else amount(found.mean)
             counts = (f"{found.values:,}", f"{found.groups}")
             rows.append((agent.name, where, mean, interval(found, percents), *counts))
-    svg = plots.rates(curves, axis) if percents else plots.amounts(curves, axis, wide=wide)
+    svg = (
+        plots.rates(curves, axis)
+        if percents
+        else plots.amounts(curves, axis, wide=wide, bands=True)
+    )
     columns = (
         "agent",
         axis,

@@ -121,7 +121,9 @@ def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> str:
     return svg[0]
 
 
-def amounts(curves: Sequence[Curve], x_label: str, unit: str = "", wide: bool = False) -> str:
+def amounts(
+    curves: Sequence[Curve], x_label: str, unit: str = "", wide: bool = False, bands: bool = False
+) -> str:
     """Values of any size over `x_label`, as SVG; the vertical axis holds 0.
 
     Args:
@@ -129,12 +131,13 @@ def amounts(curves: Sequence[Curve], x_label: str, unit: str = "", wide: bool = 
         x_label: what is along the horizontal axis.
         unit: "B" writes bytes.
         wide: whether the figure takes the whole width of the page.
+        bands: whether all of the bands is shown; those over few seeds may be very wide.
     """
     with _svg(x_label, wide) as (axes, svg):
         for curve in curves:
             _draw(axes, curve, _PAGE)
         axes.set_xlim(left=0)
-        axes.set_ylim(_range_of_curves(curves, 0.1))
+        axes.set_ylim(_range_of_curves(curves, 0.1, bands))
         locator = MaxNLocator(5)
         if unit == "B":
             locator = _BinaryLocator(axes.get_ylim()[1])
@@ -320,8 +323,11 @@ def _draw(axes: Axes, curve: Curve, palette: _Palette, label: str | None = None)
     axes.plot(curve.x, curve.y, **style)
 
 
-def _range_of_curves(curves: Sequence[Curve], margin: float) -> tuple[float, float]:
+def _range_of_curves(
+    curves: Sequence[Curve], margin: float, bands: bool = False
+) -> tuple[float, float]:
     values = [value for curve in curves for value in curve.y]
+    values += [value for curve in curves if bands for value in curve.high or ()]
     return value_range(values, [low for curve in curves for low in curve.low or ()], margin)
 
 
