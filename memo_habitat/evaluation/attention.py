@@ -21,39 +21,24 @@ _MEANS = (
 
 
 class TrialBin(BaseModel):
-    """Means over the steps looked at in one part of a trial, or of several trials.
-
-    Attributes:
-        trial_id: the trial; empty for several.
-        trial_step_start: steps of the trial taken before this part.
-        trial_step_end: steps taken at its end.
-        observed: steps that were looked at.
-        sink: share of the attention on the sink.
-        summaries: share on all summaries together.
-        steps: share on raw steps.
-        effective_context: tokens, see `memory.attention_probe.AttentionStats`.
-        context_tokens: tokens in use.
-        kv_bytes: bytes of their keys and values.
-        full_context_kv_bytes: bytes of those of every step so far.
-        by_age: share on the newest summary, the one before, ...; over the steps that had it.
-        observed_by_age: how many steps that were.
-    """
+    """Means over the steps looked at in one part of a trial, or of several trials."""
 
     model_config = ConfigDict(extra="forbid")
 
-    trial_id: str
-    trial_step_start: int
-    trial_step_end: int
-    observed: int = 0
-    sink: float = 0.0
-    summaries: float = 0.0
-    steps: float = 0.0
-    effective_context: float = 0.0
-    context_tokens: float = 0.0
-    kv_bytes: float = 0.0
-    full_context_kv_bytes: float = 0.0
+    trial_id: str  # the trial; empty for several
+    trial_step_start: int  # steps of the trial taken before this part
+    trial_step_end: int  # steps taken at its end
+    observed: int = 0  # steps that were looked at
+    sink: float = 0.0  # share of the attention on the sink
+    summaries: float = 0.0  # share on all summaries together
+    steps: float = 0.0  # share on raw steps
+    effective_context: float = 0.0  # tokens, see `memory.attention_probe.AttentionStats`
+    context_tokens: float = 0.0  # tokens in use
+    kv_bytes: float = 0.0  # bytes of their keys and values
+    full_context_kv_bytes: float = 0.0  # bytes of those of every step so far
+    # Share on the newest summary, the one before, ...; over the steps that had it.
     by_age: list[float] = []
-    observed_by_age: list[int] = []
+    observed_by_age: list[int] = []  # how many steps that were
 
     def merge(self, other: TrialBin) -> None:
         """Take in the steps of `other`."""

@@ -20,24 +20,7 @@ AGENTS = ("checkpoint", "random", "oracle")
 
 
 class EvaluationMeta(Provenance):
-    """What was evaluated, and how.
-
-    Attributes:
-        agent: one of `AGENTS`.
-        step: environment steps that the checkpoint was trained for; None for other agents.
-        split: of the data set.
-        trials_per_house: how many trials were planned in each house.
-        steps_per_trial: length of a trial.
-        seed: from which, with the trial's name, its episodes were drawn.
-        deterministic: whether the agent took its likeliest action instead of sampling.
-        inspect_every: one step in so many was looked at for attention; None: none was.
-        environments: how many there were.
-        houses: their names.
-        device: of the agent.
-        measures: what was recorded, by its name in records.
-        finished: when it ended, ISO 8601; None before that.
-        seconds: how long it took.
-    """
+    """What was evaluated, and how."""
 
     # Records may have been made by other means than this program.
     command: list[str] = []
@@ -46,20 +29,22 @@ class EvaluationMeta(Provenance):
     versions: dict[str, str] = {}
     machine: dict[str, str | int] = {}
 
-    agent: str = AGENTS[0]
+    agent: str = AGENTS[0]  # one of `AGENTS`
+    # Environment steps that the checkpoint was trained for; None for other agents.
     step: int | None = None
-    split: str | None = None
-    trials_per_house: int | None = None
-    steps_per_trial: int | None = None
-    seed: int | None = None
-    deterministic: bool = False
+    split: str | None = None  # of the data set
+    trials_per_house: int | None = None  # how many trials were planned in each house
+    steps_per_trial: int | None = None  # length of a trial
+    seed: int | None = None  # from which, with the trial's name, its episodes were drawn
+    deterministic: bool = False  # whether the agent took its likeliest action instead of sampling
+    # One step in so many was looked at for attention; None: none was.
     inspect_every: int | None = None
-    environments: int | None = None
-    houses: tuple[str, ...] = ()
-    device: str | None = None
-    measures: dict[str, RecordField] = {}
-    finished: str | None = None
-    seconds: float | None = None
+    environments: int | None = None  # how many there were
+    houses: tuple[str, ...] = ()  # their names
+    device: str | None = None  # of the agent
+    measures: dict[str, RecordField] = {}  # what was recorded, by its name in records
+    finished: str | None = None  # when it ended, ISO 8601; None before that
+    seconds: float | None = None  # how long it took
 
     def check_continues(self, folder: Path) -> None:
         """Refuse to go on in a folder with another evaluation; more trials may be asked for.
@@ -101,60 +86,39 @@ _Points = Annotated[tuple[_Point, ...], Field(strict=False)]
 
 
 class EpisodeRecord(BaseModel):
-    """One finished episode; further fields are the measures that the task declares.
-
-    Attributes:
-        trial_id: "<house>/<arrangement>/<repetition>".
-        scene_id: house as the data set names it.
-        arrangement_id: placement of the small objects in that house.
-        repetition: how often the arrangement had been used before by this evaluation.
-        episode_index: 0 for the trial's first episode.
-        target_category: what was to be found.
-        trial_step_start: steps of the trial taken before the episode began.
-        trial_step_end: steps of the trial taken when it ended.
-        success: 1.0 or 0.0.
-        num_steps: steps of the episode.
-        reward: sum of the episode's rewards.
-        start_distance: geodesic distance to the nearest viewpoint at the start, m.
-        path_length: way covered, m.
-        truncated: whether the trial's end cut the episode off.
-        context_tokens: tokens the agent could attend to at the end; None without memory.
-        kv_bytes: bytes of their keys and values; None without memory.
-        full_context_kv_bytes: bytes if every step of the trial were kept; None without memory.
-        path: [P][2] positions (x, z) in m, one per step, the start first.
-        start_position: [3] m.
-        start_heading: rad about the world's +Y axis; None where there is none.
-        goal_positions: [G][3] m, the target's instances.
-        waypoint_positions: [W][3] m, what has to be visited before the target, in this order.
-        grid_shape: cells along x and z where the episode took place on a grid, whose cell (i, j)
-            is the point x = i, z = j of the positions; empty elsewhere.
-    """
+    """One finished episode; further fields are the measures that the task declares."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
     __pydantic_extra__: dict[str, bool | FiniteFloat | None] = Field(init=False)
 
-    trial_id: str
-    scene_id: str
-    arrangement_id: str
-    repetition: NonNegativeInt
-    episode_index: NonNegativeInt
-    target_category: str
-    trial_step_start: NonNegativeInt
-    trial_step_end: NonNegativeInt
-    success: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    num_steps: NonNegativeInt
-    reward: FiniteFloat
-    start_distance: FiniteFloat
-    path_length: FiniteFloat
-    truncated: bool
+    trial_id: str  # "<house>/<arrangement>/<repetition>"
+    scene_id: str  # house as the data set names it
+    arrangement_id: str  # placement of the small objects in that house
+    repetition: NonNegativeInt  # how often the arrangement had been used before by this evaluation
+    episode_index: NonNegativeInt  # 0 for the trial's first episode
+    target_category: str  # what was to be found
+    trial_step_start: NonNegativeInt  # steps of the trial taken before the episode began
+    trial_step_end: NonNegativeInt  # steps of the trial taken when it ended
+    success: Annotated[FiniteFloat, Field(ge=0, le=1)]  # 1.0 or 0.0
+    num_steps: NonNegativeInt  # steps of the episode
+    reward: FiniteFloat  # sum of the episode's rewards
+    start_distance: FiniteFloat  # geodesic distance to the nearest viewpoint at the start, m
+    path_length: FiniteFloat  # way covered, m
+    truncated: bool  # whether the trial's end cut the episode off
+    # Tokens the agent could attend to at the end; None without memory.
     context_tokens: NonNegativeInt | None = None
-    kv_bytes: NonNegativeInt | None = None
+    kv_bytes: NonNegativeInt | None = None  # bytes of their keys and values; None without memory
+    # Bytes if every step of the trial were kept; None without memory.
     full_context_kv_bytes: NonNegativeInt | None = None
-    path: _Points = ()
-    start_position: _Point = ()
+    path: _Points = ()  # [P][2] positions (x, z) in m, one per step, the start first
+    start_position: _Point = ()  # [3] m
+    # Rad about the world's +Y axis; None where there is none.
     start_heading: FiniteFloat | None = None
-    goal_positions: _Points = ()
+    goal_positions: _Points = ()  # [G][3] m, the target's instances
+    # [W][3] m, what has to be visited before the target, in this order.
     waypoint_positions: _Points = ()
+    # Cells along x and z where the episode took place on a grid, whose cell (i, j) is the point x =
+    # i, z = j of the positions; empty elsewhere.
     grid_shape: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)] = ()
 
     @property

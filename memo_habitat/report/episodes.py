@@ -27,25 +27,16 @@ CONTEXT = ("context_tokens", "kv_bytes", "full_context_kv_bytes")
 
 @dataclass(frozen=True)
 class Episodes:
-    """Columns over E episodes, what statistics need of their records.
+    """Columns over E episodes, what statistics need of their records."""
 
-    Attributes:
-        trial: int64 [E], number of the episode's trial.
-        index: int64 [E], number of the episode in its trial, from 0.
-        end: int64 [E], step of the trial at which it ended.
-        truncated: bool [E], cut off by the trial's end.
-        columns: name -> float64 [E], measures and context; NaN where there is none.
-        trial_names: name of every trial, by its number.
-        fields: name -> what the measure is; of all measures.
-    """
-
-    trial: IntArray
-    index: IntArray
-    end: IntArray
-    truncated: NDArray[np.bool_]
+    trial: IntArray  # int64 [E], number of the episode's trial
+    index: IntArray  # int64 [E], number of the episode in its trial, from 0
+    end: IntArray  # int64 [E], step of the trial at which it ended
+    truncated: NDArray[np.bool_]  # bool [E], cut off by the trial's end
+    # Name -> float64 [E], measures and context; NaN where there is none.
     columns: dict[str, FloatArray]
-    trial_names: tuple[str, ...]
-    fields: dict[str, RecordField]
+    trial_names: tuple[str, ...]  # name of every trial, by its number
+    fields: dict[str, RecordField]  # name -> what the measure is; of all measures
 
     def __len__(self) -> int:
         return len(self.trial)
@@ -150,17 +141,11 @@ def targets_per_1000_steps(episodes: Episodes, steps: int, seed: int = 0) -> Est
 
 @dataclass(frozen=True)
 class Bucket:
-    """An estimate over the episodes whose position lies in (low, high].
+    """An estimate over the episodes whose position lies in (low, high]."""
 
-    Attributes:
-        low: position before the bucket.
-        high: last position of the bucket.
-        estimate: mean and interval.
-    """
-
-    low: float
-    high: float
-    estimate: Estimate
+    low: float  # position before the bucket
+    high: float  # last position of the bucket
+    estimate: Estimate  # mean and interval
 
 
 def targets_along_trial(episodes: Episodes, steps: int) -> list[Bucket]:
@@ -239,19 +224,12 @@ def gain_within_trial(episodes: Episodes, metric: str, steps: int) -> Estimate:
 
 @dataclass(frozen=True)
 class EpisodeCourse:
-    """Means over the trials' first, second, ... episodes; K numbers.
+    """Means over the trials' first, second, ... episodes; K numbers."""
 
-    Attributes:
-        length: float64 [K], steps.
-        length_found: float64 [K], steps of the successful ones; NaN without any.
-        reward: float64 [K], sum of the episode's rewards.
-        success: float64 [K], share.
-    """
-
-    length: FloatArray
-    length_found: FloatArray
-    reward: FloatArray
-    success: FloatArray
+    length: FloatArray  # float64 [K], steps
+    length_found: FloatArray  # float64 [K], steps of the successful ones; NaN without any
+    reward: FloatArray  # float64 [K], sum of the episode's rewards
+    success: FloatArray  # float64 [K], share
 
 
 def in_every_trial(episodes: Episodes) -> Episodes:

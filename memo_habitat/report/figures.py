@@ -38,19 +38,12 @@ def trained_color(number: int) -> int:
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent with its place in the page.
+    """An agent with its place in the page."""
 
-    Attributes:
-        name: how it is called.
-        color: number of its colour.
-        evaluations: one per seed it was trained with.
-        row: headline numbers, where there is one evaluation.
-    """
-
-    name: str
-    color: int
-    evaluations: tuple[Evaluation, ...]
-    row: Headline | None = None
+    name: str  # how it is called
+    color: int  # number of its colour
+    evaluations: tuple[Evaluation, ...]  # one per seed it was trained with
+    row: Headline | None = None  # headline numbers, where there is one evaluation
 
     @property
     def evaluation(self) -> Evaluation:
@@ -60,23 +53,14 @@ class Agent:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its title and definition.
+    """A picture with its title and definition."""
 
-    Attributes:
-        title: what is shown.
-        svg: the picture.
-        text: definition of what is shown.
-        columns: head of the table of its numbers.
-        rows: the numbers as text; empty shows no table.
-        wide: whether it takes the whole width of the page.
-    """
-
-    title: str
-    svg: Markup
-    text: str
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    wide: bool = False
+    title: str  # what is shown
+    svg: Markup  # the picture
+    text: str  # definition of what is shown
+    columns: tuple[str, ...] = ()  # head of the table of its numbers
+    rows: tuple[tuple[str, ...], ...] = ()  # the numbers as text; empty shows no table
+    wide: bool = False  # whether it takes the whole width of the page
 
 
 # Along the trial --------------------------------------------------------------------------------

@@ -37,30 +37,19 @@ EVAL_FOLDER = "eval"
 
 @dataclass(frozen=True)
 class HouseMap:
-    """Where an agent can stand in a house.
+    """Where an agent can stand in a house."""
 
-    Attributes:
-        free: bool [Z, X].
-        origin: (x, z) in m of the outer corner of cell [0, 0].
-        resolution: m per cell.
-    """
-
-    free: np.ndarray
-    origin: tuple[float, float]
-    resolution: float
+    free: np.ndarray  # bool [Z, X]
+    origin: tuple[float, float]  # (x, z) in m of the outer corner of cell [0, 0]
+    resolution: float  # m per cell
 
 
 @dataclass(frozen=True)
 class TrialRewards:
-    """Rewards along T equally long trials.
+    """Rewards along T equally long trials."""
 
-    Attributes:
-        ends: float64 [B], the last step of each bin.
-        sums: float64 [T, B], sum of the rewards in each bin.
-    """
-
-    ends: FloatArray
-    sums: FloatArray
+    ends: FloatArray  # float64 [B], the last step of each bin
+    sums: FloatArray  # float64 [T, B], sum of the rewards in each bin
 
     def cumulative(self) -> tuple[FloatArray, FloatArray]:
         """Steps [B + 1] from 0 on, and the mean over trials of what was earned by then [B + 1]."""
@@ -104,25 +93,15 @@ def read_rewards(path: Path, trials: Collection[str], steps: int) -> TrialReward
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluated agent.
+    """One evaluated agent."""
 
-    Attributes:
-        folder: eval/<name> of its run.
-        label: how the report calls it.
-        meta: what it says about itself.
-        steps: length of a trial.
-        episodes: episodes of the complete trials (of all trials if none is complete).
-        unfinished: trials that are not complete, left out.
-        trials: names of the trials in `episodes`.
-    """
-
-    folder: Path
-    label: str
-    meta: EvaluationMeta
-    steps: int
-    episodes: Episodes
-    unfinished: int
-    trials: frozenset[str]
+    folder: Path  # eval/<name> of its run
+    label: str  # how the report calls it
+    meta: EvaluationMeta  # what it says about itself
+    steps: int  # length of a trial
+    episodes: Episodes  # episodes of the complete trials (of all trials if none is complete)
+    unfinished: int  # trials that are not complete, left out
+    trials: frozenset[str]  # names of the trials in `episodes`
 
     @property
     def agent(self) -> str:
@@ -183,21 +162,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder.
+    """One run folder."""
 
-    Attributes:
-        folder: where it is.
-        info: run.json: versions, git revision, seed, command; empty if there is none.
-        config: config.yaml as text; empty if there is none.
-        progress: one mapping of metrics per update, from progress.jsonl.
-        evaluations: evaluated agents.
-    """
-
-    folder: Path
-    info: dict[str, Any]
-    config: str
-    progress: list[dict[str, Any]]
-    evaluations: list[Evaluation]
+    folder: Path  # where it is
+    info: dict[str, Any]  # run.json: versions, git revision, seed, command; empty if there is none
+    config: str  # config.yaml as text; empty if there is none
+    progress: list[dict[str, Any]]  # one mapping of metrics per update, from progress.jsonl
+    evaluations: list[Evaluation]  # evaluated agents
 
     @property
     def name(self) -> str:

@@ -47,42 +47,25 @@ PICTURES = ("curve.png", "curve.svg")
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a plot.
+    """A line of a plot."""
 
-    Attributes:
-        x: [P] positions.
-        y: [P] values.
-        color: number of the page's series colour.
-        low: [P] lower end of a band; None without one.
-        high: [P] upper end.
-        dashed: whether it is a reference, not a measurement.
-        marked: whether its points are marked.
-    """
-
-    x: Sequence[float]
-    y: Sequence[float]
-    color: int
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
-    dashed: bool = False
-    marked: bool = False
+    x: Sequence[float]  # [P] positions
+    y: Sequence[float]  # [P] values
+    color: int  # number of the page's series colour
+    low: Sequence[float] | None = None  # [P] lower end of a band; None without one
+    high: Sequence[float] | None = None  # [P] upper end
+    dashed: bool = False  # whether it is a reference, not a measurement
+    marked: bool = False  # whether its points are marked
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One of several areas on top of each other.
+    """One of several areas on top of each other."""
 
-    Attributes:
-        name: what it shows, for the legend.
-        y: [P] heights.
-        color: number of the page's series colour.
-        alpha: its opacity.
-    """
-
-    name: str
-    y: Sequence[float]
-    color: int
-    alpha: float = 0.85
+    name: str  # what it shows, for the legend
+    y: Sequence[float]  # [P] heights
+    color: int  # number of the page's series colour
+    alpha: float = 0.85  # its opacity
 
 
 def curve_of_buckets(buckets: Sequence[Bucket], color: int) -> Curve:

@@ -25,21 +25,13 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its interval.
+    """A mean and its interval."""
 
-    Attributes:
-        mean: NaN without any value.
-        low: lower end of the interval; NaN where there is none, as with a single group.
-        high: upper end.
-        values: how many values the mean is over.
-        groups: how many independent draws they come from: trials or seeds.
-    """
-
-    mean: float
-    low: float
-    high: float
-    values: int
-    groups: int
+    mean: float  # NaN without any value
+    low: float  # lower end of the interval; NaN where there is none, as with a single group
+    high: float  # upper end
+    values: int  # how many values the mean is over
+    groups: int  # how many independent draws they come from: trials or seeds
 
 
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0, 0)
@@ -213,15 +205,10 @@ def _alike(values: FloatArray) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more one kind of agent has than another.
+    """How much more one kind of agent has than another."""
 
-    Attributes:
-        found: mean difference with its interval.
-        paired: whether seeds were compared one by one.
-    """
-
-    found: Estimate
-    paired: bool
+    found: Estimate  # mean difference with its interval
+    paired: bool  # whether seeds were compared one by one
 
 
 def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:

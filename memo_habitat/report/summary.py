@@ -22,46 +22,28 @@ from memo_habitat.tasks.record_fields import RecordField
 
 @dataclass(frozen=True)
 class Split:
-    """The episodes in which a condition held, or did not.
+    """The episodes in which a condition held, or did not."""
 
-    Attributes:
-        condition: its declaration.
-        holds: which of the two.
-        episodes: how many were finished.
-        share: their part of all episodes of which it is known, from 0 to 1.
-        targets: successes in 1,000 steps spent on such episodes.
-        estimates: name of the measure -> mean and interval over these episodes.
-    """
-
-    condition: RecordField
-    holds: bool
-    episodes: int
-    share: float
-    targets: Estimate
-    estimates: dict[str, Estimate]
+    condition: RecordField  # its declaration
+    holds: bool  # which of the two
+    episodes: int  # how many were finished
+    share: float  # their part of all episodes of which it is known, from 0 to 1
+    targets: Estimate  # successes in 1,000 steps spent on such episodes
+    estimates: dict[str, Estimate]  # name of the measure -> mean and interval over these episodes
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The headline numbers of one evaluation.
+    """The headline numbers of one evaluation."""
 
-    Attributes:
-        estimates: name of the measure -> mean and interval over the finished episodes.
-        counting_cut: success rate when cut-off episodes count as failures.
-        cut: number of episodes that the trial's end cut off.
-        gain: success in the trial's second half less that in its first.
-        returns: name of a return -> its sum over a trial, mean over trials.
-        targets: successes in 1,000 steps of a trial.
-        splits: by condition, where one was recorded.
-    """
-
+    # Name of the measure -> mean and interval over the finished episodes.
     estimates: dict[str, Estimate]
-    counting_cut: float
-    cut: int
-    gain: Estimate
-    returns: dict[str, Estimate]
-    targets: Estimate
-    splits: tuple[Split, ...]
+    counting_cut: float  # success rate when cut-off episodes count as failures
+    cut: int  # number of episodes that the trial's end cut off
+    gain: Estimate  # success in the trial's second half less that in its first
+    returns: dict[str, Estimate]  # name of a return -> its sum over a trial, mean over trials
+    targets: Estimate  # successes in 1,000 steps of a trial
+    splits: tuple[Split, ...]  # by condition, where one was recorded
 
 
 def headline(evaluation: Evaluation) -> Headline:

@@ -33,23 +33,15 @@ _LAYOUTS = ("seed", "steps_per_trial", "houses", "split")
 
 @dataclass(frozen=True)
 class Progress:
-    """A training's progress over U updates.
+    """A training's progress over U updates."""
 
-    Attributes:
-        steps: float64 [U], environment steps by the end of each update.
-        seconds: float64 [U], training time by then.
-        trials: float64 [U], trials that ended in the update.
-        returns: float64 [U], their mean return; NaN where none ended.
-        updates: how many updates there were in all.
-        memory: memory_tokens, memory_kv_bytes, memory_kv_bytes_full_context at the last update's
-            end, for one environment; what is not known is missing.
-    """
-
-    steps: FloatArray
-    seconds: FloatArray
-    trials: FloatArray
-    returns: FloatArray
-    updates: int
+    steps: FloatArray  # float64 [U], environment steps by the end of each update
+    seconds: FloatArray  # float64 [U], training time by then
+    trials: FloatArray  # float64 [U], trials that ended in the update
+    returns: FloatArray  # float64 [U], their mean return; NaN where none ended
+    updates: int  # how many updates there were in all
+    # memory_tokens, memory_kv_bytes, memory_kv_bytes_full_context at the last update's end, for one
+    # environment; what is not known is missing.
     memory: dict[str, float]
 
     def ended(self) -> Progress:
@@ -61,23 +53,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        variant: name of its variant.
-        seed: its seed.
-        folder: its run folder.
-        progress: of its training.
-        share: part of its training that is done, 1 at its end.
-        evaluation: on held-out layouts; None before it.
-    """
-
-    variant: str
-    seed: int
-    folder: Path
-    progress: Progress
-    share: float
-    evaluation: Evaluation | None
+    variant: str  # name of its variant
+    seed: int  # its seed
+    folder: Path  # its run folder
+    progress: Progress  # of its training
+    share: float  # part of its training that is done, 1 at its end
+    evaluation: Evaluation | None  # on held-out layouts; None before it
 
     @property
     def is_finished(self) -> bool:
@@ -92,23 +75,14 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep.
+    """A sweep."""
 
-    Attributes:
-        folder: where it is.
-        info: sweep.json: config, variants, seeds, overrides, command, versions.
-        variants: names of the variants, in order.
-        runs: those with progress, by variant and seed.
-        references: evaluations of oracle and random, where there are any.
-        notes: what is missing or unfinished, one sentence each.
-    """
-
-    folder: Path
-    info: dict[str, Any]
-    variants: tuple[str, ...]
-    runs: tuple[SweepRun, ...]
-    references: dict[str, Evaluation]
-    notes: tuple[str, ...]
+    folder: Path  # where it is
+    info: dict[str, Any]  # sweep.json: config, variants, seeds, overrides, command, versions
+    variants: tuple[str, ...]  # names of the variants, in order
+    runs: tuple[SweepRun, ...]  # those with progress, by variant and seed
+    references: dict[str, Evaluation]  # evaluations of oracle and random, where there are any
+    notes: tuple[str, ...]  # what is missing or unfinished, one sentence each
 
     def of(self, variant: str) -> list[SweepRun]:
         """The runs of one variant."""

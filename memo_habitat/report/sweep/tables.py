@@ -110,43 +110,27 @@ def steps_to(steps: FloatArray, values: FloatArray, level: float) -> float:
 
 @dataclass(frozen=True)
 class Result:
-    """One run's numbers; NaN where one is not known. Returns are undiscounted, per trial.
+    """One run's numbers; NaN where one is not known. Returns are undiscounted, per trial."""
 
-    Attributes:
-        variant: name of its variant.
-        seed: its seed.
-        steps: environment steps trained.
-        final_return: mean over the trials that ended in the last tenth of the updates.
-        held_out_return: mean over the trials of the evaluation.
-        held_out_low: lower end of its 95 % interval over trials.
-        held_out_high: upper end.
-        oracle_ratio: held_out_return as a share of the oracle's on the same layouts.
-        steps_to_25: environment steps until the smoothed training return reaches 25 % of the
-            oracle's mean return; likewise 50, 75, 90.
-        seconds: of training.
-        steps_per_second: environment steps per second of training.
-        memory_tokens: tokens in use at a trial's end, for one environment.
-        memory_kv_bytes: bytes of their keys and values.
-        memory_kv_bytes_full_context: bytes if every step were kept.
-    """
-
-    variant: str
-    seed: int
-    steps: int
-    final_return: float
-    held_out_return: float
-    held_out_low: float
-    held_out_high: float
-    oracle_ratio: float
+    variant: str  # name of its variant
+    seed: int  # its seed
+    steps: int  # environment steps trained
+    final_return: float  # mean over the trials that ended in the last tenth of the updates
+    held_out_return: float  # mean over the trials of the evaluation
+    held_out_low: float  # lower end of its 95 % interval over trials
+    held_out_high: float  # upper end
+    oracle_ratio: float  # held_out_return as a share of the oracle's on the same layouts
+    # Environment steps until the smoothed training return reaches 25 % of the oracle's mean return;
+    # likewise 50, 75, 90.
     steps_to_25: float
     steps_to_50: float
     steps_to_75: float
     steps_to_90: float
-    seconds: float
-    steps_per_second: float
-    memory_tokens: float
-    memory_kv_bytes: float
-    memory_kv_bytes_full_context: float
+    seconds: float  # of training
+    steps_per_second: float  # environment steps per second of training
+    memory_tokens: float  # tokens in use at a trial's end, for one environment
+    memory_kv_bytes: float  # bytes of their keys and values
+    memory_kv_bytes_full_context: float  # bytes if every step were kept
 
     def steps_to(self, share: int) -> float:
         """Steps to one of `SHARES` of the oracle's return."""
@@ -237,33 +221,21 @@ def _write(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) ->
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant's numbers; every estimate is over its seeds.
+    """A variant's numbers; every estimate is over its seeds."""
 
-    Attributes:
-        name: how it is called.
-        color: number of the page's series colour.
-        runs: its runs.
-        held_out: return per trial on held-out layouts.
-        ratio: the same as a share of the oracle's.
-        against: the same less the baseline's; None for the baseline itself.
-        final: return per trial at the end of training.
-        reached: by share of the oracle's return in %, steps to it, over the seeds that reach it.
-        seconds: of training.
-        speed: environment steps per second of training.
-        memory: memory_tokens, memory_kv_bytes, memory_kv_bytes_full_context at a trial's end, and
-            peak_tokens along one.
-    """
-
-    name: str
-    color: int
-    runs: tuple[SweepRun, ...]
-    held_out: Estimate
-    ratio: Estimate
-    against: Difference | None
-    final: Estimate
+    name: str  # how it is called
+    color: int  # number of the page's series colour
+    runs: tuple[SweepRun, ...]  # its runs
+    held_out: Estimate  # return per trial on held-out layouts
+    ratio: Estimate  # the same as a share of the oracle's
+    against: Difference | None  # the same less the baseline's; None for the baseline itself
+    final: Estimate  # return per trial at the end of training
+    # By share of the oracle's return in %, steps to it, over the seeds that reach it.
     reached: dict[int, Estimate]
-    seconds: Estimate
-    speed: Estimate
+    seconds: Estimate  # of training
+    speed: Estimate  # environment steps per second of training
+    # memory_tokens, memory_kv_bytes, memory_kv_bytes_full_context at a trial's end, and peak_tokens
+    # along one.
     memory: dict[str, float]
 
     @property
