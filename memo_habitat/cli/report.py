@@ -30,9 +30,9 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write the report of evaluated runs, one HTML file; its path is printed last."""
+    from memo_habitat.report import SWEEP_FILE
     from memo_habitat.report.html import write_report
     from memo_habitat.report.sweep import load_sweep, what_is_unfinished, write_sweep_report
-    from memo_habitat.report.sweep_folder import SWEEP_FILE
     from memo_habitat.trainer.run_dir import open_run
 
     if not (folders[0] / SWEEP_FILE).exists():

@@ -60,7 +60,7 @@ def train(
 ) -> None:
     """Train an agent in a run folder: a new one, or one to go on with."""
     from memo_habitat.config.compose import compose_config, known_configs
-    from memo_habitat.report.sweep_folder import SWEEP_FILE
+    from memo_habitat.report import SWEEP_FILE
     from memo_habitat.trainer import launch
     from memo_habitat.trainer.distributed import check_workers
 

@@ -1,1 +1,24 @@
-"""Evaluation of agents over whole trials, and the report made of its records."""
+"""Reports on runs and sweeps, and how a sweep's folder is laid out.
+
+<sweep>/
+    sweep.json                   config, variants, seeds, overrides, command, versions
+    <variant>/seed_<k>/          an ordinary run folder; its evaluation is eval/final
+    reference/eval/{oracle,random}
+    report.html
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SWEEP_FILE = "sweep.json"
+# The evaluation of a run's latest checkpoint.
+FINAL = "final"
+# The run folder without a training, and the agents that are evaluated in it.
+REFERENCE = "reference"
+REFERENCE_AGENTS = ("oracle", "random")
+
+
+def member_folder(sweep: Path, variant: str, seed: int) -> Path:
+    """The run folder of a variant at a seed."""
+    return sweep / variant / f"seed_{seed}"

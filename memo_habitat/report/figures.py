@@ -66,14 +66,14 @@ class Figure:
 # Along the trial --------------------------------------------------------------------------------
 
 
-def targets_figure(agents: Sequence[Agent]) -> Figure:
-    """Targets per 1,000 steps along the trial."""
+def targets_figure(agents: Sequence[Agent], band: str = OVER_TRIALS) -> Figure:
+    """Targets per 1,000 steps along the trial, and what is to be said of the band."""
     return _bucket_figure(
         agents,
         "Targets per 1,000 steps along the trial",
         _STEP,
         "Targets found in each thousand steps of the trial (each tenth of a short one), per 1,000 "
-        f"steps. Rising: what was seen before helps to find what is asked for now. {OVER_TRIALS}",
+        f"steps. Rising: what was seen before helps to find what is asked for now. {band}",
         lambda e: targets_along_trial(e.episodes, e.steps),
         wide=True,
     )
@@ -117,12 +117,16 @@ def _bucket_figure(
     percents: bool = False,
     wide: bool = False,
 ) -> Figure:
-    """A figure of means over episodes, of agents with one evaluation each."""
+    """A figure of means over episodes; over seeds of those where agents have several."""
     curves, rows = [], []
     for agent in agents:
-        buckets = buckets_of(agent.evaluation)
-        curves.append(curve_of_buckets(buckets, agent.color))
-        for bucket in buckets:
+        seeds = [buckets_of(evaluation) for evaluation in agent.evaluations]
+        curve = curve_of_buckets(seeds[0], agent.color)
+        if len(seeds) > 1:
+            means = np.array([[bucket.estimate.mean for bucket in buckets] for buckets in seeds])
+            curve = curve_over_seeds(np.array(curve.x), means, agent.color, marked=True)
+        curves.append(curve)
+        for bucket in seeds[0] if len(seeds) == 1 else ():
             found, low = bucket.estimate, int(bucket.low) + 1
             where = f"{low:,}" if bucket.high - bucket.low <= 1 else f"{low:,}–{bucket.high:,.0f}"
             mean = percent(found.mean) if percents else amount(found.mean)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
-from memo_habitat.report.sweep_folder import FINAL, REFERENCE_AGENTS
+from memo_habitat.report import FINAL, REFERENCE_AGENTS
 from memo_habitat.sweep.spec import Sweep, SweepRun, habitat_seed, read_sweep
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from memo_habitat.errors import UserError, check_at_least_one
-from memo_habitat.report.sweep_folder import REFERENCE, SWEEP_FILE, member_folder
+from memo_habitat.report import REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.launch import override_key, refuse_run_dir
 from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run
 from memo_habitat.utils.files import read_json, write_json

@@ -17,8 +17,8 @@ from memo_habitat.evaluation.evaluate import evaluate
 from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.policy.network import ContextUse
+from memo_habitat.report import FINAL, REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.report.load import EVAL_FOLDER
-from memo_habitat.report.sweep_folder import FINAL, REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.tasks.dark_key.episodes import house_name
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, Setting
 from memo_habitat.tasks.dark_key.vector_env import DarkKeyVectorEnv

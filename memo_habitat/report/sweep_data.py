@@ -14,16 +14,16 @@ from pydantic import BaseModel, Field
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import RECORDS_FILE, EvaluationMeta
-from memo_habitat.report.episodes import return_per_trial, trial_returns
-from memo_habitat.report.load import EVAL_FOLDER, Evaluation, evaluation_folders, load_evaluation
-from memo_habitat.report.statistics import NOTHING, Estimate, FloatArray
-from memo_habitat.report.sweep_folder import (
+from memo_habitat.report import (
     FINAL,
     REFERENCE,
     REFERENCE_AGENTS,
     SWEEP_FILE,
     member_folder,
 )
+from memo_habitat.report.episodes import return_per_trial, trial_returns
+from memo_habitat.report.load import EVAL_FOLDER, Evaluation, evaluation_folders, load_evaluation
+from memo_habitat.report.statistics import NOTHING, Estimate, FloatArray
 from memo_habitat.trainer.progress import share_done
 from memo_habitat.utils.files import read_json, read_json_lines
 
@@ -83,10 +83,6 @@ class Sweep:
     runs: tuple[SweepRun, ...]  # those with progress, by variant and seed
     references: dict[str, Evaluation]  # evaluations of oracle and random, where there are any
     notes: tuple[str, ...]  # what is missing or unfinished, one sentence each
-
-    def of(self, variant: str) -> list[SweepRun]:
-        """The runs of one variant."""
-        return [run for run in self.runs if run.variant == variant]
 
     def reference_return(self, name: str, evaluation: Evaluation | None = None) -> float:
         """Mean return per trial of a reference agent; NaN where it is not known.

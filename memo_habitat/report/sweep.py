@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from memo_habitat.report import plots
-from memo_habitat.report.episodes import return_per_trial
+from memo_habitat.report.episodes import return_per_trial, targets_per_1000_steps
 from memo_habitat.report.figures import (
     OVER_SEEDS,
     REFERENCE_COLORS,
@@ -16,13 +16,14 @@ from memo_habitat.report.figures import (
     Figure,
     course_figures,
     reward_figures,
+    targets_figure,
 )
 from memo_habitat.report.html import REPORT_FILE, environment, write_page
 from memo_habitat.report.maps import GridTrial, grid_trials
 from memo_habitat.report.plots import Curve, curve_over_seeds, value_range, write_pictures
 from memo_habitat.report.statistics import Estimate
-from memo_habitat.report.sweep.load import Sweep, load_sweep, played_alike
-from memo_habitat.report.sweep.tables import (
+from memo_habitat.report.sweep_data import Sweep, load_sweep, played_alike, what_is_unfinished
+from memo_habitat.report.sweep_tables import (
     SHARES,
     SMOOTHING,
     Result,
@@ -37,6 +38,8 @@ from memo_habitat.report.sweep.tables import (
     variants_of,
     write_tables,
 )
+
+__all__ = ["load_sweep", "what_is_unfinished", "write_sweep_report"]
 
 # What later episodes are compared in with the first, and how the page calls it.
 _GAINS = {"num_steps": "Steps", "reward": "Reward", "success": "Success rate"}
@@ -113,6 +116,10 @@ def _render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) -
             rows=rows,
             variants=variants,
             references=references,
+            reference_targets={
+                name: targets_per_1000_steps(e.episodes, e.steps)
+                for name, e in sweep.references.items()
+            },
             reference_colors=REFERENCE_COLORS,
             agents=agents,
             alike=played_alike([e for agent in agents for e in agent.evaluations]),
@@ -120,7 +127,11 @@ def _render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) -
             shares=SHARES,
             span=_span(references, variants),
             learning=_learning_figures(sweep, variants),
-            course=[*reward_figures(agents, note), *course_figures(agents)],
+            course=[
+                *([targets_figure(agents, OVER_SEEDS)] if agents else []),
+                *reward_figures(agents, note),
+                *course_figures(agents),
+            ],
             gains=[(agent, [_gain(agent, metric) for metric in _GAINS]) for agent in agents],
             gain_titles=list(_GAINS.values()),
             cells=_cells(sweep, variants),
@@ -160,7 +171,8 @@ def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, li
 
 def _span(references: dict[str, Estimate], variants: Sequence[Variant]) -> tuple[float, float]:
     """Both ends of the bars' axis."""
-    known, held_out = references.values(), [variant.held_out for variant in variants]
+    known = references.values()
+    held_out = [variant.over_seeds("held_out_return") for variant in variants]
     shown = [end for found in known for end in (found.mean, found.high)]
     lows = [found.low for found in (*known, *held_out)]
     return value_range([*shown, *(found.mean for found in held_out)], lows)

@@ -15,8 +15,8 @@ import pytest
 from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError
 from memo_habitat.report.sweep import write_sweep_report
-from memo_habitat.report.sweep.load import load_sweep, read_progress
-from memo_habitat.report.sweep.tables import results
+from memo_habitat.report.sweep_data import load_sweep, read_progress
+from memo_habitat.report.sweep_tables import results
 from memo_habitat.tasks.dark_key.layouts import DrawnLayouts, Setting
 from memo_habitat.tasks.dark_key.oracle import oracle_returns
 from memo_habitat.testing.sweeps import STEPS_PER_UPDATE, UPDATES, write_progress, write_sweep

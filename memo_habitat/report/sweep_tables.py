@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from memo_habitat.report.episodes import (
     episode_course,
     in_every_trial,
     later_less_first,
+    targets_per_1000_steps,
 )
 from memo_habitat.report.figures import trained_color
 from memo_habitat.report.load import Evaluation
@@ -27,7 +28,7 @@ from memo_habitat.report.statistics import (
     mean_with_interval,
     over_seeds,
 )
-from memo_habitat.report.sweep.load import Progress, Sweep, SweepRun
+from memo_habitat.report.sweep_data import Progress, Sweep, SweepRun
 from memo_habitat.utils.files import atomic_write
 
 RESULTS_FILE, CURVES_FILE, EPISODES_FILE = "results.csv", "curves.csv", "episodes.csv"
@@ -132,10 +133,6 @@ class Result:
     memory_kv_bytes: float  # bytes of their keys and values
     memory_kv_bytes_full_context: float  # bytes if every step were kept
 
-    def steps_to(self, share: int) -> float:
-        """Steps to one of `SHARES` of the oracle's return."""
-        return float(getattr(self, f"steps_to_{share}"))
-
 
 _MEMORY = ("memory_tokens", "memory_kv_bytes", "memory_kv_bytes_full_context")
 
@@ -221,27 +218,35 @@ def _write(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) ->
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant's numbers; every estimate is over its seeds."""
+    """One of the variants that are compared, with its runs and their numbers."""
 
-    name: str  # how it is called
+    name: str
     color: int  # number of the page's series colour
-    runs: tuple[SweepRun, ...]  # its runs
-    held_out: Estimate  # return per trial on held-out layouts
-    ratio: Estimate  # the same as a share of the oracle's
-    against: Difference | None  # the same less the baseline's; None for the baseline itself
-    final: Estimate  # return per trial at the end of training
-    # By share of the oracle's return in %, steps to it, over the seeds that reach it.
-    reached: dict[int, Estimate]
-    seconds: Estimate  # of training
-    speed: Estimate  # environment steps per second of training
-    # memory_tokens, memory_kv_bytes, memory_kv_bytes_full_context at a trial's end, and peak_tokens
-    # along one.
-    memory: dict[str, float]
+    runs: tuple[SweepRun, ...]
+    rows: tuple[Result, ...]  # one of each run
+    # Return on held-out layouts less the baseline's; None for the baseline itself.
+    against: Difference | None
+
+    def over_seeds(self, column: str) -> Estimate:
+        """Mean over seeds of a column of the results."""
+        return over_seeds([float(getattr(row, column)) for row in self.rows])
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Of its runs that have one."""
         return tuple(run.evaluation for run in self.runs if run.evaluation is not None)
+
+    @property
+    def targets(self) -> Estimate:
+        """Targets per 1,000 steps on held-out layouts."""
+        found = [targets_per_1000_steps(e.episodes, e.steps).mean for e in self.evaluations]
+        return over_seeds(found)
+
+    @property
+    def peak_tokens(self) -> float:
+        """Most tokens in use in the traced trials; NaN without any."""
+        traces = [trial for e in self.evaluations for trial in e.trace().values()]
+        return max((p.context_tokens for trial in traces for p in trial), default=math.nan)
 
     @property
     def best(self) -> SweepRun | None:
@@ -257,39 +262,19 @@ def baseline(sweep: Sweep) -> str:
 
 def variants_of(sweep: Sweep, rows: Sequence[Result]) -> list[Variant]:
     """The variants that have runs, in order."""
-    return [
-        _variant(sweep, rows, name, trained_color(number))
-        for number, name in enumerate(sweep.variants)
-        if sweep.of(name)
-    ]
-
-
-def _variant(sweep: Sweep, rows: Sequence[Result], name: str, color: int) -> Variant:
-    def mean(of: Callable[[Result], float]) -> Estimate:
-        return over_seeds([of(row) for row in rows if row.variant == name])
 
     def held_out(variant: str) -> dict[int, float]:
         known = {row.seed: row.held_out_return for row in rows if row.variant == variant}
         return {seed: value for seed, value in known.items() if not math.isnan(value)}
 
-    runs = tuple(sweep.of(name))
-    traces = [r.evaluation.trace().values() for r in runs if r.evaluation is not None]
-    tokens = [p.context_tokens for trials in traces for trial in trials for p in trial]
-    memory = {key: mean(lambda row, key=key: float(getattr(row, key))).mean for key in _MEMORY}  # type: ignore[misc]
-    compared = baseline(sweep)
-    return Variant(
-        name=name,
-        color=color,
-        runs=runs,
-        held_out=mean(lambda row: row.held_out_return),
-        ratio=mean(lambda row: row.oracle_ratio),
-        against=None if name == compared else difference(held_out(name), held_out(compared)),
-        final=mean(lambda row: row.final_return),
-        reached={s: mean(lambda row, s=s: row.steps_to(s)) for s in SHARES},  # type: ignore[misc]
-        seconds=mean(lambda row: row.seconds),
-        speed=mean(lambda row: row.steps_per_second),
-        memory={**memory, "peak_tokens": max(tokens, default=math.nan)},
-    )
+    compared, found = baseline(sweep), []
+    for number, name in enumerate(sweep.variants):
+        runs = tuple(run for run in sweep.runs if run.variant == name)
+        own = tuple(row for row in rows if row.variant == name)
+        against = None if name == compared else difference(held_out(name), held_out(compared))
+        if runs:
+            found.append(Variant(name, trained_color(number), runs, own, against))
+    return found
 
 
 def gain_of_later_episodes(evaluations: Sequence[Evaluation], metric: str) -> Estimate:

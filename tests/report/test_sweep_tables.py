@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memo_habitat.report.sweep.load import Progress
-from memo_habitat.report.sweep.tables import (
+from memo_habitat.report.sweep_data import Progress
+from memo_habitat.report.sweep_tables import (
     final_return,
     on_one_axis,
     smooth,
