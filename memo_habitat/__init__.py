@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from memo_habitat.config.memory import MemoryConfig
     from memo_habitat.memory import build as build_memory
     from memo_habitat.memory import register as register_memory
-    from memo_habitat.report.build import write_report
+    from memo_habitat.report.html import write_report
     from memo_habitat.report.load import load_runs
+    from memo_habitat.tasks.record_fields import RecordField
     from memo_habitat.trainer.launch import (
         EvalOptions,
         evaluate,
@@ -36,7 +37,8 @@ _API = {
     "EvalOptions": ("trainer.launch", "EvalOptions"),
     "open_run": ("trainer.run_dir", "open_run"),
     "load_runs": ("report.load", "load_runs"),
-    "write_report": ("report.build", "write_report"),
+    "write_report": ("report.html", "write_report"),
+    "RecordField": ("tasks.record_fields", "RecordField"),
     "MemoryConfig": ("config.memory", "MemoryConfig"),
     "build_memory": ("memory", "build"),
     "register_memory": ("memory", "register"),
