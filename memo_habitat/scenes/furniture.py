@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memo_habitat.scenes.mesh import Colour, Mesh, Point
@@ -265,48 +264,45 @@ def divider(name: str, w: float) -> Template:
     return b.done(name, 0.5)
 
 
-def _catalogue() -> list[Template]:
-    make: list[Callable[[], Template]] = [
-        lambda: table("dining_table_a", 1.4, 0.85, 0.74, OAK),
-        lambda: table("dining_table_b", 1.1, 0.8, 0.74, WHITE),
-        lambda: round_table("round_table_a", 0.52, 0.74, WALNUT),
-        lambda: table("coffee_table_a", 0.9, 0.55, 0.42, WALNUT, 0.4),
-        lambda: table("coffee_table_b", 0.7, 0.7, 0.4, PINE, 0.4),
-        lambda: table("desk_a", 1.2, 0.62, 0.74, PINE, 0.8),
-        lambda: table("desk_b", 1.4, 0.66, 0.74, DARK, 0.8),
-        lambda: bed("bed_a", 1.6, WALNUT, SLATE),
-        lambda: bed("bed_b", 1.4, PINE, ROSE),
-        lambda: bed("bed_c", 0.95, WHITE, SAGE),
-        lambda: sofa("sofa_a", 2.0, SLATE, GREY),
-        lambda: sofa("sofa_b", 1.7, SAND, LINEN),
-        lambda: sofa("recliner_a", 0.95, SAGE, LINEN),
-        lambda: sofa("recliner_b", 0.95, CLAY, SAND),
-        lambda: chair("chair_a", OAK, LINEN),
-        lambda: chair("chair_b", DARK, GREY),
-        lambda: shelf("bookcase_a", 0.9, 4, 0.42, OAK, SAND),
-        lambda: shelf("bookcase_b", 1.2, 4, 0.42, WHITE, LINEN),
-        lambda: shelf("sideboard_a", 1.3, 2, 0.4, WALNUT, CLAY),
-        lambda: shelf("sideboard_b", 1.0, 2, 0.4, PINE, SAND),
-        lambda: cabinet("dresser_a", (1.1, 0.8, 0.46), OAK, PINE, 3),
-        lambda: cabinet("dresser_b", (0.9, 0.9, 0.46), WHITE, LINEN, 2),
-        lambda: cabinet("nightstand_a", (0.46, 0.5, 0.42), WALNUT, OAK, 1),
-        lambda: cabinet("console_a", (1.0, 0.8, 0.38), WHITE, GREY, 2),
-        lambda: cabinet("wardrobe_a", (1.3, 2.1, 0.6), PINE, LINEN, 3),
-        lambda: cabinet("wardrobe_b", (1.0, 2.0, 0.58), WALNUT, OAK, 2),
-        lambda: cabinet("counter_a", (1.2, 0.9, 0.6), GREY, WHITE, 3),
-        lambda: cabinet("fridge_a", (0.65, 1.8, 0.65), STEEL, WHITE, 1),
-        lambda: stove("stove_a"),
-        lambda: sink("sink_a"),
-        lambda: television("television_a"),
-        lambda: bathtub("bathtub_a"),
-        lambda: toilet("toilet_a"),
-        lambda: plant("plant_a", 1.2),
-        lambda: plant("plant_b", 1.6),
-        lambda: lamp("lamp_a"),
-        lambda: divider("divider_a", 1.5),
-    ]
-    return [build() for build in make]
+_TEMPLATES = (
+    table("dining_table_a", 1.4, 0.85, 0.74, OAK),
+    table("dining_table_b", 1.1, 0.8, 0.74, WHITE),
+    round_table("round_table_a", 0.52, 0.74, WALNUT),
+    table("coffee_table_a", 0.9, 0.55, 0.42, WALNUT, 0.4),
+    table("coffee_table_b", 0.7, 0.7, 0.4, PINE, 0.4),
+    table("desk_a", 1.2, 0.62, 0.74, PINE, 0.8),
+    table("desk_b", 1.4, 0.66, 0.74, DARK, 0.8),
+    bed("bed_a", 1.6, WALNUT, SLATE),
+    bed("bed_b", 1.4, PINE, ROSE),
+    bed("bed_c", 0.95, WHITE, SAGE),
+    sofa("sofa_a", 2.0, SLATE, GREY),
+    sofa("sofa_b", 1.7, SAND, LINEN),
+    sofa("recliner_a", 0.95, SAGE, LINEN),
+    sofa("recliner_b", 0.95, CLAY, SAND),
+    chair("chair_a", OAK, LINEN),
+    chair("chair_b", DARK, GREY),
+    shelf("bookcase_a", 0.9, 4, 0.42, OAK, SAND),
+    shelf("bookcase_b", 1.2, 4, 0.42, WHITE, LINEN),
+    shelf("sideboard_a", 1.3, 2, 0.4, WALNUT, CLAY),
+    shelf("sideboard_b", 1.0, 2, 0.4, PINE, SAND),
+    cabinet("dresser_a", (1.1, 0.8, 0.46), OAK, PINE, 3),
+    cabinet("dresser_b", (0.9, 0.9, 0.46), WHITE, LINEN, 2),
+    cabinet("nightstand_a", (0.46, 0.5, 0.42), WALNUT, OAK, 1),
+    cabinet("console_a", (1.0, 0.8, 0.38), WHITE, GREY, 2),
+    cabinet("wardrobe_a", (1.3, 2.1, 0.6), PINE, LINEN, 3),
+    cabinet("wardrobe_b", (1.0, 2.0, 0.58), WALNUT, OAK, 2),
+    cabinet("counter_a", (1.2, 0.9, 0.6), GREY, WHITE, 3),
+    cabinet("fridge_a", (0.65, 1.8, 0.65), STEEL, WHITE, 1),
+    stove("stove_a"),
+    sink("sink_a"),
+    television("television_a"),
+    bathtub("bathtub_a"),
+    toilet("toilet_a"),
+    plant("plant_a", 1.2),
+    plant("plant_b", 1.6),
+    lamp("lamp_a"),
+    divider("divider_a", 1.5),
+)
 
-
-CATALOGUE: dict[str, Template] = {template.name: template for template in _catalogue()}
+CATALOGUE: dict[str, Template] = {template.name: template for template in _TEMPLATES}
 """Every template by name; no name is part of another, since simulators match parts of names."""

@@ -103,30 +103,25 @@ class Mesh:
         low, high = tuple(map(min, columns)), tuple(map(max, columns))
         return low, high  # type: ignore[return-value]
 
-    def translated(self, offset: Point) -> Mesh:
-        """A copy shifted by ``offset``."""
-        shifted = [
-            tuple(round(c + d, QUANTUM) for c, d in zip(p, offset, strict=True))
-            for p in self.positions
-        ]
-        return Mesh(shifted, list(self.colours), list(self.triangles))  # type: ignore[arg-type]
-
     def centred(self) -> tuple[Mesh, Point]:
         """A copy with the middle of its bounding box at the origin, and where that middle was."""
         low, high = self.bounds()
-        middle = tuple(round((a + b) / 2, QUANTUM) for a, b in zip(low, high, strict=True))
-        x, y, z = middle
-        return self.translated((-x, -y, -z)), (x, y, z)
+        x, y, z = (round((a + b) / 2, QUANTUM) for a, b in zip(low, high, strict=True))
+        positions = [
+            (round(a - x, QUANTUM), round(b - y, QUANTUM), round(c - z, QUANTUM))
+            for a, b, c in self.positions
+        ]
+        return Mesh(positions, self.colours, self.triangles), (x, y, z)
 
     def normals(self) -> np.ndarray:
         """Unit normal of each vertex's face, [V, 3] float32."""
-        points = np.asarray(self.positions, dtype=np.float64)
-        normals = np.zeros_like(points)
-        for a, b, c in self.triangles:
-            normal = np.cross(points[b] - points[a], points[c] - points[a])
-            length = math.sqrt(float(np.sum(normal * normal)))
-            if length > 0:
-                normals[[a, b, c]] = np.round(normal / length, QUANTUM)
+        corners = np.asarray(self.positions, dtype=np.float64)[self.triangles]
+        faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.sqrt(np.sum(faces * faces, axis=1, keepdims=True))
+        solid = length[:, 0] > 0  # a triangle without area keeps its neighbours' normals
+        normals = np.zeros((len(self.positions), 3))
+        unit = np.round(faces[solid] / length[solid], QUANTUM)
+        normals[np.asarray(self.triangles)[solid]] = unit[:, None]
         return normals.astype(np.float32)
 
 
@@ -135,7 +130,7 @@ ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 NEAREST, LINEAR_MIPMAP_LINEAR, REPEAT = 9728, 9987, 10497
 
 
-def stored_deflate(data: bytes) -> bytes:
+def _stored_deflate(data: bytes) -> bytes:
     """The data as a raw deflate stream of stored (uncompressed) blocks."""
     blocks = [data[i : i + 65535] for i in range(0, len(data), 65535)] or [b""]
     out = bytearray()
@@ -148,7 +143,7 @@ def stored_deflate(data: bytes) -> bytes:
 def gzip_bytes(data: bytes) -> bytes:
     """A gzip file without compression, time or name: the same bytes with every zlib."""
     header = b"\x1f\x8b\x08\x00" + b"\x00" * 4 + b"\x00\xff"
-    return header + stored_deflate(data) + struct.pack("<II", zlib.crc32(data), len(data))
+    return header + _stored_deflate(data) + struct.pack("<II", zlib.crc32(data), len(data))
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:
@@ -159,8 +154,8 @@ def png_bytes(pixels: np.ndarray) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + body))
         return struct.pack(">I", len(body)) + kind + body + check
 
-    rows = b"".join(b"\x00" + pixels[y].tobytes() for y in range(height))
-    stream = b"\x78\x01" + stored_deflate(rows) + struct.pack(">I", zlib.adler32(rows))
+    rows = b"".join(b"\x00" + row.tobytes() for row in pixels)
+    stream = b"\x78\x01" + _stored_deflate(rows) + struct.pack(">I", zlib.adler32(rows))
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
@@ -189,9 +184,8 @@ def palette_textured(mesh: Mesh) -> TexturedMesh:
     palette = sorted(set(mesh.colours))
     row = np.repeat(np.asarray(palette, dtype=np.uint8), 4, axis=0)
     middles = {colour: (i + 0.5) / len(palette) for i, colour in enumerate(palette)}
-    return TexturedMesh(
-        mesh, [(middles[c], 0.5) for c in mesh.colours], np.repeat(row[None], 4, axis=0)
-    )
+    uv = [(middles[colour], 0.5) for colour in mesh.colours]
+    return TexturedMesh(mesh, uv, np.repeat(row[None], 4, axis=0))
 
 
 class _Buffer:
@@ -202,54 +196,47 @@ class _Buffer:
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
 
-    def view(self, raw: bytes, target: int | None = None) -> int:
+    def view(self, raw: bytes, **target: int) -> int:
         self.data += b"\x00" * (-len(self.data) % 4)
-        entry: dict[str, Any] = {
-            "buffer": 0,
-            "byteOffset": len(self.data),
-            "byteLength": len(raw),
-        }
-        if target is not None:
-            entry["target"] = target
-        self.views.append(entry)
+        place = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)}
+        self.views.append({**place, **target})
         self.data += raw
         return len(self.views) - 1
 
     def accessor(self, array: np.ndarray, component: int, shape: str, **extra: Any) -> int:
         target = ELEMENT_ARRAY_BUFFER if shape == "SCALAR" else ARRAY_BUFFER
         little = array.astype(array.dtype.newbyteorder("<"))
-        view = self.view(little.tobytes(), target)
+        view = self.view(little.tobytes(), target=target)
         entry = {"bufferView": view, "componentType": component, "count": len(array), "type": shape}
         self.accessors.append({**entry, **extra})
         return len(self.accessors) - 1
 
-
-def _primitive(buffer: _Buffer, part: TexturedMesh) -> dict[str, Any]:
-    positions = np.asarray(part.mesh.positions, dtype=np.float32)
-    low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
-    attributes = {
-        "POSITION": buffer.accessor(positions, FLOAT, "VEC3", min=low, max=high),
-        "NORMAL": buffer.accessor(part.mesh.normals(), FLOAT, "VEC3"),
-        "TEXCOORD_0": buffer.accessor(np.asarray(part.uv, dtype=np.float32), FLOAT, "VEC2"),
-    }
-    indices = np.asarray(part.mesh.triangles, dtype=np.uint16).reshape(-1)
-    index = buffer.accessor(indices, UNSIGNED_SHORT, "SCALAR")
-    return {"attributes": attributes, "indices": index}
+    def primitive(self, part: TexturedMesh) -> dict[str, Any]:
+        positions = np.asarray(part.mesh.positions, dtype=np.float32)
+        low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
+        attributes = {
+            "POSITION": self.accessor(positions, FLOAT, "VEC3", min=low, max=high),
+            "NORMAL": self.accessor(part.mesh.normals(), FLOAT, "VEC3"),
+            "TEXCOORD_0": self.accessor(np.asarray(part.uv, dtype=np.float32), FLOAT, "VEC2"),
+        }
+        indices = np.asarray(part.mesh.triangles, dtype=np.uint16).reshape(-1)
+        index = self.accessor(indices, UNSIGNED_SHORT, "SCALAR")
+        return {"attributes": attributes, "indices": index}
 
 
 def glb_bytes(parts: Sequence[TexturedMesh]) -> bytes:
     """A binary glTF 2.0 file with one mesh made of the parts."""
     buffer = _Buffer()
-    materials: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
+    materials: list[dict[str, Any]] = []
     primitives: list[dict[str, Any]] = []
     for number, part in enumerate(parts):
         view = buffer.view(png_bytes(part.texture))
         images.append({"bufferView": view, "mimeType": "image/png"})
         surface = {"baseColorTexture": {"index": number}, "metallicFactor": 0.0}
         materials.append({"pbrMetallicRoughness": {**surface, "roughnessFactor": 1.0}})
-        primitives.append({**_primitive(buffer, part), "material": number})
-    sampler = {"magFilter": NEAREST, "minFilter": LINEAR_MIPMAP_LINEAR}
+        primitives.append({**buffer.primitive(part), "material": number})
+    filters = {"magFilter": NEAREST, "minFilter": LINEAR_MIPMAP_LINEAR}
     document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "memo-habitat scenes"},
         "scene": 0,
@@ -257,7 +244,7 @@ def glb_bytes(parts: Sequence[TexturedMesh]) -> bytes:
         "nodes": [{"mesh": 0, "name": "root"}],
         "meshes": [{"primitives": primitives}],
         "materials": materials,
-        "samplers": [{**sampler, "wrapS": REPEAT, "wrapT": REPEAT}],
+        "samplers": [{**filters, "wrapS": REPEAT, "wrapT": REPEAT}],
         "textures": [{"sampler": 0, "source": i} for i in range(len(images))],
         "images": images,
         "accessors": buffer.accessors,

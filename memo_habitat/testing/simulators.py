@@ -26,7 +26,6 @@ from habitat.sims.habitat_simulator.actions import HabitatSimActions
 from omegaconf import OmegaConf
 
 from memo_habitat.config.simulator import EmbreeSimConfig
-from memo_habitat.errors import UserError
 from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
 from memo_habitat.tasks.extobjnav.scoring import heading_to, quaternion_of, wrap_angle
 
@@ -139,29 +138,23 @@ class FlatRoomSim(Simulator):
 
     @property
     def action_sizes(self) -> ActionSizes:
-        """See `TaskSimulator`."""
         turn = math.radians(self.habitat_config.turn_angle)
         return ActionSizes(self.habitat_config.forward_step_size, turn, TILT, 2 * TILT)
 
     @property
     def instances(self) -> tuple[Instance, ...]:
-        """See `TaskSimulator`."""
         return self._instances
 
     def agent_pose(self) -> tuple[np.ndarray, float]:
-        """See `TaskSimulator`."""
         return self._position.copy(), self._heading
 
     def start_next_episode_at(self, position: np.ndarray, heading: float) -> None:
-        """See `TaskSimulator`."""
         self._next = (np.array(position, dtype=np.float64), float(heading))
 
     def sample_floor_point(self, rng: np.random.Generator) -> np.ndarray:
-        """See `TaskSimulator`."""
         return np.array([rng.uniform(-HALF_X, HALF_X), 0.0, rng.uniform(-HALF_Z, HALF_Z)])
 
     def floor_points_near(self, center: np.ndarray, radius: float, spacing: float) -> np.ndarray:
-        """See `TaskSimulator`."""
         x = np.arange(-round(HALF_X / spacing), round(HALF_X / spacing) + 1) * spacing
         z = np.arange(-round(HALF_Z / spacing), round(HALF_Z / spacing) + 1) * spacing
         points = np.stack(np.meshgrid(x, [0.0], z, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -169,25 +162,20 @@ class FlatRoomSim(Simulator):
         return points[near]
 
     def sees_instance(self, eyes: np.ndarray, instance_id: int) -> np.ndarray:
-        """See `TaskSimulator`."""
         return np.ones(len(eyes), dtype=bool)
 
     def distance_to(self, position: np.ndarray, goals: np.ndarray) -> float:
-        """See `TaskSimulator`."""
         self.distance_searches += 1
         return float(np.linalg.norm(goals - position, axis=1).min())
 
     @property
     def camera_uuids(self) -> tuple[str, ...]:
-        """See `TaskSimulator`."""
         return tuple(self._sensor_suite.sensors)
 
     def image_size(self, sensor: str) -> tuple[int, int]:
-        """See `TaskSimulator`."""
         return 64, 64
 
     def visible_pixels(self, instance_ids: Sequence[int] | np.ndarray, sensor: str) -> np.ndarray:
-        """See `TaskSimulator`."""
         return np.array([self._pixels_of(int(i)) for i in instance_ids], dtype=np.int64)
 
     def _pixels_of(self, instance_id: int) -> int:
@@ -201,7 +189,6 @@ class FlatRoomSim(Simulator):
         return int((_FOCAL_PIXELS * OBJECT_SIZE / float(np.linalg.norm(offset))) ** 2)
 
     def next_best_action(self, goals: np.ndarray) -> str | None:
-        """See `TaskSimulator`."""
         nearest = goals[np.linalg.norm(goals - self._position, axis=1).argmin()]
         step = self.habitat_config.forward_step_size
         if float(np.linalg.norm(nearest - self._position)) <= step / 2:
@@ -212,7 +199,6 @@ class FlatRoomSim(Simulator):
         return "turn_left" if turn > 0 else "turn_right"
 
     def top_down_map(self, resolution: float) -> TopDownMap:
-        """See `TaskSimulator`."""
         shape = (round(2 * HALF_Z / resolution), round(2 * HALF_X / resolution))
         return TopDownMap(np.ones(shape, dtype=bool), (-HALF_X, -HALF_Z), resolution)
 
@@ -247,36 +233,30 @@ def simulator_config(
         sensors: of "rgb", "depth" and "panoptic".
         changes: further keys of the node; those of the agent begin with "agent_".
     """
-    unknown = [name for name in sensors if name not in _SENSORS]
-    if unknown:
-        raise UserError(f"sensor {unknown[0]!r} is unknown: choose from {sorted(_SENSORS)}")
-    agent: Any = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(AgentConfig())))
-    for name in sensors:
-        kind = _SENSORS[name]
-        sensor: Any = OmegaConf.to_container(
-            OmegaConf.structured(kind(height=size, width=size, position=[0.0, 1.2, 0.0]))
-        )
-        if name == "depth":
-            sensor["normalize_depth"] = False
-        agent.sim_sensors[f"head_{name}"] = {**sensor, "uuid": f"head_{name}"}
-    node: Any = OmegaConf.create(
-        OmegaConf.to_container(
-            OmegaConf.structured(
-                EmbreeSimConfig(
-                    seed=0,
-                    turn_angle=30,
-                    scene=scene,
-                    scene_dataset=scene_dataset,
-                    agents={},
-                    agents_order=["main_agent"],
-                )
-            )
+    node = _plain(
+        EmbreeSimConfig(
+            seed=0,
+            turn_angle=30,
+            scene=scene,
+            scene_dataset=scene_dataset,
+            agents={"main_agent": AgentConfig()},
+            agents_order=["main_agent"],
         )
     )
-    node.agents = {"main_agent": agent}
+    cameras = node.agents.main_agent.sim_sensors
+    for name in sensors:
+        camera = _plain(_SENSORS[name](height=size, width=size, position=[0.0, 1.2, 0.0]))
+        if name == "depth":
+            camera.normalize_depth = False
+        cameras[f"head_{name}"] = {**camera, "uuid": f"head_{name}"}
     for name, value in changes.items():
         if name.startswith("agent_"):
             node.agents.main_agent[name.removeprefix("agent_")] = value
         else:
             node[name] = value
     return node
+
+
+def _plain(config: Any) -> Any:
+    """A structured config that takes further keys."""
+    return OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(config)))

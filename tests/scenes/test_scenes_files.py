@@ -154,7 +154,10 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_house_that_cannot_be_filled_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_house_that_cannot_be_filled_is_named_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memo_habitat.scenes.generate.MAX_FAILURES", 1)
     with pytest.raises(UserError, match="studio_5_train_000"):
         generate(replace(ONE, out=tmp_path / "out", instances=60, categories=20))
     assert not list(tmp_path.iterdir())
