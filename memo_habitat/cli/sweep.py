@@ -58,9 +58,7 @@ def sweep(
         Path | None,
         typer.Option(metavar="DIR", help="This very folder; if it is a sweep, go on with it."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the queue and do nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the queue alone.")] = False,
     debug: Debug = False,
 ) -> None:
     """Train and evaluate variants at several seeds, then report on them all."""
