@@ -15,9 +15,11 @@ from memo_habitat.compat import habitat_sim_stub, log_filters
 
 habitat_sim_stub.install()
 log_filters.silence_gym_notice()
-# Tests that are started in the background get these ignored, and so would the commands they start.
+# Tests that are started in the background or under nohup get these ignored, and so would the
+# commands they start. What is handled here, they get as a terminal gives it: not ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,12 +62,10 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         with initialize(version_base=None, config_path=None):
             return compose(config_name=name, overrides=list(overrides))
     except MissingConfigException as error:
-        if (
-            error.missing_cfg_file is not None
-            and error.missing_cfg_file.removesuffix(".yaml") != name
-        ):
-            raise UserError(_one_line(error)) from error
-        raise UserError(unknown_config(name)) from error
+        missing = (error.missing_cfg_file or name).removesuffix(".yaml")
+        # Another one: of a group, or a part that the config is made from.
+        told = unknown_config(name) if missing == name else _one_line(error)
+        raise UserError(told) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, name, overrides)) from error
 
@@ -96,9 +94,9 @@ def update_config(config: DictConfig, overrides: Sequence[str]) -> None:
             )
         if override.is_delete():
             raise UserError(f"{override.input_line}: keys of a run that exists can only be changed")
-        if not override.is_add() and _missing(config, key):
+        if not override.is_add() and key not in (known := flatten(config)):
             where = "the run's config.yaml lists what there is"
-            raise UserError(f"unknown key {key!r}{_nearest(key, config_keys(config), where)}")
+            raise UserError(f"unknown key {key!r}{_nearest(key, known, where)}")
         try:
             with open_dict(config):
                 OmegaConf.update(config, key, override.value())
@@ -106,23 +104,26 @@ def update_config(config: DictConfig, overrides: Sequence[str]) -> None:
             raise UserError(f"{override.input_line}: {_one_line(error)}") from error
 
 
-def config_keys(config: DictConfig) -> list[str]:
-    """Return every dotted key of a config, inner nodes included."""
-    from omegaconf import DictConfig
+def flatten(config: DictConfig) -> dict[str, Any]:
+    """Every dotted key with its value as written, inner nodes included.
 
-    keys: list[str] = []
+    References to other keys stay references.
+    """
+    from omegaconf import OmegaConf
 
-    def walk(node: Any, prefix: str) -> None:
-        for key in node:
-            dotted = f"{prefix}{key}"
-            keys.append(dotted)
-            child = node._get_node(key)
-            is_special = child._is_missing() or child._is_none() or child._is_interpolation()
-            if isinstance(child, DictConfig) and not is_special:
-                walk(child, dotted + ".")
+    def walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            yield f"{prefix}{key}", value
+            if isinstance(value, Mapping):
+                yield from walk(value, f"{prefix}{key}.")
 
-    walk(config, "")
-    return keys
+    container: Any = OmegaConf.to_container(config, resolve=False)
+    return dict(walk(container, ""))
+
+
+def override_key(override: str) -> str:
+    """The key that a "key=value", "+key=value" or "~key" is about."""
+    return override.partition("=")[0].strip().lstrip("+~")
 
 
 def import_habitat() -> None:
@@ -151,29 +152,17 @@ def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {_first_line(error)}; {_HOW_TO_WRITE}"
     text = _one_line(error)
-    key = _key_at_fault(text, overrides)
-    if key is None or not overrides:
+    key = next((key for key in map(override_key, overrides) if key in text), None)
+    if key is None:
         return text
-    known = config_keys(compose_config(name))
+    known = flatten(compose_config(name))
     if key in known:
         return text
     where = f"`memo-habitat train --config-name={name} --cfg` prints what there is"
     return f"unknown key {key!r} in config {name!r}{_nearest(key, known, where)}"
 
 
-def _key_at_fault(text: str, overrides: Sequence[str]) -> str | None:
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if f"'{key}'" in text or f"full_key: {key}" in text or key in text:
-            return key
-    return None
-
-
-def _missing(config: DictConfig, key: str) -> bool:
-    return key not in set(config_keys(config))
-
-
-def _nearest(key: str, known: Sequence[str], where: str) -> str:
+def _nearest(key: str, known: Collection[str], where: str) -> str:
     """Return "; did you mean ..." with the keys that look or end like `key`, else `where`."""
     parent, _, last = key.rpartition(".")
     ends: dict[str, list[str]] = {}
@@ -181,8 +170,12 @@ def _nearest(key: str, known: Sequence[str], where: str) -> str:
         ends.setdefault(other.rpartition(".")[2], []).append(other)
     branch = f"{parent}." if parent else ""
     siblings = [end for end, keys in ends.items() if f"{branch}{end}" in keys]
-    close = difflib.get_close_matches(last, siblings, n=3) + _abbreviations(last, siblings)
-    nearest = [f"{branch}{end}" for end in close]
+    # Of learning_rate the initials are lr.
+    initials = "".join(word[:1] for word in last.split("_"))
+    short = [end for end in siblings if end.partition("_")[0] == initials]
+    nearest = [
+        f"{branch}{end}" for end in (*difflib.get_close_matches(last, siblings, n=3), *short)
+    ]
     if parent not in known:
         # Where the parent is right, keys that share it look alike, whatever they end in.
         nearest += difflib.get_close_matches(key, known, n=3, cutoff=0.75)
@@ -191,12 +184,6 @@ def _nearest(key: str, known: Sequence[str], where: str) -> str:
         nearest += ends.get(end, [])
     nearest = list(dict.fromkeys(nearest))[:3]
     return f"; did you mean {', '.join(nearest)}?" if nearest else f"; {where}"
-
-
-def _abbreviations(name: str, others: Sequence[str]) -> list[str]:
-    """Those of `others` whose first word is the initials of `name`: of learning_rate lr."""
-    initials = "".join(word[:1] for word in name.split("_"))
-    return [other for other in others if other.partition("_")[0] == initials]
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from memo_habitat.config.compose import override_key
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.report import REFERENCE, SWEEP_FILE, member_folder
-from memo_habitat.trainer.launch import override_key, refuse_run_dir
+from memo_habitat.trainer.launch import refuse_run_dir
 from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run
 from memo_habitat.utils.files import read_json, write_json
 from memo_habitat.utils.provenance import Provenance

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memo_habitat.config.compose import (
+    compose_config,
+    import_habitat,
+    known_configs,
+    override_key,
+    update_config,
+)
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.trainer.distributed import run_workers, use_torchrun_rendezvous, waits_for_others
 from memo_habitat.trainer.run_dir import (
@@ -79,8 +86,6 @@ def make_env(name: str, overrides: Sequence[str] = ()) -> habitat.Env:
     Raises:
         UserError: unknown config or key, or a task that Habitat has no environment for.
     """
-    from memo_habitat.config.compose import compose_config
-
     config = compose_config(name, overrides)
     if config.habitat.task.type == "DarkKeyToDoor-v0":
         raise UserError(
@@ -111,8 +116,6 @@ def start_training(
     Raises:
         UserError: unknown config or key, a config that cannot train, an unusable folder.
     """
-    from memo_habitat.config.compose import compose_config, known_configs
-
     refuse_run_dir(overrides, "use --out DIR, or --root")
     config = compose_config(name, overrides)
     if name.removesuffix(".yaml") not in known_configs():
@@ -132,7 +135,6 @@ def resume_training(path: str | Path, overrides: Sequence[str] = (), workers: in
     Raises:
         UserError: no run there, no such key, another model.
     """
-    from memo_habitat.config.compose import import_habitat, update_config
     from memo_habitat.trainer.resume import check_state
 
     refuse_run_dir(overrides, f"the run stays in {path}, which may be moved as a whole")
@@ -174,8 +176,6 @@ def train(training: Training) -> bool:
 
 def work_at_training(config: DictConfig) -> None:
     """Train in this process: alone, or as the worker that the environment variables say."""
-    from memo_habitat.config.compose import import_habitat
-
     import_habitat()
     use_torchrun_rendezvous()
     _execute(config, "train")
@@ -187,8 +187,6 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     Raises:
         UserError: an unknown checkpoint or agent, or what the evaluation itself refuses.
     """
-    from memo_habitat.config.compose import import_habitat, update_config
-
     refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
     import_habitat()
     trained = run.config()
@@ -235,11 +233,6 @@ def refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:
     for override in overrides:
         if override_key(override) == "run_dir":
             raise UserError(f"{override}: {remedy}")
-
-
-def override_key(override: str) -> str:
-    """The key that a "key=value", "+key=value" or "~key" is about."""
-    return override.partition("=")[0].strip().lstrip("+~")
 
 
 def check(config: DictConfig) -> None:

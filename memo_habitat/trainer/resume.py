@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from memo_habitat.config.compose import flatten
 from memo_habitat.errors import UserError
 from memo_habitat.trainer.checkpoint import read_resume_state, replace_resume_config
 from memo_habitat.trainer.progress import read_progress
@@ -119,26 +120,14 @@ def changes(before: DictConfig, after: DictConfig) -> dict[str, tuple[Any, Any]]
 
     Where the run lies is no part of what it is.
     """
-    was, is_now = dict(_values(before)), dict(_values(after))
+    was, is_now = flatten(before), flatten(after)
     return {
         key: (was.get(key), is_now.get(key))
         for key in dict.fromkeys((*was, *is_now))
-        if key != "run_dir" and was.get(key) != is_now.get(key)
+        if key != "run_dir"
+        and was.get(key) != is_now.get(key)
+        and not any(isinstance(side.get(key), dict) and side[key] for side in (was, is_now))
     }
-
-
-def _values(config: DictConfig) -> Iterator[tuple[str, Any]]:
-    """Every value by its whole key, as written: references to other keys stay references."""
-
-    def visit(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-        for key, value in node.items():
-            if isinstance(value, Mapping) and value:
-                yield from visit(value, f"{path}{key}.")
-            else:
-                yield f"{path}{key}", value
-
-    container: Any = OmegaConf.to_container(config, resolve=False)
-    return visit(container, "")
 
 
 def _state(run: RunFolder, config: DictConfig) -> dict[str, Any] | None:
