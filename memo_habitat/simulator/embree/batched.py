@@ -15,10 +15,11 @@ from habitat.config.default import get_agent_config
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import options_of
-from memo_habitat.simulator.embree.camera_rig import CameraRig, count_pixels
+from memo_habitat.simulator.embree.camera_rig import CameraRig
 from memo_habitat.simulator.embree.distance_field import DistanceField, distance_from
 from memo_habitat.simulator.embree.motion import collided, point_ahead, walk
 from memo_habitat.simulator.embree.queries import TaskQueries
+from memo_habitat.simulator.embree.ray_kernels import count_in_boxes, rays_near
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
 from memo_habitat.simulator.embree.sim import agent_shape
 
@@ -143,17 +144,25 @@ class BatchedSim:
         )
         return float(found) if found >= 0.0 else scene.geodesics.distance(position, goals)
 
-    def visible_pixels(self, index: int, instances: np.ndarray) -> np.ndarray:
-        """[J] int64: pixels that show each of the instances [J] (their places in the arrangement)
-        in the camera of an agent."""
+    def near_pixels(self, index: int, limit: float) -> tuple[np.ndarray, np.ndarray]:
+        """Instances near an agent, and pixels that show each in its camera.
+
+        Args:
+            index: of the agent.
+            limit: farthest horizontal distance, m.
+
+        Returns:
+            int64 [J], places in the arrangement, and int64 [J], counts.
+        """
         arrangement = self.agents[index].arrangement
-        return count_pixels(
-            arrangement.geometry,
-            arrangement.triangles[instances],
-            arrangement.bounds[instances],
-            self._pixel_rays,
-            (self.positions[index], float(self.headings[index]), float(self.tilts[index])),
+        pose = self.positions[index], float(self.headings[index]), float(self.tilts[index])
+        near, origins, rays, ends = rays_near(
+            arrangement.centres, arrangement.bounds, limit, self._pixel_rays, pose
         )
+        if not len(rays):
+            return near, np.zeros(len(near), dtype=np.int64)
+        triangle = arrangement.geometry.cast(origins, rays).triangle
+        return near, count_in_boxes(triangle, ends, arrangement.triangles[near])
 
     def _move_forward(self, index: int) -> None:
         position, heading = self.positions[index], float(self.headings[index])

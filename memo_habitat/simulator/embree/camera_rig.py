@@ -117,13 +117,13 @@ class Camera:
             triangle = self._latest()[1].triangle
             found = [count_between(triangle, *geometry.ranges[int(i)]) for i in ids]
             return np.array(found, dtype=np.int64)
-        return count_pixels(
-            geometry,
-            np.array([geometry.ranges[int(i)] for i in ids], dtype=np.int64).reshape(-1, 2),
-            geometry.bounds_of(ids),
-            self.pixel_rays(),
-            (np.asarray(position, dtype=np.float64), heading, tilt),
-        )
+        pose_now = np.asarray(position, dtype=np.float64), heading, tilt
+        origins, rays, ends = box_rays(geometry.bounds_of(ids), self.pixel_rays(), pose_now)
+        if not len(rays):
+            return np.zeros(len(ids), dtype=np.int64)
+        ranges = np.array([geometry.ranges[int(i)] for i in ids], dtype=np.int64).reshape(-1, 2)
+        counts: np.ndarray = count_in_boxes(geometry.cast(origins, rays).triangle, ends, ranges)
+        return counts
 
     def pixel_rays(self) -> PixelRays:
         """What counting pixels asks of the camera."""
@@ -169,24 +169,6 @@ class Camera:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rotation [3, 3] from the camera's frame to the world's, and the eye [3] m."""
         return view(self._mount, self._offset, np.asarray(position, float), heading, tilt)
-
-
-def count_pixels(
-    geometry: Geometry,
-    ranges: np.ndarray,
-    bounds: np.ndarray,
-    camera: PixelRays,
-    pose: tuple[np.ndarray, float, float],
-) -> np.ndarray:
-    """[I] int64: pixels that show each of I instances from a pose (see `box_rays`).
-
-    ranges: [I, 2], first and one past the last triangle of each.
-    """
-    origins, rays, ends = box_rays(bounds, camera, pose)
-    if not len(rays):
-        return np.zeros(len(ranges), dtype=np.int64)
-    counts: np.ndarray = count_in_boxes(geometry.cast(origins, rays).triangle, ends, ranges)
-    return counts
 
 
 _PICTURES = {

@@ -201,10 +201,29 @@ def box_rays(bounds, camera, pose):  # type: ignore[no-untyped-def]
                 x, y, z = directions[row, column]
                 for k in range(3):
                     origins[r, k] = origin[k]
-                    # In the order of `shading.rotate`: the same rays to the last bit.
+                    # In the order of `rotate`: the same rays to the last bit.
                     rays[r, k] = turn[k, 0] * x + turn[k, 1] * y + turn[k, 2] * z
                 r += 1
     return origins, rays, ends
+
+
+@njit(cache=True, nogil=True)
+def rays_near(centres, bounds, limit, camera, pose):  # type: ignore[no-untyped-def]
+    """`box_rays` of the instances whose centres [I, 3] lie within `limit` m horizontally.
+
+    Returns:
+        their indices [J], then what `box_rays` returns of them.
+    """
+    position = pose[0]
+    near = np.empty(len(centres), dtype=np.int64)
+    count = 0
+    for i in range(len(centres)):
+        if np.hypot(centres[i, 0] - position[0], centres[i, 2] - position[2]) <= limit:
+            near[count] = i
+            count += 1
+    near = near[:count]
+    origins, rays, ends = box_rays(bounds[near], camera, pose)
+    return near, origins, rays, ends
 
 
 @njit(cache=True, nogil=True)

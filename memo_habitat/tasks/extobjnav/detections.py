@@ -82,15 +82,27 @@ def is_missed(key, step, instance, probability):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def in_range(position, positions, limit):  # type: ignore[no-untyped-def]
-    """Indices of the points [I, 3] that lie within `limit` m horizontally."""
-    found = np.empty(len(positions), dtype=np.int64)
-    count = 0
-    for i in range(len(positions)):
-        if np.hypot(positions[i, 0] - position[0], positions[i, 2] - position[2]) <= limit:
-            found[count] = i
-            count += 1
-    return found[:count]
+def stop_succeeds(  # type: ignore[no-untyped-def]
+    position, candidates, pixels, positions, is_target, min_pixels, reach
+):
+    """Whether a stop would succeed by one of the instances `candidates` [J].
+
+    Args:
+        position: [3] m, of the agent.
+        candidates: [J] indices of instances.
+        pixels: [J] how many pixels show each.
+        positions: [I, 3] m of all instances.
+        is_target: bool [I].
+        min_pixels: fewest that count as seeing it.
+        reach: farthest horizontal distance, m.
+    """
+    for j in range(len(candidates)):
+        i = candidates[j]
+        x = positions[i, 0] - position[0]
+        z = positions[i, 2] - position[2]
+        if is_target[i] and pixels[j] >= min_pixels and np.hypot(x, z) <= reach:
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)

@@ -90,22 +90,6 @@ class RewardWeights:
         return cls(config.distance_reward, config.slack_reward, config.success_reward)
 
 
-def is_success(
-    stopped: bool, instances: list[tuple[float, int]], max_distance: float, min_pixels: int
-) -> bool:
-    """Whether the agent stopped near an instance of its target that it sees.
-
-    Args:
-        stopped: the agent called stop in this step.
-        instances: (horizontal distance in m, visible pixels) of each instance of the target.
-        max_distance: farthest distance that counts, m.
-        min_pixels: fewest pixels of *that* instance that count as seeing it.
-    """
-    return stopped and any(
-        distance <= max_distance and pixels >= min_pixels for distance, pixels in instances
-    )
-
-
 def spl(success: Numbers, start_distance: Numbers, path_length: Numbers) -> Numbers:
     """Success weighted by path length: success x d / max(d, p); d = 0 gives the success itself.
 

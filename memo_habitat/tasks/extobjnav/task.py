@@ -23,7 +23,7 @@ from memo_habitat.tasks.extobjnav.detections import (
     WIDTH,
     Detections,
     DetectorOptions,
-    in_range,
+    stop_succeeds,
     write_detections,
 )
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
@@ -144,7 +144,8 @@ class ExtObjNavTask(EmbodiedTask):
 
     def _detect(self) -> Detections:
         pose, origin = self.pose, self.origin
-        candidates = in_range(pose.position, self._positions, self.detector.range)
+        distances = horizontal_distance(pose.position, self._positions)
+        candidates = np.flatnonzero(distances <= self.detector.range)
         pixels = self.simulator.visible_pixels(self._ids[candidates], self.camera)
         height, width = self.simulator.image_size(self.camera)
         found = Detections(
@@ -229,15 +230,22 @@ class ExtObjNavTask(EmbodiedTask):
 
     def target_is_found(self) -> bool:
         """Whether stopping here and now succeeds."""
-        distances = horizontal_distance(self.pose.position, self.goals.positions)
+        positions = self.goals.positions
+        distances = horizontal_distance(self.pose.position, positions)
         near = np.flatnonzero(distances <= self.options.radius)
         ids = [self.goals.instances[i].id for i in near]
         pixels = self.simulator.visible_pixels(ids, self.camera)
-        return scoring.is_success(
-            True,
-            list(zip(distances[near].tolist(), pixels.tolist(), strict=True)),
-            self.options.radius,
-            self.min_visible_pixels,
+        of_target = np.ones(len(positions), dtype=np.bool_)
+        return bool(
+            stop_succeeds(
+                self.pose.position,
+                near,
+                pixels,
+                positions,
+                of_target,
+                self.min_visible_pixels,
+                self.options.radius,
+            )
         )
 
     def _check_episode_is_active(self, *args: Any, **kwargs: Any) -> bool:

@@ -5,31 +5,38 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memo_habitat.tasks.extobjnav import scoring
+from memo_habitat.tasks.extobjnav.detections import stop_succeeds
 
 LENGTHS = st.floats(min_value=0.0, max_value=100.0)
 
 
 @pytest.mark.parametrize(
-    ("stopped", "instances", "expected"),
+    ("instances", "expected"),
     [
-        (True, [(1.9, 10)], True),
-        (True, [(2.0, 10)], True),
-        (True, [(2.001, 500)], False),
-        (True, [(0.5, 9)], False),
-        (False, [(0.5, 500)], False),
-        (True, [], False),
+        ([(1.9, 10)], True),
+        ([(2.0, 10)], True),
+        ([(2.001, 500)], False),
+        ([(0.5, 9)], False),
+        ([], False),
         # Near one instance, seeing another one that is out of reach: neither counts.
-        (True, [(1.0, 0), (2.5, 300)], False),
-        (True, [(2.5, 300), (1.0, 12)], True),
+        ([(1.0, 0), (2.5, 300)], False),
+        ([(2.5, 300), (1.0, 12)], True),
     ],
 )
-def test_success_needs_a_stop_near_an_instance_that_is_seen(stopped, instances, expected):
-    assert scoring.is_success(stopped, instances, 2.0, 10) is expected
+def test_a_stop_succeeds_near_an_instance_of_the_target_that_is_seen(instances, expected):
+    # Beside the target's instances one of another category, in reach and in view.
+    distances, pixels = zip((0.5, 900), *instances, strict=True)
+    positions = np.array([[0.0, 0.8, -distance] for distance in distances])
+    is_target = np.arange(len(positions)) > 0
+    every = np.arange(len(positions))
+    found = stop_succeeds(np.zeros(3), every, np.array(pixels), positions, is_target, 10, 2.0)
+    assert found is expected
 
 
 @pytest.mark.parametrize(
