@@ -121,7 +121,7 @@ setup(
         "tensorboard>=2.14",
         "safetensors>=0.4",
         "tqdm>=4.66",
-        "typer>=0.15",
+        "typer>=0.29",
         "pydantic>=2.7",
         "filelock>=4.0",
         "submitit>=1.5",

@@ -1,4 +1,4 @@
-"""The exceptions that are told in one line, and the commonest cause of them."""
+"""The exceptions that the command line prints as one line, and common causes of them."""
 
 from __future__ import annotations
 

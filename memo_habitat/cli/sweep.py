@@ -28,9 +28,7 @@ FAILED = 1
 def sweep(
     overrides: Overrides = None,
     config_name: Annotated[str | None, ConfigName] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with this sweep.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Resume this sweep.")] = None,
     variants: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="Choices of the group memory.", show_default="memo"),
@@ -56,7 +54,7 @@ def sweep(
     root: Root = ROOT,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="This very folder; if it is a sweep, go on with it."),
+        typer.Option(metavar="DIR", help="This very folder; a sweep in it is resumed."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the queue alone.")] = False,
     debug: Debug = False,
@@ -101,7 +99,7 @@ def _print_queue(planned: Sweep) -> None:
 
 
 def _run(planned: Sweep, jobs: int | None, slurm: Sequence[str]) -> int:
-    """Run the queue; the report's path, or how to go on, is printed last. Returns the status."""
+    """Run the queue; the report's path, or how to resume, is printed last. Returns the status."""
     from memo_habitat.sweep.jobs import has_records
     from memo_habitat.sweep.runner import Places, Queue, say
     from memo_habitat.sweep.spec import write_sweep
@@ -119,11 +117,11 @@ def _run(planned: Sweep, jobs: int | None, slurm: Sequence[str]) -> int:
         outcome = Queue(planned, Places(planned, at_once, slurm), say).run()
         reported = not has_records(planned) or _write_report(planned)
     _print_failures(outcome.failures)
-    going_on = f"go on with: memo-habitat sweep --resume {planned.folder}"
+    remedy = f"resume with: memo-habitat sweep --resume {planned.folder}"
     if outcome.interrupted:
-        raise KeyboardInterrupt(f"stopped; {going_on}")
+        raise KeyboardInterrupt(f"stopped; {remedy}")
     if outcome.failures:
-        print(f"{len(outcome.failures)} failed; {going_on}", file=sys.stderr)
+        print(f"{len(outcome.failures)} failed; {remedy}", file=sys.stderr)
     return 0 if reported and not outcome.failures else FAILED
 
 

@@ -1,4 +1,4 @@
-"""`memo-habitat train`: a new run, or going on with one."""
+"""`memo-habitat train`: a new run, or an earlier one resumed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def train(
     overrides: Overrides = None,
     config_name: Annotated[str | None, ConfigName] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with this run folder.")
+        Path | None, typer.Option(metavar="RUN", help="Resume the run in this folder.")
     ] = None,
     list_configs: Annotated[
         bool, typer.Option("--list", help="List the configs that ship.")
@@ -58,7 +58,7 @@ def train(
     seed: Seed = None,
     debug: Debug = False,
 ) -> None:
-    """Train an agent in a run folder: a new one, or one to go on with."""
+    """Train an agent in a run folder, a new one or an earlier one."""
     from memo_habitat.config.compose import compose_config, known_configs
     from memo_habitat.report import SWEEP_FILE
     from memo_habitat.trainer import launch
@@ -72,7 +72,7 @@ def train(
     check_place(resume, root, out)
     if resume is not None and (resume / SWEEP_FILE).exists():
         raise UserError(
-            f"{resume} is a sweep and no run; go on with it: memo-habitat sweep --resume {resume}"
+            f"{resume} is a sweep, not a run; resume it: memo-habitat sweep --resume {resume}"
         )
     check_workers(workers)
     keys = tuple(overrides or ())
@@ -108,15 +108,15 @@ def _run(training: Training) -> None:
         if note := note_on_trials(run, config, workers):
             print(note, flush=True)
     print(f"log: {config.habitat_baselines.log_file}", flush=True)
-    going_on = f"go on with: memo-habitat train --resume {run.path}"
+    remedy = f"resume with: memo-habitat train --resume {run.path}"
     if workers > 1:
-        going_on += f" --workers {workers}"
+        remedy += f" --workers {workers}"
     try:
         finished = launch.train(training)
     except WorkerError as error:
         if not run.resume_state.exists():
             raise
-        raise WorkerError(f"{error}; {going_on}") from error
+        raise WorkerError(f"{error}; {remedy}") from error
     if not finished:
-        raise KeyboardInterrupt(f"stopped; {going_on}")
+        raise KeyboardInterrupt(f"stopped; {remedy}")
     print(f"trained; next: memo-habitat eval {run.path}")

@@ -64,8 +64,8 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     except MissingConfigException as error:
         missing = (error.missing_cfg_file or name).removesuffix(".yaml")
         # Another one: of a group, or a part that the config is made from.
-        told = unknown_config(name) if missing == name else _one_line(error)
-        raise UserError(told) from error
+        text = unknown_config(name) if missing == name else _one_line(error)
+        raise UserError(text) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, name, overrides)) from error
 

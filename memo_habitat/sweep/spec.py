@@ -200,7 +200,7 @@ def read_sweep(folder: Path) -> Sweep:
     path = folder / SWEEP_FILE
     if (folder / CONFIG_FILE).is_file() and not path.exists():
         raise UserError(
-            f"{folder} is a run and no sweep; go on with it: memo-habitat train --resume {folder}"
+            f"{folder} is a run, not a sweep; resume it: memo-habitat train --resume {folder}"
         )
     return read_json(path, lambda values: Sweep.model_validate({**values, "folder": folder}))
 

@@ -44,7 +44,7 @@ class Training:
         run: the folder.
         config: its config.
         workers: DD-PPO processes, each with the config's number of environments; 1: this process.
-        resumed_with: the overrides with which it goes on; None: it is new.
+        resumed_with: the overrides with which it is resumed; None: it is new.
     """
 
     run: RunFolder
@@ -130,7 +130,7 @@ def start_training(
 
 
 def resume_training(path: str | Path, overrides: Sequence[str] = (), workers: int = 1) -> Training:
-    """Return the training to go on with in the run at `path`; nothing is written yet.
+    """Return the training to resume in the run at `path`; nothing is written yet.
 
     Raises:
         UserError: no run there, no such key, another model.
@@ -163,7 +163,7 @@ def train(training: Training) -> bool:
     command_lock, trainer_lock = run.locks
     with hold(command_lock):
         with hold(trainer_lock):
-            pass  # nobody else's trainer is at work; ours takes it
+            pass  # no other trainer is at work; ours takes it
         with _undone_if_refused(training):
             if workers > 1:
                 run_workers(work_at_training, config, workers, run.workers_dir)

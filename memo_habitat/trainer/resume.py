@@ -1,4 +1,4 @@
-"""Going on with a run: what changes is recorded in its run.json, and undone if it is refused."""
+"""Resuming a run: what changes is recorded in its run.json, and undone if it is refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def end_reached(run: RunFolder, config: DictConfig) -> str | None:
         key, unit = "num_updates", "updates"
     done = read_progress(run.progress_file)[-1][unit]
     return (
-        f"already at {int(done):,} of {int(baselines[key]):,} {unit}; to go on: "
+        f"already at {int(done):,} of {int(baselines[key]):,} {unit}; to continue: "
         f"memo-habitat train --resume {run.path} habitat_baselines.{key}=..."
     )
 

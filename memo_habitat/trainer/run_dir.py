@@ -45,7 +45,7 @@ class ResumeRecord(BaseModel):
         overrides: "key=value", as given.
         changed: key -> values before and after; None where there was or is no such key.
         workers: processes that train from here on.
-        steps: environment steps at which it went on; None with a trainer of Habitat's own.
+        steps: environment steps at which it was resumed; None with a trainer of Habitat's own.
     """
 
     command: list[str]
@@ -198,7 +198,7 @@ def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None
         held, remedy = "other files", "name a new folder"
         if run.record_path.exists():
             held = "another run"
-            remedy += f", or go on with it: memo-habitat train --resume {run.path}"
+            remedy += f", or resume it: memo-habitat train --resume {run.path}"
         raise UserError(f"the output folder {run.path} holds {held}; {remedy}")
     return run
 

@@ -34,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     # Not ending in .json or .safetensors: a file that a kill leaves must not count as one of them.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with _told_as_user_error(path):
+    with _as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -88,7 +88,7 @@ def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    with _told_as_user_error(path), path.open("a", encoding="utf-8") as file:
+    with _as_user_error(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
 
 
@@ -116,7 +116,7 @@ def read_json_lines(path: Path, parse: Callable[[Json], Any] = dict) -> Iterator
     """
     if not path.exists():
         return
-    with _told_as_user_error(path, "read"), path.open("rb") as lines:
+    with _as_user_error(path, "read"), path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.endswith(b"\n"):
                 yield _parse(line, f"{path}, line {number}", parse)
@@ -146,7 +146,7 @@ def describe_error(error: ValueError) -> str:
 
 
 @contextlib.contextmanager
-def _told_as_user_error(path: Path, verb: str = "write") -> Iterator[None]:
+def _as_user_error(path: Path, verb: str = "write") -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -289,7 +289,7 @@ def test_a_folder_that_the_system_refuses_is_answered_with_the_options(
 def test_a_sweep_is_not_taken_for_a_run(capsys, tmp_path):
     (tmp_path / "sweep.json").write_text("{}")
     line = fail(capsys, "train", "--resume", str(tmp_path))
-    assert f"is a sweep and no run; go on with it: memo-habitat sweep --resume {tmp_path}" in line
+    assert f"is a sweep, not a run; resume it: memo-habitat sweep --resume {tmp_path}" in line
 
 
 def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
@@ -314,7 +314,7 @@ def test_debug_shows_the_traceback(arguments):
         main(arguments)
 
 
-@pytest.mark.parametrize("told", ["interrupted", "stopped; go on with: ..."])
+@pytest.mark.parametrize("told", ["interrupted", "stopped; resume with: ..."])
 def test_ctrl_c_ends_with_130(monkeypatch, capsys, told):
     def interrupt(name: str) -> None:
         raise KeyboardInterrupt(*([] if told == "interrupted" else [told]))

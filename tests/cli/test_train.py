@@ -194,7 +194,7 @@ def test_a_run_at_its_end_says_so_and_how_it_would_go_on(run, total, capsys):
     assert main(["train", "--resume", "run", longer(total), "--workers", "2"]) == 0
     told = capsys.readouterr().out.splitlines()[-1]
     assert told == (
-        f"already at {TOTAL} of {total} steps; to go on: "
+        f"already at {TOTAL} of {total} steps; to continue: "
         "memo-habitat train --resume run habitat_baselines.total_num_steps=..."
     )
     assert kept(run) == before

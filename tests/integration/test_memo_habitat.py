@@ -31,7 +31,7 @@ def test_train_stop_resume_evaluate_report(tmp_path, monkeypatch, capfd):
         stop(endless)
     folder = str(progress.parent)
     assert endless.returncode == 130, err
-    assert err == f"stopped; go on with: memo-habitat train --resume runs/{progress.parent.name}\n"
+    assert err == f"stopped; resume with: memo-habitat train --resume runs/{progress.parent.name}\n"
 
     rows = progress.read_text().splitlines()
     total = int(json.loads(rows[-1])["steps"]) + 128

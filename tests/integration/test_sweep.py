@@ -49,7 +49,7 @@ def test_stop_kill_a_run_kill_the_sweep_and_go_on(tmp_path, monkeypatch, checkou
     finally:
         stop(sweep)
     assert sweep.returncode == 130, err
-    assert err == "stopped; go on with: memo-habitat sweep --resume dark\n"
+    assert err == "stopped; resume with: memo-habitat sweep --resume dark\n"
     assert (own / "checkpoints/.habitat-resume-state.pth").is_file()
 
     sweep = until_it_learns(*again)

@@ -48,11 +48,11 @@ def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path
         _, err = training.communicate(timeout=120)
     finally:
         stop(training)
-    going_on = f"go on with: memo-habitat train --resume run --workers {WORKERS}\n"
+    remedy = f"resume with: memo-habitat train --resume run --workers {WORKERS}\n"
     assert training.returncode == 1
     assert err == (
         "memo-habitat train: worker 1 of 2 ended: killed by SIGKILL; "
-        f"its log is run/workers/1.log; {going_on}"
+        f"its log is run/workers/1.log; {remedy}"
     )
 
     training = until_it_learns(progress, "--resume", "run", cwd=tmp_path)
@@ -61,7 +61,7 @@ def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path
         _, err = training.communicate(timeout=120)
     finally:
         stop(training)
-    assert (training.returncode, err) == (130, f"stopped; {going_on}")
+    assert (training.returncode, err) == (130, f"stopped; {remedy}")
 
     total = rows(progress)[-1]["steps"] + PER_TRIAL
     last = f"habitat_baselines.total_num_steps={total}"

@@ -153,7 +153,7 @@ def test_a_failed_run_is_told_of_stops_no_other_and_is_tried_again(capsys):
         assert (DARK / f"memo/seed_{seed}/eval/final/records.jsonl").is_file()
         assert f"runs/dark/fct/seed_{seed}/sweep.log" in told.err
     assert told.err.count("exit status 2: memo-habitat train: pretended to be refused") == 2
-    assert "2 failed; go on with: memo-habitat sweep --resume runs/dark" in told.err
+    assert "2 failed; resume with: memo-habitat sweep --resume runs/dark" in told.err
     assert "report: runs/dark/report.html" in told.out
     logs = [DARK / f"fct/seed_{seed}/sweep.log" for seed in (0, 1)]
     sizes = [log.stat().st_size for log in logs]
@@ -192,7 +192,7 @@ def test_an_interrupted_sweep_waits_for_its_runs_and_goes_on(number, tmp_path):
     sweep.send_signal(number)
     told, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 130, told
-    assert told.endswith("stopped; go on with: memo-habitat sweep --resume runs/dark\n")
+    assert told.endswith("stopped; resume with: memo-habitat sweep --resume runs/dark\n")
     assert "failed" not in told
     assert not any(map(is_held, runs))
     Path("go").touch()
@@ -265,7 +265,7 @@ def test_an_interrupted_sweep_that_waits_for_another_process_is_not_finished():
         told, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 130, told
     assert "memo seed 0: stopped, starts next time" in told
-    assert told.endswith("stopped; go on with: memo-habitat sweep --resume runs/dark\n")
+    assert told.endswith("stopped; resume with: memo-habitat sweep --resume runs/dark\n")
 
 
 def test_the_end_of_the_terminal_lets_the_runs_save(tmp_path):

@@ -169,7 +169,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
 
 def test_a_run_is_not_taken_for_a_sweep(tmp_path):
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(UserError, match=f"is a run and no sweep.* train --resume {tmp_path}$"):
+    with pytest.raises(UserError, match=f"is a run, not a sweep.* train --resume {tmp_path}$"):
         planned(tmp_path, None)
 
 
