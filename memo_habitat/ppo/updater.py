@@ -74,6 +74,8 @@ class MemoPPO(Updater):
         # Runs from before there was a teacher have no such keys.
         until = float(getattr(self.config, "teacher_until", 1.0))
         left = max(0.0, 1.0 - share / until)
+        # What the teacher did is no sample of the policy: its reward is learned from as it leaves.
+        self.surrogate_coef = 1.0 - left if getattr(self.config, "teacher_share", 0.0) else 1.0
         self.imitation_coef = left * float(getattr(self.config, "imitation_coef", 0.0))
         self.policy.teacher_share = left * float(getattr(self.config, "teacher_share", 0.0))
 
@@ -119,7 +121,11 @@ class MemoPPO(Updater):
             cfg.clip_param if cfg.use_clipped_value_loss else None,
         )
         entropy = out.entropy.mean()
-        loss = surrogate.loss + cfg.value_loss_coef * value_error - self.entropy_coef * entropy
+        loss = (
+            self.surrogate_coef * surrogate.loss
+            + cfg.value_loss_coef * value_error
+            - self.entropy_coef * entropy
+        )
         auxiliary = self._auxiliary_loss(batch, out)
         memory_loss = torch.zeros_like(entropy) if out.memory_loss is None else out.memory_loss
         memory_coef = self.policy.network.memory.config.memory_loss_coef
