@@ -130,12 +130,6 @@ def house_files(house: House) -> dict[str, bytes]:
     }
 
 
-def rotation(heading: int) -> list[float]:
-    """Quaternion [x, y, z, w] of a heading, an index of 30 degree turns about +Y."""
-    w, y = HALF_TURNS[heading]
-    return [0.0, y, 0.0, w]
-
-
 def rigid_objects(arrangement: Arrangement) -> list[Any]:
     """The small objects as episodes list them: object-config name and 4x4 row-major transform."""
     return [
@@ -144,62 +138,56 @@ def rigid_objects(arrangement: Arrangement) -> list[Any]:
     ]
 
 
+def _episode_base(
+    name: str, house: House, number: int, start: tuple[float, float], heading: int
+) -> dict[str, Any]:
+    """What every episode holds; `heading` is an index of 30 degree turns about +Y."""
+    w, y = HALF_TURNS[heading]
+    return {
+        "episode_id": str(number),
+        "scene_id": f"data/{name}/scenes/{house.name}.scene_instance.json",
+        "scene_dataset_config": f"data/{name}/{name}.scene_dataset_config.json",
+        "start_position": [start[0], 0.0, start[1]],
+        "start_rotation": [0.0, y, 0.0, w],
+        "info": {},
+    }
+
+
 def episode(name: str, house: House, number: int, arrangement: Arrangement) -> dict[str, Any]:
     """One arrangement as an episode of the published form."""
     counts: dict[str, int] = {}
     receptacles: dict[str, str] = {}
     for item in arrangement.items:
         category = item.shape.category
-        instance = f"{category}_:{counts.get(category, 0):04d}"
+        receptacles[f"{category}_:{counts.get(category, 0):04d}"] = item.receptacle
         counts[category] = counts.get(category, 0) + 1
-        receptacles[instance] = item.receptacle
-    x, z = arrangement.start
     return {
-        "episode_id": str(number),
-        "scene_id": f"data/{name}/scenes/{house.name}.scene_instance.json",
-        "scene_dataset_config": f"data/{name}/{name}.scene_dataset_config.json",
+        **_episode_base(name, house, number, arrangement.start, arrangement.heading),
         "additional_obj_config_paths": [f"data/{name}/objects/"],
-        "start_position": [x, 0.0, z],
-        "start_rotation": rotation(arrangement.heading),
-        "info": {},
-        "ao_states": {},
         "rigid_objs": rigid_objects(arrangement),
-        "targets": {},
-        "markers": [],
-        "target_receptacles": [],
-        "goal_receptacles": [],
         "name_to_receptacle": receptacles,
+        **{key: {} for key in ("ao_states", "targets")},
+        **{key: [] for key in ("markers", "target_receptacles", "goal_receptacles")},
     }
-
-
-def episode_file(episodes: Sequence[dict[str, Any]], vocabulary: Sequence[str]) -> bytes:
-    """A split's episode file."""
-    document = {"categories": list(vocabulary), "episodes": list(episodes)}
-    return gzip_bytes(json_bytes(document, indent=None))
 
 
 def point_goal_episode(
     name: str, house: House, number: int, ends: Sequence[tuple[float, float]], heading: int
 ) -> dict[str, Any]:
     """A point-goal episode of Habitat's own form, from the first of two ends to the second."""
-    (x, z), (gx, gz) = ends
+    start, (x, z) = ends
     return {
-        "episode_id": str(number),
-        "scene_id": f"data/{name}/scenes/{house.name}.scene_instance.json",
-        "scene_dataset_config": f"data/{name}/{name}.scene_dataset_config.json",
+        **_episode_base(name, house, number, start, heading),
         "additional_obj_config_paths": [],
-        "start_position": [x, 0.0, z],
-        "start_rotation": rotation(heading),
-        "info": {},
-        "goals": [{"position": [gx, 0.0, gz], "radius": None}],
+        "goals": [{"position": [x, 0.0, z], "radius": None}],
         "start_room": None,
         "shortest_paths": None,
     }
 
 
-def point_goal_file(episodes: Sequence[dict[str, Any]]) -> bytes:
-    """A split's file of point-goal episodes."""
-    return gzip_bytes(json_bytes({"episodes": list(episodes)}, indent=None))
+def episode_file(episodes: Sequence[dict[str, Any]], **further: Any) -> bytes:
+    """A split's file of episodes, with further keys beside them."""
+    return gzip_bytes(json_bytes({**further, "episodes": list(episodes)}, indent=None))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

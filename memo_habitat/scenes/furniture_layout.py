@@ -83,7 +83,7 @@ class RoomLayout:
     fullness: float = 0.42
 
     def connected(self, extra: Sequence[Rect] = ()) -> bool:
-        """Whether nearly all free floor, and every door, hangs together; it is not too little."""
+        """Whether nearly all free floor, and every door, is connected."""
         obstacles = [p.footprint for p in self.placed] + list(extra)
         free = free_cells(self.room.floor, obstacles)
         labels, count = ndimage.label(free)

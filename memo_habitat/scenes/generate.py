@@ -29,7 +29,7 @@ ATTEMPTS = 40
 MAX_FAILURES = 4
 """Arrangements, and houses without enough of them, that may fail before it is given up."""
 MIN_ISLAND_SHARE = 0.95
-"""Least share of the free floor that hangs together."""
+"""Least share of the free floor that is one island."""
 MIN_VIEWPOINTS = 10
 """Viewpoints that make a category count as reachable; the task itself asks for one."""
 POINT_GOALS = 4
@@ -223,8 +223,10 @@ def _write_split(
     files.write_files(
         folder,
         {
-            f"episodes/{split}.json.gz": files.episode_file(episodes, options.vocabulary),
-            f"pointnav/{split}.json.gz": files.point_goal_file(goals),
+            f"episodes/{split}.json.gz": files.episode_file(
+                episodes, categories=list(options.vocabulary)
+            ),
+            f"pointnav/{split}.json.gz": files.episode_file(goals),
         },
     )
 

@@ -85,7 +85,7 @@ class SimulatedHouse:
     def main_island_share(self) -> float:
         """Share of all free floor that belongs to the largest island.
 
-        Tops of tables and beds are islands too, which nobody can reach; they are no floor.
+        Tops of tables and beds are islands too, out of reach; they are no floor.
         """
         islands = self.grid.islands
         with np.errstate(invalid="ignore"):

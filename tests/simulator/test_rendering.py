@@ -147,7 +147,7 @@ def test_cameras_that_are_not_observed_draw_nothing_until_they_are_asked(make_si
     np.testing.assert_array_equal(blind.render("head_rgb"), expected)
 
 
-def test_sensors_with_one_lens_share_one_ray_cast(sim, monkeypatch):
+def test_sensors_with_one_spec_share_one_ray_cast(sim, monkeypatch):
     casts = []
     cast = Geometry.cast
     monkeypatch.setattr(Geometry, "cast", lambda *args: (casts.append(1), cast(*args))[1])
@@ -230,7 +230,7 @@ def test_pictures_already_handed_out_do_not_change(sim):
         np.testing.assert_array_equal(picture, copies[name])
 
 
-def test_impossible_lenses_are_refused():
+def test_impossible_cameras_are_refused():
     with pytest.raises(UserError, match="180"):
         CameraSpec(4, 4, math.pi, (0, 0, 0), (0, 0, 0))
     with pytest.raises(UserError, match=">= 1"):

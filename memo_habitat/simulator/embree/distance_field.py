@@ -181,9 +181,10 @@ class Geodesics:
     def _folder(self) -> Path:
         """Where the fields of this grid are kept, by what the search depends on."""
         grid = self._grid
-        known = hashlib.sha1(np.array([_VERSION, *grid.origin, grid.cell, *grid.islands.shape]))
-        known.update(grid.islands)
-        known.update(grid.floor)
+        known = hashlib.sha1()
+        header = np.array([_VERSION, *grid.origin, grid.cell, *grid.islands.shape])
+        for array in (header, grid.islands, grid.floor):
+            known.update(array.tobytes())
         return cache_folder() / "distance_fields" / known.hexdigest()
 
     def _place(self, position: np.ndarray) -> tuple[np.ndarray | None, float]:

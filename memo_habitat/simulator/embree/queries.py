@@ -178,7 +178,7 @@ class PathFinder:
         return float(np.count_nonzero(grid.islands)) * grid.cell**2
 
     def seed(self, seed: int) -> None:
-        """Begins the sequence of random points anew."""
+        """Restarts the sequence of random points."""
         self._rng = np.random.default_rng(seed)
 
     def get_bounds(self) -> tuple[np.ndarray, np.ndarray]:

@@ -80,7 +80,7 @@ class EmbreeSim(TaskQueries, Simulator):
         return bool(self._prev_sim_obs.get("collided", False))
 
     def seed(self, seed: int) -> None:
-        """Begins the random points anew; nothing else is random."""
+        """Restarts the random points; nothing else is random."""
         self._rng = np.random.default_rng(seed)
         self._pathfinder = PathFinder(self.scene, self._rng)
 
