@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scene_sets import SETS
 
 from memo_habitat.scenes.generate import generate
+from tests.scenes.scene_sets import SETS
 
 
 @pytest.fixture(scope="session", params=sorted(SETS))

@@ -14,7 +14,6 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scene_sets import SETS, contents, read_episodes
 
 from memo_habitat.errors import UserError
 from memo_habitat.scenes.files import replace_folder
@@ -22,6 +21,7 @@ from memo_habitat.scenes.generate import GenerateOptions, generate
 from memo_habitat.scenes.mesh import Mesh, glb_bytes, gzip_bytes, palette_textured, png_bytes
 from memo_habitat.scenes.views import ShowOptions, show
 from memo_habitat.utils.data_paths import resolve
+from tests.scenes.scene_sets import SETS, contents, read_episodes
 
 ONE = replace(SETS["studio"], houses=1, split_sizes=(1, 0, 0), arrangements=1)
 

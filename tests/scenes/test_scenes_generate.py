@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_sets import SETS, contents, read_document, read_episodes
 
 from memo_habitat.scenes.files import read_manifest
 from memo_habitat.scenes.furniture import CATALOGUE
 from memo_habitat.scenes.generate import GenerateOptions, generate
 from memo_habitat.scenes.objects import SMALL_OBJECTS
+from tests.scenes.scene_sets import SETS, contents, read_document, read_episodes
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUNDLED = {"studios": (24, 4, 8), "apartments": (8, 2, 4)}

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from scene_sets import SETS, read_episodes
 
 from memo_habitat.scenes.files import read_manifest
 from memo_habitat.scenes.floor_plan import RandomStream, apartment_plan, studio_plan
@@ -19,6 +18,7 @@ from memo_habitat.scenes.mesh import Mesh
 from memo_habitat.scenes.object_placement import sample_arrangement
 from memo_habitat.scenes.objects import SMALL_OBJECTS
 from memo_habitat.scenes.views import FIRST_ID, SimulatedHouse
+from tests.scenes.scene_sets import SETS, read_episodes
 
 TOLERANCE = 1e-3
 
