@@ -141,8 +141,8 @@ setup(
     },
     entry_points={
         "console_scripts": ["memo-habitat = memo_habitat.cli.main:main"],
-        # Gymnasium before 1.0 only; later ones have no plugins (tasks/dark_key/registration.py).
-        "gymnasium.envs": ["memo_habitat = memo_habitat.tasks.dark_key.registration:register"],
+        # Gymnasium before 1.0 only; later ones have no plugins (tasks/dark_key/__init__.py).
+        "gymnasium.envs": ["memo_habitat = memo_habitat.tasks.dark_key:register"],
         # Hydra 1.4 and later; earlier ones scan the namespace package hydra_plugins.
         "hydra.plugins": ["memo_habitat = hydra_plugins.memo_habitat_plugin:MemoHabitatSearchPath"],
     },

@@ -10,7 +10,7 @@ A config composes it with these defaults, and names the factory of its environme
       - _self_
     habitat_baselines:
       vector_env_factory:
-        _target_: memo_habitat.tasks.dark_key.factory.DarkKeyVectorEnvFactory
+        _target_: memo_habitat.tasks.dark_key.vector_env.DarkKeyVectorEnvFactory
 """
 
 from __future__ import annotations

@@ -19,9 +19,8 @@ from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.report import FINAL, REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.report.load import EVAL_FOLDER
-from memo_habitat.tasks.dark_key.episodes import house_name
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, Setting
-from memo_habitat.tasks.dark_key.vector_env import DarkKeyVectorEnv
+from memo_habitat.tasks.dark_key.vector_env import DarkKeyVectorEnv, house_name
 from memo_habitat.trainer.progress import ProgressFile
 from memo_habitat.utils.files import write_json
 

@@ -1,49 +1,155 @@
-"""Dark-Key-To-Door behind the part of `habitat.VectorEnv` that training and evaluation use."""
+"""Dark-Key-To-Door as a vector environment, with what an evaluation records of its episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from gym import spaces
-from numpy.typing import NDArray
+from habitat_baselines.common.env_factory import VectorEnvFactory
+from habitat_baselines.common.env_spec import EnvironmentSpec
+from omegaconf import DictConfig
 
-from memo_habitat.errors import UserError
-from memo_habitat.tasks.dark_key.episodes import (
-    ARRANGEMENT,
-    RECORD_FIELDS,
-    EpisodeLog,
-    house_name,
-)
-from memo_habitat.tasks.dark_key.layouts import ACTIONS, DrawnLayouts, IntArray, Setting
-from memo_habitat.tasks.dark_key.oracle import oracle_actions
+from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.tasks import record_fields
+from memo_habitat.tasks.dark_key.layouts import ACTIONS, STAY, DrawnLayouts, IntArray, Setting
+from memo_habitat.tasks.dark_key.oracle import oracle_actions, steps_to_door, ways
 from memo_habitat.tasks.dark_key.rules import BoolArray, Step, Trials
-from memo_habitat.tasks.record_fields import Declaration
+from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration, RecordField
+from memo_habitat.tasks.vector_env import InProcessVectorEnv, Observation
 
 # The observation that the oracle agent of evaluations acts on (uuid).
 ORACLE_ACTION = "oracle_action"
 
-Observation = dict[str, NDArray]
-StepResult = tuple[Observation, float, bool, dict[str, Any]]
+# What a trial is called in records: all of a setting are one arrangement of one "house", and the
+# trial's number is the repetition.
+ARRANGEMENT = "drawn"
+TARGET = "door"
+_FIELDS = (
+    replace(
+        record_fields.SUCCESS,
+        text="Share of episodes in which the door was reached with the key before the time was up.",
+    ),
+    replace(
+        record_fields.SPL,
+        text="Success × d / max(d, p), mean over episodes: d is the fewest steps in which the door "
+        "can be reached by way of the key, p the steps taken.",
+    ),
+    replace(
+        record_fields.SOFT_SPL,
+        text="As SPL, with the share of the way covered, max(0, 1 − steps left / d), in place of "
+        "success.",
+    ),
+    replace(
+        record_fields.DISTANCE_TO_GOAL,
+        unit="cells",
+        text="Steps left from the episode’s end to the door, by way of a key not yet found.",
+    ),
+    record_fields.NUM_STEPS,
+    record_fields.COLLISIONS,
+)
+# What the measures of an episode are in its record, by the names that `EpisodeLog` gives them.
+RECORD_FIELDS: dict[str, RecordField | None] = {field.name: field for field in _FIELDS}
 
 
-class DarkKeyVectorEnv:
-    """N trials in this process: no workers, and no loop over environments in `step_batch`.
+def house_name(size: int) -> str:
+    """The name under which evaluations list the grids of this size."""
+    return f"dark_key_{size}x{size}"
 
-    There are two ways to step. `step_batch` takes the actions of all environments and returns
-    arrays over them. `async_step_at` and `wait_step_at` are Habitat's: the first wait takes the
-    step of all environments that have an action, together; the others stand still. Observations
-    of the second way are copies and may be kept.
 
-    Attributes:
-        num_envs: N.
-        observation_spaces, action_spaces, orig_action_spaces: one (the same) per environment.
-        deaths: None: there are no workers that could die.
+class EpisodeLog:
+    """Follows the episodes of N trials and describes those that end.
+
+    A cell counts as one metre, so that a way is as long as the steps it takes. As with the
+    rewards, the way to a cell takes a step even from that cell.
     """
 
-    deaths: Path | None = None
+    def __init__(self, trials: Trials) -> None:
+        """Follow `trials`; `begin` is due after each of their resets."""
+        self._trials = trials
+        count = trials.count
+        self._path = np.zeros((count, trials.setting.episode_steps + 1), dtype=np.int64)
+        self._bumps = np.zeros(count, dtype=np.int64)
+
+    def begin(self) -> None:
+        """Begin anew: the trials were reset."""
+        self._path[:, 0] = self._trials.starts
+        self._bumps[:] = 0
+
+    def before_step(self) -> None:
+        """Keep what a step that ends a trial replaces by the next trial's."""
+        trials = self._trials
+        self._numbers, self._steps = trials.trial_numbers.copy(), trials.trial_steps.copy()
+        self._layouts = np.stack([trials.starts, trials.keys, trials.doors], axis=1)
+
+    def after_step(self, actions: IntArray, step: Step, which: IntArray) -> dict[int, dict]:
+        """Follow a step of the environments `which` [M].
+
+        Returns:
+            environment -> measures of the episode that ended there, by the names that evaluations
+            know them by.
+        """
+        lengths, cells = step.episode_lengths[which], step.cells[which]
+        unmoved = self._path[which, lengths - 1] == cells
+        self._bumps[which] += unmoved & (actions[which] != STAY)
+        self._path[which, lengths] = cells
+        ended = which[step.episode_ends[which]]
+        measures = {int(env): self._measures(int(env), step) for env in ended}
+        self._path[ended, 0] = self._trials.starts[ended]
+        self._bumps[ended] = 0
+        return measures
+
+    def _measures(self, env: int, step: Step) -> dict[str, Any]:
+        size, layout = self._trials.setting.size, self._layouts[env]
+        length, success = int(step.episode_lengths[env]), bool(step.successes[env])
+        cells = self._path[env, : length + 1]
+        to_key, to_door = (int(part[0]) for part in steps_to_door(layout[None], size))
+        shortest = to_key + to_door
+        left = 0 if success else _steps_left(cells, layout, size, to_door)
+        efficiency = shortest / max(shortest, length)
+        y, x = np.divmod(cells, size)
+        end = int(self._steps[env]) + 1
+        house, number = house_name(size), int(self._numbers[env])
+        return {
+            "success": float(success),
+            "spl": success * efficiency,
+            "soft_spl": max(0.0, 1.0 - left / shortest) * efficiency,
+            "distance_to_goal": float(left),
+            "num_steps": length,
+            "collisions": int(self._bumps[env]),
+            EPISODE_MEASURE: {
+                "trial_id": f"{house}/{ARRANGEMENT}/{number}",
+                "scene_id": house,
+                "arrangement_id": ARRANGEMENT,
+                "repetition": number,
+                "episode_index": int(step.episode_numbers[env]),
+                "target_category": TARGET,
+                "trial_step_start": end - length,
+                "trial_step_end": end,
+                "start_distance": float(shortest),
+                "path_length": float(np.count_nonzero(np.diff(cells))),
+                "path": np.stack([x, y], axis=1).astype(np.float64),
+                "start_position": np.array([x[0], 0.0, y[0]]),
+                "goal_positions": np.array([[layout[2] % size, 0.0, layout[2] // size]]),
+                "waypoint_positions": np.array([[layout[1] % size, 0.0, layout[1] // size]]),
+                "grid_shape": [size, size],
+                "truncated": not success and length < self._trials.setting.episode_steps,
+            },
+        }
+
+
+def _steps_left(cells: IntArray, layout: IntArray, size: int, to_door: int) -> int:
+    """Steps from the last of the path's cells to the door, by way of a key not yet found."""
+    held = bool((cells[1:] == layout[1]).any())
+    goal = layout[2:] if held else layout[1:2]
+    return int(ways(cells[-1:], goal, size)[0]) + (0 if held else to_door)
+
+
+class DarkKeyVectorEnv(InProcessVectorEnv):
+    """N environments; the arrays of `step_batch` are the same ones after every step, with new
+    values: a view of them, such as `torch.from_numpy` gives, can be made once and for all."""
 
     def __init__(
         self,
@@ -62,9 +168,8 @@ class DarkKeyVectorEnv:
             oracle: also observe `oracle_action` int64 [N, 1], the best action now.
             records: with each episode's end give the measures that an evaluation records.
         """
-        if num_envs < 1:
-            raise UserError(f"{num_envs} environments; at least 1 is needed")
-        self.setting, self.num_envs, self._seed = setting, num_envs, seed
+        super().__init__(num_envs, observation_space(oracle), spaces.Discrete(len(ACTIONS)))
+        self.setting, self._seed = setting, seed
         self._queues: dict[int, list[int]] = {}
         self._played = np.zeros(num_envs, dtype=np.int64)
         self._trials = Trials(
@@ -72,20 +177,10 @@ class DarkKeyVectorEnv:
         )
         self._oracle = np.zeros((num_envs, 1), dtype=np.int64) if oracle else None
         self._log = EpisodeLog(self._trials) if records else None
-        self.observation_spaces = [observation_space(oracle)] * num_envs
-        self.action_spaces = [spaces.Discrete(len(ACTIONS))] * num_envs
-        self.orig_action_spaces = self.action_spaces
-        self._actions = np.zeros(num_envs, dtype=np.int64)
-        self._pending = np.zeros(num_envs, dtype=np.bool_)
-        self._results: dict[int, StepResult] = {}
-
-    # All at once --------------------------------------------------------------------------------
 
     def reset_batch(self) -> Observation:
         """Begin a trial in every environment; observations [N, ...], written again by steps."""
         self._played[:] = 0
-        self._pending[:] = False
-        self._results.clear()
         self._trials.layouts = DrawnLayouts(self._seed, self.setting.cells)
         observations = self._trials.reset()
         if self._log is not None:
@@ -93,100 +188,38 @@ class DarkKeyVectorEnv:
         return self._with_oracle(observations)
 
     def step_batch(self, actions: IntArray, only: BoolArray | None = None) -> Step:
-        """One step of every environment, or of those where `only` [N] is True.
-
-        Args:
-            actions: integers [N].
-            only: which to step; None: all.
-
-        Returns:
-            what `Step` describes. The arrays are the same ones after every step, with new values:
-            a view of them, such as `torch.from_numpy` gives, can be made once and for all.
-        """
+        """One step of every environment, or of those where `only` [N] is True."""
         step = self._trials.step(actions, only)
         self._with_oracle(step.observations)
         return step
 
-    # As Habitat's -------------------------------------------------------------------------------
+    def step_with_infos(
+        self, actions: IntArray, only: BoolArray
+    ) -> tuple[Step, Mapping[int, dict[str, Any]]]:
+        """Step those of `only`, and what is told of each: in an evaluation, of an episode's end."""
+        if self._log is None:
+            step, infos = super().step_with_infos(actions, only)
+            return step, infos
+        self._log.before_step()
+        step = self.step_batch(actions, None if only.all() else only)
+        return step, self._log.after_step(actions, step, np.flatnonzero(only))
 
-    def reset(self) -> list[Observation]:
-        """Begin a trial in every environment; their observations."""
-        return _rows(self.reset_batch())
-
-    def post_step(self, observations: list[Observation]) -> list[Observation]:
-        """The same observations: there is no batch renderer."""
-        return observations
-
-    def async_step_at(self, index_env: int, action: int) -> None:
-        """Take note of the action of one environment."""
-        if self._pending[index_env] or index_env in self._results:
-            raise RuntimeError(f"the last step of environment {index_env} was not waited for")
-        self._actions[index_env] = int(action)
-        self._pending[index_env] = True
-
-    def wait_step_at(self, index_env: int) -> StepResult:
-        """Observation, reward, whether the episode ended, and measures, of one environment."""
-        if index_env not in self._results:
-            if not self._pending[index_env]:
-                raise RuntimeError(f"environment {index_env} was given no action to wait for")
-            self._step_pending()
-        return self._results.pop(index_env)
-
-    def call_at(
-        self, index: int, function_name: str, function_args: dict[str, Any] | None = None
-    ) -> Any:
-        """Ask one environment what an evaluation asks (`evaluation.schedule.TrialVectorEnv`)."""
-        asked: dict[str, Callable[..., Any]] = {
-            "arrangements": self._arrangements,
-            "record_fields": self._record_fields,
-            "schedule_trials": self._schedule_trials,
-            "top_down_map": self._top_down_map,
-        }
-        if function_name not in asked:
-            raise UserError(
-                f"Dark-Key-To-Door has no {function_name!r}; there are {', '.join(asked)}"
-            )
-        return asked[function_name](index, **(function_args or {}))
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _step_pending(self) -> None:
-        which = np.flatnonzero(self._pending)
-        everywhere = len(which) == self.num_envs
-        if self._log is not None:
-            self._log.before_step()
-        step = self.step_batch(self._actions, None if everywhere else self._pending)
-        infos: dict[int, dict[str, Any]] = {}
-        if self._log is not None:
-            infos = self._log.after_step(self._actions, step, which)
-        else:
-            # The same keys at every step: Habitat's statistics stack them over environments.
-            measures = {name: values.tolist() for name, values in step.measures.items()}
-            infos = {i: {k: v[i] for k, v in measures.items()} for i in which.tolist()}
-        observations = _rows(step.observations)
-        rewards, ends = step.rewards.tolist(), step.episode_ends.tolist()
-        for i in which.tolist():
-            self._results[i] = (observations[i], rewards[i], ends[i], infos.get(i, {}))
-        self._pending[:] = False
-
-    # What evaluations ask -----------------------------------------------------------------------
-
-    def _arrangements(self, index: int) -> list[tuple[str, str]]:
+    def arrangements(self, index: int) -> list[tuple[str, str]]:
         """All trials of this setting are repetitions of one arrangement."""
         return [(house_name(self.setting.size), ARRANGEMENT)]
 
-    def _record_fields(self, index: int) -> Declaration:
+    def record_fields(self, index: int) -> Declaration:
+        """How the measures are recorded."""
         return dict(RECORD_FIELDS)
 
-    def _schedule_trials(
+    def schedule_trials(
         self, index: int, trials: Sequence[tuple[str, str, int]], seed: int
     ) -> None:
         """From the next reset on play these trials, drawn from `seed` in all environments."""
         self._queues[index] = [int(number) for _, _, number in trials]
         self._seed = seed
 
-    def _top_down_map(self, index: int, resolution: float) -> dict[str, Any]:
+    def top_down_map(self, index: int, resolution: float) -> dict[str, Any]:
         """The empty grid, one cell per metre whatever resolution is asked for."""
         free = np.ones((self.setting.size, self.setting.size), dtype=np.bool_)
         return {"free": free, "origin": (-0.5, -0.5), "resolution": 1.0}
@@ -222,7 +255,53 @@ def observation_space(oracle: bool = False) -> spaces.Dict:
     return spaces.Dict(found)
 
 
-def _rows(observations: Observation) -> list[Observation]:
-    """One dict per environment, of rows of copies."""
-    copies = [array.copy() for array in observations.values()]
-    return [dict(zip(observations, rows, strict=True)) for rows in zip(*copies, strict=True)]
+class DarkKeyVectorEnvFactory(VectorEnvFactory):
+    """Dark-Key-To-Door in the trainer's own process.
+
+    Read from the config: `habitat.task.size`, `habitat.task.trial_steps`,
+    `habitat.environment.max_episode_steps`, `habitat.seed`, `habitat_baselines.num_environments`,
+    and in evaluations `habitat_baselines.evaluator.agent`.
+    """
+
+    def construct_envs(
+        self,
+        config: DictConfig,
+        workers_ignore_signals: bool = False,
+        enforce_scenes_greater_eq_environments: bool = False,
+        is_first_rank: bool = True,
+    ) -> DarkKeyVectorEnv:
+        """The environments of a training, or, where the third argument is True, an evaluation."""
+        is_eval = enforce_scenes_greater_eq_environments
+        baselines, task = config.habitat_baselines, config.habitat.task
+        count = baselines.num_environments
+        check_at_least_one("habitat_baselines.num_environments", count)
+        if not is_eval:
+            _check_seed(config)
+        setting = Setting(task.size, config.habitat.environment.max_episode_steps, task.trial_steps)
+        return DarkKeyVectorEnv(
+            setting,
+            count,
+            config.habitat.seed,
+            oracle=is_eval and baselines.evaluator.agent == "oracle",
+            records=is_eval,
+        )
+
+    def environment_spec(self) -> EnvironmentSpec:
+        """Spaces of one environment as training observes it; they depend on no setting."""
+        actions = spaces.Discrete(len(ACTIONS))
+        return EnvironmentSpec(
+            observation_space=observation_space(),
+            action_space=actions,
+            orig_action_space=actions,
+        )
+
+
+def _check_seed(config: DictConfig) -> None:
+    """Refuse to train on the layouts that evaluations play."""
+    seed = config.habitat.seed
+    if seed == config.habitat_baselines.evaluator.seed:
+        raise UserError(
+            f"habitat.seed={seed}: evaluations draw their layouts from that seed "
+            "(habitat_baselines.evaluator.seed), and a training would know them; take another, "
+            f"such as habitat.seed={seed + 1}"
+        )

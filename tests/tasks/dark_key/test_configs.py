@@ -6,8 +6,8 @@ import pytest
 
 from memo_habitat.config.compose import choices, compose_config
 from memo_habitat.errors import UserError
-from memo_habitat.tasks.dark_key.factory import DarkKeyVectorEnvFactory
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, Setting
+from memo_habitat.tasks.dark_key.vector_env import DarkKeyVectorEnvFactory
 
 CONFIG = "dark_key_to_door"
 

@@ -16,13 +16,13 @@ gymnasium = pytest.importorskip(
 from gymnasium.utils.env_checker import check_env  # noqa: E402
 
 from memo_habitat.errors import UserError  # noqa: E402
+from memo_habitat.tasks.dark_key import NAME, register  # noqa: E402
 from memo_habitat.tasks.dark_key.gymnasium_env import DarkKeyToDoorEnv  # noqa: E402
 from memo_habitat.tasks.dark_key.layouts import (  # noqa: E402
     SETTINGS,
     DrawnLayouts,
 )
 from memo_habitat.tasks.dark_key.oracle import oracle_actions, oracle_returns  # noqa: E402
-from memo_habitat.tasks.dark_key.registration import NAME, register  # noqa: E402
 
 QUICK = {"size": 5, "episode_steps": 25, "trial_steps": 150}
 

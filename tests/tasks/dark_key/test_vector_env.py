@@ -18,11 +18,15 @@ from memo_habitat.evaluation.agents import OracleAgent, RandomAgent
 from memo_habitat.evaluation.evaluate import evaluate
 from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import RECORDS_FILE, iterate_records
-from memo_habitat.tasks.dark_key.episodes import ARRANGEMENT, house_name
-from memo_habitat.tasks.dark_key.factory import DarkKeyVectorEnvFactory
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, STAY, DrawnLayouts, Setting
 from memo_habitat.tasks.dark_key.oracle import oracle_returns, steps_to_door
-from memo_habitat.tasks.dark_key.vector_env import ORACLE_ACTION, DarkKeyVectorEnv
+from memo_habitat.tasks.dark_key.vector_env import (
+    ARRANGEMENT,
+    ORACLE_ACTION,
+    DarkKeyVectorEnv,
+    DarkKeyVectorEnvFactory,
+    house_name,
+)
 
 QUICK = SETTINGS["quick"]
 

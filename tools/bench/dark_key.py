@@ -1,14 +1,20 @@
-"""How fast the rules run on one core, and what the reference agents collect."""
+"""How fast the rules of Dark-Key-To-Door run on one core, and what the reference agents collect.
+
+python tools/bench/dark_key.py
+python tools/bench/dark_key.py --json --settings quick --layouts 1000 --seconds 0.2
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from memo_habitat.errors import UserError
+import memo_habitat.register  # noqa: F401
 from memo_habitat.report.statistics import mean_with_interval
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, DrawnLayouts, Setting
 from memo_habitat.tasks.dark_key.oracle import (
@@ -48,11 +54,6 @@ def bench_dark_key(
         <agent>_median; shortest_episode (mean fewest steps); play_seconds (all agents and
         layouts).
     """
-    unknown = [name for name in settings if name not in SETTINGS]
-    if unknown or not settings:
-        raise UserError(f"settings {','.join(settings)!r}: choose of {','.join(SETTINGS)}")
-    if layouts < 2:
-        raise UserError(f"layouts is {layouts}; an interval needs at least 2")
     for name in settings:
         setting = SETTINGS[name]
         speeds = {
@@ -118,3 +119,24 @@ def _speed(setting: Setting, count: int, seconds: float) -> float:
             trials.step(row)
         steps += _BURST * count
     return steps / (time.perf_counter() - begin)
+
+
+def main() -> None:
+    """Print a row per setting."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--layouts", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1.0, help="per number of steps a second")
+    given = vars(parser.parse_args())
+    as_json = given.pop("json")
+    for row in bench_dark_key(**given):
+        text = json.dumps(row) if as_json else "  ".join(f"{k} {v}" for k, v in row.items())
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
