@@ -8,7 +8,8 @@ else's concern.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from copy import copy
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -116,6 +117,20 @@ def _saved_in_pieces(*wholes: tuple[Tensor, list[Tensor]]) -> saved_tensors_hook
     return saved_tensors_hooks(pack, unpack)
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """Where the tokens of a pass through the cache go, and what they see.
+
+    rows: that are appended to. slots: of the new tokens, a slice where the rows have one length,
+    else [N, C]. end: slots that are looked at. begins: whether a row had no token before.
+    """
+
+    rows: slice
+    slots: slice | Tensor
+    end: int
+    begins: bool
+
+
 class KVCache:
     """Of N environments in acting: a stack of tokens each, without gradients.
 
@@ -140,22 +155,17 @@ class KVCache:
         self.probe: Any = None
         self._config = config
         self._lengths, self._summaries, self._steps = ([0] * batch for _ in range(3))
-        heads, width = config.heads, config.width
-        empty = torch.empty(batch, heads, 0, width // heads, device=self.device, dtype=dtype)
-        self._keys, self._values = [empty] * config.layers, [empty] * config.layers
+        # Of each layer keys and values, [2, N, H, slots, dh].
+        shape = 2, batch, config.heads, 0, config.width // config.heads
+        self._layers = [torch.empty(shape, device=device, dtype=dtype)] * config.layers
         # 0 where a row's slot is in use and -inf where not: the attention mask of rows of different
         # lengths, kept up to date instead of being made in every step.
-        self._bias = torch.empty(batch, 0, device=self.device, dtype=dtype)
-        recorded = width if config.token_budget else 0
-        self._tokens = torch.empty(batch, 0, recorded, device=self.device, dtype=token_dtype)
+        self._bias = torch.empty(batch, 0, device=device, dtype=dtype)
+        recorded = config.width if config.token_budget else 0
+        self._tokens = torch.empty(batch, 0, recorded, device=device, dtype=token_dtype)
+        self._every_row = torch.arange(batch, device=device)[:, None]
         self._reserve(0)
-        # The pass under way: where its tokens are written, and what they see.
-        self._rows = slice(0, batch)
-        self._new: Any = slice(0, 0)
-        self._start: int | None = 0
-        self._own = torch.empty(0)
-        self._end = 0
-        self._sink_is_missing = True
+        self._pass = _Pass(slice(0, batch), slice(0, 0), end=0, begins=True)
 
     # What it holds ------------------------------------------------------------------------------
 
@@ -179,12 +189,11 @@ class KVCache:
 
     def allocated_bytes(self) -> int:
         """Bytes of everything allocated, over all rows."""
-        buffers = (*self._keys, *self._values, self._bias, self._tokens)
-        return sum(buffer.nbytes for buffer in buffers)
+        return sum(buffer.nbytes for buffer in (*self._layers, self._bias, self._tokens))
 
     def keys(self, layer: int) -> Tensor:
         """The sink's and the tokens' keys, [N, H, slots, dh]; to look at, not to keep."""
-        return self._keys[layer]
+        return self._layers[layer][0]
 
     def length(self, rows: slice) -> int:
         """Tokens held by each of `rows`, which agree."""
@@ -216,103 +225,87 @@ class KVCache:
         row; otherwise `rows` must agree, as those of one of `runs` do.
         """
         count, lengths = tokens.shape[1], self._lengths[rows]
-        unlike = len(set(lengths)) > 1
-        if self._config.top_k:
-            unlike = unlike or len(set(self._summaries[rows])) > 1
-        if unlike:
+        if len(set(zip(lengths, self._summaries[rows], strict=True))) > 1:
             if count != 1 or len(lengths) != self.batch:
                 raise ValueError(
                     f"rows {rows} have different lengths {lengths}: append to them by `runs`"
                 )
             return self.begin_ragged(tokens, [1] * self.batch)
-        start = lengths[0]
-        self._reserve(start + count)
-        self._lengths[rows] = [start + count] * len(lengths)
-        self._rows, self._new, self._start = rows, slice(1 + start, 1 + start + count), start
-        self._end, self._sink_is_missing = 1 + start + count, start == 0
-        self._bias[rows, self._new] = 0
+        start, stop = lengths[0], lengths[0] + count
+        self._reserve(stop)
+        self._lengths[rows] = [stop] * len(lengths)
+        slots = slice(1 + start, 1 + stop)
+        self._bias[rows, slots] = 0
         if self._config.token_budget:
-            self._tokens[rows, self._new] = tokens
+            self._tokens[rows, slots] = tokens
+        self._pass = _Pass(rows, slots, end=1 + stop, begins=start == 0)
         return self
 
     def begin_ragged(self, tokens: Tensor, counts: Sequence[int]) -> KVCache:
         """Open a pass that appends to row i the first `counts[i]` of its tokens [N, C, D].
 
-        The others are written and forgotten. Shapes are those of the longest row, on a GPU those
-        of all that is allocated: within a block of slots every step is the same program.
+        The others are written and forgotten. All rows look at as many slots as the longest, on a
+        GPU at all that are allocated: within a block of slots every step has the same shapes.
         """
-        lengths, count = self._lengths, tokens.shape[1]
-        self._reserve(max(lengths) + count)
-        rows = torch.arange(self.batch, device=self.device)[:, None]
-        starts = torch.tensor(lengths, device=self.device)[:, None]
-        self._own = 1 + starts + torch.arange(count, device=self.device)  # slots, [N, C]
-        self._rows, self._new, self._start = slice(0, self.batch), (rows, self._own), None
-        self._end = 1 + max(lengths) + count
-        if self.device.type == "cuda":
-            self._end = self._bias.shape[1]
-        self._sink_is_missing = min(lengths) == 0
-        self._lengths = [length + new for length, new in zip(lengths, counts, strict=True)]
-        if count == 1:
-            self._bias[rows, self._own] = 0
-        else:
-            ends = 1 + torch.tensor(self._lengths, device=self.device)[:, None]
-            slots = torch.arange(self._bias.shape[1], device=self.device)
-            self._bias.masked_fill_((slots >= 1 + starts) & (slots < ends), 0)
+        before, count = self._lengths, tokens.shape[1]
+        self._reserve(max(before) + count)
+        self._lengths = [length + new for length, new in zip(before, counts, strict=True)]
+        # Not blocking: otherwise the step would wait for all that the GPU has still to do.
+        held, new = torch.tensor([before, list(counts)]).to(self.device, non_blocking=True)
+        offsets = torch.arange(count, device=self.device)
+        slots = 1 + held[:, None] + offsets
+        kept = (offsets < new[:, None]).to(self.dtype)
+        self._bias[self._every_row, slots] = kept.log()  # 0 or -inf
         if self._config.token_budget:
-            self._tokens[rows, self._own] = tokens
+            self._tokens[self._every_row, slots] = tokens
+        end = 1 + max(before) + count
+        if self.device.type == "cuda":
+            end = self._bias.shape[1]
+        self._pass = _Pass(slice(0, self.batch), slots, end, begins=min(before) == 0)
         return self
 
     def rotation(self, table: RotaryTable) -> Rotation:
         """A token's position is its place behind the sink, in each row."""
-        if self._start is None:
-            return table.at(self._own - 1, self._bias.shape[1])
-        return table.span(self._start, self._end - 1 - self._start, self.device)
+        slots = self._pass.slots
+        if isinstance(slots, slice):
+            return table.span(slots.start - 1, slots.stop - slots.start, self.device)
+        return table.at(slots - 1, highest=self._bias.shape[1])
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says, computed in the cache's dtype."""
-        keys, values = (buffers[layer][self._rows] for buffers in (self._keys, self._values))
-        if self._sink_is_missing:  # again for every new trial: an update changes the parameters
-            keys[:, :, :1], values[:, :, :1] = sink.key, sink.value
-        if self._start is None:
-            rows, slots = self._new
-            keys[rows, :, slots] = k.transpose(1, 2).to(self.dtype)
-            values[rows, :, slots] = v.transpose(1, 2).to(self.dtype)
-        else:
-            keys[:, :, self._new], values[:, :, self._new] = k, v
+        now = self._pass
+        keys, values = self._layers[layer][:, now.rows].unbind()
+        for held, new, first in ((keys, k, sink.key), (values, v, sink.value)):
+            if now.begins:  # with every trial: an update changes the parameters
+                held[:, :, :1] = first
+            if isinstance(now.slots, slice):
+                held[:, :, now.slots] = new
+            else:
+                held[self._every_row, :, now.slots] = new.transpose(1, 2).to(self.dtype)
         if q.shape[2] == 0:
             return q
-        keys, values = keys[:, :, : self._end], values[:, :, : self._end]
-        device = q.device.type
+        keys, values = keys[:, :, : now.end], values[:, :, : now.end]
         # Autocast would copy the whole history to its own dtype in every step.
-        quiet = (
-            torch.autocast(device, enabled=False)
-            if torch.is_autocast_enabled(device)
-            else nullcontext()
-        )
-        with quiet:
+        with torch.autocast(q.device.type, enabled=False):
             low = q.to(self.dtype)
             return causal_attention(low, keys, values, self._mask(low, keys)).to(q.dtype)
 
     def _mask(self, q: Tensor, k: Tensor) -> Tensor | None:
-        """What the new tokens see, or None where rows agree and `causal_attention` knows."""
-        held = self._summaries[self._rows]
-        if self._config.top_k and any(held):
-            slots = torch.arange(self._end, device=self.device)
-            summaries = torch.tensor(held, device=self.device)[:, None, None, None]
-            candidates = (slots >= 1) & (slots <= summaries)
-            return top_k_mask(q, k, candidates, self._config.top_k, self._visible())
-        if self._start is not None:
+        """What the new tokens see; None where `causal_attention` knows from the shapes."""
+        now, held = self._pass, self._summaries[self._pass.rows]
+        is_aligned, retrieves = isinstance(now.slots, slice), self._config.top_k and any(held)
+        if is_aligned and not retrieves:
             return None
-        if q.shape[2] == 1:
-            return self._bias[:, None, None, : self._end]
-        return self._visible()
-
-    def _visible(self) -> Tensor:
-        """Slots up to each new token's own, bool [N or 1, 1, C, slots]."""
-        own = self._own
-        if self._start is not None:
-            own = torch.arange(self._new.start, self._end, device=self.device)[None]
-        return torch.arange(self._end, device=self.device) <= own[:, None, :, None]
+        if q.shape[2] == 1 and not retrieves:
+            return self._bias[:, None, None, : now.end]
+        every = torch.arange(now.end, device=self.device)
+        own = every[now.slots][None] if isinstance(now.slots, slice) else now.slots
+        visible = every <= own[:, None, :, None]  # [N or 1, 1, C, slots]
+        if not retrieves:
+            return visible
+        summaries = torch.tensor(held).to(self.device, non_blocking=True)[:, None, None, None]
+        candidates = (every >= 1) & (every <= summaries)
+        return top_k_mask(q, k, candidates, self._config.top_k, visible)
 
     # Between passes -----------------------------------------------------------------------------
 
@@ -340,25 +333,22 @@ class KVCache:
     def reset(self, which: Tensor) -> None:
         """Empty the rows where `which` ([N] bool) holds; what is allocated stays for reuse."""
         check_reset(which, self.batch)
-        rows = which.nonzero().flatten()
-        self.forget(rows.tolist())
-        for row in rows.tolist():
+        rows: list[int] = which.nonzero().flatten().tolist()
+        self.forget(rows)
+        for row in rows:
             self._steps[row] = 0
-        # What is not finite would stay so under an attention weight of 0.
-        for buffer in (*self._keys, *self._values):
-            buffer.index_fill_(0, rows.to(self.device), 0)
+            for layer in self._layers:
+                layer[:, row] = 0  # what is not finite would stay so under a weight of 0
 
     @torch.inference_mode(False)  # what is allocated while acting is written to outside of it too
     def repeated(self, times: int) -> KVCache:
         """A cache in which each row stands `times` times: trials that go on in different ways."""
-        other = KVCache(
-            self._config, times * self.batch, self.device, self.dtype, self._tokens.dtype
-        )
+        other = copy(self)
+        other.batch = times * self.batch
         for name in ("_lengths", "_summaries", "_steps"):
             setattr(other, name, [value for value in getattr(self, name) for _ in range(times)])
-        for name in ("_keys", "_values"):
-            buffers = [x.repeat_interleave(times, dim=0) for x in getattr(self, name)]
-            setattr(other, name, buffers)
+        other._layers = [layer.repeat_interleave(times, dim=1) for layer in self._layers]
+        other._every_row = torch.arange(other.batch, device=self.device)[:, None]
         other._bias = self._bias.repeat_interleave(times, dim=0)
         other._tokens = self._tokens.repeat_interleave(times, dim=0)
         return other
@@ -378,9 +368,8 @@ class KVCache:
             larger.narrow(dim, 0, held).copy_(buffer)
             return larger
 
-        for buffers in (self._keys, self._values):
-            for layer, buffer in enumerate(buffers):
-                buffers[layer] = grown(buffer, dim=2)
+        for layer, buffer in enumerate(self._layers):
+            self._layers[layer] = grown(buffer, dim=3)
         self._tokens = grown(self._tokens, dim=1)
         self._bias = grown(self._bias, dim=1, value=-torch.inf)
         self._bias[:, 0] = 0  # the sink's
