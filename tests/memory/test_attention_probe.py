@@ -14,9 +14,10 @@ from torch import Tensor
 from memo_habitat.errors import UserError
 from memo_habitat.memory import MemoryConfig, MemoTransformer, build
 from memo_habitat.memory.attention_probe import AttentionStats, check_attends, observe
+from memo_habitat.testing.memory_conformance import sample_trial
 
 from . import reference
-from .factories import ALL, memories, quick, small_memory, starts, thorough, trial
+from .factories import TRANSFORMERS, memories, quick, small_memory, trial
 
 STREAMING = {
     "streaming_memo": {"token_budget": 11},
@@ -143,12 +144,12 @@ def flavoured(name: str) -> MemoTransformer:
     return small_memory(**STREAMING[name])
 
 
-@pytest.mark.parametrize("flavour", [*ALL, "streaming_memo", "streaming_fct"])
+@pytest.mark.parametrize("flavour", [*TRANSFORMERS, "streaming_memo", "streaming_fct"])
 def test_readings_equal_an_explicit_softmax_for_environments_at_different_places(
     flavour: str,
 ) -> None:
     memory = flavoured(flavour)
-    tokens, begins = trial(memory, 3, 33), starts(3, 33)
+    tokens, begins = sample_trial(memory, 3, 33)
     begins[1, 4] = begins[2, 9] = True
     readings = observed(memory, tokens, begins)
     assert len(readings) == 33
@@ -159,10 +160,10 @@ def test_readings_equal_an_explicit_softmax_for_environments_at_different_places
             assert_equal(readings[step], row, explicit)
 
 
-@thorough
+@quick
 @given(memories(), st.integers(1, 3), st.integers(1, 40))
 def test_shares_add_up_to_one(memory: MemoTransformer, batch: int, steps: int) -> None:
-    tokens, begins = trial(memory, batch, steps), starts(batch, steps)
+    tokens, begins = sample_trial(memory, batch, steps)
     cache = memory.new_cache(batch, "cpu")
     with observe(cache) as probe:
         for step in range(steps):
@@ -177,7 +178,7 @@ def test_shares_add_up_to_one(memory: MemoTransformer, batch: int, steps: int) -
 @pytest.mark.parametrize("name", STREAMING)
 def test_streaming_holds_no_more_summaries_than_the_budget(name: str) -> None:
     memory = flavoured(name)
-    tokens, begins = trial(memory, 3, 50), starts(3, 50)
+    tokens, begins = sample_trial(memory, 3, 50)
     for reading in observed(memory, tokens, begins):
         assert int(reading.held.max()) <= (0 if name == "streaming_fct" else 2)
         total = reading.sink + reading.steps + reading.summaries.sum(-1)
@@ -187,7 +188,7 @@ def test_streaming_holds_no_more_summaries_than_the_budget(name: str) -> None:
 @quick
 @given(memories(), st.integers(0, 9))
 def test_observing_leaves_outputs_bit_equal(memory: MemoTransformer, reset: int) -> None:
-    tokens, begins = trial(memory, 3, 20), starts(3, 20)
+    tokens, begins = sample_trial(memory, 3, 20)
     caches = memory.new_cache(3, "cpu"), memory.new_cache(3, "cpu")
     for step in range(20):
         for cache in caches:

@@ -11,7 +11,7 @@ import torch
 from memo_habitat.errors import UserError
 from memo_habitat.memory import MemoryConfig, build
 
-from .factories import small_memory
+from .factories import small_memory, trial
 
 
 @pytest.mark.parametrize(
@@ -49,26 +49,49 @@ def test_full_context_does_not_mind_its_unused_summary_length() -> None:
     build(MemoryConfig(kind="fct", summary_length=300))
 
 
-def test_wrong_token_shapes_are_named() -> None:
-    memory = small_memory()
+@pytest.mark.parametrize("kind", ["memo", "lstm"])
+def test_wrong_token_shapes_are_named(kind: str) -> None:
+    memory = small_memory(kind)
     cache = memory.new_cache(2, "cpu")
     with pytest.raises(ValueError, match=r"tokens must be \[B, T, D\].*D = 16; got \[2, 5, 8\]"):
         memory(torch.zeros(2, 5, 8))
-    with pytest.raises(ValueError, match=r"\[N, D\]"):
-        memory.step(torch.zeros(2, 1, 16), cache)
+    for wrong in (torch.zeros(2, 1, 16), torch.zeros(2, 15), torch.zeros(2)):
+        with pytest.raises(ValueError, match=r"\[N, D\], none of them 0, with D = 16"):
+            memory.step(wrong, cache)
     with pytest.raises(ValueError, match=r"\[N, C, D\].*got \[2, 0, 16\]"):
         memory.extend(torch.zeros(2, 0, 16), cache)
     with pytest.raises(ValueError, match="3 environments, the cache has 2"):
         memory.step(torch.zeros(3, 16), cache)
+
+
+def test_a_segment_without_steps_is_refused() -> None:
     with pytest.raises(ValueError, match="segment_length is 0"):
-        memory(torch.zeros(2, 5, 16), segment_length=0)
+        small_memory()(torch.zeros(2, 5, 16), segment_length=0)
 
 
 @pytest.mark.parametrize("kind", ["memo", "lstm"])
-@pytest.mark.parametrize("batch", [0, -1])
-def test_a_cache_for_nobody_is_refused(kind: str, batch: int) -> None:
-    with pytest.raises(ValueError, match=f"at least 1 environment, got {batch}"):
-        build(MemoryConfig(kind=kind)).new_cache(batch, "cpu")
+def test_a_cache_for_nobody_and_resets_of_another_shape_are_refused(kind: str) -> None:
+    for batch in (0, -1):
+        with pytest.raises(ValueError, match=f"at least 1 environment, got {batch}"):
+            small_memory(kind).new_cache(batch, "cpu")
+    cache = small_memory(kind).new_cache(3, "cpu")
+    with pytest.raises(ValueError, match=r"\[3\], got torch.bool of shape \[2\]"):
+        cache.reset(torch.tensor([True, False]))
+    with pytest.raises(ValueError, match=r"torch.int64"):
+        cache.reset(torch.tensor([1, 0, 1]))
+
+
+@pytest.mark.parametrize("wrong", [None, torch.ones(3, 1, dtype=torch.bool)])
+def test_no_inter_episode_attention_says_what_it_needs(wrong: torch.Tensor | None) -> None:
+    memory = small_memory("no_iea")
+    cache, tokens = memory.new_cache(3, "cpu"), trial(memory, 3, 4)
+    needs = r"needs episode_starts, bool "
+    with pytest.raises(ValueError, match=needs + r"\[B, T\] = \[3, 4\]; got"):
+        memory(tokens, None, wrong)
+    with pytest.raises(ValueError, match=needs + r"\[N\] = \[3\]; got"):
+        memory.step(tokens[:, 0], cache, wrong)
+    with pytest.raises(ValueError, match=needs + r"\[N, C\] = \[3, 4\]; got"):
+        memory.extend(tokens, cache, wrong)
 
 
 def test_the_memory_imports_no_habitat_and_no_hydra() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from memo_habitat.errors import UserError
 from memo_habitat.memory import MemoryConfig, RecurrentMemory, build, register
 from memo_habitat.memory.variants import FullContext, Memo, kinds, memory_class, takes, unregister
+from memo_habitat.testing.memory_conformance import check_memory
 
 
 class Own(Memo):
@@ -60,15 +65,58 @@ def test_options_follow_from_what_it_is_and_what_it_claims(variant: type) -> Non
         build(MemoryConfig(kind="own", detach_probability=0.5))
 
 
-def test_a_class_in_a_file_of_ones_own_is_a_kind_by_its_place(tmp_path, monkeypatch) -> None:
-    (tmp_path / "my_memory.py").write_text(
-        "from memo_habitat.memory.variants import Memo\nclass Mine(Memo):\n    pass\n"
-    )
+@pytest.fixture
+def own_file(tmp_path, monkeypatch) -> Iterator[None]:
+    """A module of memories that lies anywhere on the path."""
+    shutil.copy(Path(__file__).with_name("my_memories.py"), tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    memory = build(MemoryConfig(kind="my_memory:Mine"))
-    assert type(memory.variant).__name__ == "Mine"
-    assert memory_class("my_memory:Mine") is type(memory.variant)
-    del sys.modules["my_memory"]
+    yield
+    sys.modules.pop("my_memories", None)
+
+
+OWN = ("my_memories:HalfCredit", "my_memories:LinearState")
+
+
+@pytest.mark.usefixtures("own_file")
+@pytest.mark.parametrize("kind", OWN)
+def test_a_class_in_a_file_of_ones_own_conforms(kind: str) -> None:
+    sizes = {"width": 16, "layers": 2, "heads": 2, "hidden": 24, "depth_dropout": 0.0}
+    memory = build(MemoryConfig(kind=kind, segment_length=6, summary_length=2, **sizes)).eval()
+    assert memory_class(kind).__module__ == "my_memories"
+    check_memory(memory)
+
+
+@pytest.mark.usefixtures("own_file")
+def test_options_of_a_module_of_ones_own_are_those_that_it_names() -> None:
+    kind = "my_memories:LinearState"
+    build(MemoryConfig(kind=kind, activation_checkpointing=True))
+    for option in ("compile", "top_k", "token_budget", "memory_loss"):
+        assert not takes(kind, option)
+    with pytest.raises(UserError, match=f"compile=True means nothing to kind '{kind}'"):
+        build(MemoryConfig(kind=kind, compile=True))
+
+
+@pytest.mark.usefixtures("own_file")
+@pytest.mark.parametrize("kind", OWN)
+def test_a_class_in_a_file_of_ones_own_is_trained_by_config(kind: str, tmp_path) -> None:
+    from memo_habitat.trainer import launch
+
+    sizes = ("habitat_baselines.num_environments=4", "habitat_baselines.rl.ppo.num_mini_batch=2")
+    small = ("width=16", "heads=2", "hidden=16", "segment_length=20", "summary_length=2")
+    training = launch.start_training(
+        "dark_key_to_door",
+        [
+            *("setting=quick", "habitat_baselines.total_num_steps=600", *sizes),
+            *(f"habitat_baselines.rl.memory.{size}" for size in (f"kind={kind}", *small)),
+        ],
+        out=tmp_path / "run",
+    )
+    assert launch.train(training)
+    rows = training.run.progress_file.read_text().splitlines()
+    assert json.loads(rows[-1])["steps"] >= 600
+    saved = next((tmp_path / "run" / "checkpoints").glob("*.pth"))
+    names = torch.load(saved, weights_only=False)["state_dict"]
+    assert any("memory.decay" in name or "memory.queries" in name for name in names)
 
 
 @pytest.mark.parametrize("kind", ["my_mislaid:Mine", "torch:Missing", "torch.nn:Linear"])
