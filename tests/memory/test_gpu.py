@@ -64,7 +64,7 @@ def test_bfloat16_stays_near_single_precision_in_training_and_acting(flavour: st
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_no_mask_is_made_in_a_training_pass(kind: str, dtype: torch.dtype) -> None:
     steps = 8192
-    sizes = {"width": 64, "heads": 8, "hidden": 64, "layers": 1}
+    sizes = {"width": 16, "heads": 2, "hidden": 16, "layers": 1}
     memory = small_memory(kind, **sizes, segment_length=steps // 2, summary_length=64).to(DEVICE)
     tokens, starts = sample_trial(memory, 1, steps)
     starts[:, 1:] = False
