@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from memo_habitat.errors import UserError
-from memo_habitat.memory.measure import peak_bytes
+from memo_habitat.utils.peak_bytes import peak_bytes
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.ppo.updater import MemoPPO
 from memo_habitat.rollout.storage import TrialStorage

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from common import machine
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.trainer.launch import start_training, train
@@ -84,18 +85,6 @@ def shares(seconds: float) -> dict[str, float]:
     }
     spent["other"] = 1.0 - sum(spent.values())
     return {part: round(value, 4) for part, value in spent.items()}
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on besides the config."""
-    import torch
-
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "processor": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-    }
 
 
 def main() -> None:
