@@ -30,12 +30,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from memo_habitat.errors import UserError
-from memo_habitat.utils.peak_bytes import peak_bytes
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.ppo.updater import MemoPPO
 from memo_habitat.rollout.storage import TrialStorage
 from memo_habitat.trainer.live_bytes import fake_tensors, faked
 from memo_habitat.trainer.validation import check_training_settings
+from memo_habitat.utils.peak_bytes import peak_bytes
 
 # Of the memory given. What lies unused between blocks, and the kernels' own, is another 17 % in
 # processes on a CPU; a GPU's allocator leaves about as much.
