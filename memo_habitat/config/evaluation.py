@@ -1,14 +1,23 @@
-"""Structured configs of the evaluator."""
+"""Structured configs of the evaluator, and how an evaluation's config is made from a training's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from habitat.config import read_write
 from habitat_baselines.config.default_structured_configs import EvaluatorConfig
 from hydra.core.config_store import ConfigStore
-from omegaconf import II
+from omegaconf import II, DictConfig, OmegaConf, open_dict
 
+from memo_habitat.config.task import EpisodeRecordConfig, OracleActionSensorConfig
 from memo_habitat.errors import UserError
+
+# Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
+# changed when a training goes on, and in the evaluation of a checkpoint.
+RUNTIME_KEYS = {
+    "memory": ("token_budget", "activation_checkpointing", "compile"),
+    "encoder": ("chunk_size",),
+}
 
 
 @dataclass
@@ -52,6 +61,38 @@ class TrialEvaluatorConfig(EvaluationPlan, EvaluatorConfig):
     output_dir: str = ""
     # Empty: the agent, or the checkpoint's file name.
     name: str = ""
+
+
+def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictConfig:
+    """Copy `config` for evaluation: its split, its trial length, what records are made from.
+
+    Args:
+        config: the config given; everything but the model comes from it.
+        trained: the config in the checkpoint, from which the model comes; None without one. How
+            the model is run (`RUNTIME_KEYS`), such as its token budget, comes from `config`.
+    """
+    config = config.copy()
+    baselines = config.habitat_baselines
+    with read_write(config), open_dict(config):
+        config.habitat.dataset.split = baselines.eval.split
+        config.habitat.task.trial_steps = baselines.evaluator.steps_per_trial
+        # A shuffled order has no meaning here: the evaluator says which trials are played.
+        config.habitat.environment.iterator_options.shuffle = False
+        config.habitat.task.measurements.extobjnav_episode = OmegaConf.structured(
+            EpisodeRecordConfig
+        )
+        if baselines.evaluator.agent == "oracle":
+            config.habitat.task.lab_sensors.oracle_action_sensor = OmegaConf.structured(
+                OracleActionSensorConfig
+            )
+        if trained is not None:
+            for part in ("memory", "encoder", "policy"):
+                own, had = baselines.rl[part], trained.habitat_baselines.rl[part]
+                kept = {key: own[key] for key in RUNTIME_KEYS.get(part, ()) if key in own}
+                baselines.rl[part] = OmegaConf.merge(own, had, kept)
+        # What only the loss predicts need not be observed here.
+        baselines.rl.encoder.auxiliary_sensor = ""
+    return config
 
 
 def register_configs() -> None:

@@ -30,7 +30,7 @@ class EncoderConfig:
     goal_queries: int = 4
     # Images whose activations are there at the same time in an update, where
     # rl.memory.activation_checkpointing has them recomputed.
-    images_per_piece: int = 1024
+    chunk_size: int = 1024
     # Of "detections": width of a category's embedding, one for what is sought and what is seen.
     category_width: int = 64
     # A .npy with a vector for each category, such as a text encoder's, in the place of learned
@@ -48,7 +48,7 @@ class EncoderConfig:
     last_reward: bool = False
     # Sines and cosines that join each of their values, which should lie in [0, 1]: of pi, 2 pi, ...
     # times the value, up to this multiple. 0: none.
-    state_harmonics: int = 0
+    fourier_features: int = 0
     # Show the last action of an episode at the first step of the next one too: where an episode's
     # end is learned from, as in meta-learning tasks, it says what led there. Never across trials.
     action_across_episodes: bool = False

@@ -135,12 +135,12 @@ def check_encoder(config: EncoderConfig) -> None:
             "leave recall and category_vectors at their defaults, or choose encoder=detections"
         )
     check_at_least_one("habitat_baselines.rl.encoder.category_width", config.category_width)
-    if config.state_harmonics < 0:
+    if config.fourier_features < 0:
         raise UserError(
-            f"habitat_baselines.rl.encoder.state_harmonics={config.state_harmonics}: "
+            f"habitat_baselines.rl.encoder.fourier_features={config.fourier_features}: "
             "give 0 for none, or how many"
         )
-    check_at_least_one("habitat_baselines.rl.encoder.images_per_piece", config.images_per_piece)
+    check_at_least_one("habitat_baselines.rl.encoder.chunk_size", config.chunk_size)
 
 
 def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:

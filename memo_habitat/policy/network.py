@@ -57,7 +57,7 @@ class MemoNetwork(nn.Module):
         last_reward = [LAST_REWARD] if encoder.last_reward else []
         self.state_sensors = tuple(dict.fromkeys([*encoder.state_sensors, *last_reward]))
         self.visual_encoder = build_encoder(encoder, observation_space)
-        self._images_per_piece = encoder.images_per_piece if memory.activation_checkpointing else 0
+        self._chunk_size = encoder.chunk_size if memory.activation_checkpointing else 0
         self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
         if isinstance(self.visual_encoder, DetectionEncoder):
             self.feature_width = self.visual_encoder.features
@@ -65,9 +65,9 @@ class MemoNetwork(nn.Module):
             _width(observation_space, "state_sensors", uuid) for uuid in self.state_sensors
         )
         self.action_embedding = nn.Embedding(num_actions, _ACTION_EMBEDDING)
-        self._harmonics = encoder.state_harmonics
+        self._frequencies = encoder.fourier_features
         self._action_across_episodes = encoder.action_across_episodes
-        state_width *= 1 + 2 * self._harmonics
+        state_width *= 1 + 2 * self._frequencies
         token_inputs = self.feature_width + state_width + _ACTION_EMBEDDING + 1
         self.token_projection = nn.Linear(token_inputs, memory.width)
         self.memory: TrialMemory = build(memory)
@@ -112,17 +112,15 @@ class MemoNetwork(nn.Module):
             detected: Tensor = self.visual_encoder(observations)
             return detected
         images, goal = observations[self.camera], observations[self.goal_sensor].float()
-        if self._images_per_piece and torch.is_grad_enabled():
-            return self._features_in_pieces(self.visual_encoder, images, goal)
+        if self._chunk_size and torch.is_grad_enabled():
+            return self._features_in_chunks(self.visual_encoder, images, goal)
         out: Tensor = self.visual_encoder(images, goal)
         return out
 
-    def _features_in_pieces(self, encoder: nn.Module, images: Tensor, goal: Tensor) -> Tensor:
+    def _features_in_chunks(self, encoder: nn.Module, images: Tensor, goal: Tensor) -> Tensor:
         """The same, with the activations of one piece at a time, recomputed for its gradient."""
         flat, goals = images.flatten(0, -4), goal.flatten(0, -2)
-        pieces = zip(
-            flat.split(self._images_per_piece), goals.split(self._images_per_piece), strict=True
-        )
+        pieces = zip(flat.split(self._chunk_size), goals.split(self._chunk_size), strict=True)
         # Encoders draw nothing at random: no generator has to be wound back.
         encoded = [
             checkpoint(encoder, image, wanted, use_reentrant=False, preserve_rng_state=False)
@@ -145,8 +143,8 @@ class MemoNetwork(nn.Module):
             [previous[..., :0], *(observations[u].to(previous.dtype) for u in self.state_sensors)],
             dim=-1,
         )
-        if self._harmonics:
-            state = torch.cat([state, harmonics(state, self._harmonics)], dim=-1)
+        if self._frequencies:
+            state = torch.cat([state, fourier_features(state, self._frequencies)], dim=-1)
         parts = [features, state, previous, starts.to(previous.dtype)]
         out: Tensor = self.token_projection(torch.cat(parts, dim=-1))
         return out
@@ -193,7 +191,7 @@ class MemoNetwork(nn.Module):
         return None if self.auxiliary is None else self.auxiliary(projected)
 
 
-def harmonics(values: Tensor, count: int) -> Tensor:
+def fourier_features(values: Tensor, count: int) -> Tensor:
     """Sine and cosine of k pi x for k = 1 .. count and each x of `values` [*, W]: [*, 2 count W].
 
     In these a product of two places, which is what attention computes, is largest where they are

@@ -10,7 +10,6 @@ from gym import spaces
 from habitat_baselines.common.baseline_registry import baseline_registry
 from habitat_baselines.rl.ppo.policy import Policy, PolicyActionData
 from habitat_baselines.utils.common import get_num_actions
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
@@ -22,15 +21,9 @@ from memo_habitat.rollout.batch import TrialBatch
 from memo_habitat.rollout.storage import TrialStorage
 
 
-def precision_of(rl: Any) -> str:
-    """The precision in `habitat_baselines.rl`; runs from before there was a choice had float32."""
-    return str(OmegaConf.select(rl, "precision", default="float32"))
-
-
 def _initial_stop(config: Any) -> tuple[int, float] | None:
     """Index of the action `stop`, and its logit at the beginning, if there is to be one."""
-    # Runs from before there was a choice have no such key.
-    bias = OmegaConf.select(config.habitat_baselines.rl, "initial_stop_bias", default=0.0)
+    bias = config.habitat_baselines.rl.initial_stop_bias
     if not bias:
         return None
     actions = list(config.habitat.task.actions)
@@ -74,7 +67,7 @@ class ActionEvaluation:
     recall_parts: dict[str, float]
 
 
-def draw(log_probs: Tensor) -> Tensor:
+def sample_action(log_probs: Tensor) -> Tensor:
     """An action of each distribution [*, A], long [*].
 
     A race of exponential clocks: the one of rate p rings first with probability p. `Categorical`
@@ -130,7 +123,7 @@ class MemoPolicy(nn.Module, Policy):
         encoder = EncoderConfig(**dict(rl.encoder))
         memory = MemoryConfig(**dict(rl.memory))
         stop = _initial_stop(config)
-        return cls(observation_space, action_space, encoder, memory, precision_of(rl), stop)
+        return cls(observation_space, action_space, encoder, memory, rl.precision, stop)
 
     # Acting -------------------------------------------------------------------------------------
 
@@ -148,7 +141,7 @@ class MemoPolicy(nn.Module, Policy):
         """
         logits, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
         log_probs = logits.log_softmax(-1)
-        actions = log_probs.argmax(-1) if deterministic else draw(log_probs)
+        actions = log_probs.argmax(-1) if deterministic else sample_action(log_probs)
         if self.teacher_share:
             led = torch.rand(actions.shape, device=actions.device) < self.teacher_share
             actions = torch.where(led, observations[TEACHER].squeeze(-1), actions)

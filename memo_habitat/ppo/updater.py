@@ -31,9 +31,7 @@ class MemoPPO(Updater):
     def __init__(self, policy: MemoPolicy, config: Any) -> None:
         self.policy = policy
         self.config = config
-        # Runs from before there was a choice have no such key.
-        name = getattr(config, "optimizer", "adam")
-        self.optimizer = build_optimiser(policy, name, config.lr, config.eps)
+        self.optimizer = build_optimiser(policy, config.optimizer, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
         self._set_teacher(0.0)
         self._distributed = False
@@ -65,8 +63,7 @@ class MemoPPO(Updater):
     def anneal_entropy(self, share: float) -> None:
         """Set the coefficients for the updates that follow `share` of the training."""
         self._set_teacher(share)
-        # Runs from before the coefficient could decline have no such key.
-        first, last = self.config.entropy_coef, getattr(self.config, "entropy_coef_final", None)
+        first, last = self.config.entropy_coef, self.config.entropy_coef_final
         if last is not None:
             self.entropy_coef = first + (last - first) * min(share, 1.0)
 

@@ -37,7 +37,7 @@ def small_policy(
     encoder: str = "cnn",
     auxiliary_sensor: str = "",
     precision: str = "float32",
-    images_per_piece: int = 1024,
+    chunk_size: int = 1024,
     recall: str = "none",
     **memory: object,
 ) -> MemoPolicy:
@@ -66,7 +66,7 @@ def small_policy(
             kind=encoder,
             features=8,
             base_channels=4,
-            images_per_piece=images_per_piece,
+            chunk_size=chunk_size,
             auxiliary_sensor=auxiliary_sensor,
             category_width=8,
             recall=recall,

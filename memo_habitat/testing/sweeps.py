@@ -107,7 +107,7 @@ def write_progress(run: Path, skill: float, seed: int, updates: int = UPDATES) -
                     "memory_kv_bytes": 18.0 * BYTES_PER_TOKEN,
                     "memory_kv_bytes_full_context": 150.0 * BYTES_PER_TOKEN,
                 },
-                "stations": {},
+                "timers": {},
                 "trials": {"count": 64, "return": float(mean)},
             }
         )

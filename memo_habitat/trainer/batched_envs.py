@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,39 +12,21 @@ from habitat_baselines.utils.timing import g_timer
 from numpy.typing import NDArray
 from torch import Tensor
 
-
-class TogetherStep(Protocol):
-    """One step of N environments; the arrays may be written again by the next step.
-
-    Attributes:
-        observations: uuid -> [N, ...]; the next episode's first ones where one ended.
-        rewards: [N].
-        episode_ends: bool [N].
-        measures: name -> [N], what is told of an episode; read where one ended.
-    """
-
-    observations: Mapping[str, NDArray[Any]]
-    rewards: NDArray[Any]
-    episode_ends: NDArray[np.bool_]
-
-    @property
-    def measures(self) -> Mapping[str, NDArray[Any]]:
-        """See the class."""
-        ...
+from memo_habitat.tasks.vector_env import BatchedStep
 
 
 @runtime_checkable
-class TogetherEnvs(Protocol):
+class BatchedVectorEnv(Protocol):
     """A vector environment that can be stepped by arrays, beside Habitat's way."""
 
     num_envs: int
 
-    def step_batch(self, actions: NDArray[np.int64]) -> TogetherStep:
+    def step_batch(self, actions: NDArray[np.int64]) -> BatchedStep:
         """One step of every environment; actions [N]."""
         ...
 
 
-class InProcessCollector:
+class BatchedCollector:
     """Acts and steps without a loop over environments, to the effect of Habitat's collection.
 
     Habitat takes results apart into one observation, reward and info per environment, to stack
@@ -55,8 +36,8 @@ class InProcessCollector:
         sums: name -> [N], measures summed over the episodes that ended since they were taken.
     """
 
-    def __init__(self, envs: TogetherEnvs, agent: Any, obs_transforms: list[Any]) -> None:
-        """Collect into the storage of `agent` (an agent access manager)."""
+    def __init__(self, envs: BatchedVectorEnv, agent: Any, obs_transforms: list[Any]) -> None:
+        """Collect into the storage of `agent`, an agent access manager."""
         self._envs, self._agent, self._transforms = envs, agent, obs_transforms
         self.sums: dict[str, NDArray[np.float64]] = {}
 
@@ -70,6 +51,7 @@ class InProcessCollector:
             with g_timer.avg_time("trainer.step_env"):
                 step = self._envs.step_batch(action.env_actions.squeeze(-1).cpu().numpy())
             with g_timer.avg_time("trainer.obs_insert"):
+                # Views of arrays that the next step writes again: the storage copies them.
                 observations = {k: torch.from_numpy(v) for k, v in step.observations.items()}
                 if self._transforms:
                     observations = apply_obs_transforms_batch(observations, self._transforms)

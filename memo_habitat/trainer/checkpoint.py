@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,19 +17,23 @@ from torch import Tensor, nn
 
 from memo_habitat.errors import UserError
 from memo_habitat.trainer.run_dir import LATEST, RESUME_STATE
+from memo_habitat.utils.files import atomic_path
 
 
 def write_checkpoint(
     path: Path, weights: dict[str, Tensor], config: DictConfig, extra: dict[str, Any]
 ) -> None:
-    """Weights with the composed config and `extra` (JSON) in the file's header."""
+    """Weights, with the composed config and `extra` (JSON) in the file's header.
+
+    Safetensors run no code when they are read, which a pickled checkpoint of Habitat's may.
+    """
     tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
     header = {
         "format": "memo-habitat-1",
         "config": OmegaConf.to_yaml(config),
         "extra_state": json.dumps(extra),
     }
-    atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+    _save(path, lambda file: save_file(tensors, file, metadata=header))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 def write_resume_state(folder: Path, state: dict[str, Any], config: DictConfig) -> None:
     """Everything to go on from: `state` holds tensors and plain containers only."""
     whole = {**state, "config": OmegaConf.to_yaml(config), "random": _random_state()}
-    atomically(folder / RESUME_STATE, lambda temporary: torch.save(whole, temporary))
+    _save(folder / RESUME_STATE, lambda file: torch.save(whole, file))
 
 
 def read_resume_state(folder: Path) -> dict[str, Any] | None:
@@ -95,7 +97,7 @@ def read_resume_state(folder: Path) -> dict[str, Any] | None:
         state["config"] = OmegaConf.create(state["config"])
     except Exception as error:
         raise UserError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); remove it to begin anew"
+            f"{path} cannot be read ({type(error).__name__}: {error}); remove it to begin again"
         ) from error
     return state
 
@@ -106,7 +108,7 @@ def replace_resume_config(folder: Path, config: DictConfig) -> None:
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state["config"] != text:
         changed = {**state, "config": text}
-        atomically(path, lambda temporary: torch.save(changed, temporary))
+        _save(path, lambda file: torch.save(changed, file))
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
@@ -151,25 +153,11 @@ def _random_state() -> dict[str, Any]:
     }
 
 
-def atomically(path: Path, write: Callable[[str], Any]) -> None:
-    """Write beside `path`, then replace it: readers see the old file or the new, never a part."""
+def _save(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file that replaces `path` when it is whole."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with atomic_path(path) as temporary:
             write(temporary)
-            with Path(temporary).open("rb") as written:
-                os.fsync(written.fileno())
-            # mkstemp makes the file private; checkpoints are shared like any other file.
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
     # What torch and safetensors make of a full disk.
-    except (OSError, RuntimeError, SafetensorError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {path} ({cause}): check space and permissions") from error
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"cannot write {path} ({error}); check space and permissions") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from memo_habitat.utils.files import append_json_line, read_json_lines, write_json_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,19 +20,14 @@ class ProgressFile:
 
     def __init__(self, path: str, resume_at: int) -> None:
         self._path = Path(path) if path else None
-        if self._path is None:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in read_progress(self._path) if row["steps"] <= resume_at]
-        partial = self._path.with_name(f"{self._path.name}.partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        partial.replace(self._path)
+        if self._path is not None:
+            kept = [row for row in read_progress(self._path) if row["steps"] <= resume_at]
+            write_json_lines(self._path, kept)
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one row; nothing where no file is wanted."""
         if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_json_line(self._path, row)
 
 
 def progress_row(
@@ -41,7 +37,7 @@ def progress_row(
     trials: Mapping[str, float] | None,
     episodes: Mapping[str, Sequence[Tensor]],
     learner: Mapping[str, float],
-    stations: Mapping[str, float],
+    timers: Mapping[str, float],
 ) -> dict[str, Any]:
     """What is told of one update.
 
@@ -52,7 +48,7 @@ def progress_row(
         trials: count and mean return of those that ended with it; None if none did.
         episodes: Habitat's window of running sums, [N, 1] each; `count` is that of episodes.
         learner: means of the update.
-        stations: mean time of each of the trainer's timers (s).
+        timers: mean time of each of the trainer's timers (s).
     """
     window = {
         k: float((v[-1] - v[0]).sum() if len(v) > 1 else v[0].sum()) for k, v in episodes.items()
@@ -66,20 +62,13 @@ def progress_row(
         "episodes": count,
         "metrics": {k: v / count for k, v in window.items()},
         "learner": learner,
-        "stations": stations,
+        "timers": timers,
     }
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
     """Rows of a progress file; a last line cut off by a kill is left out."""
-    rows = []
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return rows
+    return list(read_json_lines(path))
 
 
 def share_done(baselines: Mapping[str, Any], steps: float, updates: float) -> float:

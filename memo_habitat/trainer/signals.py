@@ -13,7 +13,7 @@ import torch
 from habitat_baselines.rl.ddppo.ddp_utils import EXIT, REQUEUE
 from torch import Tensor
 
-from memo_habitat.trainer.batched_envs import TogetherEnvs
+from memo_habitat.trainer.batched_envs import BatchedVectorEnv
 from memo_habitat.utils.processes import handling
 
 _UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
@@ -72,7 +72,7 @@ def acting_threads(device: torch.device, envs: Any) -> Iterator[None]:
     One step of a few environments is too little work to share; waiting for each other, threads take
     the cores from the environments' own processes. Environments in this process leave them free.
     """
-    if device.type != "cpu" or isinstance(envs, TogetherEnvs):
+    if device.type != "cpu" or isinstance(envs, BatchedVectorEnv):
         yield
         return
     before = torch.get_num_threads()

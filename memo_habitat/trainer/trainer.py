@@ -19,9 +19,10 @@ from habitat_baselines.utils.common import inference_mode
 from habitat_baselines.utils.timing import g_timer
 from omegaconf import DictConfig
 
+from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.errors import UserError
 from memo_habitat.policy.network import TRIAL_STEP
-from memo_habitat.trainer.batched_envs import InProcessCollector, TogetherEnvs
+from memo_habitat.trainer.batched_envs import BatchedCollector, BatchedVectorEnv
 from memo_habitat.trainer.checkpoint import (
     LATEST,
     newest_checkpoint,
@@ -32,7 +33,6 @@ from memo_habitat.trainer.checkpoint import (
     write_resume_state,
 )
 from memo_habitat.trainer.env_factory import worker_death
-from memo_habitat.trainer.evaluation import evaluation_config
 from memo_habitat.trainer.progress import ProgressFile, progress_row, steps_bar
 from memo_habitat.trainer.run_dir import TRAIN_LOCK
 from memo_habitat.trainer.signals import StopRequest, acting_threads, stop_on_interrupt
@@ -51,9 +51,10 @@ TRIAL_RETURN = "trial_return"
 class MemoTrainer(PPOTrainer):
     """A rollout is one trial of every environment; its last update is the full one.
 
-    Habitat's own stepping, statistics and TensorBoard tags are inherited. Training can be left at
-    any step and goes on from the last update; steps collected after it are neither counted nor
-    learned.
+    Inherited from Habitat: making environments and agent (`_init_train`), stepping worker
+    environments, statistics over episodes, TensorBoard tags, and when training is done. Training
+    can be left at any step and goes on from the last complete trial: what was collected after it
+    is neither counted nor learned.
     """
 
     supported_tasks = ["ExtObjNavTask-v0"]
@@ -85,7 +86,12 @@ class MemoTrainer(PPOTrainer):
         self._updates_seen = 0
         try:
             self._init_train(resume)
-            self._in_process = self._collector()
+            # Environments in this process are stepped together; workers by Habitat's own loop.
+            self._collector = (
+                BatchedCollector(self.envs, self._agent, self.obs_transforms)
+                if isinstance(self.envs, BatchedVectorEnv)
+                else None
+            )
             if resume is not None:
                 self._resume(resume)
             with (
@@ -97,10 +103,11 @@ class MemoTrainer(PPOTrainer):
                 while not self.is_done() and self._train_update(stop):
                     self._log_update(writer, progress)
                     bar.update(self.num_steps_done - bar.n)
-                    if self._agent.rollouts.steps == 0:  # the trial is over: a place to go on from
-                        self._keep(writer)
-            self._keep_last()
-        except (EOFError, ConnectionError) as error:
+                    # Between two trials nothing is under way in environments, storage or caches.
+                    if self._agent.rollouts.steps == 0:
+                        self._save_after_trial(writer)
+            self._save_at_end()
+        except (EOFError, ConnectionError) as error:  # all that a dead worker shows of itself
             raise worker_death(self.envs.deaths) from error
         finally:
             if self.envs is not None:
@@ -129,47 +136,36 @@ class MemoTrainer(PPOTrainer):
         begun = storage.steps
         collected = 0
         for _ in range(storage.trial_steps // self._ppo_cfg.updates_per_trial):
+            # Among several workers all stop at the same place, after the last step: see `agree`.
             if stop.is_set and not self._is_distributed:
                 return None
             collected += self._collect_step()
         if stop.agree(self._all_reduce):
             return None
-        if self._in_process is not None:
-            self._count_episodes(self._in_process, begun)
+        if self._collector is not None:
+            statistics = self._collector.take_statistics(begun, self.current_episode_reward)
+            for name, sums in statistics.items():
+                self.running_episode_stats.setdefault(name, torch.zeros_like(sums))
+                self.running_episode_stats[name] += sums
         return collected
 
-    def _collector(self) -> InProcessCollector | None:
-        """What collects where all environments step together; None where they are workers."""
-        if not isinstance(self.envs, TogetherEnvs):
-            return None
-        return InProcessCollector(self.envs, self._agent, self.obs_transforms)
-
     def _collect_step(self) -> int:
-        if self._in_process is not None:
-            return self._in_process.step()
+        if self._collector is not None:
+            return self._collector.step()
         self._compute_actions_and_step_envs()
         return int(self._collect_environment_result())
-
-    def _count_episodes(self, collector: InProcessCollector, since: int) -> None:
-        """Add what ended since step `since` of the trial to Habitat's statistics."""
-        statistics = collector.take_statistics(since, self.current_episode_reward)
-        for name, sums in statistics.items():
-            self.running_episode_stats.setdefault(name, torch.zeros_like(sums))
-            self.running_episode_stats[name] += sums
 
     @g_timer.avg_time("trainer.update_agent")
     def _update_agent(self) -> dict[str, float]:
         rollouts, policy = self._agent.rollouts, self._agent.actor_critic
-        use = policy.context_use()
-        memory = (
-            {}
-            if use is None
-            else {
+        memory = {}
+        if (use := policy.context_use()) is not None:
+            memory = {
                 "memory_tokens": float(use.tokens.float().mean()),
                 "memory_kv_bytes": float(use.kv_bytes.float().mean()),
                 "memory_kv_bytes_full_context": float(use.full_context_kv_bytes.float().mean()),
             }
-        )
+        # The value of the step after the last one. It enters the cache, which is recomputed below.
         with inference_mode():
             step = rollouts.get_last_step()
             next_value = policy.get_value(
@@ -179,7 +175,7 @@ class MemoTrainer(PPOTrainer):
         rollouts.compute_returns(
             next_value, cfg.use_gae, cfg.gamma, cfg.tau, cfg.returns_across_episodes
         )
-        # Averaged over workers with the losses, hence among them until it is told.
+        # Averaged over workers with the losses, hence among them until it is logged.
         trials = {TRIAL_RETURN: rollouts.mean_return()} if rollouts.trial_complete else {}
         self._agent.train()
         losses: dict[str, float] = self._agent.updater.update(rollouts)
@@ -187,12 +183,15 @@ class MemoTrainer(PPOTrainer):
         self._agent.after_update()
         return {**losses, **memory, **trials}
 
-    # Telling ------------------------------------------------------------------------------------
+    # Logging ------------------------------------------------------------------------------------
 
     def _log_update(self, writer: Any, progress: ProgressFile | None) -> None:
-        if progress is None:
+        if progress is None:  # not the first worker
             return
-        trials = self._ended_trials()
+        trials = None
+        if TRIAL_RETURN in self._losses:
+            count = self.envs.num_envs * get_distrib_size()[2]
+            trials = {"count": count, "return": self._losses.pop(TRIAL_RETURN)}
         self._training_log(writer, self._losses, self._earlier_seconds)
         scalars = {
             f"memory/{name}": self._losses[f"memory_{name}"]
@@ -215,13 +214,6 @@ class MemoTrainer(PPOTrainer):
             )
         )
 
-    def _ended_trials(self) -> dict[str, float] | None:
-        """How many trials ended with this update and their mean return, taken from the losses."""
-        if TRIAL_RETURN not in self._losses:
-            return None
-        count = self.envs.num_envs * get_distrib_size()[2]
-        return {"count": count, "return": self._losses.pop(TRIAL_RETURN)}
-
     def _writer(self) -> Any:
         if not rank0_only():
             return contextlib.nullcontext()
@@ -235,18 +227,21 @@ class MemoTrainer(PPOTrainer):
             return None
         return ProgressFile(self.config.habitat_baselines.progress_file, self.num_steps_done)
 
-    # Keeping ------------------------------------------------------------------------------------
+    # Saving -------------------------------------------------------------------------------------
 
     @rank0_only
-    def _keep(self, writer: Any) -> None:
-        """Checkpoint where one is due; the state to resume from last, when all else is written."""
+    def _save_after_trial(self, writer: Any) -> None:
+        """A checkpoint where one is due, and the state to resume from.
+
+        The state comes last: a kill in between leaves nothing behind that it does not know of.
+        """
         if self.should_checkpoint():
             self._checkpoint_now()
         if isinstance(writer, TensorboardWriter):
             writer.flush()
         self._save_resume_state()
 
-    def _keep_last(self) -> None:
+    def _save_at_end(self) -> None:
         """At the end a checkpoint; after a stop only what `latest` and a resume need."""
         if self._checkpointed_at != self.num_steps_done:
             if self.is_done():
@@ -256,7 +251,11 @@ class MemoTrainer(PPOTrainer):
         self._save_resume_state()
 
     def should_checkpoint(self) -> bool:
-        """Whether one is due; by interval also where trials end between its multiples."""
+        """Whether one is due.
+
+        Habitat asks whether the number of updates is a multiple of the interval; trials may end
+        between two of them.
+        """
         interval = self.config.habitat_baselines.checkpoint_interval
         if interval == -1:
             return bool(super().should_checkpoint())
@@ -312,7 +311,7 @@ class MemoTrainer(PPOTrainer):
         self.num_updates_done = self._updates_seen = counts["num_updates_done"]
         self._last_checkpoint_percent = counts["last_checkpoint_percent"]
         self._count_checkpoints = counts["count_checkpoints"]
-        self._checkpointed_at = counts.get("checkpointed_at", -1)
+        self._checkpointed_at = counts["checkpointed_at"]
         self._earlier_seconds = counts["seconds"]
         if self._is_distributed:
             # The state is rank 0's: draws and counts of its own for every worker.
@@ -325,7 +324,7 @@ class MemoTrainer(PPOTrainer):
     def _resume_statistics(self, saved: dict[str, Any]) -> None:
         """Go on counting episodes, unless the number of environments or workers was changed."""
         same_envs = len(saved["running"]["count"]) == self.envs.num_envs
-        if not same_envs or saved.get("workers", 1) != 1:
+        if not same_envs or saved["workers"] != 1:
             return
         self.running_episode_stats = saved["running"]
         for key, values in saved["window"].items():

@@ -10,13 +10,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from memo_habitat.config.evaluation import RUNTIME_KEYS
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.checks import check_config
 from memo_habitat.memory.variants import memory_class
 from memo_habitat.policy.encoders import check_encoder
-from memo_habitat.policy.policy import check_precision, precision_of
+from memo_habitat.policy.policy import check_precision
 from memo_habitat.trainer.checkpoint import RESUME_STATE
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
@@ -59,12 +60,6 @@ _FIXED = {
     "ddppo.pretrained_encoder": False,
     "ppo.use_double_buffered_sampler": False,
 }
-# Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
-# changed when a training goes on, and in the evaluation of a checkpoint.
-RUNTIME_KEYS = {
-    "memory": ("token_budget", "activation_checkpointing", "compile"),
-    "encoder": ("images_per_piece",),
-}
 
 
 def check_training_config(config: DictConfig) -> None:
@@ -103,7 +98,7 @@ def check_model_config(config: DictConfig) -> None:
         named = str(error).replace("memory ", "habitat_baselines.rl.memory.", 1)
         raise UserError(named) from error
     check_encoder(EncoderConfig(**rl.encoder))
-    check_precision(precision_of(rl))
+    check_precision(rl.precision)
 
 
 def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
@@ -135,8 +130,7 @@ def _other_model(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, A
 
 def _other_optimiser(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, Any, Any]]:
     """The same of the optimiser, whose saved state no other can go on from."""
-    # Runs from before there was a choice have no such key.
-    wanted, had = (c.habitat_baselines.rl.ppo.get("optimizer", "adam") for c in (config, saved))
+    wanted, had = (c.habitat_baselines.rl.ppo.optimizer for c in (config, saved))
     if wanted != had:
         yield "habitat_baselines.rl.ppo.optimizer", wanted, had
 
@@ -184,8 +178,7 @@ def _check_trainer_keys(config: DictConfig) -> None:
     for keys, holds, valid in _NUMBERS:
         for key in keys:
             number = OmegaConf.select(baselines, key)
-            # Runs from before there was a key have none.
-            if number is not None and not holds(number):
+            if not holds(number):
                 raise UserError(f"habitat_baselines.{key}={number}: {valid}")
     for first, second in _ALTERNATIVES:
         if (baselines[first] == -1) == (baselines[second] == -1):

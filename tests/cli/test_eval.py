@@ -21,7 +21,7 @@ def run(tmp_path_factory):
     [
         (f"{MEMORY}.top_k=2", "top_k=2.*trained with 0"),
         (f"{MEMORY}.kind=fct", "kind=fct.*trained with memo"),
-        (f"{ENCODER}.state_harmonics=3", "state_harmonics=3.*trained with 8"),
+        (f"{ENCODER}.fourier_features=3", "fourier_features=3.*trained with 8"),
     ],
 )
 def test_another_model_than_the_trained_one_is_refused(run, override, named):

@@ -15,8 +15,8 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory.variants import kinds
 from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.policy.encoders import check_encoder
-from memo_habitat.policy.network import harmonics
-from memo_habitat.policy.policy import MemoPolicy, draw
+from memo_habitat.policy.network import fourier_features
+from memo_habitat.policy.policy import MemoPolicy, sample_action
 from memo_habitat.testing.policies import (
     act_trial,
     new_storage,
@@ -122,7 +122,7 @@ def test_the_number_of_environments_changes_between_trials_only(kind):
 def test_actions_are_drawn_as_often_as_they_are_probable():
     torch.manual_seed(0)
     probabilities = torch.tensor([0.0, 0.1, 0.25, 0.65])
-    drawn = draw(probabilities.log().expand(100_000, 4))
+    drawn = sample_action(probabilities.log().expand(100_000, 4))
     shares = drawn.bincount(minlength=4) / len(drawn)
     # Four standard errors of the likeliest share.
     torch.testing.assert_close(shares, probabilities, atol=0.006, rtol=0)
@@ -182,20 +182,20 @@ def test_an_evaluation_shows_previous_actions_as_training_does_across_episodes()
 
 def test_harmonics_are_sines_and_cosines_of_multiples_of_pi():
     values = torch.tensor([[0.25, 0.5]])
-    found = harmonics(values, 3)
+    found = fourier_features(values, 3)
     expected = [
         [f(k * math.pi * x) for f in (math.sin, math.cos) for k in (1, 2, 3)] for x in (0.25, 0.5)
     ]
     torch.testing.assert_close(found, torch.tensor(expected).reshape(1, -1))
     # On a grid of nine places each is most like itself, and by far.
-    places = harmonics(torch.linspace(0, 1, 9)[:, None], 8)
+    places = fourier_features(torch.linspace(0, 1, 9)[:, None], 8)
     alike = places @ places.T
     assert (alike.diagonal()[:, None] - alike + 4 * torch.eye(9) >= 4 - 1e-4).all()
 
 
 def test_state_values_join_the_token_with_their_harmonics():
     plain = EncoderConfig(kind="blind")
-    rich = EncoderConfig(kind="blind", state_harmonics=5)
+    rich = EncoderConfig(kind="blind", fourier_features=5)
     widths = [
         MemoPolicy(
             observation_space(), spaces.Discrete(4), encoder, MemoryConfig()
@@ -203,8 +203,8 @@ def test_state_values_join_the_token_with_their_harmonics():
         for encoder in (plain, rich)
     ]
     assert widths[1] - widths[0] == 2 * 5 * (3 + 2)
-    with pytest.raises(UserError, match="state_harmonics=-1"):
-        check_encoder(EncoderConfig(state_harmonics=-1))
+    with pytest.raises(UserError, match="fourier_features=-1"):
+        check_encoder(EncoderConfig(fourier_features=-1))
 
 
 @pytest.mark.parametrize(
@@ -296,8 +296,8 @@ def gradients(policy, batch):
 @pytest.mark.parametrize("kind", ["memo", "lstm"])
 def test_images_encoded_in_pieces_give_the_same_outputs_and_gradients(kind, encoder):
     plain, storage = acted(kind, encoder=encoder)
-    pieces = small_policy(kind, encoder, images_per_piece=7).eval()
-    pieces.network._images_per_piece = 7  # what the memory's activation_checkpointing turns on
+    pieces = small_policy(kind, encoder, chunk_size=7).eval()
+    pieces.network._chunk_size = 7  # what the memory's activation_checkpointing turns on
     pieces.load_state_dict(plain.state_dict())
     batch = next(storage.minibatches(1))
     for expected, actual in zip(gradients(plain, batch), gradients(pieces, batch), strict=True):
@@ -305,7 +305,7 @@ def test_images_encoded_in_pieces_give_the_same_outputs_and_gradients(kind, enco
 
 
 def test_the_activations_of_one_piece_of_images_are_there_at_a_time():
-    policy, storage = acted("memo", images_per_piece=7, activation_checkpointing=True)
+    policy, storage = acted("memo", chunk_size=7, activation_checkpointing=True)
     sizes = []
     policy.network.visual_encoder.register_forward_pre_hook(
         lambda module, inputs: sizes.append(len(inputs[0]))

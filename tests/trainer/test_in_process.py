@@ -11,7 +11,7 @@ from habitat.config import read_write
 from habitat.config.default import patch_config
 
 from memo_habitat.config.compose import compose_config
-from memo_habitat.trainer.batched_envs import InProcessCollector, TogetherEnvs
+from memo_habitat.trainer.batched_envs import BatchedCollector, BatchedVectorEnv
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.trainer import MemoTrainer
 
@@ -64,7 +64,7 @@ def told(folder):
 def test_a_training_is_the_same_as_with_habitats_collection(composed, tmp_path):
     fast = trained(MemoTrainer, composed, tmp_path / "fast")
     slow = trained(HabitatsWay, composed, tmp_path / "slow")
-    assert isinstance(fast._in_process, InProcessCollector)
+    assert isinstance(fast._in_process, BatchedCollector)
     assert slow._in_process is None
     assert len(told(tmp_path / "fast")) == 3 * TRIALS
     assert told(tmp_path / "fast") == told(tmp_path / "slow")
@@ -104,7 +104,7 @@ def test_episodes_are_counted_as_one_by_one(pieces):
     starts = torch.ones(ENVS, TRIAL + 1, dtype=torch.bool)
     starts[:, 1:] = torch.from_numpy(ends)
     storage = SimpleNamespace(rewards=torch.from_numpy(rewards), episode_starts=starts, steps=0)
-    collector = InProcessCollector(
+    collector = BatchedCollector(
         SimpleNamespace(num_envs=ENVS), SimpleNamespace(rollouts=storage), []
     )
     count, reward, before = torch.zeros(ENVS, 1), torch.zeros(ENVS, 1), torch.zeros(ENVS, 1)
@@ -118,4 +118,4 @@ def test_episodes_are_counted_as_one_by_one(pieces):
 
 
 def test_workers_are_not_taken_for_environments_in_this_process():
-    assert not isinstance(SimpleNamespace(num_envs=1), TogetherEnvs)
+    assert not isinstance(SimpleNamespace(num_envs=1), BatchedVectorEnv)

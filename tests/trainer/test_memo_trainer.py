@@ -16,6 +16,7 @@ from habitat_baselines.common.env_spec import EnvironmentSpec
 from omegaconf import OmegaConf
 
 from memo_habitat.config.compose import compose_config
+from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.errors import UserError
 from memo_habitat.testing.policies import NUM_ACTIONS, observation_space
 from memo_habitat.trainer.checkpoint import (
@@ -26,7 +27,6 @@ from memo_habitat.trainer.checkpoint import (
     replace_resume_config,
     write_resume_state,
 )
-from memo_habitat.trainer.evaluation import evaluation_config
 from memo_habitat.trainer.trainer import MemoTrainer
 from memo_habitat.trainer.validation import (
     check_model_config,
@@ -345,7 +345,7 @@ def test_what_tensorboard_gets(train):
         ("rl.memory.kind", "rnn", "rnn"),
         ("rl.memory.top_k", -1, r"rl\.memory\.top_k is -1"),
         ("rl.precision", "float16", "rl.precision='float16': choose one of float32, bfloat16"),
-        ("rl.encoder.images_per_piece", 0, "images_per_piece=0"),
+        ("rl.encoder.chunk_size", 0, "chunk_size=0"),
         ("rl.ppo.updates_per_trial", 3, "updates_per_trial=3: try 1, 2, 4"),
     ],
 )
@@ -398,7 +398,7 @@ def test_how_the_model_is_run_may_change_when_going_on(train, composed):
     config = composed.copy()
     with read_write(config):
         config.habitat_baselines.rl.memory.activation_checkpointing = True
-        config.habitat_baselines.rl.encoder.images_per_piece = 5
+        config.habitat_baselines.rl.encoder.chunk_size = 5
     check_resumed_model(config, saved)
 
 
