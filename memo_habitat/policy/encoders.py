@@ -18,7 +18,7 @@ class SmallCNN(nn.Module):
 
     Per channel: its maximum over the image (is it there?), its expected place under a spatial
     softmax (where? Levine et al., arXiv 1504.00702), averages over the image's quarters (layout).
-    A network that flattens the last map instead must learn an object anew in every place.
+    A network that flattens the last map instead must learn an object separately in every place.
 
     With `goal_queries`, the goal also looks for itself: each query is a direction among the
     channels, linear in the goal, and the map of matches is pooled in the same way.

@@ -276,7 +276,7 @@ class MemoPolicy(nn.Module, Policy):
 
     @torch.inference_mode()
     def refresh(self, storage: TrialStorage, chunk: int, values: bool) -> None:
-        """Make the acting memory anew from the stored steps, with the weights as they are now.
+        """Recompute the acting memory from the stored steps, with the weights as they are now.
 
         Also renews the stored visual features and, if `values`, the value predictions.
         """

@@ -33,7 +33,7 @@ class MemoPPO(Updater):
         self.config = config
         self.optimizer = build_optimiser(policy, config.optimizer, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
-        self._set_teacher(0.0)
+        self.anneal(0.0)
         self._distributed = False
 
     @classmethod
@@ -60,21 +60,16 @@ class MemoPPO(Updater):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
 
-    def anneal_entropy(self, share: float) -> None:
+    def anneal(self, share: float) -> None:
         """Set the coefficients for the updates that follow `share` of the training."""
-        self._set_teacher(share)
         first, last = self.config.entropy_coef, self.config.entropy_coef_final
         if last is not None:
             self.entropy_coef = first + (last - first) * min(share, 1.0)
-
-    def _set_teacher(self, share: float) -> None:
-        # Runs from before there was a teacher have no such keys.
-        until = float(getattr(self.config, "teacher_until", 1.0))
-        left = max(0.0, 1.0 - share / until)
+        left = max(0.0, 1.0 - share / self.config.teacher_until)
         # What the teacher did is no sample of the policy: its reward is learned from as it leaves.
-        self.surrogate_coef = 1.0 - left if getattr(self.config, "teacher_share", 0.0) else 1.0
-        self.imitation_coef = left * float(getattr(self.config, "imitation_coef", 0.0))
-        self.policy.teacher_share = left * float(getattr(self.config, "teacher_share", 0.0))
+        self.surrogate_coef = 1.0 - left if self.config.teacher_share else 1.0
+        self.imitation_coef = left * self.config.imitation_coef
+        self.policy.teacher_share = left * self.config.teacher_share
 
     def update(self, rollouts: TrialStorage) -> dict[str, float]:
         """One partial or full update from the steps in storage; returns means for the log."""

@@ -1,4 +1,4 @@
-"""Holds one trial of every environment: it grows over the partial updates, then begins anew."""
+"""Holds one trial of every environment: it grows over the partial updates, then is filled again."""
 
 from __future__ import annotations
 

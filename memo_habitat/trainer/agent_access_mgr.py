@@ -74,10 +74,10 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         """Set the learning rate and the entropy coefficient for the steps done so far."""
         done = self._percent_done_fn()
         self._updater.set_learning_rate(self._schedule.at(done * self.total_steps))
-        self._updater.anneal_entropy(done)
+        self._updater.anneal(done)
 
     def after_update(self) -> None:
-        """With new weights every cached key and value is stale: make them anew."""
+        """With new weights every cached key and value is stale: recompute them."""
         with g_timer.avg_time("trainer.refresh"):
             self._actor_critic.refresh(
                 self._rollouts, self._ppo_cfg.refresh_chunk, self._ppo_cfg.refresh_values

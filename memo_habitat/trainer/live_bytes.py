@@ -146,7 +146,7 @@ def fake_tensors() -> Iterator[LiveBytes]:
 def faked(make: Callable[[], nn.Module]) -> Any:
     """Build a module for real, then replace its tensors by fakes.
 
-    Modules cannot be moved or laid out anew while they are fake, which some do as they are built.
+    A fake module cannot be moved or given another layout, which some do as they are built.
     """
     with _disable_current_modes():
         module = make()

@@ -43,7 +43,7 @@ _NUMBERS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
         "give 0 or more",
     ),
     (
-        ("rl.ppo.eps", "rl.ppo.clip_param", "rl.ppo.max_grad_norm"),
+        ("rl.ppo.eps", "rl.ppo.clip_param", "rl.ppo.max_grad_norm", "rl.ppo.teacher_until"),
         lambda number: number > 0,
         "give more than 0",
     ),

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from memo_habitat.config.trainer import MemoPPOConfig
 from memo_habitat.ppo.updater import MemoPPO
@@ -56,18 +55,8 @@ def test_normalised_advantages_are_those_of_the_minibatch_scaled_by_hand():
 def test_the_entropy_coefficient_goes_linearly_to_its_final_value(final, share, expected):
     policy, _ = collected()
     updater = MemoPPO(policy, MemoPPOConfig(entropy_coef=0.03, entropy_coef_final=final))
-    updater.anneal_entropy(share)
+    updater.anneal(share)
     assert updater.entropy_coef == pytest.approx(expected)
-
-
-def test_the_config_of_a_run_from_before_the_entropy_could_decline_goes_on():
-    policy, _ = collected()
-    config = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(MemoPPOConfig())))
-    del config.entropy_coef_final
-    OmegaConf.set_struct(config, True)
-    updater = MemoPPO(policy, config)
-    updater.anneal_entropy(0.5)
-    assert updater.entropy_coef == config.entropy_coef
 
 
 def test_the_first_pass_has_ratio_one():
@@ -140,8 +129,8 @@ def test_the_teacher_acts_and_is_imitated_until_it_has_gone():
     storage.compute_returns(torch.zeros(4), use_gae=True, gamma=0.9, tau=0.9)
     losses = [updater.update(storage)["imitation_loss"] for _ in range(20)]
     assert losses[-1] < 0.8 * losses[0]
-    updater.anneal_entropy(0.25)
+    updater.anneal(0.25)
     assert (policy.teacher_share, updater.imitation_coef) == (0.5, 0.5)
-    updater.anneal_entropy(0.6)
+    updater.anneal(0.6)
     assert (policy.teacher_share, updater.imitation_coef) == (0.0, 0.0)
     assert updater.update(storage)["imitation_loss"] == 0.0

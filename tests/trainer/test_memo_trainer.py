@@ -68,7 +68,9 @@ class ScriptedEnvs:
     def _observe(self):
         place = self._steps % self._trial_steps
         drawn = np.random.default_rng(self._steps)
+        spaces_ = self.observation_spaces[0].spaces
         return {
+            **{uuid: np.zeros(space.shape, space.dtype) for uuid, space in spaces_.items()},
             "head_rgb": drawn.integers(0, 256, (16, 16, 3), dtype=np.uint8),
             "one_hot_target_sensor": np.eye(3, dtype=np.float32)[place % 3],
             "gps": drawn.normal(size=2).astype(np.float32),

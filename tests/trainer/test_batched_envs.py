@@ -12,6 +12,7 @@ from habitat.config.default import patch_config
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.trainer.batched_envs import BatchedCollector, BatchedVectorEnv
+from memo_habitat.trainer.env_factory import WorkerVectorEnv
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.trainer import MemoTrainer
 
@@ -33,25 +34,18 @@ SIZES = (
 TRIALS = 4
 
 
-class HabitatsWay(MemoTrainer):
-    """Collects as Habitat does, environment by environment."""
-
-    def _collector(self):
-        return None
-
-
 @pytest.fixture(scope="module")
 def composed():
     return patch_config(compose_config("dark_key_to_door", SIZES))
 
 
-def trained(trainer_class, composed, folder):
+def trained(composed, folder):
     config = composed.copy()
     with read_write(config):
         config.run_dir = str(folder)
         config.habitat_baselines.total_num_steps = TRIALS * TRIAL * ENVS
     torch.manual_seed(0)
-    trainer = trainer_class(config)
+    trainer = MemoTrainer(config)
     trainer.train()
     return trainer
 
@@ -61,11 +55,12 @@ def told(folder):
     return [{k: row.get(k) for k in kept} for row in read_progress(folder / "progress.jsonl")]
 
 
-def test_a_training_is_the_same_as_with_habitats_collection(composed, tmp_path):
-    fast = trained(MemoTrainer, composed, tmp_path / "fast")
-    slow = trained(HabitatsWay, composed, tmp_path / "slow")
-    assert isinstance(fast._in_process, BatchedCollector)
-    assert slow._in_process is None
+def test_a_training_is_the_same_as_with_habitats_collection(composed, tmp_path, monkeypatch):
+    fast = trained(composed, tmp_path / "fast")
+    assert isinstance(fast.envs, BatchedVectorEnv)
+    # Taken for workers, they are stepped by Habitat, one by one.
+    monkeypatch.setattr("memo_habitat.trainer.trainer.BatchedVectorEnv", WorkerVectorEnv)
+    slow = trained(composed, tmp_path / "slow")
     assert len(told(tmp_path / "fast")) == 3 * TRIALS
     assert told(tmp_path / "fast") == told(tmp_path / "slow")
     for name, buffer in vars(slow._agent.rollouts).items():
@@ -77,7 +72,7 @@ def test_a_training_is_the_same_as_with_habitats_collection(composed, tmp_path):
 
 
 def test_the_return_of_a_trial_is_told_where_one_ends(composed, tmp_path):
-    trainer = trained(MemoTrainer, composed, tmp_path)
+    trainer = trained(composed, tmp_path)
     rows = told(tmp_path)
     assert [row["trials"] is not None for row in rows] == [False, False, True] * TRIALS
     last = rows[-1]["trials"]
