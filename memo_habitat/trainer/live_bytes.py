@@ -151,12 +151,11 @@ def faked(make: Callable[[], nn.Module]) -> Any:
     with _disable_current_modes():
         module = make()
     for part in module.modules():
-        for tensors in (part._parameters, part._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    fake = torch.empty_like(tensor)
-                    is_parameter = isinstance(tensor, nn.Parameter)
-                    tensors[name] = (
-                        nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
-                    )
+        held: dict[str, Any]
+        for held in (part._parameters, part._buffers):
+            for name, tensor in held.items():
+                if isinstance(tensor, nn.Parameter):
+                    held[name] = nn.Parameter(torch.empty_like(tensor), tensor.requires_grad)
+                elif tensor is not None:
+                    held[name] = torch.empty_like(tensor)
     return module
