@@ -151,8 +151,8 @@ def faked(make: Callable[[], nn.Module]) -> Any:
     with _disable_current_modes():
         module = make()
     for part in module.modules():
-        held: dict[str, Any]
-        for held in (part._parameters, part._buffers):
+        both: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+        for held in both:
             for name, tensor in held.items():
                 if isinstance(tensor, nn.Parameter):
                     held[name] = nn.Parameter(torch.empty_like(tensor), tensor.requires_grad)
