@@ -7,8 +7,13 @@ enough in a worker; `register_all` adds what training and evaluation need.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from memo_habitat.compat import habitat_sim_stub, log_filters
+from memo_habitat.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # Importing a module registers its classes.
 ENVIRONMENT = (
@@ -40,6 +45,26 @@ def register_all() -> None:
     register_training_configs()
     for module in TRAINING:
         import_module(module)
+
+
+def import_plugins(config: DictConfig) -> None:
+    """Import the modules of `habitat_baselines.plugins`, which register classes of a user's own.
+
+    In every process that makes environments: a worker knows nothing of its parent's imports.
+
+    Raises:
+        UserError: there is no such module.
+    """
+    from omegaconf import OmegaConf
+
+    for name in OmegaConf.select(config, "habitat_baselines.plugins", default=None) or ():
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise UserError(
+                f"habitat_baselines.plugins={name}: {error}; put the folder of a module of your "
+                "own on PYTHONPATH"
+            ) from error
 
 
 habitat_sim_stub.install()

@@ -39,7 +39,7 @@ Overrides = Annotated[
     ),
 ]
 ConfigName = typer.Option(
-    help="One of those that `memo-habitat train --list` prints.",
+    help="One that `memo-habitat train --list` prints, or a YAML file of your own.",
     metavar="NAME",
     autocompletion=config_names,
 )

@@ -44,22 +44,38 @@ def unknown_config(name: str) -> str:
     return f"unknown config {name!r}; there are {', '.join(known)}"
 
 
+def own_file(name: str) -> Path | None:
+    """Return the YAML file of a user's own that `name` is the path of, or None."""
+    path = Path(name)
+    return path.resolve() if path.suffix == ".yaml" and path.is_file() else None
+
+
 def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Return the config `name` with Hydra overrides ("key=value") applied.
+
+    Args:
+        name: of a config that ships, or the path of a YAML file of one's own.
+        overrides: "key=value".
 
     Raises:
         UserError: no such config, key or value; the nearest names are suggested.
     """
     import_habitat()
-    from hydra import compose, initialize
+    from hydra import compose, initialize, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
 
-    name = name.removesuffix(".yaml")
+    given, own = name, own_file(name)
+    name = own.stem if own else name.removesuffix(".yaml")
     GlobalHydra.instance().clear()
+    search: Any
+    if own is None:
+        search = initialize(version_base=None, config_path=None)
+    else:
+        search = initialize_config_dir(version_base=None, config_dir=str(own.parent))
     try:
-        with initialize(version_base=None, config_path=None):
+        with search:
             return compose(config_name=name, overrides=list(overrides))
     except MissingConfigException as error:
         missing = (error.missing_cfg_file or name).removesuffix(".yaml")
@@ -67,7 +83,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         text = unknown_config(name) if missing == name else _one_line(error)
         raise UserError(text) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error, name, overrides)) from error
+        raise UserError(_explain(error, given, overrides)) from error
 
 
 def update_config(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -139,6 +139,8 @@ class MemoBaselinesConfig(HabitatBaselinesRLConfig):
     total_num_steps: float = 1e9
     # Hidden by default in Habitat: the composed config is kept in the run folder instead.
     verbose: bool = False
+    # Modules that register simulators, sensors, measures or tasks of a user's own when imported.
+    plugins: list[str] = field(default_factory=list)
     vector_env_factory: VectorEnvFactoryConfig = field(default_factory=MemoVectorEnvFactoryConfig)
     evaluator: TrialEvaluatorConfig = field(default_factory=TrialEvaluatorConfig)
     rl: MemoRLConfig = field(default_factory=MemoRLConfig)

@@ -63,6 +63,10 @@ class Figure:
     wide: bool = False  # whether it takes the whole width of the page
 
 
+# Functions of a user's own: what they make of the agents is drawn behind the course of the trial.
+EXTRA_FIGURES: list[Callable[[Sequence[Agent]], list[Figure]]] = []
+
+
 # Along the trial --------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.report import plots
 from memo_habitat.report.episodes import CONTEXT, up_to_trial_step
 from memo_habitat.report.figures import (
+    EXTRA_FIGURES,
     REFERENCE_COLORS,
     Agent,
     attention_figures,
@@ -146,6 +147,7 @@ def render(runs: Sequence[Run]) -> str:
                 # end, those that end early would look better.
                 *rate_figures(agents, by_step=not on_grid),
                 *reward_figures(agents),
+                *(figure for own in EXTRA_FIGURES for figure in own(agents)),
             ],
             marks=_MARKS,
             up_to=up_to_trial_step,

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from memo_habitat.compat import forkserver
 from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.register import import_plugins
 from memo_habitat.trainer.env_worker import make_env
 
 
@@ -36,6 +37,7 @@ class MemoVectorEnvFactory(VectorEnvFactory):
                 where it runs.
         """
         is_eval = enforce_scenes_greater_eq_environments
+        import_plugins(config)
         houses = _houses(config)
         count = config.habitat_baselines.num_environments
         check_at_least_one("habitat_baselines.num_environments", count)

@@ -13,7 +13,7 @@ from habitat.gym import make_gym_from_config
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
-from memo_habitat.register import register_environment
+from memo_habitat.register import import_plugins, register_environment
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.episode import house_of
 from memo_habitat.tasks.record_fields import Declaration, declared_fields
@@ -27,6 +27,7 @@ def make_env(config: DictConfig, death_note: str) -> gym.Env:
 
     def make() -> gym.Env:
         register_environment()
+        import_plugins(config)
         env = make_gym_from_config(config)
         env.seed(config.habitat.seed)
         return env

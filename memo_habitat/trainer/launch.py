@@ -14,6 +14,7 @@ from memo_habitat.config.compose import (
     import_habitat,
     known_configs,
     override_key,
+    own_file,
     update_config,
 )
 from memo_habitat.errors import UserError, check_at_least_one
@@ -94,6 +95,9 @@ def make_env(name: str, overrides: Sequence[str] = ()) -> habitat.Env:
     from habitat import Env
     from habitat.config.default import patch_config
 
+    from memo_habitat.register import import_plugins
+
+    import_plugins(config)
     return Env(patch_config(config))
 
 
@@ -107,7 +111,7 @@ def start_training(
     """Compose the config `name`, check it, and make its run folder; nothing is left if that fails.
 
     Args:
-        name: for example "extobjnav/memo_studio".
+        name: for example "extobjnav/studio", or the path of a YAML file of one's own.
         overrides: "key=value".
         root: the folder that holds runs.
         out: this very run folder instead, new or empty.
@@ -118,11 +122,12 @@ def start_training(
     """
     refuse_run_dir(overrides, "use --out DIR, or --root")
     config = compose_config(name, overrides)
-    if name.removesuffix(".yaml") not in known_configs():
+    own = own_file(name)
+    if own is None and name.removesuffix(".yaml") not in known_configs():
         raise UserError(
             f"config {name!r} is a part of others, not an experiment: {', '.join(known_configs())}"
         )
-    run = plan_run(name, root, out)
+    run = plan_run(own.stem if own else name, root, out)
     _point_into(config, run)
     check(config)
     create_run(run, name, config, workers)
