@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 
 from memo_habitat.config.simulator import EmbreeSimConfig
 from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
-from memo_habitat.tasks.extobjnav.scoring import heading_to, quaternion_of, wrap_angle
+from memo_habitat.tasks.extobjnav.goals import heading_to, quaternion_of, wrap_angle
 
 #: Inner size of the room, m: x in [-4, 4], z in [-3, 3]; the agent may stand everywhere in it.
 HALF_X, HALF_Z = 4.0, 3.0

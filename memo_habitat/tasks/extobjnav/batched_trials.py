@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from memo_habitat.simulator.embree.batched import BatchedSim
-from memo_habitat.tasks.extobjnav import scoring
 from memo_habitat.tasks.extobjnav.detections import (
     WIDTH,
     DetectorOptions,
@@ -23,7 +22,16 @@ from memo_habitat.tasks.extobjnav.detections import (
     write_detections,
 )
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode
-from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, GoalOptions
+from memo_habitat.tasks.extobjnav.goals import (
+    CategoryGoals,
+    GoalCache,
+    GoalOptions,
+    Pose,
+    RewardWeights,
+    soft_spl,
+    spl,
+    step_reward,
+)
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
 from memo_habitat.tasks.extobjnav.task import check_options, checked_distance, draw_episode
 from memo_habitat.tasks.extobjnav.trial import Trial, TrialIterator
@@ -121,7 +129,7 @@ class BatchedTrials:
         self._trial_steps, self._limit = task.trial_steps, habitat.environment.max_episode_steps
         self._image_pixels = int(np.prod(self.sim.agents[0].image_size(task.camera)))
         self._goal_cache = GoalCache(max(task.arrangements_kept, 4 * count))
-        self._weights = scoring.RewardWeights.of(task.measurements.extobjnav_reward)
+        self._weights = RewardWeights.of(task.measurements.extobjnav_reward)
         self._measures, self._records = measures, records
         self._looks, self._detects = looks or detects, detects
         self._players = [_Player(iterator) for iterator in iterators]
@@ -171,7 +179,7 @@ class BatchedTrials:
         self._follow(rows, names)
         self._look(rows.tolist() if self._looks else np.flatnonzero(stops).tolist())
         self._success[rows] = (stops & self.found)[rows]
-        earned = scoring.step_reward(distance_before, self._distance, self._success, self._weights)
+        earned = step_reward(distance_before, self._distance, self._success, self._weights)
         self.rewards[rows] = earned[rows]
         trial_ends = which & (self.trial_step >= self._trial_steps)
         ends = stops | trial_ends
@@ -201,7 +209,7 @@ class BatchedTrials:
 
         if player.oracle is None:
             player.oracle = Oracle(agent, player.goals, options, found)
-        return player.oracle.next_action(scoring.Pose(*agent.agent_pose()))
+        return player.oracle.next_action(Pose(*agent.agent_pose()))
 
     # Episodes -----------------------------------------------------------------------------------
 
@@ -296,9 +304,9 @@ class BatchedTrials:
         if name == "extobjnav_success":
             return self._success.astype(np.float64)
         if name == "spl":
-            return scoring.spl(self._success, self._start_distance, self._path_length)
+            return spl(self._success, self._start_distance, self._path_length)
         if name == "soft_spl":
-            return scoring.soft_spl(self._start_distance, self._distance, self._path_length)
+            return soft_spl(self._start_distance, self._distance, self._path_length)
         kept = {
             "distance_to_goal": self._distance,
             "num_steps": self._steps,

@@ -1,20 +1,33 @@
-"""The ExtObjNav data set: arrangements of small objects in houses, read from gzip JSON files."""
+"""The ExtObjNav data set: arrangements of small objects in houses, read from gzip JSON files.
+
+Files of the published form are read; what is missing or malformed is refused by name.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
+import zlib
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import attr
+import numpy as np
 from habitat.core.dataset import ALL_SCENES_MASK, Dataset
 from habitat.core.logging import logger
 from habitat.core.registry import registry
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
-from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, house_of
-from memo_habitat.tasks.extobjnav.parsing import parse_categories, parse_episodes, read_json
+from memo_habitat.tasks.extobjnav.episode import (
+    OBJECT_CONFIG_SUFFIX,
+    ExtObjNavEpisode,
+    category_of,
+    house_of,
+)
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.utils.data_paths import resolve
 
@@ -151,3 +164,211 @@ def _find_moved(episodes: list[ExtObjNavEpisode], path: Path) -> None:
         episode.additional_obj_config_paths = [
             located(folder) for folder in episode.additional_obj_config_paths
         ]
+
+
+_KNOWN_FIELDS = {
+    field.name: field.default
+    for field in attr.fields(ExtObjNavEpisode)
+    if field.init and field.name not in ("extra", "trial", "episode_index", "target_category")
+}
+_ROTATION_TOLERANCE = 1e-3
+
+
+class MalformedEpisode(UserError):
+    """A field of an episode file is missing or cannot be used."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one gzip JSON file.
+
+    Raises:
+        MalformedEpisode: the file cannot be read, or holds no object at its top.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            remedy = "check habitat.dataset.data_path and habitat.dataset.split"
+        else:
+            remedy = "it should be a readable gzip JSON file; copy or generate it again"
+        raise MalformedEpisode(f"{path}: cannot be read ({error}); {remedy}") from error
+    except (EOFError, zlib.error, ValueError) as error:
+        raise MalformedEpisode(
+            f"{path}: not a whole gzip JSON file ({error}); copy or generate it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise MalformedEpisode(
+            f"{path}: the top level is a {type(content).__name__}, not an object with 'episodes'"
+        )
+    return content
+
+
+def parse_categories(content: dict[str, Any], path: Path) -> list[str] | None:
+    """Return the file's own vocabulary, in its order, or None where the file has none."""
+    if "categories" not in content:
+        return None
+    names = content["categories"]
+    if not isinstance(names, list) or not names or not all(_is_text(name) for name in names):
+        raise MalformedEpisode(
+            f"{path}: field 'categories' is {_short(names)}, not a list of category names"
+        )
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise MalformedEpisode(f"{path}: field 'categories' names {twice} more than once")
+    return names
+
+
+def parse_episodes(content: dict[str, Any], path: Path) -> list[ExtObjNavEpisode]:
+    """Return the entries of one file.
+
+    Raises:
+        MalformedEpisode: with file, episode and field in its text.
+    """
+    records = content.get("episodes")
+    if not isinstance(records, list):
+        raise MalformedEpisode(
+            f"{path}: field 'episodes' is {_short(records)}, not a list of episodes"
+        )
+    vocabulary = parse_categories(content, path)
+    return [_parse_episode(record, i, path, vocabulary) for i, record in enumerate(records)]
+
+
+def _parse_episode(
+    record: Any, index: int, path: Path, vocabulary: list[str] | None
+) -> ExtObjNavEpisode:
+    if not isinstance(record, dict):
+        raise MalformedEpisode(
+            f"{path}: episode number {index} is {_short(record)}, not an object with fields"
+        )
+    where = f"{path}: episode {record.get('episode_id', f'number {index}')!r}"
+    values: dict[str, Any] = {}
+    for name, (check, wanted) in _CHECKS.items():
+        if name not in record:
+            if name in _OPTIONAL:
+                continue
+            raise MalformedEpisode(f"{where}: field {name!r} is missing; it should be {wanted}")
+        try:
+            values[name] = check(record[name])
+        except (TypeError, ValueError) as error:
+            detail = f" ({error})" if str(error) else ""
+            raise MalformedEpisode(
+                f"{where}: field {name!r} is {_short(record[name])}{detail}; it should be {wanted}"
+            ) from error
+    if vocabulary is not None:
+        _check_vocabulary(values["rigid_objs"], vocabulary, where)
+    rest = {name: value for name, value in record.items() if name not in values}
+    extra = {name: rest.pop(name) for name in list(rest) if name not in _KNOWN_FIELDS}
+    for name in ("ao_states", "targets"):
+        values.setdefault(name, {})
+    return ExtObjNavEpisode(**values, **rest, extra=extra)
+
+
+def _check_vocabulary(objects: list[tuple[str, Any]], vocabulary: list[str], where: str) -> None:
+    known = set(vocabulary)
+    for name, _ in objects:
+        if category_of(name) not in known:
+            raise MalformedEpisode(
+                f"{where}: field 'rigid_objs' has an object of the unknown category"
+                f" {category_of(name)!r}; the file's 'categories' are {', '.join(vocabulary)}"
+            )
+
+
+def _identifier(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _text(value: Any) -> str:
+    if not _is_text(value):
+        raise ValueError
+    return str(value)
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError
+    return [_text(item) for item in value]
+
+
+def _position(value: Any) -> list[float]:
+    return [float(x) for x in _numbers(value, (3,))]
+
+
+def _rotation(value: Any) -> list[float]:
+    quaternion = _numbers(value, (4,))
+    norm = float(np.linalg.norm(quaternion))
+    if abs(norm - 1.0) > _ROTATION_TOLERANCE:
+        raise ValueError(f"its length is {norm:.3g}")
+    return [float(x) for x in quaternion]
+
+
+def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if not isinstance(value, list):
+        raise ValueError
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"its shape is {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError("not every number is finite")
+    return array
+
+
+def _objects(value: Any) -> list[tuple[str, list[list[float]]]]:
+    if not isinstance(value, list):
+        raise ValueError
+    objects = []
+    for number, entry in enumerate(value):
+        if not isinstance(entry, list) or len(entry) != 2:
+            raise ValueError(f"entry {number} is {_short(entry)}")
+        name, transform = entry
+        if (
+            not _is_text(name)
+            or not str(name).endswith(OBJECT_CONFIG_SUFFIX)
+            or not category_of(name)
+        ):
+            raise ValueError(f"entry {number} names {_short(name)}")
+        try:
+            matrix = _numbers(transform, (4, 4))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"transform of entry {number}: {error or 'not a list'}") from error
+        if not np.allclose(matrix[3], (0.0, 0.0, 0.0, 1.0), atol=1e-4):
+            raise ValueError(f"transform of entry {number}: last row is {matrix[3].tolist()}")
+        objects.append((str(name), matrix.tolist()))
+    return objects
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+_Check = tuple[Callable[[Any], Any], str]
+_CHECKS: dict[str, _Check] = {
+    "episode_id": (_identifier, "a name or a number, unique within its house"),
+    "scene_id": (_text, "the path or handle of a scene instance"),
+    "scene_dataset_config": (_text, "the path of a *.scene_dataset_config.json"),
+    "additional_obj_config_paths": (_texts, "a list of folders with object configs"),
+    "start_position": (_position, "[x, y, z] in metres"),
+    "start_rotation": (_rotation, "a unit quaternion [x, y, z, w]"),
+    "rigid_objs": (
+        _objects,
+        f'a list of ["<category>{OBJECT_CONFIG_SUFFIX}", 4x4 row-major transform with last row'
+        " 0 0 0 1]",
+    ),
+    "name_to_receptacle": (_mapping, "an object that maps instance names to receptacles"),
+    "ao_states": (_mapping, "an object; {} where nothing is articulated"),
+    "targets": (_mapping, "an object; {} where nothing is to be moved"),
+}
+_OPTIONAL = {"ao_states", "targets"}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

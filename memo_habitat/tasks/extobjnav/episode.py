@@ -11,7 +11,7 @@ import attr
 import numpy as np
 from habitat.datasets.rearrange.rearrange_dataset import RearrangeEpisode
 
-from memo_habitat.tasks.extobjnav.scoring import Pose, quaternion_of
+from memo_habitat.tasks.extobjnav.goals import Pose, quaternion_of
 
 if TYPE_CHECKING:
     from memo_habitat.tasks.extobjnav.trial import Trial

@@ -9,8 +9,8 @@ from habitat.core.embodied_task import Measure
 from habitat.core.registry import registry
 
 from memo_habitat.tasks import record_fields
-from memo_habitat.tasks.extobjnav import scoring
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
+from memo_habitat.tasks.extobjnav.goals import RewardWeights, soft_spl, spl, step_reward
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, RecordField
 
@@ -74,7 +74,7 @@ class SPL(EpisodeMeasure):
 
     def read(self, progress: Progress) -> float:
         """See the class."""
-        return float(scoring.spl(progress.success, progress.start_distance, progress.path_length))
+        return float(spl(progress.success, progress.start_distance, progress.path_length))
 
 
 @registry.register_measure(name="ExtObjNavSoftSPL")
@@ -91,7 +91,7 @@ class SoftSPL(EpisodeMeasure):
     def read(self, progress: Progress) -> float:
         """See the class."""
         start, left = progress.start_distance, progress.distance
-        return float(scoring.soft_spl(start, left, progress.path_length))
+        return float(soft_spl(start, left, progress.path_length))
 
 
 @registry.register_measure(name="ExtObjNavDistanceToGoal")
@@ -164,7 +164,7 @@ class Reward(EpisodeMeasure):
 
     def __init__(self, *args: Any, config: Any, **kwargs: Any) -> None:
         """Read the weights."""
-        self._weights = scoring.RewardWeights.of(config)
+        self._weights = RewardWeights.of(config)
         super().__init__(*args, config=config, **kwargs)
 
     def read(self, progress: Progress) -> float:
@@ -172,7 +172,7 @@ class Reward(EpisodeMeasure):
         if progress.steps == 0:
             return 0.0
         before, now = progress.previous_distance, progress.distance
-        return float(scoring.step_reward(before, now, progress.success, self._weights))
+        return float(step_reward(before, now, progress.success, self._weights))
 
 
 @registry.register_measure(name="ExtObjNavEpisodeRecord")

@@ -10,8 +10,8 @@ import numpy as np
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.interface import ActionSizes, TaskSimulator
-from memo_habitat.tasks.extobjnav.goals import CategoryGoals
-from memo_habitat.tasks.extobjnav.scoring import (
+from memo_habitat.tasks.extobjnav.goals import (
+    CategoryGoals,
     Pose,
     heading_to,
     horizontal_distance,

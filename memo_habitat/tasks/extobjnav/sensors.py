@@ -12,8 +12,8 @@ from habitat.core.simulator import Sensor, SensorTypes
 
 from memo_habitat.tasks.extobjnav.detections import WIDTH
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode
+from memo_habitat.tasks.extobjnav.goals import in_frame, wrap_angle
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
-from memo_habitat.tasks.extobjnav.scoring import in_frame, wrap_angle
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
 
 

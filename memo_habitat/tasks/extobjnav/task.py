@@ -17,7 +17,6 @@ from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.interface import TaskSimulator, task_simulator
-from memo_habitat.tasks.extobjnav import scoring
 from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
 from memo_habitat.tasks.extobjnav.detections import (
     WIDTH,
@@ -27,8 +26,15 @@ from memo_habitat.tasks.extobjnav.detections import (
     write_detections,
 )
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
-from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, GoalOptions, find_goals
-from memo_habitat.tasks.extobjnav.scoring import Pose, horizontal_distance
+from memo_habitat.tasks.extobjnav.goals import (
+    CategoryGoals,
+    GoalCache,
+    GoalOptions,
+    Pose,
+    find_goals,
+    horizontal_distance,
+    is_distance,
+)
 from memo_habitat.tasks.extobjnav.trial import Trial
 
 
@@ -298,7 +304,7 @@ def checked_distance(distance: float, position: np.ndarray, episode: ExtObjNavEp
     Raises:
         UserError: it is infinite or not a number.
     """
-    if not scoring.is_distance(distance):
+    if not is_distance(distance):
         raise UserError(
             f"the distance to the nearest viewpoint of {episode.target_category!r} is {distance} in"
             f" scene {episode.scene_id}, episode {episode.episode_id!r}, from position"

@@ -12,7 +12,7 @@ from habitat.core.dataset import EpisodeIterator
 
 from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, house_of
-from memo_habitat.tasks.extobjnav.scoring import Pose
+from memo_habitat.tasks.extobjnav.goals import Pose
 
 _SEED_RANGE = 2**64
 

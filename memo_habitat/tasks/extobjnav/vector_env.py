@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError, check_at_least_one
-from memo_habitat.tasks.extobjnav import scoring
 from memo_habitat.tasks.extobjnav.batched_trials import BatchedTrials
 from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
 from memo_habitat.tasks.extobjnav.episode import house_of
+from memo_habitat.tasks.extobjnav.goals import wrap_angle
 from memo_habitat.tasks.extobjnav.oracle import OracleOptions
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration, declared_fields
@@ -171,7 +171,7 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
             out["gps"][rows] = np.stack([-sin * x - cos * z, -cos * x + sin * z], axis=1)
         if "compass" in out:
             turned = (sim.headings - trials.origin_heading)[rows]
-            out["compass"][rows, 0] = [scoring.wrap_angle(angle) for angle in turned.tolist()]
+            out["compass"][rows, 0] = [wrap_angle(angle) for angle in turned.tolist()]
         if "trial_step" in out:
             out["trial_step"][rows, 0] = trials.trial_step[rows]
         if "last_reward" in out:

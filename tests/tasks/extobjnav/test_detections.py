@@ -11,7 +11,7 @@ import pytest
 
 from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.detections import is_missed
-from memo_habitat.tasks.extobjnav.scoring import Pose, horizontal_distance, in_frame
+from memo_habitat.tasks.extobjnav.goals import Pose, horizontal_distance, in_frame
 from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
 
 STOP, FORWARD, LEFT = 0, 1, 2

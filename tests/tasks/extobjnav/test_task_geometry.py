@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memo_habitat.tasks.extobjnav.scoring import (
+from memo_habitat.tasks.extobjnav.goals import (
     Pose,
     heading_to,
     horizontal_distance,

@@ -8,9 +8,8 @@ import habitat
 import numpy as np
 import pytest
 
-from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache
+from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, Pose
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
-from memo_habitat.tasks.extobjnav.scoring import Pose
 from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
 
 OBJECTS = [

@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memo_habitat.tasks.extobjnav import scoring
 from memo_habitat.tasks.extobjnav.detections import stop_succeeds
+from memo_habitat.tasks.extobjnav.goals import (
+    RewardWeights,
+    is_distance,
+    soft_spl,
+    spl,
+    step_reward,
+)
 
 LENGTHS = st.floats(min_value=0.0, max_value=100.0)
 
@@ -53,7 +59,7 @@ def test_a_stop_succeeds_near_an_instance_of_the_target_that_is_seen(instances, 
     ],
 )
 def test_spl_of_hand_worked_episodes(success, start, path, expected):
-    assert scoring.spl(success, start, path) == pytest.approx(expected)
+    assert spl(success, start, path) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +76,13 @@ def test_spl_of_hand_worked_episodes(success, start, path, expected):
     ],
 )
 def test_soft_spl_of_hand_worked_episodes(start, left, path, expected):
-    assert scoring.soft_spl(start, left, path) == pytest.approx(expected)
+    assert soft_spl(start, left, path) == pytest.approx(expected)
 
 
 @given(start=LENGTHS, left=LENGTHS, path=LENGTHS)
 def test_both_spl_lie_between_nought_and_one(start, left, path):
-    assert 0.0 <= scoring.spl(True, start, path) <= 1.0
-    assert 0.0 <= scoring.soft_spl(start, left, path) <= 1.0
+    assert 0.0 <= spl(True, start, path) <= 1.0
+    assert 0.0 <= soft_spl(start, left, path) <= 1.0
 
 
 @pytest.mark.parametrize(
@@ -89,24 +95,24 @@ def test_both_spl_lie_between_nought_and_one(start, left, path):
     ],
 )
 def test_reward_of_hand_worked_steps(before, after, success, expected):
-    reward = scoring.step_reward(before, after, success, scoring.RewardWeights())
+    reward = step_reward(before, after, success, RewardWeights())
     assert reward == pytest.approx(expected)
 
 
 def test_rewards_of_an_episode_add_up_to_the_way_gained():
     distances = [3.0, 2.75, 2.75, 2.5, 0.5, 0.5]
     rewards = [
-        scoring.step_reward(before, after, after == 0.5 and i == 4, scoring.RewardWeights())
+        step_reward(before, after, after == 0.5 and i == 4, RewardWeights())
         for i, (before, after) in enumerate(pairwise(distances))
     ]
     assert sum(rewards) == pytest.approx(2.5 - 5 * 0.003 + 2.0)
 
 
 def test_weights_scale_each_part_of_the_reward():
-    weights = scoring.RewardWeights(distance_reward=2.0, slack_reward=-1.0, success_reward=10.0)
-    assert scoring.step_reward(1.5, 1.0, True, weights) == pytest.approx(1.0 - 1.0 + 10.0)
+    weights = RewardWeights(distance_reward=2.0, slack_reward=-1.0, success_reward=10.0)
+    assert step_reward(1.5, 1.0, True, weights) == pytest.approx(1.0 - 1.0 + 10.0)
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, -0.1])
 def test_what_is_no_distance_is_recognised(value):
-    assert not scoring.is_distance(value)
+    assert not is_distance(value)

@@ -8,7 +8,7 @@ import habitat
 import numpy as np
 import pytest
 
-from memo_habitat.tasks.extobjnav.scoring import Pose, in_frame
+from memo_habitat.tasks.extobjnav.goals import Pose, in_frame
 from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
 
 STOP, FORWARD, LEFT, RIGHT = range(4)
