@@ -111,7 +111,7 @@ class InProcessVectorEnv(ABC):
 
     def step_with_infos(
         self, actions: IntArray, only: BoolArray
-    ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:
+    ) -> tuple[Any, Mapping[int, dict[str, Any]]]:
         """Step those of `only`, and what Habitat is told of each."""
         step = self.step_batch(actions, None if only.all() else only)
         # The same keys at every step: Habitat's statistics stack them over environments.

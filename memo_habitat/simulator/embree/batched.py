@@ -45,6 +45,11 @@ class BatchedAgent(TaskQueries):
     def _tilt(self) -> float:  # type: ignore[override]
         return float(self._sim.tilts[self._index])
 
+    @property
+    def previous_step_collided(self) -> bool:
+        """Whether the last step was stopped or slowed by an obstacle."""
+        return bool(self._sim.collided[self._index])
+
     def start_next_episode_at(self, position: np.ndarray, heading: float) -> None:
         """Place the agent there, camera level."""
         self._sim.positions[self._index] = position

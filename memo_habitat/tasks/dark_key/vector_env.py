@@ -198,8 +198,7 @@ class DarkKeyVectorEnv(InProcessVectorEnv):
     ) -> tuple[Step, Mapping[int, dict[str, Any]]]:
         """Step those of `only`, and what is told of each: in an evaluation, of an episode's end."""
         if self._log is None:
-            step, infos = super().step_with_infos(actions, only)
-            return step, infos
+            return super().step_with_infos(actions, only)
         self._log.before_step()
         step = self.step_batch(actions, None if only.all() else only)
         return step, self._log.after_step(actions, step, np.flatnonzero(only))

@@ -5,9 +5,10 @@ Draws, distances, detections and measures are those of `ExtObjNavTask`, by the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
@@ -46,7 +47,7 @@ class _Player:
 
     Attributes:
         iterator: deals out its episodes.
-        trial, episode, goals: those running.
+        trial, episode, goals: those running; None before the first reset.
         field: distances to the goals.
         rows: [I] category of each instance, as its place in the vocabulary.
         is_target: bool [I].
@@ -57,9 +58,9 @@ class _Player:
     """
 
     iterator: TrialIterator
-    trial: Trial | None = None
-    episode: ExtObjNavEpisode | None = None
-    goals: CategoryGoals | None = None
+    trial: Trial = None  # type: ignore[assignment]
+    episode: ExtObjNavEpisode = None  # type: ignore[assignment]
+    goals: CategoryGoals = None  # type: ignore[assignment]
     field: Any = None
     rows: Any = None
     is_target: Any = None
@@ -192,8 +193,7 @@ class BatchedTrials:
             if self._records:
                 records[index] = self._record(index, bool(trial_ends[index] and not stops[index]))
             trial = self._players[index].trial
-            if trial is not None:
-                trial.steps, trial.over = int(self.trial_step[index]), bool(trial_ends[index])
+            trial.steps, trial.over = int(self.trial_step[index]), bool(trial_ends[index])
             self._begin_episode(index)
         if self._looks:
             self._look(ended)
@@ -216,9 +216,9 @@ class BatchedTrials:
     def _begin_episode(self, index: int) -> None:
         player, agent = self._players[index], self.sim.agents[index]
         episode = player.episode = next(player.iterator)
-        if episode.trial is not player.trial:
+        if player.iterator.trial is not player.trial:
             self.sim.enter(index, episode)
-            player.trial = episode.trial
+            player.trial = cast(Trial, player.iterator.trial)
             player.rows = np.array([self._categories[i.category] for i in agent.instances])
             self.trial_step[index], self.rewards[index] = 0, 0.0
             self._seen[index] = False
@@ -334,7 +334,7 @@ class BatchedTrials:
             "start_distance": float(self._start_distance[index]),
             "path_length": float(self._path_length[index]),
             "start_position": list(episode.start_position),
-            "start_heading": 2.0 * float(np.arctan2(*episode.start_rotation[1::2])),
+            "start_heading": 2.0 * math.atan2(episode.start_rotation[1], episode.start_rotation[3]),
             "goal_positions": goals.positions.tolist(),
             "path": player.path,
         }

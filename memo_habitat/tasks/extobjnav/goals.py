@@ -179,8 +179,8 @@ class CategoryGoals:
 
     category: str
     instances: tuple[Instance, ...]
-    positions: np.ndarray
-    viewpoints: np.ndarray
+    positions: Array
+    viewpoints: Array
 
     @property
     def reachable(self) -> bool:
@@ -194,7 +194,7 @@ def find_goals(simulator: TaskSimulator, options: GoalOptions) -> dict[str, Cate
     A viewpoint of an instance is a navigable point of the largest island on a fixed grid, within
     `options.radius` horizontally, with a free straight line from the eye to the instance.
     """
-    viewpoints: dict[str, list[np.ndarray]] = {}
+    viewpoints: dict[str, list[Array]] = {}
     instances: dict[str, list[Instance]] = {}
     for instance in simulator.instances:
         instances.setdefault(instance.category, []).append(instance)
@@ -214,7 +214,7 @@ def find_goals(simulator: TaskSimulator, options: GoalOptions) -> dict[str, Cate
     return goals
 
 
-def viewpoints_of(simulator: TaskSimulator, instance: Instance, options: GoalOptions) -> np.ndarray:
+def viewpoints_of(simulator: TaskSimulator, instance: Instance, options: GoalOptions) -> Array:
     """Return the viewpoints `[P, 3]` m of one instance; `[0, 3]` where it has none."""
     points = simulator.floor_points_near(instance.position, options.radius, options.spacing)
     points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
