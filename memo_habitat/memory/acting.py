@@ -78,16 +78,16 @@ def _extend_episodes(
     memory: MemoTransformer, tokens: Tensor, cache: KVCache, episode_starts: Tensor
 ) -> Tensor:
     """`extend` where rows forget at steps of their own: their first episodes, their second, ..."""
-    count = tokens.shape[1]
+    count, starts = tokens.shape[1], episode_starts.tolist()
     episodes = []  # of each row, (first step, last + 1)
-    for begins in episode_starts.tolist():
+    for begins in starts:
         inner = [step for step in range(1, count) if begins[step]]
         episodes.append(list(pairwise([0, *inner, count])))
     outputs = torch.empty_like(tokens)
     for turn in range(max(len(row) for row in episodes)):
         bounds = [row[turn] if turn < len(row) else (count, count) for row in episodes]
         begun = [row for row, (first, end) in enumerate(bounds) if first < end]
-        cache.forget([row for row in begun if episode_starts[row, bounds[row][0]]])
+        cache.forget([row for row in begun if starts[row][bounds[row][0]]])
         sizes = [end - first for first, end in bounds]
         padded = tokens.new_zeros(len(tokens), max(sizes), tokens.shape[2])
         for row in begun:
@@ -102,32 +102,23 @@ def _extend_episodes(
 
 def _close_if_full(memory: MemoTransformer, rows: slice, steps: int, cache: KVCache) -> None:
     """Put the summary in the place of the segment's steps when the last one was appended."""
-    config = memory.config
+    config, length = memory.config, memory.config.summary_length
     if steps % config.segment_length:
         return
-    queries = memory.query_tokens(rows.stop - rows.start)
-    context = cache.begin(rows, queries)
-    summary = memory.summary(memory.forward_layers(queries, context, config.summary_length))
+    queries = memory.queries.expand(rows.stop - rows.start, -1, -1)
+    summary = memory.summary(memory.forward_layers(queries, cache.begin(rows, queries), length))
     kept = cache.summary_tokens(rows) if memory.variant.accumulates else 0
-    dropped = _excess(memory, kept)
-    if dropped:
+    excess = kept + length + config.segment_length - config.token_budget
+    if config.token_budget and excess > 0:
+        dropped = -(-excess // length) * length  # whole summaries, the oldest ones
         # What stays passes the stack again, at its new positions: it must not know what is gone.
         summary = torch.cat([cache.recorded(rows, slice(dropped, kept)), summary], dim=1)
         kept = 0
     cache.truncate(rows, kept)
     # Retrieval chooses among the summaries in front of the one that is fed in.
-    for part in torch.split(summary, config.summary_length if config.top_k else _CHUNK, dim=1):
+    for part in torch.split(summary, length if config.top_k else _CHUNK, dim=1):
         memory.forward_layers(part, cache.begin(rows, part), 0)
         cache.mark_summaries(rows)
-
-
-def _excess(memory: MemoTransformer, kept: int) -> int:
-    """Oldest summary tokens that must go for one more summary and a segment to fit the budget."""
-    config = memory.config
-    if not config.token_budget:
-        return 0
-    excess = kept + config.summary_length + config.segment_length - config.token_budget
-    return max(0, -(-excess // config.summary_length)) * config.summary_length
 
 
 def _streams_steps(memory: MemoTransformer) -> bool:

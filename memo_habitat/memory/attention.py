@@ -108,11 +108,6 @@ class Attention(nn.Module):
         else:
             self.register_buffer("sink_value", value, persistent=False)
 
-    @property
-    def sink(self) -> Sink:
-        """The sink's key and value."""
-        return Sink(self.sink_key, self.sink_value)
-
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, H, T, dh] of normalised tokens [B, T, D]."""
         batch, tokens, _ = x.shape

@@ -51,10 +51,9 @@ class AttentionStats:
 
 
 class AttentionProbe:
-    """Keeps the stats of every step that is taken while it observes a cache."""
+    """Keeps the stats of every step that is taken while it observes a cache, in order."""
 
     def __init__(self) -> None:
-        #: One for each step, in order.
         self.stats: list[AttentionStats] = []
 
     def watch(self, cache: KVCache, config: MemoryConfig) -> Context:
@@ -104,16 +103,23 @@ class _Watched:
         self._width: list[Tensor] = []  # of each layer, [N]
 
     def rotation(self, table: RotaryTable) -> Rotation:
-        """Rotation of the new tokens' positions."""
         return self._cache.rotation(table)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
-        """Attention as `Context.attend` says."""
         attended = self._cache.attend(layer, q, k, v, sink)
         with torch.autocast(q.device.type, enabled=False):
             self._look(layer, q)
         if layer + 1 == self._config.layers:
-            self._stats.append(self._finish())
+            mass = torch.stack(self._mass).mean(0).float()
+            self._stats.append(
+                AttentionStats(
+                    sink=mass[:, 0],
+                    summaries=mass[:, _FIRST_SUMMARY:],
+                    held=self._held,
+                    steps=mass[:, 1],
+                    effective_context=torch.stack(self._width).mean(0).float(),
+                )
+            )
         return attended
 
     def _look(self, layer: int, q: Tensor) -> None:
@@ -129,13 +135,3 @@ class _Watched:
         self._mass.append(mass.new_zeros(len(mass), self._groups).scatter_add(1, self._group, mass))
         entropy = torch.special.entr(scores[..., 1:].softmax(-1)).sum(-1)
         self._width.append(entropy.exp().mean(1))
-
-    def _finish(self) -> AttentionStats:
-        mass = torch.stack(self._mass).mean(0).float()
-        return AttentionStats(
-            sink=mass[:, 0],
-            summaries=mass[:, _FIRST_SUMMARY:],
-            held=self._held,
-            steps=mass[:, 1],
-            effective_context=torch.stack(self._width).mean(0).float(),
-        )

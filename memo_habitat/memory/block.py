@@ -12,7 +12,7 @@ from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.attention import Attention, Context, last
+from memo_habitat.memory.attention import Attention, Context, Sink, last
 from memo_habitat.memory.rotary import Rotation
 
 NORM_EPS = 1e-6
@@ -59,7 +59,8 @@ class Block(nn.Module):
         x: [B, T, D]. Returns [B, outputs, D].
         """
         q, k, v = self._run(self._project, x, rotation)
-        attended = context.attend(layer, last(q, outputs, dim=2), k, v, self.attention.sink)
+        sink = Sink(self.attention.sink_key, self.attention.sink_value)
+        attended = context.attend(layer, last(q, outputs, dim=2), k, v, sink)
         result: Tensor = self._run(self._finish, last(x, outputs, dim=1), attended)
         return result
 

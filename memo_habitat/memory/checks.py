@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +13,14 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory.auxiliary_loss import OF_TOKENS
 from memo_habitat.memory.variants import PARTICULAR, Memo, kinds, memory_class, takes
 
+# What the values of these settings have to be, and how that is said.
+_VALID: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("width layers heads hidden segment_length summary_length", lambda x: x >= 1, "at least 1"),
+    ("segment_jitter depth_dropout", lambda x: 0 <= x < 1, "in [0, 1)"),
+    ("detach_probability", lambda x: 0 <= x <= 1, "in [0, 1]"),
+    ("token_budget top_k memory_loss_coef", lambda x: 0 <= x < math.inf, "at least 0, and finite"),
+    ("rope_base", lambda x: 1 < x < math.inf, "above 1, and finite"),
+)
 _CHOICES = {
     "sink_value": ("learned", "zero"),
     "memory_loss": ("none", *OF_TOKENS, "observations"),
@@ -19,46 +28,20 @@ _CHOICES = {
 
 
 def check_config(config: MemoryConfig) -> None:
-    """Raise UserError, naming the value and the remedy, for sizes that no model can have."""
+    """Raise UserError, naming the value and the remedy, where no such memory can be."""
     chosen = memory_class(config.kind)
-    for name in ("width", "layers", "heads", "hidden", "segment_length", "summary_length"):
-        if getattr(config, name) < 1:
-            raise UserError(f"memory {name} is {getattr(config, name)}: it must be at least 1")
+    for names, is_valid, wanted in _VALID:
+        for name in names.split():
+            if not is_valid(getattr(config, name)):
+                raise UserError(f"memory {name} is {getattr(config, name)}: it must be {wanted}")
+    for name, allowed in _CHOICES.items():
+        if getattr(config, name) not in allowed:
+            found = getattr(config, name)
+            raise UserError(f"memory {name} {found!r}: use one of {', '.join(allowed)}")
     if issubclass(chosen, Memo) and config.width % (2 * config.heads):
         raise UserError(
             f"memory width {config.width} does not split into {config.heads} heads of an even "
             f"size, which rotary positions need: use a multiple of {2 * config.heads}"
-        )
-    for name in ("segment_jitter", "depth_dropout"):
-        if not 0 <= getattr(config, name) < 1:
-            raise UserError(f"memory {name} is {getattr(config, name)}: it must be in [0, 1)")
-    if not 0 <= config.detach_probability <= 1:
-        raise UserError(
-            f"memory detach_probability is {config.detach_probability}: it must be in [0, 1]"
-        )
-    for name in ("token_budget", "top_k", "memory_loss_coef"):
-        if not 0 <= getattr(config, name) < math.inf:
-            raise UserError(
-                f"memory {name} is {getattr(config, name)}: it must be at least 0, and finite"
-            )
-    for name, allowed in _CHOICES.items():
-        if getattr(config, name) not in allowed:
-            raise UserError(
-                f"memory {name} {getattr(config, name)!r}: use one of {', '.join(allowed)}"
-            )
-    if not 1 < config.rope_base < math.inf:
-        raise UserError(f"memory rope_base is {config.rope_base}: it must be above 1, and finite")
-    _check_options(config)
-
-
-def _check_options(config: MemoryConfig) -> None:
-    """Raise UserError for options that mean nothing to this kind of memory, or not together."""
-    chosen = memory_class(config.kind)
-    summarises = issubclass(chosen, Memo) and chosen.summarises
-    if summarises and config.summary_length >= config.segment_length:
-        raise UserError(
-            f"memory summary_length {config.summary_length} is not below segment_length "
-            f"{config.segment_length}: a summary must be shorter than its segment"
         )
     for name in PARTICULAR:
         value, off = getattr(config, name), getattr(MemoryConfig, name)
@@ -68,6 +51,12 @@ def _check_options(config: MemoryConfig) -> None:
                 f"memory {name}={value} means nothing to kind {config.kind!r}: leave it at {off}, "
                 f"or use one of {others}"
             )
+    summarises = issubclass(chosen, Memo) and chosen.summarises
+    if summarises and config.summary_length >= config.segment_length:
+        raise UserError(
+            f"memory summary_length {config.summary_length} is not below segment_length "
+            f"{config.segment_length}: a summary must be shorter than its segment"
+        )
     least = config.segment_length + (config.summary_length if summarises else 1)
     if 0 < config.token_budget < least:
         raise UserError(

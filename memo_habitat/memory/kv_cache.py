@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.functional import pad
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory.attention import Sink, causal_attention, top_k_mask
-from memo_habitat.memory.checks import check_reset
+from memo_habitat.memory.checks import check_environments, check_reset
 from memo_habitat.memory.rotary import RotaryTable, Rotation
 
 _BLOCK = 256  # slots by which the cache grows, in all rows together
@@ -55,10 +56,8 @@ class DifferentiableKV:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says; gradients reach all that is held."""
         if layer not in self._pieces:
-            shape = (len(k), -1, -1, -1)
-            self._pieces[layer] = [
-                (sink.key.to(k.dtype).expand(shape), sink.value.to(v.dtype).expand(shape))
-            ]
+            first_k, first_v = (x.to(k.dtype).expand(len(k), -1, -1, -1) for x in sink)
+            self._pieces[layer] = [(first_k, first_v)]
         pieces = self._pieces[layer]
         all_k, all_v = (list(x) for x in zip(*pieces, (k, v), strict=True))
         keys, values = torch.cat(all_k, dim=2), torch.cat(all_v, dim=2)
@@ -76,9 +75,8 @@ class DifferentiableKV:
             index = torch.arange(places, device=q.device)
             own = index[places - queries :, None]
             # Neither the sink nor the own segment; of a summary's tokens, nor their own summary.
-            candidates = (index >= 1) & (
-                index <= self._held + self._keep * (own > self._held + self._keep)
-            )
+            behind = own > self._held + self._keep
+            candidates = (index >= 1) & (index <= self._held + self._keep * behind)
             return top_k_mask(q, k, candidates, self._top_k, index <= own)
         if self._device.type != "cpu" or places - queries <= 1:
             return None
@@ -150,6 +148,7 @@ class KVCache:
         dtype: torch.dtype,
         token_dtype: torch.dtype,
     ) -> None:
+        check_environments(batch)
         self.batch, self.dtype, self.device = batch, dtype, torch.device(device)
         #: Looks at the attention of environment steps, see `attention_probe`.
         self.probe: Any = None
@@ -196,11 +195,11 @@ class KVCache:
         return self._layers[layer][0]
 
     def length(self, rows: slice) -> int:
-        """Tokens held by each of `rows`, which agree."""
+        """Tokens held by each of `rows`, which agree, as those of one of `runs` do."""
         return self._lengths[rows.start]
 
     def summary_tokens(self, rows: slice) -> int:
-        """Summary tokens held by each of `rows`, which agree."""
+        """Summary tokens held by each of them."""
         return self._summaries[rows.start]
 
     def recorded(self, rows: slice, places: slice) -> Tensor:
@@ -358,18 +357,10 @@ class KVCache:
         """Grow, layer by layer, until every row has room for the sink and `tokens` tokens."""
         if tokens < self._bias.shape[1]:
             return
-        slots = (tokens // _BLOCK + 1) * _BLOCK
-
-        def grown(buffer: Tensor, dim: int, value: float = 0.0) -> Tensor:
-            shape = list(buffer.shape)
-            held, shape[dim] = shape[dim], slots
-            # An unused slot is multiplied by an attention weight of 0: it must be finite.
-            larger = buffer.new_full(shape, value)
-            larger.narrow(dim, 0, held).copy_(buffer)
-            return larger
-
+        more = (tokens // _BLOCK + 1) * _BLOCK - self._bias.shape[1]
+        # An unused slot is multiplied by an attention weight of 0: it must be finite.
         for layer, buffer in enumerate(self._layers):
-            self._layers[layer] = grown(buffer, dim=3)
-        self._tokens = grown(self._tokens, dim=1)
-        self._bias = grown(self._bias, dim=1, value=-torch.inf)
+            self._layers[layer] = pad(buffer, (0, 0, 0, more))
+        self._tokens = pad(self._tokens, (0, 0, 0, more))
+        self._bias = pad(self._bias, (0, more), value=-torch.inf)
         self._bias[:, 0] = 0  # the sink's

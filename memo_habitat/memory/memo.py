@@ -28,7 +28,6 @@ from memo_habitat.memory.auxiliary_loss import OF_TOKENS, MemoryLoss
 from memo_habitat.memory.block import NORM_EPS, SMALL, Block, initialise
 from memo_habitat.memory.checks import (
     check_config,
-    check_environments,
     check_starts,
     check_tokens,
 )
@@ -61,14 +60,9 @@ class MemoTransformer(nn.Module):
 
     # Training -----------------------------------------------------------------------------------
 
-    def forward(
-        self,
-        tokens: Tensor,
-        segment_length: int | None = None,
-        episode_starts: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, *given: Any, **named: Any) -> Tensor:
         """The outputs of `encode` alone, [B, T, D]."""
-        return self._read(tokens, segment_length, episode_starts)[0]
+        return self.encode(tokens, *given, **named).outputs
 
     def encode(
         self,
@@ -82,11 +76,17 @@ class MemoTransformer(nn.Module):
         without meaning for variants that do not summarise. episode_starts: bool [B, T].
         Outputs are differentiable through all summaries.
         """
-        outputs, summaries = self._read(tokens, segment_length, episode_starts)
-        loss = None
-        if self.memory_loss is not None:
-            loss = self.memory_loss(self._segments(tokens, segment_length), summaries)
-        return MemoryOutput(outputs, loss, summaries)
+        check_tokens(tokens, self.config.width, "[B, T, D]")
+        layers, steps = self._draw_layers(), tokens.shape[1]
+        if self.variant.summarises:
+            length = self.config.segment_length if segment_length is None else segment_length
+            if length < 1:
+                raise ValueError(f"segment_length is {length}: it must be at least 1")
+            return self._encode_segments(torch.split(tokens, length, dim=1), layers)
+        context: Context = DifferentiableKV(tokens.device).begin(steps)
+        if self.variant.within_episode:
+            context = WithinEpisodes(check_starts(episode_starts, tokens, "[B, T]"))
+        return MemoryOutput(self.forward_layers(tokens, context, steps, layers))
 
     def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
         """A segment length for one training pass: uniform over the integers within the jitter."""
@@ -94,25 +94,9 @@ class MemoTransformer(nn.Module):
         spread = math.floor(self.config.segment_jitter * length + 1e-9)
         if not self.variant.summarises or spread == 0:
             return length
-        low, high = length - spread, length + spread
-        return int(torch.randint(low, high + 1, (), generator=generator))
+        return int(torch.randint(length - spread, length + spread + 1, (), generator=generator))
 
-    def _read(
-        self, tokens: Tensor, segment_length: int | None, episode_starts: Tensor | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Outputs [B, T, D] and the summaries [B, M, D] of all segments but the last."""
-        check_tokens(tokens, self.config.width, "[B, T, D]")
-        layers, steps = self._draw_layers(), tokens.shape[1]
-        if self.variant.summarises:
-            return self._read_segments(self._segments(tokens, segment_length), layers)
-        context: Context = DifferentiableKV(tokens.device).begin(steps)
-        if self.variant.within_episode:
-            context = WithinEpisodes(check_starts(episode_starts, tokens, "[B, T]"))
-        return self.forward_layers(tokens, context, steps, layers), []
-
-    def _read_segments(
-        self, segments: tuple[Tensor, ...], layers: list[int]
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _encode_segments(self, segments: tuple[Tensor, ...], layers: list[int]) -> MemoryOutput:
         """Segment after segment, each seeing the summaries before it."""
         context = DifferentiableKV(segments[0].device, self.config.top_k)
         outputs: list[Tensor] = []
@@ -120,7 +104,7 @@ class MemoTransformer(nn.Module):
         carried = segments[0][:, :0]
         for index, steps in enumerate(segments):
             final = index + 1 == len(segments)  # nothing would read its summary
-            queries = self.query_tokens(len(steps)).to(steps.dtype)
+            queries = self.queries.to(steps.dtype).expand(len(steps), -1, -1)
             parts = [carried, steps] if final else [carried, steps, queries]
             new = torch.cat(parts, dim=1)
             if not self.variant.accumulates:
@@ -131,14 +115,8 @@ class MemoTransformer(nn.Module):
             if not final:
                 summaries.append(self.summary(encoded[:, steps.shape[1] :]))
                 carried = self.variant.carry(summaries[-1])
-        return torch.cat(outputs, dim=1), summaries
-
-    def _segments(self, tokens: Tensor, length: int | None) -> tuple[Tensor, ...]:
-        """The trial's segments, the last one possibly unfinished."""
-        length = self.config.segment_length if length is None else length
-        if length < 1:
-            raise ValueError(f"segment_length is {length}: it must be at least 1")
-        return torch.split(tokens, length, dim=1)
+        loss = None if self.memory_loss is None else self.memory_loss(segments, summaries)
+        return MemoryOutput(torch.cat(outputs, dim=1), loss, summaries)
 
     def _draw_layers(self) -> list[int]:
         """The layers of one training pass: depth dropout tosses one coin each for the batch."""
@@ -165,10 +143,6 @@ class MemoTransformer(nn.Module):
         normed: Tensor = self.norm(last(new, outputs, dim=1))
         return normed
 
-    def query_tokens(self, batch: int) -> Tensor:
-        """The learned queries behind a segment, [B, M, D]."""
-        return self.queries.expand(batch, -1, -1)
-
     def summary(self, made: Tensor) -> Tensor:
         """The summary [B, M, D] of the outputs at the queries, by the summary layer if any."""
         if self.summary_block is None or self.summary_norm is None:
@@ -185,7 +159,6 @@ class MemoTransformer(nn.Module):
         self, batch: int, device: torch.device | str, dtype: torch.dtype = torch.float32
     ) -> KVCache:
         """An empty cache for `batch` environments; under autocast give it autocast's dtype."""
-        check_environments(batch)
         return KVCache(self.config, batch, device, dtype, self.norm.weight.dtype)
 
     @torch.no_grad()
@@ -204,10 +177,7 @@ class MemoTransformer(nn.Module):
     def extend(
         self, tokens: Tensor, cache: KVCache, episode_starts: Tensor | None = None
     ) -> Tensor:
-        """C steps of every environment, to the same effect as C calls of `step`.
-
-        tokens: [N, C, D], episode_starts: bool [N, C]. Returns [N, C, D].
-        """
+        """C calls of `step` at once. tokens: [N, C, D], episode_starts: bool [N, C]."""
         check_tokens(tokens, self.config.width, "[N, C, D]", cache.batch)
         if self.variant.within_episode:
             check_starts(episode_starts, tokens, "[N, C]")

@@ -7,6 +7,8 @@ and where episodes begin.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -73,35 +75,19 @@ class RecurrentMemory(nn.Module, TrialMemory):
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
         self.config = config
-        network = {"lstm": nn.LSTM, "gru": nn.GRU}[config.kind]
-        self._gates = {"lstm": 4, "gru": 3}[config.kind]
+        self._is_lstm = config.kind == "lstm"
+        network = nn.LSTM if self._is_lstm else nn.GRU
         self.rnn = network(config.width, config.width, config.layers, batch_first=True)
         for name, parameter in self.rnn.named_parameters():
             if name.startswith("weight"):
-                for gate in parameter.chunk(self._gates):
+                for gate in parameter.chunk(4 if self._is_lstm else 3):
                     nn.init.orthogonal_(gate)
             else:
                 nn.init.zeros_(parameter)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        segment_length: int | None = None,
-        episode_starts: Tensor | None = None,
-    ) -> Tensor:
-        """The outputs of `encode` alone, [B, T, D], differentiable through the whole trial."""
-        check_tokens(tokens, self.config.width, "[B, T, D]")
-        state = self._zero_state(len(tokens), tokens.device)
-        if not (self.config.activation_checkpointing and torch.is_grad_enabled()):
-            return self._run(tokens, state)[0]
-        outputs = []
-        for chunk in torch.split(tokens, _CHUNK, dim=1):
-            # Nothing here is drawn at random: no generator has to be wound back.
-            output, state = checkpoint(
-                self._run, chunk, state, use_reentrant=False, preserve_rng_state=False
-            )
-            outputs.append(output)
-        return torch.cat(outputs, dim=1)
+    def forward(self, tokens: Tensor, *given: Any, **named: Any) -> Tensor:
+        """The outputs of `encode` alone, [B, T, D]."""
+        return self.encode(tokens, *given, **named).outputs
 
     def encode(
         self,
@@ -109,8 +95,19 @@ class RecurrentMemory(nn.Module, TrialMemory):
         segment_length: int | None = None,
         episode_starts: Tensor | None = None,
     ) -> MemoryOutput:
-        """Outputs for a whole trial, or a prefix of it that begins at its first step."""
-        return MemoryOutput(self(tokens), None)
+        """Outputs for whole trials [B, T, D], or prefixes, differentiable through all of them."""
+        check_tokens(tokens, self.config.width, "[B, T, D]")
+        state = self._zero_state(len(tokens), tokens.device)
+        if not (self.config.activation_checkpointing and torch.is_grad_enabled()):
+            return MemoryOutput(self._run(tokens, state)[0])
+        outputs = []
+        for chunk in torch.split(tokens, _CHUNK, dim=1):
+            # Nothing here is drawn at random: no generator has to be wound back.
+            output, state = checkpoint(
+                self._run, chunk, state, use_reentrant=False, preserve_rng_state=False
+            )
+            outputs.append(output)
+        return MemoryOutput(torch.cat(outputs, dim=1))
 
     def new_cache(
         self, batch: int, device: torch.device | str, dtype: torch.dtype = torch.float32
@@ -130,7 +127,7 @@ class RecurrentMemory(nn.Module, TrialMemory):
             output = tokens.to(cache.state[0].dtype)
             # Cell by cell: a call of the whole network prepares its weights for each call.
             for weights, *before in zip(self.rnn.all_weights, *cache.state, strict=True):
-                if self.config.kind == "lstm":
+                if self._is_lstm:
                     after.append(torch.lstm_cell(output, before, *weights))
                 else:
                     after.append((torch.gru_cell(output, before[0], *weights),))
@@ -150,19 +147,16 @@ class RecurrentMemory(nn.Module, TrialMemory):
 
     def _run(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Steps [N, C, D] from a state: outputs [N, C, D] and the state after them."""
-        is_lstm = self.config.kind == "lstm"
         # Under autocast too: rounding errors of a state add up over thousands of steps.
         with torch.autocast(tokens.device.type, enabled=False):
-            outputs, after = self.rnn(
-                tokens.to(state[0].dtype), tuple(state) if is_lstm else state[0]
-            )
-        return outputs, after if is_lstm else (after,)
+            given = tuple(state) if self._is_lstm else state[0]
+            outputs, after = self.rnn(tokens.to(state[0].dtype), given)
+        return outputs, after if self._is_lstm else (after,)
 
     def _zero_state(self, batch: int, device: torch.device | str) -> State:
-        dtype = next(self.parameters()).dtype
-        shape = (self.config.layers, batch, self.config.width)
-        parts = 2 if self.config.kind == "lstm" else 1
-        return tuple(torch.zeros(shape, device=device, dtype=dtype) for _ in range(parts))
+        shape, dtype = (self.config.layers, batch, self.config.width), next(self.parameters()).dtype
+        zeros = torch.zeros(shape, device=device, dtype=dtype)
+        return (zeros, zeros.clone()) if self._is_lstm else (zeros,)
 
 
 register("lstm", RecurrentMemory)

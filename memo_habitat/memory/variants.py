@@ -99,11 +99,11 @@ def register(kind: str, memory: type) -> None:
         allowed: tuple[str, ...] = ("detach_probability", "token_budget")
     else:
         missing = [name for name in _METHODS if not callable(getattr(memory, name, None))]
-        if not (isinstance(memory, type) and issubclass(memory, nn.Module)) or missing:
-            lacks = f"; it lacks {', '.join(missing)}" if missing else ""
+        if missing or not (isinstance(memory, type) and issubclass(memory, nn.Module)):
             raise ValueError(
                 f"memory {memory!r}: give a class derived from variants.Memo, or a torch module "
-                f"with the methods of interface.TrialMemory{lacks}"
+                f"with the methods of interface.TrialMemory"
+                + ("; it lacks " + ", ".join(missing) if missing else "")
             )
         allowed = PARTICULAR
     # The cell of a notebook may run twice, a module be loaded again.
@@ -128,11 +128,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def memory_class(kind: str) -> type:
-    """The class behind a kind: a registered name, or "package.module:Class", which is imported.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The class of a registered kind, or "package.module:Class"; UserError where there is none."""
     if kind not in _kinds and ":" in kind:
         module, _, name = kind.partition(":")
         try:
