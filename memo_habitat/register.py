@@ -6,6 +6,7 @@ enough in a worker; `register_all` adds what training and evaluation need.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,9 @@ def register_environment() -> None:
         import_module(module)
 
 
+@cache
 def register_all() -> None:
-    """Register everything; imports Habitat-Baselines, which takes seconds."""
+    """Register everything, once; imports Habitat-Baselines, which takes seconds."""
     from memo_habitat.config import register_training_configs
 
     register_training_configs()
