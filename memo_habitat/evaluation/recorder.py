@@ -162,6 +162,10 @@ class Recorder:
             resolution=np.float64(answer["resolution"]),
         )
 
+    def films(self, trial: str, episode: int) -> bool:
+        """Whether frames of this episode of the trial are kept."""
+        return trial in self._filmed and episode < self._plan.filmed_episodes
+
     def see(self, index: int, trial: str, episode: int, step: int, frame: Any) -> None:
         """Keep a frame of environment `index` if its present episode is one to film.
 
@@ -172,7 +176,7 @@ class Recorder:
             step: step of the trial.
             frame: the camera's observation; None or another form than [H, W, 3] keeps nothing.
         """
-        if trial not in self._filmed or episode >= self._plan.filmed_episodes:
+        if not self.films(trial, episode):
             return
         image = None if frame is None else np.asarray(frame)
         if image is not None and image.dtype == np.uint8 and image.ndim == 3:

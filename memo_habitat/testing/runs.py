@@ -119,7 +119,9 @@ def _remember(
     """A memory that attends to all of its tokens, more to newer summaries."""
     steps, every = plan.steps_per_trial, plan.inspect_every
     looked_at = {min(steps, s + int(rng.integers(every))) for s in range(1, steps + 1, every)}
-    for step in sorted(looked_at | set(range(8, steps + 1, 8))):
+    spacing = max(8, steps // 600)
+    traced = range(spacing, steps + 1, spacing)
+    for step in sorted(looked_at.union(traced) if plan.inspect_memory else traced):
         tokens = context_tokens(step)
         use = ContextUse(
             tokens=torch.tensor([tokens]),
@@ -211,6 +213,8 @@ def trial_records(
 
 def film(recorder: Recorder, record: EpisodeRecord, rng: np.random.Generator) -> None:
     """Give the recorder made-up frames of an episode: a ball that comes nearer."""
+    if not recorder.films(record.trial_id, record.episode_index):
+        return
     color = rng.integers(60, 255, size=3)
     z, x = np.mgrid[0:64, 0:64]
     for step in range(record.num_steps):
