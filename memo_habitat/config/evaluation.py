@@ -9,7 +9,11 @@ from habitat_baselines.config.default_structured_configs import EvaluatorConfig
 from hydra.core.config_store import ConfigStore
 from omegaconf import II, DictConfig, OmegaConf, open_dict
 
-from memo_habitat.config.task import EpisodeRecordConfig, OracleActionSensorConfig
+from memo_habitat.config.task import (
+    EpisodeRecordConfig,
+    OracleActionSensorConfig,
+    TargetSeenEarlierConfig,
+)
 from memo_habitat.errors import UserError
 
 # Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
@@ -81,6 +85,11 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
         config.habitat.task.measurements.extobjnav_episode = OmegaConf.structured(
             EpisodeRecordConfig
         )
+        if any("detection" in name for name in config.habitat.task.lab_sensors):
+            # Cheap where detections are made anyway; results are split by it.
+            config.habitat.task.measurements.target_seen_earlier = OmegaConf.structured(
+                TargetSeenEarlierConfig
+            )
         if baselines.evaluator.agent == "oracle":
             config.habitat.task.lab_sensors.oracle_action_sensor = OmegaConf.structured(
                 OracleActionSensorConfig

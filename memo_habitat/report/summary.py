@@ -114,14 +114,11 @@ def summary_table(evaluations: Sequence[Evaluation]) -> str:
     rows = [["agent", "return/trial", "targets/1k steps", "success %", "SPL %", "episodes"]]
     for evaluation in evaluations:
         numbers = headline(evaluation)
-        cells = [
-            f"{amount(found.mean):>5} {interval(found)}"
-            for found in (numbers.returns["reward"], numbers.targets)
-        ]
-        for metric in ("success", "spl"):  # one more would make lines of over 100 columns
-            rate = numbers.estimates.get(metric)
-            cells.append("" if rate is None else f"{percent(rate.mean):>5} {interval(rate, True)}")
-        rows.append([evaluation.label, *cells, f"{numbers.estimates['success'].values:>8,}"])
+        rows.append(_row(evaluation.label, numbers.estimates, numbers.returns, numbers.targets))
+        for split in numbers.splits:
+            if split.episodes:
+                label = f"  {split.condition.name}: {'yes' if split.holds else 'no'}"
+                rows.append(_row(label, split.estimates, {}, split.targets))
     widths = [max(len(row[column].rstrip()) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
     lines = [
@@ -131,3 +128,18 @@ def summary_table(evaluations: Sequence[Evaluation]) -> str:
     counts = " or ".join(str(n) for n in sorted({len(e.trials) for e in evaluations}))
     note = f"[ ] 95 % interval, resampled over {counts} trials"
     return "\n".join([*(line.rstrip() for line in lines), note])
+
+
+def _row(
+    label: str, estimates: dict[str, Estimate], returns: dict[str, Estimate], targets: Estimate
+) -> list[str]:
+    def cell(found: Estimate | None, percents: bool = False) -> str:
+        if found is None:
+            return ""
+        mean = percent(found.mean) if percents else amount(found.mean)
+        return f"{mean:>5} {interval(found, percents)}"
+
+    # One rate more would make lines of over 100 columns.
+    rates = [cell(estimates.get(name), True) for name in ("success", "spl")]
+    episodes = f"{estimates['success'].values:>8,}"
+    return [label, cell(returns.get("reward")), cell(targets), *rates, episodes]

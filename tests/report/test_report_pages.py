@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from memo_habitat.errors import UserError
+from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.report import plots
 from memo_habitat.report.html import summarise, write_report
 from memo_habitat.report.load import HouseMap, first_and_last, load_run
 from memo_habitat.report.maps import draw_map
 from memo_habitat.report.plots import Curve
 from memo_habitat.report.summary import headline
+from memo_habitat.tasks.record_fields import RecordField
 from memo_habitat.testing.episodes import episode
 from memo_habitat.testing.runs import write_run
 
@@ -126,6 +128,35 @@ def test_the_summary_has_a_line_per_agent(run: Path) -> None:
     lines = summarise([run]).splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["random", "ckpt.2", "oracle"]
     assert max(map(len, lines)) <= 100
+
+
+def test_measures_are_told_apart_by_a_condition(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"ckpt.0": (0.5, 0.5)}, 600, 1, trials_per_house=2)
+    records = folder / "eval" / "ckpt.0" / "records.jsonl"
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        # Found where it was seen before, and nowhere else; of the first episode it is not known.
+        line["seen_earlier"] = None if number == 0 else bool(number % 2)
+        line["success"] = float(number % 2)
+    records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = folder / "eval" / "ckpt.0"
+    meta = EvaluationMeta.read(path)
+    condition = RecordField("condition", text="Seen before.").called("seen_earlier")
+    meta.model_copy(update={"measures": {**meta.measures, "seen_earlier": condition}}).write(path)
+
+    yes, no = headline(load_run(folder).evaluations[0]).splits
+    assert (yes.holds, no.holds) == (True, False)
+    assert (yes.estimates["success"].mean, no.estimates["success"].mean) == (1.0, 0.0)
+    steps = sum(line["num_steps"] for line in lines if line["seen_earlier"])
+    found = sum(line["success"] for line in lines if line["seen_earlier"])
+    assert yes.targets.mean == pytest.approx(1000 * found / steps)
+    assert yes.share + no.share == pytest.approx(1)
+    text = write_report([folder]).read_text(encoding="utf-8")
+    assert "Seen earlier: yes" in text and "<dd>Seen before.</dd>" in text
+    assert [line.split()[:2] for line in summarise([folder]).splitlines()[3:5]] == [
+        ["seen_earlier:", "yes"],
+        ["seen_earlier:", "no"],
+    ]
 
 
 def test_reference_agents_stand_around_the_checkpoints_in_order(tmp_path: Path) -> None:
