@@ -126,8 +126,8 @@ def check_extending(
         same = torch.equal(getattr(stepped, name)(), getattr(extended, name)())
         _require(same, f"{name} differs between chunks and steps")
     _require(torch.equal(stepped.steps, extended.steps), "steps differ between chunks and steps")
-    after = [memory.step(tokens[:, -1], cache, starts[:, -1]) for cache in (extended, stepped)]
-    _close(*after, "chunks leave another memory behind than steps")
+    after, expected = (memory.step(tokens[:, -1], c, starts[:, -1]) for c in (extended, stepped))
+    _close(after, expected, "chunks leave another memory behind than steps")
 
 
 def check_refreshing(memory: Any) -> None:
