@@ -254,7 +254,8 @@ class KVCache:
         offsets = torch.arange(count, device=self.device)
         slots = 1 + held[:, None] + offsets
         kept = (offsets < new[:, None]).to(self.dtype)
-        self._bias[self._every_row, slots] = kept.log()  # 0 or -inf
+        # 0 or -inf; autocast computes logarithms in single precision.
+        self._bias[self._every_row, slots] = kept.log().to(self.dtype)
         if self._config.token_budget:
             self._tokens[self._every_row, slots] = tokens
         end = 1 + max(before) + count

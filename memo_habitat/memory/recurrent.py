@@ -148,7 +148,12 @@ class RecurrentMemory(nn.Module, TrialMemory):
     def _run(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Steps [N, C, D] from a state: outputs [N, C, D] and the state after them."""
         # Under autocast too: rounding errors of a state add up over thousands of steps.
-        with torch.autocast(tokens.device.type, enabled=False):
+        # cuDNN keeps what a backward pass needs in training mode only.
+        fused = self.training or not torch.is_grad_enabled()
+        with (
+            torch.autocast(tokens.device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=fused),
+        ):
             given = tuple(state) if self._is_lstm else state[0]
             outputs, after = self.rnn(tokens.to(state[0].dtype), given)
         return outputs, after if self._is_lstm else (after,)

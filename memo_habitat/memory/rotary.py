@@ -34,8 +34,7 @@ class RotaryTable:
     """
 
     def __init__(self, head_dim: int, base: float) -> None:
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
-        self._frequencies = base**-exponents
+        self._head_dim, self._base = head_dim, base
         self._tables: dict[torch.device, Rotation] = {}
 
     def span(self, start: int, count: int, device: torch.device) -> Rotation:
@@ -59,10 +58,13 @@ class RotaryTable:
 
     @torch.inference_mode(False)  # a table made while acting serves training passes too
     def _compute(self, count: int, device: torch.device) -> Rotation:
-        positions = torch.arange(count, dtype=torch.float64)
-        angles = torch.outer(positions, self._frequencies)[:, None, None, :]
+        # On the device itself: a copy to it would make an acting step wait for the GPU.
+        double = {"dtype": torch.float64, "device": device}
+        exponents = torch.arange(0, self._head_dim, 2, **double) / self._head_dim
+        angles = torch.outer(torch.arange(count, **double), self._base**-exponents)
+        angles = angles[:, None, None, :]
         cos, sin = angles.cos(), angles.sin()
         return Rotation(
-            torch.cat([cos, cos], dim=-1).to(device, torch.float32),
-            torch.cat([-sin, sin], dim=-1).to(device, torch.float32),
+            torch.cat([cos, cos], dim=-1).float(),
+            torch.cat([-sin, sin], dim=-1).float(),
         )
