@@ -292,6 +292,7 @@ def test_a_sweep_is_not_taken_for_a_run(capsys, tmp_path):
     assert f"is a sweep, not a run; resume it: memo-habitat sweep --resume {tmp_path}" in line
 
 
+@pytest.mark.slow
 def test_a_run_without_checkpoint_says_so(capsys, tmp_path):
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     assert main(["train", STUDIO, "--cfg"]) == 0

@@ -23,6 +23,7 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_all_figures(capsys, tmp_path):
     assert main([*PLAN, "--gpus", "2", "--gpu-memory", "80GB", "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -36,6 +37,7 @@ def test_json_is_one_object_with_all_figures(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_will_not_fit_is_a_warning_and_no_failure(capsys):
     assert main([*PLAN, "--gpu-memory", "1MB"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -70,6 +72,7 @@ def test_bad_input_is_one_line(capsys, arguments, named):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memo", "fct", "lstm"])
 def test_environments_without_a_data_set_are_planned_as_well(capsys, kind):
     name = "dark_key_to_door"

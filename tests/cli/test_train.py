@@ -67,6 +67,7 @@ def kept(run: RunFolder) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [0, 1], ids=["by a command", "by a trainer alone"])
 def test_a_second_training_in_a_run_folder_is_refused_and_changes_nothing(run, held, capsys):
     before = kept(run)
@@ -116,6 +117,7 @@ def facts(run: RunFolder) -> dict:
     return json.loads(run.record_path.read_text())
 
 
+@pytest.mark.slow
 def test_what_a_resume_changes_is_told_and_stays(run, capsys):
     old, begun = run.config(), facts(run)
     assert main(["train", "--resume", "run", longer(2 * TOTAL), f"{SEED}=7", f"{LR}=3e-4"]) == 0
@@ -226,6 +228,7 @@ def note(run: RunFolder, workers: int, *overrides: str) -> str | None:
     return note_on_trials(training.run, training.config, training.workers)
 
 
+@pytest.mark.slow
 def test_other_trials_in_an_update_than_before_are_told_with_what_keeps_them(run, capsys):
     assert facts(run)["workers"] == 1
     assert note(run, 1) is None

@@ -79,6 +79,7 @@ def test_a_broken_habitat_sim_is_not_hidden(tmp_path):
     assert "libEGL.so.1" in python(INSTALL + "import habitat", folder).stderr
 
 
+@pytest.mark.slow
 @needs_absence
 @pytest.mark.parametrize(
     "order",

@@ -85,6 +85,7 @@ def test_preloading_keeps_what_the_application_preloads():
         multiprocessing.set_forkserver_preload(before)
 
 
+@pytest.mark.slow
 def test_a_forkserver_worker_knows_our_registrations(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(WORKER)

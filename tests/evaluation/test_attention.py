@@ -164,6 +164,7 @@ def inspected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(folder, agents, steps=1200, houses=1, trials_per_house=2, inspected=True)
 
 
+@pytest.mark.slow
 def test_the_report_shows_attention_of_inspected_agents(inspected: Path) -> None:
     page = write_report([inspected]).read_text(encoding="utf-8")
     section = page[page.index('<section id="attention">') :]

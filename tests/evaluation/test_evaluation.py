@@ -265,6 +265,7 @@ def test_counts_below_one_are_refused() -> None:
         EvaluationPlan(1, 0)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_along_a_long_trial(tmp_path: Path) -> None:
     held: dict[int, int] = {}
 

@@ -94,6 +94,7 @@ def test_no_inter_episode_attention_says_what_it_needs(wrong: torch.Tensor | Non
         memory.extend(tokens, cache, wrong)
 
 
+@pytest.mark.slow
 def test_the_memory_imports_no_habitat_and_no_hydra() -> None:
     program = "import sys, memo_habitat.memory; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -159,6 +159,7 @@ def test_training_sees_the_probabilities_that_acting_used(kind):
     torch.testing.assert_close(out.log_probs, batch.log_probs, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_both_losses_are_learned_with_their_weights():
     torch.manual_seed(0)
     policy = small_policy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import pytest
 import torch
 from torch import distributed, multiprocessing
 
@@ -56,6 +57,7 @@ def gradients(weights, rank):
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in policy.parameters()]
 
 
+@pytest.mark.slow
 def test_workers_agree_on_the_step_of_their_mean_gradient_even_where_one_has_none(tmp_path: Path):
     multiprocessing.start_processes(work, (str(tmp_path),), nprocs=2, start_method="spawn")
     (start, first), (other_start, second) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))

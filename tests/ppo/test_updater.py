@@ -117,6 +117,7 @@ def test_the_optimiser_resumes_exactly():
         torch.testing.assert_close(a, b, atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_teacher_acts_and_is_imitated_until_it_has_gone():
     policy, _ = collected()
     updater = MemoPPO(

@@ -36,6 +36,7 @@ def page(run: Path) -> str:
     return write_report([run]).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
     links = re.findall(r'(?:href|src|srcset|action)="([^"]*)"', page)
     assert links
@@ -107,6 +108,7 @@ def test_text_from_the_data_set_is_escaped(tmp_path: Path) -> None:
     assert "<b>mug" not in text and "&lt;b&gt;mug" in text
 
 
+@pytest.mark.slow
 def test_long_trials_show_the_published_marks(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", {"ckpt.0": (0.2, 0.4)}, 32_000, 1, trials_per_house=2)
     text = write_report([folder]).read_text(encoding="utf-8")

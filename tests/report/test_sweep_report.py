@@ -289,6 +289,7 @@ def test_a_folder_without_progress_is_refused(sweep: Path, tmp_path: Path) -> No
     assert not (sweep / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_of_a_sweep_is_unfinished_before_the_path(
     sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

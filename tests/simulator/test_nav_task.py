@@ -52,6 +52,7 @@ def env(house, tmp_path):
         yield environment
 
 
+@pytest.mark.slow
 def test_an_oracle_succeeds_with_high_spl_by_habitats_own_measures(env):
     for _ in range(2):
         observations = env.reset()

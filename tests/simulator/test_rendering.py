@@ -109,6 +109,7 @@ def test_visible_pixels_need_neither_a_semantic_sensor_nor_a_second_ray_cast(mak
     assert len(casts) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [48, 128])
 def test_visible_pixels_without_an_image_are_those_of_the_panoptic_image(size):
     document = json.loads(gzip.decompress(APARTMENTS.read_bytes()))

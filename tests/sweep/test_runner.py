@@ -33,6 +33,8 @@ DARK = Path("runs/dark")
 RUN = DARK / "memo/seed_0"
 KNOWN = (("dark_key_to_door",), ("memo", "fct", "rmt"))
 
+pytestmark = pytest.mark.slow  # every test starts processes
+
 
 @pytest.fixture(autouse=True)
 def _pretend(tmp_path, monkeypatch, checkout):

@@ -52,6 +52,7 @@ def rewards(trials, *actions):
     return [float(trials.step(np.array([action])).rewards[0]) for action in actions]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(games())
 def test_every_step_agrees_with_the_plain_implementation(game):
