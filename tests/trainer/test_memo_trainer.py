@@ -13,10 +13,11 @@ from gym import spaces
 from habitat.config import read_write
 from habitat.config.default import patch_config
 from habitat_baselines.common.env_spec import EnvironmentSpec
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.config.evaluation import evaluation_config
+from memo_habitat.config.task import DetectionsSensorConfig
 from memo_habitat.errors import UserError
 from memo_habitat.testing.policies import NUM_ACTIONS, observation_space
 from memo_habitat.trainer.checkpoint import (
@@ -430,6 +431,16 @@ def test_an_evaluation_does_without_the_auxiliary_sensor(composed):
         with read_write(config):
             config.habitat_baselines.rl.encoder.auxiliary_sensor = "target_found"
     assert evaluation_config(given, trained).habitat_baselines.rl.encoder.auxiliary_sensor == ""
+
+
+def test_an_evaluation_with_detections_records_whether_the_target_was_seen_earlier(composed):
+    given = composed.copy()
+    assert "target_seen_earlier" not in evaluation_config(given, None).habitat.task.measurements
+    with read_write(given), open_dict(given):
+        given.habitat.task.lab_sensors.detections_sensor = OmegaConf.structured(
+            DetectionsSensorConfig
+        )
+    assert "target_seen_earlier" in evaluation_config(given, None).habitat.task.measurements
 
 
 def test_full_context_may_have_any_summary_length(composed, tmp_path):
