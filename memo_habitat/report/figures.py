@@ -141,14 +141,8 @@ def _bucket_figure(
         if percents
         else plots.amounts(curves, axis, wide=wide, bands=True)
     )
-    columns = (
-        "agent",
-        axis,
-        "mean, %" if percents else "mean",
-        "95 % interval",
-        "values",
-        "trials",
-    )
+    mean = "mean, %" if percents else "mean"
+    columns = ("agent", axis, mean, "95 % interval", "values", "trials")
     return Figure(title, Markup(svg), text, columns, tuple(rows), wide)
 
 
