@@ -159,3 +159,62 @@ def test_one_field_serves_a_goal_set_until_it_is_the_least_recently_used():
     geodesics.field(goals[2])  # drops goals[1]
     assert geodesics.field(goals[0]) is first
     assert len(geodesics._fields) == 2
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Where fields are kept, and goals of the kind whose fields are."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    goals = middle((10.5, 14.5))[None]
+    goals.setflags(write=False)
+    return tmp_path / "memo-habitat", goals
+
+
+def test_fields_of_read_only_goals_are_read_from_disk_the_next_time(kept, monkeypatch):
+    folder, goals = kept
+    grid = grid_of(cluttered(3))
+    points = [middle(cell + 0.5) for cell in np.argwhere(cluttered(3))[::7]]
+    computed = [Geodesics(grid).distance(point, goals) for point in points]
+    assert len(list(folder.rglob("*.field"))) == 1
+    monkeypatch.setattr(Geodesics, "_compute", lambda *args: pytest.fail("computed again"))
+    again = Geodesics(grid)
+    assert [again.distance(point, goals) for point in points] == computed
+    assert len(again.path(points[0], goals)) >= 2
+
+
+def test_another_house_or_other_goals_have_files_of_their_own(kept):
+    folder, goals = kept
+    Geodesics(grid_of(cluttered(3))).field(goals)
+    Geodesics(grid_of(cluttered(4))).field(goals)
+    other = middle((2.5, 2.5))[None]
+    other.setflags(write=False)
+    Geodesics(grid_of(cluttered(4))).field(other)
+    assert len(list(folder.rglob("*.field"))) == 3
+
+
+def test_goals_that_may_change_leave_nothing_on_disk(kept):
+    folder, goals = kept
+    geodesics, point = Geodesics(grid_of(np.ones((20, 20), dtype=bool))), middle((10.5, 2.5))
+    moving = goals.copy()
+    assert geodesics.distance(point, moving) == pytest.approx(12 * CELL)
+    moving[0] = middle((10.5, 4.5))
+    assert geodesics.distance(point, moving) == pytest.approx(2 * CELL)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a field"])
+def test_a_file_that_is_no_field_is_written_again(kept, content):
+    folder, goals = kept
+    grid, point = grid_of(np.ones((20, 20), dtype=bool)), middle((10.5, 2.5))
+    Geodesics(grid).field(goals)
+    (file,) = folder.rglob("*.field")
+    file.write_bytes(content)
+    assert Geodesics(grid).distance(point, goals) == pytest.approx(12 * CELL)
+    assert len(file.read_bytes()) > len(content)
+
+
+def test_without_a_place_on_disk_distances_are_worked_out_all_the_same(kept):
+    folder, goals = kept
+    folder.write_text("in the way")
+    geodesics = Geodesics(grid_of(np.ones((20, 20), dtype=bool)))
+    assert geodesics.distance(middle((10.5, 2.5)), goals) == pytest.approx(12 * CELL)

@@ -28,9 +28,9 @@ PROBABILITIES = (0.02, 0.5, 0.2, 0.2, 0.04, 0.04)
 
 
 def bench_extobjnav(
-    data: str, environments: int, size: int, trial_steps: int, seconds: float
+    data: str, environments: int, size: int, trial_steps: int, seconds: float, oracle: bool
 ) -> dict[str, Any]:
-    """One row: random actions in the training houses of a data set.
+    """One row: steps in the training houses of a data set.
 
     Args:
         data: folder of a scene data set with episodes.
@@ -38,11 +38,13 @@ def bench_extobjnav(
         size: edge of the camera's image in pixels, which detections are counted in.
         trial_steps: length of a trial.
         seconds: to measure, after a trial to warm up.
+        oracle: the best action is observed, and taken; else actions are random.
     """
     config = task_config(
         resolve(data) / "episodes/train.json.gz",
         simulator="EmbreeSim-v0",
         image_size=size,
+        oracle=oracle,
         overrides={
             "simulator.render_images": False,
             "simulator.object_ids_start": 1000,
@@ -56,14 +58,16 @@ def bench_extobjnav(
     config.habitat_baselines = OmegaConf.create({"num_environments": environments})
     envs = ExtObjNavVectorEnvFactory().construct_envs(config)
     rng = np.random.default_rng(0)
-    detected = envs.reset_batch()["detections"][..., 0]
+    observed = envs.reset_batch()
+    detected = observed["detections"][..., 0]
     shown = episodes = steps = 0
     begin = time.perf_counter(), time.process_time()
     for step in range(10**9):
         if step == trial_steps + 1:
             shown = episodes = steps = 0
             begin = time.perf_counter(), time.process_time()
-        taken = envs.step_batch(rng.choice(6, size=environments, p=PROBABILITIES))
+        actions = rng.choice(6, size=environments, p=PROBABILITIES)
+        taken = envs.step_batch(observed["oracle_action"][:, 0] if oracle else actions)
         steps += environments
         episodes += int(taken.episode_ends.sum())
         shown += int(detected.sum())
@@ -74,6 +78,7 @@ def bench_extobjnav(
         "environments": environments,
         "size": size,
         "trial_steps": trial_steps,
+        "oracle": oracle,
         "env_steps_per_second": round(steps / (time.perf_counter() - begin[0])),
         "env_steps_per_processor_second": round(steps / (time.process_time() - begin[1])),
         "steps_per_episode": round(steps / max(episodes, 1), 1),
@@ -92,6 +97,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, metavar="PX")
     parser.add_argument("--trial-steps", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--oracle", action="store_true", help="take the best action")
     given = vars(parser.parse_args())
     as_json = given.pop("json")
     row = bench_extobjnav(**given)

@@ -30,6 +30,7 @@ class BatchedAgent(TaskQueries):
     def __init__(self, sim: BatchedSim, index: int) -> None:
         self.habitat_config = sim.config
         self._sim, self._index, self._rig = sim, index, sim.rig
+        self._step_length, self._turn_angle, self._sliding = sim.step_sizes
         self.scene: Scene = None  # type: ignore[assignment]
         self.arrangement: Arrangement = None  # type: ignore[assignment]
 
@@ -85,6 +86,10 @@ class BatchedSim:
         self.headings = np.zeros(num_agents)
         self.tilts = np.zeros(num_agents)
         self.collided = np.zeros(num_agents, dtype=np.bool_)
+        self._step_length = float(config.forward_step_size)
+        self._turn_angle = math.radians(float(config.turn_angle))
+        self._sliding = bool(config.habitat_sim_v0.allow_sliding)
+        self.step_sizes = self._step_length, self._turn_angle, self._sliding
         self.agents = [BatchedAgent(self, index) for index in range(num_agents)]
         self._pixel_rays = self.rig.camera(camera).pixel_rays()
         self._shape = agent_shape(config)
@@ -92,9 +97,6 @@ class BatchedSim:
         self._kept = max(options.cached_houses, num_agents), options.cached_fields
         self._arrangements: OrderedDict[Hashable, tuple[Scene, Arrangement]] = OrderedDict()
         self._arrangements_kept = 2 * num_agents
-        self._step_length = float(config.forward_step_size)
-        self._turn_angle = math.radians(float(config.turn_angle))
-        self._sliding = bool(config.habitat_sim_v0.allow_sliding)
         self._tilt_angle = math.radians(options.tilt_angle)
         self._tilt_limit = math.radians(options.tilt_limit)
 
@@ -145,7 +147,7 @@ class BatchedSim:
         """Geodesic distance (m) of an agent to the goals [G, 3] m that `field` belongs to."""
         scene, position = self.agents[index].scene, self.positions[index]
         found = distance_from(
-            position, scene.mover.floor_map, field.waypoint, field.places, field.lengths
+            position, scene.grid.floor_map, field.waypoint, field.places, field.lengths
         )
         return float(found) if found >= 0.0 else scene.geodesics.distance(position, goals)
 
@@ -172,7 +174,9 @@ class BatchedSim:
     def _move_forward(self, index: int) -> None:
         position, heading = self.positions[index], float(self.headings[index])
         mover = self.agents[index].scene.mover
-        hit = walk(position, heading, self._step_length, self._sliding, mover.floor_map)
+        hit = walk(
+            position, heading, self._step_length, self._sliding, mover.normals, mover.floor_map
+        )
         if hit < 0:
             # On the border of the free floor, where rounding decides: as one agent would.
             asked = point_ahead(position, heading, self._step_length)

@@ -100,9 +100,9 @@ def distance_at(  # type: ignore[no-untyped-def]
 def distance_from(position, floor_map, waypoint, places, lengths):  # type: ignore[no-untyped-def]
     """Distance in m from a point [3], to the last bit as `Geodesics.distance`.
 
-    floor_map: as for `motion.walk`. Returns -1 where the point is not on free floor.
+    floor_map: `NavGrid.floor_map`. Returns -1 where the point is not on free floor.
     """
-    islands, _, floor, origin, cell = floor_map
+    islands, floor, origin, cell = floor_map
     row = (position[2] - origin[1]) / cell
     column = (position[0] - origin[0]) / cell
     if not (0.0 <= row < islands.shape[0] and 0.0 <= column < islands.shape[1]):
@@ -121,29 +121,42 @@ class Geodesics:
         self._grid = grid
         self._capacity = capacity
         self._fields: OrderedDict[bytes, DistanceField] = OrderedDict()
+        self._of_array: OrderedDict[int, tuple[np.ndarray, DistanceField]] = OrderedDict()
 
     def field(self, goals: np.ndarray) -> DistanceField:
-        """The field of goals [G, 3] m, computed when it is kept neither in memory nor on disk."""
-        goals = np.ascontiguousarray(goals, dtype=np.float64).reshape(-1, 3)
-        key = goals.tobytes()
-        known = self._fields.get(key)
-        if known is not None:
-            self._fields.move_to_end(key)
-            return known
-        file = self._folder / f"{hashlib.sha1(key).hexdigest()}.field"
-        made = _read(file)
-        if made is None:
-            made = self._compute(goals)
-            _write(file, made)
+        """The field of goals [G, 3] m, computed when it is kept neither in memory nor on disk.
+
+        Read-only goals are those of an arrangement, asked for again and again: their fields are
+        found by the array itself and kept on disk.
+        """
+        fixed = isinstance(goals, np.ndarray) and not goals.flags.writeable
+        if fixed and (known := self._of_array.get(id(goals))) is not None:
+            return known[1]
+        points = np.ascontiguousarray(goals, dtype=np.float64).reshape(-1, 3)
+        key = points.tobytes()
+        made = self._fields.get(key)
+        if made is None and fixed:
+            made = self._from_disk(points, hashlib.sha1(key).hexdigest())
+        elif made is None:
+            made = self._compute(points)
         self._fields[key] = made
-        if len(self._fields) > self._capacity:
-            self._fields.popitem(last=False)
+        self._fields.move_to_end(key)
+        if fixed:
+            self._of_array[id(goals)] = goals, made  # with the array, so that its id stays its own
+        for kept in (self._fields, self._of_array):
+            if len(kept) > self._capacity:
+                kept.popitem(last=False)
         return made
 
     def distance(self, position: np.ndarray, goals: np.ndarray) -> float:
         """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none
         can be reached, or the point or every goal is farther than 0.5 m from the floor's edge."""
         field = self.field(goals)
+        on_floor = distance_from(
+            position, self._grid.floor_map, field.waypoint, field.places, field.lengths
+        )
+        if on_floor >= 0.0:
+            return float(on_floor)
         place, extra = self._place(position)
         if place is None:
             return math.inf
@@ -176,6 +189,19 @@ class Geodesics:
             islands, field.waypoint, field.places, field.lengths, row, column
         )
         return float(cells), int(waypoint)
+
+    def _from_disk(self, goals: np.ndarray, name: str) -> DistanceField:
+        """The field in the file `name`; computed and written where there is none to use."""
+        file = self._folder / f"{name}.field"
+        try:
+            return DistanceField.from_bytes(file.read_bytes())
+        except (OSError, ValueError, zlib.error):
+            made = self._compute(goals)
+        try:
+            atomic_write(file, made.to_bytes())
+        except UserError as error:
+            logger.warning(f"distance fields are not kept ({error}); set XDG_CACHE_HOME")
+        return made
 
     @cached_property
     def _folder(self) -> Path:
@@ -231,19 +257,3 @@ def _compact(
         np.concatenate([extra[goal], distance[row, column]]),
         np.concatenate([np.full(len(goal), -1), waypoint[row, column].astype(np.int64)]),
     )
-
-
-def _write(file: Path, field: DistanceField) -> None:
-    """Keep a field for later; where that cannot be, it will have to be computed again."""
-    try:
-        atomic_write(file, field.to_bytes())
-    except UserError as error:
-        logger.warning(f"distance fields are not kept ({error}); set XDG_CACHE_HOME")
-
-
-def _read(file: Path) -> DistanceField | None:
-    """The field of a file; None where there is none that can be used."""
-    try:
-        return DistanceField.from_bytes(file.read_bytes())
-    except (OSError, ValueError, zlib.error):
-        return None

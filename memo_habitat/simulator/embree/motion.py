@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from scipy import ndimage
 
+from memo_habitat.simulator.embree.distance_field import Geodesics, distance_from
 from memo_habitat.simulator.embree.navgrid import NavGrid
 
 #: Of the squared lengths asked for and moved, m2: what Habitat-Sim calls a collision.
@@ -128,16 +129,16 @@ def _creep(islands, out, d_row, d_column, n_row, n_column):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True)
-def walk(position, heading, length, sliding, floor_map):  # type: ignore[no-untyped-def]
+def walk(position, heading, length, sliding, normals, floor_map):  # type: ignore[no-untyped-def]
     """Moves position [3] m ahead by `length` m, to the last bit as `Mover.try_step` would.
 
-    floor_map: islands, normals, floor, origin (x, z) and cell of the grid (`Mover.floor_map`).
+    normals: as for `slide`; floor_map: `NavGrid.floor_map`.
 
     Returns:
         1 if something was in the way, 0 if not; -1 when the position is not free and nothing was
         moved.
     """
-    islands, normals, floor, origin, cell = floor_map
+    islands, floor, origin, cell = floor_map
     begin = np.array([(position[2] - origin[1]) / cell, (position[0] - origin[0]) / cell])
     if not (0.0 <= begin[0] < islands.shape[0] and 0.0 <= begin[1] < islands.shape[1]):
         return -1
@@ -166,9 +167,8 @@ class Mover:
         smooth = ndimage.gaussian_filter(grid.clearance.astype(np.float64), 1.5, mode="nearest")
         normals = np.stack(np.gradient(smooth), axis=-1)
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
-        self._normals = np.ascontiguousarray(normals / np.maximum(length, 1e-12))
-        #: The grid as the kernels take it.
-        self.floor_map = (grid.islands, self._normals, grid.floor, grid.origin, grid.cell)
+        self.normals = np.ascontiguousarray(normals / np.maximum(length, 1e-12))
+        self.floor_map = grid.floor_map
 
     def try_step(self, start: np.ndarray, end: np.ndarray, sliding: bool = True) -> np.ndarray:
         """Where a move from `start` towards `end` ([3] m) comes to; always on the floor of the
@@ -180,7 +180,7 @@ class Mover:
         grid = self._grid
         shift = (np.asarray(end, dtype=np.float64) - start)[[2, 0]] / grid.cell
         out = np.empty(2)
-        slide(grid.islands, self._normals, begin, begin + shift, sliding, out)
+        slide(grid.islands, self.normals, begin, begin + shift, sliding, out)
         level = grid.floor[int(out[0]), int(out[1])]
         return np.array(
             [grid.origin[0] + out[1] * grid.cell, level, grid.origin[1] + out[0] * grid.cell]
@@ -203,44 +203,71 @@ def point_ahead(position: np.ndarray, heading: float, length: float) -> np.ndarr
     return position + length * np.array([-math.sin(heading), 0.0, -math.cos(heading)])
 
 
+@njit(cache=True, nogil=True)
+def distances_ahead(  # type: ignore[no-untyped-def]
+    position, headings, length, sliding, normals, floor_map, field
+):
+    """Distances (m) to the goals of `field` after a step of `length` m with each heading [K]; -1
+    where an end is not on free floor.
+
+    normals and floor_map: as for `walk`; field: waypoint, places and lengths of a `DistanceField`.
+    """
+    waypoint, places, lengths = field
+    found = np.empty(len(headings))
+    for k in range(len(headings)):
+        place = position.copy()
+        found[k] = -1.0
+        if walk(place, headings[k], length, sliding, normals, floor_map) >= 0:
+            found[k] = distance_from(place, floor_map, waypoint, places, lengths)
+    return found
+
+
 def next_best_action(
-    position: np.ndarray,
-    heading: float,
-    step: float,
-    turn: float,
-    move: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    distance: Callable[[np.ndarray], float],
+    scene_floor: tuple[Mover, Geodesics],
+    pose: tuple[np.ndarray, float],
+    sizes: tuple[float, float, bool],
+    goals: np.ndarray,
     reach: float | None = None,
 ) -> str | None:
     """The first action of the best sequence "turn k times one way, then step".
 
     Args:
-        position: [3] m.
-        heading: rad.
-        step: length of move_forward, m.
-        turn: angle of turn_left and turn_right, rad.
-        move: where a move from one point towards another ends.
-        distance: geodesic distance of a point to the goals, m.
+        scene_floor: moves and distances of a house.
+        pose: position [3] m and heading in rad.
+        sizes: length of move_forward in m, angle of a turn in rad, and whether moves slide.
+        goals: [G, 3] m.
         reach: so near to a goal counts as arrived, m; half a step when not given.
 
     Returns:
         None when a goal is within reach, when no step comes nearer to one within a step, or
         when none can be reached.
     """
-    left = distance(position)
+    (mover, geodesics), (position, heading), (step, turn, sliding) = scene_floor, pose, sizes
+    left = geodesics.distance(position, goals)
     if left <= (step / 2 if reach is None else reach) or not math.isfinite(left):
         return None
-    best, action, nearest = math.inf, None, math.inf
-    for k in sorted(range(-int(math.pi / turn), int(math.pi / turn) + 1), key=abs):
-        ahead = point_ahead(position, heading + k * turn, step)
-        there = distance(move(position, ahead))
-        if there + _TURN_COST * abs(k) < best:
-            best = there + _TURN_COST * abs(k)
-            nearest = there
-            action = "move_forward" if k == 0 else ("turn_left" if k > 0 else "turn_right")
-    if nearest >= left - _TURN_COST and left <= step:
+    field = geodesics.field(goals)
+    most = int(math.pi / turn)
+    turns = np.array(sorted(range(-most, most + 1), key=abs))
+    ahead = distances_ahead(
+        position,
+        heading + turns * turn,
+        step,
+        sliding,
+        mover.normals,
+        mover.floor_map,
+        (field.waypoint, field.places, field.lengths),
+    )
+    for k in np.flatnonzero(ahead < 0.0):
+        asked = point_ahead(position, heading + turns[k] * turn, step)
+        ahead[k] = geodesics.distance(mover.try_step(position, asked, sliding), goals)
+    # The first of the best: as few turns as possible.
+    best = int(np.argmin(ahead + _TURN_COST * np.abs(turns)))
+    if not math.isfinite(ahead[best]) or (ahead[best] >= left - _TURN_COST and left <= step):
         return None
-    return action
+    return (
+        "move_forward" if turns[best] == 0 else ("turn_left" if turns[best] > 0 else "turn_right")
+    )
 
 
 class GreedyFollower:

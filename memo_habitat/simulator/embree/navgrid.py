@@ -165,6 +165,11 @@ class NavGrid:
         return self._cells[island]
 
     @cached_property
+    def floor_map(self) -> tuple[np.ndarray, np.ndarray, tuple[float, float], float]:
+        """The grid as kernels take it: islands, floor, origin (x, z) and cell."""
+        return self.islands, self.floor, self.origin, self.cell
+
+    @cached_property
     def _cells(self) -> dict[int, np.ndarray]:
         return {}
 

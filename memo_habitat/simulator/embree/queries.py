@@ -35,6 +35,10 @@ class TaskQueries:
     _position: np.ndarray
     _heading: float
     _tilt: float
+    # Of the config, read once: every look into an OmegaConf node takes microseconds.
+    _step_length: float
+    _turn_angle: float
+    _sliding: bool
     _next_start: tuple[np.ndarray, float] | None
 
     @property
@@ -42,8 +46,8 @@ class TaskQueries:
         """As configured."""
         options = options_of(self.habitat_config)
         return ActionSizes(
-            float(self.habitat_config.forward_step_size),
-            math.radians(self.habitat_config.turn_angle),
+            self._step_length,
+            self._turn_angle,
             math.radians(options.tilt_angle),
             math.radians(options.tilt_limit),
         )
@@ -126,15 +130,11 @@ class TaskQueries:
         return self._action_towards(np.asarray(goals, dtype=np.float64), None)
 
     def _action_towards(self, goals: np.ndarray, reach: float | None) -> str | None:
-        geodesics, mover = self.scene.geodesics, self.scene.mover
-        sliding = bool(self.habitat_config.habitat_sim_v0.allow_sliding)
         return next_best_action(
-            self._position,
-            self._heading,
-            float(self.habitat_config.forward_step_size),
-            math.radians(float(self.habitat_config.turn_angle)),
-            lambda start, end: mover.try_step(start, end, sliding),
-            lambda point: geodesics.distance(point, goals),
+            (self.scene.mover, self.scene.geodesics),
+            (self._position, self._heading),
+            (self._step_length, self._turn_angle, self._sliding),
+            goals,
             reach,
         )
 

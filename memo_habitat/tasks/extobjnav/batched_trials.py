@@ -205,7 +205,8 @@ class BatchedTrials:
         reach = self.goal_options.radius
 
         def found() -> bool:
-            return self._stop_succeeds(index, *self.sim.near_pixels(index, reach))
+            in_view = player.in_view or self.sim.near_pixels(index, reach)
+            return self._stop_succeeds(index, *in_view)
 
         if player.oracle is None:
             player.oracle = Oracle(agent, player.goals, options, found)
