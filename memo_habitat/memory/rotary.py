@@ -59,10 +59,9 @@ class RotaryTable:
     @torch.inference_mode(False)  # a table made while acting serves training passes too
     def _compute(self, count: int, device: torch.device) -> Rotation:
         # On the device itself: a copy to it would make an acting step wait for the GPU.
-        double = {"dtype": torch.float64, "device": device}
-        exponents = torch.arange(0, self._head_dim, 2, **double) / self._head_dim
-        angles = torch.outer(torch.arange(count, **double), self._base**-exponents)
-        angles = angles[:, None, None, :]
+        exponents = torch.arange(0, self._head_dim, 2, dtype=torch.float64, device=device)
+        positions = torch.arange(count, dtype=torch.float64, device=device)
+        angles = torch.outer(positions, self._base ** (-exponents / self._head_dim))[:, None, None]
         cos, sin = angles.cos(), angles.sin()
         return Rotation(
             torch.cat([cos, cos], dim=-1).float(),
