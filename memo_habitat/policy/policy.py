@@ -16,7 +16,9 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory.interface import ActingCache
+from memo_habitat.policy.detection_encoder import DETECTIONS, TARGET
 from memo_habitat.policy.network import TRIAL_STEP, ContextUse, MemoNetwork
+from memo_habitat.policy.recall import sightings
 from memo_habitat.rollout.batch import TrialBatch
 from memo_habitat.rollout.storage import TrialStorage
 
@@ -53,8 +55,8 @@ class ActionEvaluation:
 
     `auxiliary_logits` predict the auxiliary sensor; None where the policy has none. `memory_loss`
     is that of the memory itself, unweighted [], over all steps; None where it has none. So is
-    `recall_loss`, of the steps in the losses, with its parts by name. `teacher_log_probs` are those
-    of the observation oracle_action, if there is one.
+    `recall_loss`, of the steps in the losses, with its parts by name. `teacher_log_probs` [K] are
+    those of the observation oracle_action, if there is one.
     """
 
     log_probs: Tensor
@@ -112,6 +114,7 @@ class MemoPolicy(nn.Module, Policy):
                 self.network.actor.bias[stop[0]] = stop[1]
         #: Share of steps in which the observed teacher acts; the updater sets it.
         self.teacher_share = 0.0
+        self._shown: Tensor | None = None
         self._cache: ActingCache | None = None
 
     @classmethod
@@ -144,6 +147,7 @@ class MemoPolicy(nn.Module, Policy):
         actions = log_probs.argmax(-1) if deterministic else sample_action(log_probs)
         if self.teacher_share:
             led = torch.rand(actions.shape, device=actions.device) < self.teacher_share
+            led &= self._can_know(observations)
             actions = torch.where(led, observations[TEACHER].squeeze(-1), actions)
         return PolicyActionData(
             actions=actions[:, None],
@@ -266,13 +270,36 @@ class MemoPolicy(nn.Module, Policy):
             recall_parts=recall_parts,
         )
 
+    def _can_know(self, observations: dict[str, Tensor]) -> Tensor:
+        """Whether the trial has shown the target, bool [N]; everything is known without detections.
+
+        What the teacher knows beyond that cannot be learned, only imitated by hesitating.
+        """
+        if DETECTIONS not in observations:
+            return torch.ones_like(observations[TEACHER][:, 0], dtype=torch.bool)
+        now = observations[DETECTIONS][..., 0] > 0
+        begins = observations[TRIAL_STEP] == 0
+        if self._shown is None or self._shown.shape != now.shape:
+            self._shown = torch.zeros_like(now)
+        self._shown = (self._shown & ~begins) | now
+        target = observations[TARGET].argmax(-1, keepdim=True)
+        return self._shown.gather(1, target).squeeze(-1)
+
     @staticmethod
     def _of_teacher(log_probs: Tensor, batch: TrialBatch) -> Tensor | None:
-        """Log-probabilities of the teacher's actions, where one is observed."""
+        """Log-probabilities [K] of the teacher's actions in K steps, where one is observed.
+
+        With detections these are the steps whose target the trial has shown.
+        """
         if TEACHER not in batch.observations:
             return None
         wanted = batch.in_loss(batch.observations[TEACHER])
-        return log_probs.gather(-1, wanted).squeeze(-1)
+        found = log_probs.gather(-1, wanted).squeeze(-1)
+        if DETECTIONS not in batch.observations:
+            return found.flatten()
+        target = batch.observations[TARGET].argmax(-1, keepdim=True)
+        known = sightings(batch.observations[DETECTIONS]).seen.gather(2, target).squeeze(-1)
+        return found[batch.in_loss(known)]
 
     @torch.inference_mode()
     def refresh(self, storage: TrialStorage, chunk: int, values: bool) -> None:

@@ -150,7 +150,7 @@ class MemoPPO(Updater):
                 "habitat_baselines.rl.ppo.imitation_coef needs the observation oracle_action: add "
                 "oracle_action_sensor to habitat.task.lab_sensors, or set it to 0"
             )
-        return -out.teacher_log_probs.mean()
+        return -out.teacher_log_probs.sum() / max(1, out.teacher_log_probs.numel())
 
     def _auxiliary_loss(self, batch: TrialBatch, out: ActionEvaluation) -> Tensor:
         """Binary cross-entropy of predicting the auxiliary sensor; 0 where the policy has none."""
