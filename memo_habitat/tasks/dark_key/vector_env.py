@@ -74,7 +74,7 @@ class EpisodeLog:
         self._bumps = np.zeros(count, dtype=np.int64)
 
     def begin(self) -> None:
-        """Begin anew: the trials were reset."""
+        """Follow them from the start: the trials were reset."""
         self._path[:, 0] = self._trials.starts
         self._bumps[:] = 0
 

@@ -91,7 +91,7 @@ class TrialIterator(EpisodeIterator):
 
         Args:
             arrangements: entries of the data set, each used for whole trials.
-            cycle: begin anew after the last arrangement, with the repetition raised by one.
+            cycle: begin again after the last arrangement, with the repetition raised by one.
             shuffle: another order in every pass; else the data set's order.
             group_by_scene: keep the arrangements of one house next to each other.
             num_episode_sample: use only that many arrangements, drawn without replacement; -1: all.
