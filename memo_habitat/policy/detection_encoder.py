@@ -1,7 +1,7 @@
 """The encoder of detections, which take the place of an image.
 
 One table of category embeddings says both what is sought and what is seen. With separate encodings
-attention must learn for every category anew that the two mean the same, which it did not in
+attention must learn for each category on its own that the two mean the same, which it did not in
 millions of steps (docs/results/recall.md).
 
 Legend: C categories, E width of a category's embedding, * any leading dimensions. What detections
@@ -20,11 +20,11 @@ from gym import spaces
 from torch import Tensor, nn
 
 from memo_habitat.errors import UserError
+from memo_habitat.tasks.extobjnav.detections import TRIAL_SCALE
 
 DETECTIONS, TARGET, TARGET_DETECTION = "detections", "one_hot_target_sensor", "target_detection"
 GPS, COMPASS = "gps", "compass"
 _NEEDED = (DETECTIONS, TARGET, TARGET_DETECTION, GPS, COMPASS)
-TRIAL_SCALE, AGENT_SCALE = 10.0, 5.0  # metres that make 1 in the detections
 _FREQUENCIES = 4  # of the sines and cosines of a place: wave lengths of 4, 2, 1, 0.5 of 10 m
 _TARGET_WIDTH, _HIDDEN = 32, 128
 # What the target's detection and the pose are multiplied by, to be as loud as the embeddings.

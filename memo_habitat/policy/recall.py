@@ -21,14 +21,8 @@ from torch.nn.functional import (
     smooth_l1_loss,
 )
 
-from memo_habitat.policy.detection_encoder import (
-    AGENT_SCALE,
-    COMPASS,
-    DETECTIONS,
-    GPS,
-    TARGET,
-    TRIAL_SCALE,
-)
+from memo_habitat.policy.detection_encoder import COMPASS, DETECTIONS, GPS, TARGET
+from memo_habitat.tasks.extobjnav.detections import AGENT_SCALE, TRIAL_SCALE
 
 #: Categories beside the target that the dense loss asks every output for.
 RECALLED_OTHERS = 8

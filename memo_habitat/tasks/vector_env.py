@@ -114,10 +114,7 @@ class InProcessVectorEnv(ABC):
     ) -> tuple[Any, Mapping[int, dict[str, Any]]]:
         """Step those of `only`, and what Habitat is told of each."""
         step = self.step_batch(actions, None if only.all() else only)
-        # The same keys at every step: Habitat's statistics stack them over environments.
-        measures = {name: values.tolist() for name, values in step.measures.items()}
-        which = np.flatnonzero(only).tolist()
-        return step, {i: {name: values[i] for name, values in measures.items()} for i in which}
+        return step, measures_of(step, only)
 
     def reset(self) -> list[Observation]:
         """Begin the next episode in every environment; their observations."""
@@ -168,6 +165,14 @@ class InProcessVectorEnv(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Nothing is open."""
+
+
+def measures_of(step: BatchedStep, only: BoolArray) -> dict[int, dict[str, Any]]:
+    """Environment -> measures by name, of the environments `only` [N]."""
+    # The same keys at every step: Habitat's statistics stack them over environments.
+    measures = {name: values.tolist() for name, values in step.measures.items()}
+    which = np.flatnonzero(only).tolist()
+    return {i: {name: values[i] for name, values in measures.items()} for i in which}
 
 
 def _rows(observations: Observation) -> list[Observation]:

@@ -33,6 +33,7 @@ from memo_habitat.tasks.extobjnav.goals import (
     spl,
     step_reward,
 )
+from memo_habitat.tasks.extobjnav.measures import start_of_record
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
 from memo_habitat.tasks.extobjnav.task import check_options, checked_distance, draw_episode
 from memo_habitat.tasks.extobjnav.trial import Trial, TrialIterator
@@ -128,7 +129,8 @@ class BatchedTrials:
         self.goal_options, self._detector = GoalOptions.of(task), DetectorOptions.of(task)
         self._categories = {name: row for row, name in enumerate(categories)}
         self._trial_steps, self._limit = task.trial_steps, habitat.environment.max_episode_steps
-        self._image_pixels = int(np.prod(self.sim.agents[0].image_size(task.camera)))
+        height, width = self.sim.agents[0].image_size(task.camera)
+        self._limits = self._detector.limits(height * width)
         self._goal_cache = GoalCache(max(task.arrangements_kept, 4 * count))
         self._weights = RewardWeights.of(task.measurements.extobjnav_reward)
         self._measures, self._records = measures, records
@@ -270,21 +272,13 @@ class BatchedTrials:
             if not self._detects:
                 continue
             write_detections(
-                sim.positions[index],
-                float(sim.headings[index]),
-                self.origin[index],
-                float(self.origin_heading[index]),
-                near,
-                pixels,
-                sim.agents[index].arrangement.centres,
-                player.rows,
-                detector.range,
-                detector.min_pixels,
-                self._image_pixels,
+                (sim.positions[index], float(sim.headings[index])),
+                (self.origin[index], float(self.origin_heading[index])),
+                player.in_view,
+                (sim.agents[index].arrangement.centres, player.rows),
+                self._limits,
                 (player.miss_key, int(self.trial_step[index]), detector.miss_probability),
-                detector.reach,
-                self.table[index],
-                self.within_reach[index],
+                (self.table[index], self.within_reach[index]),
             )
             self._seen[index] |= self.table[index, :, 0] > 0.0
 
@@ -320,22 +314,14 @@ class BatchedTrials:
     def _record(self, index: int, truncated: bool) -> dict[str, Any]:
         """What `measures.EpisodeRecord` says at an episode's end."""
         player = self._players[index]
-        episode, trial, goals = player.episode, player.trial, player.goals
-        end = int(self.trial_step[index])
+        rotation, end = player.episode.start_rotation, int(self.trial_step[index])
         return {
-            "trial_id": trial.trial_id,
-            "scene_id": episode.scene_id,
-            "arrangement_id": episode.episode_id,
-            "repetition": trial.repetition,
-            "episode_index": episode.episode_index,
-            "target_category": episode.target_category,
+            **start_of_record(player.trial, player.episode, player.goals),
             "trial_step_start": end - int(self._steps[index]),
             "trial_step_end": end,
             "truncated": truncated,
             "start_distance": float(self._start_distance[index]),
+            "start_heading": 2.0 * math.atan2(rotation[1], rotation[3]),
             "path_length": float(self._path_length[index]),
-            "start_position": list(episode.start_position),
-            "start_heading": 2.0 * math.atan2(episode.start_rotation[1], episode.start_rotation[3]),
-            "goal_positions": goals.positions.tolist(),
             "path": player.path,
         }

@@ -25,10 +25,10 @@ class DetectorOptions:
         reach: farthest horizontal distance (m) at which a stop succeeds.
     """
 
-    range: float = 5.0
-    min_pixels: int = 10
-    miss_probability: float = 0.0
-    reach: float = 2.0
+    range: float
+    min_pixels: int
+    miss_probability: float
+    reach: float
 
     @classmethod
     def of(cls, config: Any) -> DetectorOptions:
@@ -39,6 +39,10 @@ class DetectorOptions:
             config.detection_miss_probability,
             config.success_distance,
         )
+
+    def limits(self, image_pixels: int) -> tuple[float, int, float, int]:
+        """What `write_detections` wants to know of them, for images of so many pixels."""
+        return self.range, self.min_pixels, self.reach, image_pixels
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,18 @@ def stop_succeeds(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def write_detections(  # type: ignore[no-untyped-def]
-    position, heading, origin, origin_heading, candidates, pixels, positions, categories,
-    limit, min_pixels, image_pixels, miss, reach, table, within_reach,
-):  # fmt: skip
+def _forward_left(frame, point):  # type: ignore[no-untyped-def]
+    """`goals.in_frame` for kernels: m forward and left of the frame (position [3], heading)."""
+    origin, heading = frame
+    x = point[0] - origin[0]
+    z = point[2] - origin[2]
+    sin = np.sin(heading)
+    cos = np.cos(heading)
+    return -sin * x - cos * z, -cos * x + sin * z
+
+
+@njit(cache=True, nogil=True)
+def write_detections(pose, frame, in_view, instances, limits, miss, out):  # type: ignore[no-untyped-def]
     """Write the nearest detected instance of each category.
 
     A row of `table` is 1, forward and left of the agent (m / 5), forward and left in the trial's
@@ -117,20 +129,19 @@ def write_detections(  # type: ignore[no-untyped-def]
     the category is detected.
 
     Args:
-        position, heading: of the agent, [3] m and rad.
-        origin, origin_heading: of the trial's frame.
-        candidates: [J] indices of the instances looked for.
-        pixels: [J] how many pixels show each.
-        positions: [I, 3] m of all instances.
-        categories: [I] their rows.
-        limit: farthest horizontal distance, m.
-        min_pixels: fewest that count.
-        image_pixels: pixels of the whole image.
+        pose: (position [3] m, heading rad) of the agent.
+        frame: the same of the trial's frame.
+        in_view: ([J] indices of the instances looked for, [J] how many pixels show each).
+        instances: ([I, 3] m, places of all instances, [I] rows of their categories).
+        limits: (farthest horizontal distance in m, fewest pixels that count, m within which a stop
+            succeeds, pixels of the whole image), see `DetectorOptions.limits`.
         miss: (key, step, probability) for `is_missed`.
-        reach: m within which a stop succeeds.
-        table: [C, 6] float32, written.
-        within_reach: [C] bool, written.
+        out: (table [C, 6] float32, within_reach [C] bool), written.
     """
+    candidates, pixels = in_view
+    positions, categories = instances
+    limit, min_pixels, reach, image_pixels = limits
+    table, within_reach = out
     table[:] = 0.0
     within_reach[:] = False
     nearest = np.full(len(table), np.inf)
@@ -138,23 +149,17 @@ def write_detections(  # type: ignore[no-untyped-def]
         i = candidates[j]
         if pixels[j] < min_pixels or is_missed(miss[0], miss[1], i, miss[2]):
             continue
-        x = positions[i, 0] - position[0]
-        z = positions[i, 2] - position[2]
-        distance = np.hypot(x, z)
+        distance = np.hypot(positions[i, 0] - pose[0][0], positions[i, 2] - pose[0][2])
         c = categories[i]
         if distance > limit or distance >= nearest[c]:
             continue
         nearest[c] = distance
-        sin = np.sin(heading)
-        cos = np.cos(heading)
         table[c, 0] = 1.0
-        table[c, 1] = (-sin * x - cos * z) / AGENT_SCALE
-        table[c, 2] = (-cos * x + sin * z) / AGENT_SCALE
-        x = positions[i, 0] - origin[0]
-        z = positions[i, 2] - origin[2]
-        sin = np.sin(origin_heading)
-        cos = np.cos(origin_heading)
-        table[c, 3] = (-sin * x - cos * z) / TRIAL_SCALE
-        table[c, 4] = (-cos * x + sin * z) / TRIAL_SCALE
+        forward, left = _forward_left(pose, positions[i])
+        table[c, 1] = forward / AGENT_SCALE
+        table[c, 2] = left / AGENT_SCALE
+        forward, left = _forward_left(frame, positions[i])
+        table[c, 3] = forward / TRIAL_SCALE
+        table[c, 4] = left / TRIAL_SCALE
         table[c, 5] = pixels[j] / image_pixels
         within_reach[c] = distance <= reach

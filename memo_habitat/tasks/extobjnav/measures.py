@@ -10,8 +10,15 @@ from habitat.core.registry import registry
 
 from memo_habitat.tasks import record_fields
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
-from memo_habitat.tasks.extobjnav.goals import RewardWeights, soft_spl, spl, step_reward
+from memo_habitat.tasks.extobjnav.goals import (
+    CategoryGoals,
+    RewardWeights,
+    soft_spl,
+    spl,
+    step_reward,
+)
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
+from memo_habitat.tasks.extobjnav.trial import Trial
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, RecordField
 
 
@@ -175,6 +182,22 @@ class Reward(EpisodeMeasure):
         return float(step_reward(before, now, progress.success, self._weights))
 
 
+def start_of_record(
+    trial: Trial, episode: ExtObjNavEpisode, goals: CategoryGoals
+) -> dict[str, Any]:
+    """What `EpisodeRecord` says of an episode that is known before its first step."""
+    return {
+        "trial_id": trial.trial_id,
+        "scene_id": episode.scene_id,
+        "arrangement_id": episode.episode_id,
+        "repetition": trial.repetition,
+        "episode_index": episode.episode_index,
+        "target_category": episode.target_category,
+        "start_position": list(episode.start_position),
+        "goal_positions": goals.positions.tolist(),
+    }
+
+
 @registry.register_measure(name="ExtObjNavEpisodeRecord")
 class EpisodeRecord(EpisodeMeasure):
     """What an evaluation writes down about an episode, beside the numbers above.
@@ -189,19 +212,12 @@ class EpisodeRecord(EpisodeMeasure):
 
     def reset_metric(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> None:
         """Write down what stays as it is through the episode."""
-        trial, progress = self._task.trial, self._task.progress
+        progress = self._task.progress
         self._fixed = {
-            "trial_id": trial.trial_id,
-            "scene_id": episode.scene_id,
-            "arrangement_id": episode.episode_id,
-            "repetition": trial.repetition,
-            "episode_index": episode.episode_index,
-            "target_category": episode.target_category,
+            **start_of_record(self._task.trial, episode, self._task.goals),
             "trial_step_start": progress.first_step,
             "start_distance": progress.start_distance,
-            "start_position": list(episode.start_position),
             "start_heading": self._task.pose.heading,
-            "goal_positions": self._task.goals.positions.tolist(),
         }
         self._metric = self.read(progress)
 

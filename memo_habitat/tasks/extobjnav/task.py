@@ -159,21 +159,13 @@ class ExtObjNavTask(EmbodiedTask):
             np.zeros(len(self.categories), dtype=np.bool_),
         )
         write_detections(
-            pose.position,
-            pose.heading,
-            np.asarray(origin.position, dtype=np.float64),
-            origin.heading,
-            candidates,
-            pixels,
-            self._positions,
-            self._rows,
-            self.detector.range,
-            self.detector.min_pixels,
-            height * width,
+            (pose.position, pose.heading),
+            (np.asarray(origin.position, dtype=np.float64), origin.heading),
+            (candidates, pixels),
+            (self._positions, self._rows),
+            self.detector.limits(height * width),
             (self._miss_key, self.trial.steps, self.detector.miss_probability),
-            self.detector.reach,
-            found.table,
-            found.within_reach,
+            (found.table, found.within_reach),
         )
         return found
 

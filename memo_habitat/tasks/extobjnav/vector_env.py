@@ -26,7 +26,13 @@ from memo_habitat.tasks.extobjnav.goals import wrap_angle
 from memo_habitat.tasks.extobjnav.oracle import OracleOptions
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration, declared_fields
-from memo_habitat.tasks.vector_env import BoolArray, InProcessVectorEnv, IntArray, Observation
+from memo_habitat.tasks.vector_env import (
+    BoolArray,
+    InProcessVectorEnv,
+    IntArray,
+    Observation,
+    measures_of,
+)
 
 #: Simulator whose houses can be stepped here.
 SIMULATOR = "EmbreeSim-v0"
@@ -117,11 +123,7 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
     ) -> tuple[Step, Mapping[int, dict[str, Any]]]:
         """Step those of `only`, and the measures of each."""
         step, records = self._step(np.asarray(actions), only)
-        measures = {name: values.tolist() for name, values in step.measures.items()}
-        infos = {
-            index: {name: values[index] for name, values in measures.items()}
-            for index in np.flatnonzero(only).tolist()
-        }
+        infos = measures_of(step, only)
         for index, record in records.items():
             infos[index][EPISODE_MEASURE] = record
         return step, infos
