@@ -52,7 +52,7 @@ def register_all() -> None:
 def import_plugins(config: DictConfig) -> None:
     """Import the modules of `habitat_baselines.plugins`, which register classes of a user's own.
 
-    In every process that makes environments: a worker knows nothing of its parent's imports.
+    In the trainer's process and in every worker: none knows of another's imports.
 
     Raises:
         UserError: there is no such module.

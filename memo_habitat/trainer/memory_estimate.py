@@ -32,6 +32,7 @@ from torch.utils._pytree import tree_leaves
 from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.ppo.updater import MemoPPO
+from memo_habitat.register import import_plugins
 from memo_habitat.rollout.storage import TrialStorage
 from memo_habitat.trainer.live_bytes import fake_tensors, faked
 from memo_habitat.trainer.validation import check_training_settings
@@ -168,6 +169,7 @@ def _checked(config: DictConfig) -> DictConfig:
             f"habitat_baselines.trainer_name={trainer}: only trainings by the trainer memo are "
             "planned"
         )
+    import_plugins(config)
     check_training_settings(config)
     return config
 

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.errors import UserError
 from memo_habitat.policy.network import TRIAL_STEP
+from memo_habitat.register import import_plugins
 from memo_habitat.trainer.batched_envs import BatchedCollector, BatchedVectorEnv
 from memo_habitat.trainer.checkpoint import (
     LATEST,
@@ -63,6 +64,12 @@ class MemoTrainer(PPOTrainer):
     num_steps_done: int
     num_updates_done: int
     _agent: Any
+
+    def __init__(self, config: DictConfig | None = None) -> None:
+        super().__init__(config)
+        # Memories are checked and built here, and environments may run in this process, too.
+        if config is not None:
+            import_plugins(config)
 
     # Training -----------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from textwrap import dedent
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +13,13 @@ from habitat.config import read_write
 from habitat.config.default import patch_config
 
 from memo_habitat.config.compose import compose_config
+from memo_habitat.errors import UserError
+from memo_habitat.memory.variants import kinds, unregister
 from memo_habitat.trainer.batched_envs import BatchedCollector, BatchedVectorEnv
 from memo_habitat.trainer.env_factory import WorkerVectorEnv
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.trainer import MemoTrainer
+from memo_habitat.trainer.validation import check_model_config
 
 ENVS, TRIAL, EPISODE = 3, 12, 5
 SIZES = (
@@ -110,6 +115,35 @@ def test_episodes_are_counted_as_one_by_one(pieces):
     assert count.flatten().tolist() == counted
     assert reward.flatten().tolist() == collected
     assert before.flatten().tolist() == running
+
+
+def test_plugins_are_imported_where_environments_share_the_trainers_process(
+    composed, tmp_path, monkeypatch
+):
+    code = """
+        from memo_habitat.memory import register
+        from memo_habitat.memory.variants import FullContext
+
+        class Mine(FullContext):
+            pass
+
+        register("of_a_plugin", Mine)
+        """
+    (tmp_path / "plugged_in.py").write_text(dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path / "run")
+        config.habitat_baselines.total_num_steps = TRIAL * ENVS
+        config.habitat_baselines.plugins = ["plugged_in"]
+        config.habitat_baselines.rl.memory.kind = "of_a_plugin"
+    with pytest.raises(UserError, match="of_a_plugin"):
+        check_model_config(config)
+    MemoTrainer(config).train()
+    assert "of_a_plugin" in kinds()
+    unregister("of_a_plugin")
+    del sys.modules["plugged_in"]
+    assert len(told(tmp_path / "run")) == 3
 
 
 def test_workers_are_not_taken_for_environments_in_this_process():
