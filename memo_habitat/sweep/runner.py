@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from memo_habitat.errors import UserError
-from memo_habitat.sweep.jobs import SlurmTask, SweepJob, copy_reference_config
+from memo_habitat.sweep.jobs import SweepJob, copy_reference_config
 from memo_habitat.sweep.spec import Sweep
 from memo_habitat.trainer.progress import share_done
 from memo_habitat.trainer.run_dir import SWEEP_LOG, RunFolder
@@ -35,7 +36,9 @@ from memo_habitat.utils.processes import (
     tail,
 )
 
-PROGRAM = "memo_habitat.sweep.jobs"
+# The program of a job, by its module's name: what it runs lies downstream of the sweep. Here it is
+# a process `python -m ...`, in a cluster submitit runs its `SlurmTask`.
+PROGRAM = "memo_habitat.cli.sweep_job"
 # Between two looks at the processes, here and in a cluster, and at the progress of the runs (s).
 LOCAL_SECONDS, SLURM_SECONDS, SHOW_SECONDS = 0.2, 5.0, 2.0
 # How processes end when a sweep is stopped; SIGTERM may have been sent to all of them at once.
@@ -95,7 +98,8 @@ class SlurmProcess:
 
     def __init__(self, job: SweepJob, executor: Any) -> None:
         executor.update_parameters(job_name=job.name.replace(" ", "_"))
-        self._job = executor.submit(SlurmTask(job.sweep.folder.resolve(), job.name))
+        task = import_module(PROGRAM).SlurmTask(job.sweep.folder.resolve(), job.name)
+        self._job = executor.submit(task)
         self._stopped = False
 
     def status(self) -> int | None:

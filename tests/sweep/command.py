@@ -26,10 +26,8 @@ if __name__ == "__main__":
     sys.modules["memo_habitat.report.sweep"] = stand_in()
     from memo_habitat.cli import main
     from memo_habitat.sweep import runner, spec
-    from tests.sweep import pretend_job
 
     runner.PROGRAM = "tests.sweep.pretend_job"
-    runner.SlurmTask = pretend_job.SlurmTask
     runner.SLURM_SECONDS = 0.2
     spec.check_sweep = lambda sweep: None
     sys.exit(main.main())

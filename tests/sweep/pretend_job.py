@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from memo_habitat.cli import main as cli
-from memo_habitat.sweep import jobs
+from memo_habitat.cli import sweep_job
 from memo_habitat.trainer.progress import ProgressFile, read_progress
 from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.utils.files import write_json
@@ -95,16 +94,16 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
-class SlurmTask(jobs.SlurmTask):
+class SlurmTask(sweep_job.SlurmTask):
     """The one that submitit starts, whose process is not this module's."""
 
     def __call__(self) -> int:
-        cli.main = main
+        sweep_job.main = main
         return super().__call__()
 
 
 if __name__ == "__main__":
-    cli.main = main
-    jobs.PATIENCE = float(os.environ.get("PRETEND_PATIENCE", "60"))
+    sweep_job.main = main
+    sweep_job.PATIENCE = float(os.environ.get("PRETEND_PATIENCE", "60"))
     interrupt_with_parent()
-    sys.exit(jobs.work(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(sweep_job.work(Path(sys.argv[1]), sys.argv[2]))
