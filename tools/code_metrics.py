@@ -27,7 +27,7 @@ STATIONS = (
     *("simulator", "scenes", "tasks", "rollout", "memory", "policy", "ppo"),
     *("trainer", "evaluation", "report", "sweep", "cli"),
 )
-# These import anything: the one place that registers classes, and factories of the tests.
+# These import anything: the one place that registers classes, and what helps to test own ones.
 ANYWHERE = ("register", "testing", "__init__")
 NOT_COMMENTS = ("# noqa", "# type:", "#!", "# mypy:")
 

@@ -1,1 +1,1 @@
-"""Factories and stand-ins shared by the tests."""
+"""What helps to test a memory, a simulator, a sensor or a measure of one's own."""

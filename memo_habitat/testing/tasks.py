@@ -1,4 +1,4 @@
-"""Factories of ExtObjNav configs, episode records and environments for tests."""
+"""Configs and episode files for trying a simulator, sensor or measure of one's own in ExtObjNav."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from habitat.config.default_structured_configs import (
     AgentConfig,
     HabitatConfig,
+    HeadDepthSensorConfig,
     HeadPanopticSensorConfig,
     HeadRGBSensorConfig,
     MoveForwardActionConfig,
@@ -21,8 +22,7 @@ from habitat.config.default_structured_configs import (
 )
 from omegaconf import DictConfig, OmegaConf
 
-import memo_habitat.tasks.extobjnav
-import memo_habitat.testing.simulators  # noqa: F401
+import memo_habitat.tasks.extobjnav  # noqa: F401
 from memo_habitat.config.simulator import EmbreeSimConfig
 from memo_habitat.config.task import (
     MEASUREMENTS,
@@ -41,6 +41,11 @@ ACTIONS: dict[str, Any] = {
     "turn_right": TurnRightActionConfig,
     "look_up": LookUpConfig,
     "look_down": LookDownConfig,
+}
+_CAMERAS: dict[str, Any] = {
+    "rgb": HeadRGBSensorConfig,
+    "depth": HeadDepthSensorConfig,
+    "panoptic": HeadPanopticSensorConfig,
 }
 
 
@@ -96,15 +101,53 @@ def write_episodes(
     return path
 
 
+def simulator_config(
+    scene: str = "",
+    scene_dataset: str = "default",
+    size: int = 64,
+    sensors: Sequence[str] = ("rgb", "panoptic"),
+    **changes: Any,
+) -> DictConfig:
+    """A `habitat.simulator` node with square cameras 1.2 m above the floor, called head_rgb,
+    head_depth and head_panoptic.
+
+    Args:
+        scene: scene instance or mesh; empty where episodes name it.
+        scene_dataset: scene data set configuration, or "default".
+        size: width and height of the images, pixels.
+        sensors: of "rgb", "depth" and "panoptic".
+        changes: further keys of the node; those of the agent begin with "agent_".
+    """
+    agent = AgentConfig()
+    for name in sensors:
+        camera = _CAMERAS[name](height=size, width=size, position=[0.0, 1.2, 0.0])
+        if name == "depth":
+            camera.normalize_depth = False
+        agent.sim_sensors[f"head_{name}"] = camera
+    node = OmegaConf.structured(
+        EmbreeSimConfig(
+            seed=0,
+            turn_angle=30,
+            scene=scene,
+            scene_dataset=scene_dataset,
+            agents={"main_agent": agent},
+            agents_order=["main_agent"],
+        )
+    )
+    for name, value in changes.items():
+        OmegaConf.update(node, name.replace("agent_", "agents.main_agent."), value)
+    return node
+
+
 def task_config(
     data_path: Path | str,
+    simulator: str = "EmbreeSim-v0",
     *,
-    simulator: str = "FlatRoomSim-v0",
     oracle: bool = False,
     image_size: int = 64,
     overrides: Mapping[str, Any] | None = None,
 ) -> DictConfig:
-    """Return a whole config (`habitat` at its root) of ExtObjNav with every measure and sensor.
+    """A whole config (`habitat` at its root) of ExtObjNav with every measure and sensor.
 
     Args:
         data_path: the episode file.
@@ -113,32 +156,18 @@ def task_config(
         image_size: edge of the square images.
         overrides: dotted names below `habitat` and their values.
     """
-    task = OmegaConf.structured(ExtObjNavTaskConfig)
-    task.trial_steps = 200
-    task.actions = {name: OmegaConf.structured(node) for name, node in ACTIONS.items()}
-    task.measurements = {name: OmegaConf.structured(node) for name, node in MEASUREMENTS.items()}
+    task = OmegaConf.structured(ExtObjNavTaskConfig(trial_steps=200))
+    task.actions = {name: node() for name, node in ACTIONS.items()}
+    task.measurements = {name: node() for name, node in MEASUREMENTS.items()}
     task.lab_sensors = {
-        name: OmegaConf.structured(node)
-        for name, node in SENSORS.items()
-        if oracle or name != "oracle_action_sensor"
+        name: node() for name, node in SENSORS.items() if oracle or name != "oracle_action_sensor"
     }
     habitat = OmegaConf.structured(HabitatConfig)
     habitat.task = task
-    habitat.dataset = OmegaConf.structured(ExtObjNavDatasetConfig)
-    habitat.dataset.data_path = str(data_path)
-    agent = AgentConfig(height=1.2, radius=0.2)
-    for name, camera in (
-        ("head_rgb_sensor", HeadRGBSensorConfig()),
-        ("head_panoptic_sensor", HeadPanopticSensorConfig()),
-    ):
-        camera.width = camera.height = image_size
-        camera.position = [0.0, 1.2, 0.0]
-        agent.sim_sensors[name] = camera
-    habitat.simulator = OmegaConf.structured(EmbreeSimConfig)
-    habitat.simulator.type = simulator
-    habitat.simulator.turn_angle = 30
-    habitat.simulator.agents = {"main_agent": agent}
-    habitat.simulator.agents_order = ["main_agent"]
+    habitat.dataset = ExtObjNavDatasetConfig(data_path=str(data_path))
+    habitat.simulator = simulator_config(
+        size=image_size, type=simulator, agent_height=1.2, agent_radius=0.2
+    )
     habitat.environment.max_episode_steps = 500
     habitat.environment.iterator_options.shuffle = False
     habitat.environment.iterator_options.group_by_scene = False

@@ -21,10 +21,10 @@ from memo_habitat.evaluation.schedule import Observation
 from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.report.html import write_report
 from memo_habitat.report.load import load_run
-from memo_habitat.testing.policies import small_policy
-from memo_habitat.testing.runs import write_run
-from memo_habitat.testing.vector_envs import FakeEnv, FakeVectorEnv
 from memo_habitat.utils.files import read_json_lines
+from tests.factories.policies import small_policy
+from tests.factories.runs import write_run
+from tests.factories.vector_envs import FakeEnv, FakeVectorEnv
 
 STEPS, EVERY = 64, 4
 TRIALS = ("loft/a/0", "loft/a/1", "studio/a/0", "studio/a/1")

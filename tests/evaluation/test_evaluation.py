@@ -27,7 +27,7 @@ from memo_habitat.evaluation.schedule import (
     planned_trials,
 )
 from memo_habitat.policy.network import ContextUse
-from memo_habitat.testing.vector_envs import NUM_ACTIONS, FakeEnv, FakeVectorEnv
+from tests.factories.vector_envs import NUM_ACTIONS, FakeEnv, FakeVectorEnv
 
 STEPS = 60
 PAIRS = [("studio", "a"), ("studio", "b"), ("loft", "a")]

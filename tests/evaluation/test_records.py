@@ -14,7 +14,7 @@ from memo_habitat.evaluation.records import (
     complete_trials,
     iterate_records,
 )
-from memo_habitat.testing.episodes import EPISODE, episode
+from tests.factories.episodes import EPISODE, episode
 
 
 def test_records_read_back_equal(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.evaluation.evaluator import TrialEvaluator
 from memo_habitat.evaluation.records import iterate_records
 from memo_habitat.report.load import load_evaluation
-from memo_habitat.testing.vector_envs import NUM_ACTIONS, FakeEnv, FakeVectorEnv
+from tests.factories.vector_envs import NUM_ACTIONS, FakeEnv, FakeVectorEnv
 
 STEPS = 40
 

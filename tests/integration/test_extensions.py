@@ -21,8 +21,8 @@ from memo_habitat.errors import UserError
 from memo_habitat.report import plots
 from memo_habitat.report.figures import EXTRA_FIGURES, Agent, Figure
 from memo_habitat.report.plots import Curve
-from memo_habitat.testing.runs import write_run
 from memo_habitat.trainer.checkpoint import read_checkpoint
+from tests.factories.runs import write_run
 from tests.integration.conftest import TINY_DARK_KEY
 
 Write = Callable[[str], str]

@@ -19,8 +19,9 @@ from memo_habitat.report.episodes import estimate
 from memo_habitat.report.html import write_report
 from memo_habitat.report.load import load_evaluation
 from memo_habitat.tasks.record_fields import RecordField
-from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
+from memo_habitat.testing.tasks import episode_record, write_episodes
 from memo_habitat.trainer.env_worker import make_env
+from tests.factories.simulators import flat_room_config
 
 STEPS = 120
 
@@ -73,7 +74,7 @@ def evaluate(folder: Path) -> Writer:
         folder / "e.json.gz",
         [episode_record([("mug", (3.0, 0.2, 0.0))], episode_id=i) for i in "ab"],
     )
-    config = task_config(episodes, overrides={"task.trial_steps": STEPS})
+    config = flat_room_config(episodes, overrides={"task.trial_steps": STEPS})
     for name in ("Detour", "BeenNear"):
         node = OmegaConf.structured(MeasurementConfig(type=name))
         config.habitat.task.measurements[name] = node

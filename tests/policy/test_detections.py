@@ -19,7 +19,7 @@ from memo_habitat.policy.recall import (
     sightings,
 )
 from memo_habitat.ppo.updater import MemoPPO
-from memo_habitat.testing.policies import (
+from tests.factories.policies import (
     act_trial,
     new_storage,
     observation_space,

@@ -17,7 +17,7 @@ from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.network import fourier_features
 from memo_habitat.policy.policy import MemoPolicy, sample_action
-from memo_habitat.testing.policies import (
+from tests.factories.policies import (
     act_trial,
     new_storage,
     observation_space,

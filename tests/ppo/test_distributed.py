@@ -11,7 +11,7 @@ from torch import distributed, multiprocessing
 
 from memo_habitat.config.trainer import MemoPPOConfig
 from memo_habitat.ppo.updater import MemoPPO
-from memo_habitat.testing.policies import act_trial, new_storage, small_policy
+from tests.factories.policies import act_trial, new_storage, small_policy
 
 ENVS = 2
 

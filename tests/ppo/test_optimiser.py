@@ -11,7 +11,7 @@ from memo_habitat.config.trainer import MemoPPOConfig
 from memo_habitat.errors import UserError
 from memo_habitat.ppo.optimiser import build_optimiser, hidden_matrices
 from memo_habitat.ppo.updater import MemoPPO
-from memo_habitat.testing.policies import small_policy
+from tests.factories.policies import small_policy
 
 LR, EPS = 1e-2, 1e-5
 

@@ -10,7 +10,7 @@ import torch
 from memo_habitat.config.trainer import MemoPPOConfig
 from memo_habitat.policy.recall import sightings
 from memo_habitat.ppo.updater import MemoPPO
-from memo_habitat.testing.policies import act_trial, new_storage, small_policy
+from tests.factories.policies import act_trial, new_storage, small_policy
 
 
 def collected(kind="memo", **options):

@@ -20,7 +20,7 @@ from memo_habitat.report.episodes import (
     trial_returns,
     up_to_trial_step,
 )
-from memo_habitat.testing.episodes import episode
+from tests.factories.episodes import episode
 
 # Lengths of the episodes of each trial; the last one is cut off.
 LENGTHS = {"a": (8, 4, 2, 6), "b": (6, 6, 5)}

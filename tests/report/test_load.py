@@ -12,7 +12,7 @@ from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import REWARDS_FILE, Recorder, keep_trials
 from memo_habitat.report.load import read_rewards
-from memo_habitat.testing.episodes import episode
+from tests.factories.episodes import episode
 
 
 def written(folder: Path, steps: int, rewards: dict[str, dict[int, float]]) -> Path:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from memo_habitat.report.maps import draw_grid
-from memo_habitat.testing.episodes import episode
+from tests.factories.episodes import episode
 
 
 def drawn(path, key, success=1.0) -> ElementTree.Element:

@@ -19,8 +19,8 @@ from memo_habitat.report.maps import draw_map
 from memo_habitat.report.plots import Curve
 from memo_habitat.report.summary import headline
 from memo_habitat.tasks.record_fields import RecordField
-from memo_habitat.testing.episodes import episode
-from memo_habitat.testing.runs import write_run
+from tests.factories.episodes import episode
+from tests.factories.runs import write_run
 
 AGENTS = {"random": (0.1, 0.1), "ckpt.2": (0.3, 0.7), "oracle": (1.0, 1.0)}
 

@@ -14,7 +14,7 @@ from memo_habitat.report.statistics import (
     over_seeds,
     ratio_with_interval,
 )
-from memo_habitat.testing.episodes import clustered
+from tests.factories.episodes import clustered
 
 NAN = float("nan")
 # 97.5 % quantiles of Student's t with 1 and 2 degrees of freedom, from a printed table.

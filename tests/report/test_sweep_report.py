@@ -19,7 +19,7 @@ from memo_habitat.report.sweep_data import load_sweep, read_progress
 from memo_habitat.report.sweep_tables import results
 from memo_habitat.tasks.dark_key.layouts import DrawnLayouts, Setting
 from memo_habitat.tasks.dark_key.oracle import oracle_returns
-from memo_habitat.testing.sweeps import STEPS_PER_UPDATE, UPDATES, write_progress, write_sweep
+from tests.factories.sweeps import STEPS_PER_UPDATE, UPDATES, write_progress, write_sweep
 
 SETTING = Setting(size=4, episode_steps=12, trial_steps=60)
 TRIALS = 6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from memo_habitat.simulator.embree.sim import EmbreeSim
-from memo_habitat.testing.houses import write_test_house
-from memo_habitat.testing.simulators import simulator_config
+from memo_habitat.testing.tasks import simulator_config
+from tests.factories.houses import write_test_house
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ from habitat.sims import make_sim as make_simulator
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.goals import GoalOptions, find_goals
-from memo_habitat.testing.houses import (
+from memo_habitat.testing.tasks import simulator_config, task_config
+from tests.factories.houses import (
     ARRANGEMENTS,
     DOOR_HALF,
     FURNITURE_CENTER,
@@ -22,8 +23,6 @@ from memo_habitat.testing.houses import (
     HALF_Z,
     WALL,
 )
-from memo_habitat.testing.simulators import simulator_config
-from memo_habitat.testing.tasks import task_config
 
 FORWARD, LEFT, RIGHT, UP, DOWN = 1, 2, 3, 4, 5
 CAMERA = "head_rgb"

@@ -15,7 +15,8 @@ from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.camera_rig import Camera, CameraSpec, ray_directions
 from memo_habitat.simulator.embree.geometry import Geometry, pyramid
 from memo_habitat.simulator.embree.sim import EmbreeSim
-from memo_habitat.testing.houses import (
+from memo_habitat.testing.tasks import simulator_config
+from tests.factories.houses import (
     ARRANGEMENTS,
     CEILING,
     FURNITURE_CENTER,
@@ -25,7 +26,6 @@ from memo_habitat.testing.houses import (
     OBJECT_SIZE,
     WALL,
 )
-from memo_habitat.testing.simulators import simulator_config
 
 EYE = 1.2
 DATASET = "data/apartments/apartments.scene_dataset_config.json"

@@ -14,8 +14,8 @@ from habitat.core.registry import registry
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.scene import clear_caches
 from memo_habitat.simulator.embree.sim import EmbreeSim, heading_of
-from memo_habitat.testing.houses import write_test_house
-from memo_habitat.testing.simulators import simulator_config
+from memo_habitat.testing.tasks import simulator_config
+from tests.factories.houses import write_test_house
 
 FORWARD, LEFT, RIGHT, UP, DOWN = 1, 2, 3, 4, 5
 

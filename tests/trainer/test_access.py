@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from memo_habitat.errors import UserError
-from memo_habitat.testing.policies import small_policy
 from memo_habitat.trainer.agent_access_mgr import MemoAgentAccessMgr
+from tests.factories.policies import small_policy
 
 
 def manager_of(policy):

@@ -19,7 +19,6 @@ from memo_habitat.config.compose import compose_config
 from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.config.task import DetectionsSensorConfig
 from memo_habitat.errors import UserError
-from memo_habitat.testing.policies import NUM_ACTIONS, observation_space
 from memo_habitat.trainer.checkpoint import (
     LATEST,
     RESUME_STATE,
@@ -33,6 +32,7 @@ from memo_habitat.trainer.validation import (
     check_resumed_model,
     check_training_config,
 )
+from tests.factories.policies import NUM_ACTIONS, observation_space
 
 TRIAL, UPDATES, ENVS = 8, 2, 2
 PER_UPDATE = TRIAL // UPDATES * ENVS

@@ -20,7 +20,7 @@ import numpy as np
 import memo_habitat.register  # noqa: F401
 from memo_habitat.simulator.embree.scene import clear_caches
 from memo_habitat.simulator.embree.sim import EmbreeSim
-from memo_habitat.testing.simulators import simulator_config
+from memo_habitat.testing.tasks import simulator_config
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX, resolve
 
 

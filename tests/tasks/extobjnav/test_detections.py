@@ -13,6 +13,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.detections import is_missed
 from memo_habitat.tasks.extobjnav.goals import Pose, horizontal_distance, in_frame
 from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
+from tests.factories.simulators import flat_room_config
 
 STOP, FORWARD, LEFT = 0, 1, 2
 OBJECTS = [
@@ -31,7 +32,7 @@ def make_env(tmp_path):
 
     def make(**overrides):
         changes = {"task.trial_steps": 60, **{f"task.{k}": v for k, v in overrides.items()}}
-        return habitat.Env(task_config(path, overrides=changes))
+        return habitat.Env(flat_room_config(path, overrides=changes))
 
     return make
 

@@ -8,9 +8,9 @@ import pytest
 from habitat.gym.gym_env_obs_dict_wrapper import EnvObsDictWrapper
 
 import memo_habitat.register  # noqa: F401
-from memo_habitat.testing.houses import write_test_house
 from memo_habitat.testing.tasks import task_config
 from memo_habitat.trainer.env_worker import make_env
+from tests.factories.houses import write_test_house
 
 TRIAL, STOP = 20, 0
 

@@ -11,7 +11,8 @@ import pytest
 from habitat.core.environments import RLTaskEnv
 
 from memo_habitat.errors import UserError
-from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
+from memo_habitat.testing.tasks import episode_record, write_episodes
+from tests.factories.simulators import flat_room_config
 
 #: One instance 3 m to the right of the middle: viewpoints lie within 2 m of it.
 ONE = [("mug", (3.0, 0.2, 0.0))]
@@ -34,7 +35,7 @@ def make_env(tmp_path):
         records = records or [episode_record(ONE)]
         path = write_episodes(tmp_path / "e.json.gz", records, categories)
         changes = {name.replace("__", "."): value for name, value in overrides.items()}
-        environments.append(env_class(task_config(path, overrides=changes)))
+        environments.append(env_class(flat_room_config(path, overrides=changes)))
         return environments[-1]
 
     yield make

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import memo_habitat.register  # noqa: F401
-from memo_habitat.testing.houses import write_test_house
 from memo_habitat.testing.tasks import task_config
+from tests.factories.houses import write_test_house
 
 SHIPPED = "data/studios/episodes/{split}.json.gz"
 

@@ -10,7 +10,8 @@ import pytest
 
 from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, Pose
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
-from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
+from memo_habitat.testing.tasks import episode_record, write_episodes
+from tests.factories.simulators import flat_room_config
 
 OBJECTS = [
     ("mug", (3.0, 0.1, 0.0)),
@@ -30,7 +31,7 @@ OPTIONS = OracleOptions(
 def _env(tmp_path, **overrides):
     path = write_episodes(tmp_path / "e.json.gz", [episode_record(OBJECTS)])
     overrides.setdefault("task.trial_steps", 10**6)
-    return habitat.Env(task_config(path, oracle=True, overrides=overrides))
+    return habitat.Env(flat_room_config(path, oracle=True, overrides=overrides))
 
 
 def _play(env, episodes):
@@ -52,7 +53,7 @@ def test_the_oracle_finds_every_target_of_the_empty_room_by_a_short_way(tmp_path
 
 def test_the_oracle_does_without_look_actions(tmp_path):
     path = write_episodes(tmp_path / "e.json.gz", [episode_record([("box", (-3.0, 0.9, 1.0))])])
-    config = task_config(path, oracle=True)
+    config = flat_room_config(path, oracle=True)
     for name in ("look_up", "look_down"):
         del config.habitat.task.actions[name]
     env = habitat.Env(config)
@@ -115,7 +116,7 @@ def test_goals_of_the_least_recently_used_arrangement_are_forgotten_first():
 @pytest.mark.parametrize("missing", ["stop", "move_forward", "turn_left", "turn_right"])
 def test_actions_that_the_oracle_needs_are_named(tmp_path, missing):
     path = write_episodes(tmp_path / "e.json.gz", [episode_record(OBJECTS)])
-    config = task_config(path, oracle=True)
+    config = flat_room_config(path, oracle=True)
     del config.habitat.task.actions[missing]
     with pytest.raises(Exception, match=missing):
         habitat.Env(config)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from memo_habitat.tasks.extobjnav.goals import Pose, in_frame
-from memo_habitat.testing.tasks import episode_record, task_config, write_episodes
+from memo_habitat.testing.tasks import episode_record, write_episodes
+from tests.factories.simulators import flat_room_config
 
 STOP, FORWARD, LEFT, RIGHT = range(4)
 OBJECTS = [("mug", (3.0, 0.2, 0.0)), ("box", (-3.0, 0.2, 1.0)), ("hat", (0.0, 0.2, 2.0))]
@@ -19,7 +20,7 @@ CATEGORIES = ["vase", "mug", "sun", "box", "hat"]
 @pytest.fixture
 def env(tmp_path):
     path = write_episodes(tmp_path / "e.json.gz", [episode_record(OBJECTS)], CATEGORIES)
-    with habitat.Env(task_config(path, overrides={"task.trial_steps": 40})) as environment:
+    with habitat.Env(flat_room_config(path, overrides={"task.trial_steps": 40})) as environment:
         yield environment
 
 
@@ -105,7 +106,7 @@ def test_the_target_counts_as_found_where_a_stop_succeeds(tmp_path):
     from memo_habitat.config.task import TargetFoundSensorConfig
 
     path = write_episodes(tmp_path / "e.json.gz", [episode_record(OBJECTS)], CATEGORIES)
-    config = task_config(path, overrides={"task.trial_steps": 400})
+    config = flat_room_config(path, overrides={"task.trial_steps": 400})
     with habitat.config.read_write(config):
         config.habitat.task.lab_sensors["target_found_sensor"] = OmegaConf.structured(
             TargetFoundSensorConfig

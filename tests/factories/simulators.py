@@ -1,19 +1,14 @@
-"""Simulator configs for tests, and a flat empty room as a simulator with exact distances."""
+"""A flat empty room as a simulator with exact distances."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gym import spaces
-from habitat.config.default_structured_configs import (
-    AgentConfig,
-    HabitatSimDepthSensorConfig,
-    HabitatSimRGBSensorConfig,
-    HabitatSimSemanticSensorConfig,
-)
 from habitat.core.registry import registry
 from habitat.core.simulator import (
     AgentState,
@@ -23,11 +18,11 @@ from habitat.core.simulator import (
     Simulator,
 )
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
-from memo_habitat.config.simulator import EmbreeSimConfig
 from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
 from memo_habitat.tasks.extobjnav.goals import heading_to, quaternion_of, wrap_angle
+from memo_habitat.testing.tasks import task_config
 
 #: Inner size of the room, m: x in [-4, 4], z in [-3, 3]; the agent may stand everywhere in it.
 HALF_X, HALF_Z = 4.0, 3.0
@@ -209,54 +204,6 @@ class FlatRoomSim(Simulator):
         self._collided = not np.allclose(self._position, wanted)
 
 
-_SENSORS = {
-    "rgb": HabitatSimRGBSensorConfig,
-    "depth": HabitatSimDepthSensorConfig,
-    "panoptic": HabitatSimSemanticSensorConfig,
-}
-
-
-def simulator_config(
-    scene: str,
-    scene_dataset: str = "default",
-    size: int = 64,
-    sensors: Sequence[str] = ("rgb", "panoptic"),
-    **changes: Any,
-) -> Any:
-    """A `habitat.simulator` node with square cameras 1.2 m above the floor, called head_rgb,
-    head_depth and head_panoptic.
-
-    Args:
-        scene: scene instance or mesh.
-        scene_dataset: scene data set configuration, or "default".
-        size: width and height of the images, pixels.
-        sensors: of "rgb", "depth" and "panoptic".
-        changes: further keys of the node; those of the agent begin with "agent_".
-    """
-    node = _plain(
-        EmbreeSimConfig(
-            seed=0,
-            turn_angle=30,
-            scene=scene,
-            scene_dataset=scene_dataset,
-            agents={"main_agent": AgentConfig()},
-            agents_order=["main_agent"],
-        )
-    )
-    cameras = node.agents.main_agent.sim_sensors
-    for name in sensors:
-        camera = _plain(_SENSORS[name](height=size, width=size, position=[0.0, 1.2, 0.0]))
-        if name == "depth":
-            camera.normalize_depth = False
-        cameras[f"head_{name}"] = {**camera, "uuid": f"head_{name}"}
-    for name, value in changes.items():
-        if name.startswith("agent_"):
-            node.agents.main_agent[name.removeprefix("agent_")] = value
-        else:
-            node[name] = value
-    return node
-
-
-def _plain(config: Any) -> Any:
-    """A structured config that takes further keys."""
-    return OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(config)))
+def flat_room_config(data_path: Path, **options: Any) -> DictConfig:
+    """`memo_habitat.testing.tasks.task_config` in this simulator."""
+    return task_config(data_path, "FlatRoomSim-v0", **options)
