@@ -64,7 +64,13 @@ class Figure:
 
 
 # Functions of a user's own: what they make of the agents is drawn behind the course of the trial.
+# A module that `habitat_baselines.plugins` names appends to it when it is imported.
 EXTRA_FIGURES: list[Callable[[Sequence[Agent]], list[Figure]]] = []
+
+
+def extra_figures(agents: Sequence[Agent]) -> list[Figure]:
+    """What the functions of `EXTRA_FIGURES` make of the agents."""
+    return [figure for own in EXTRA_FIGURES for figure in own(agents)]
 
 
 # Along the trial --------------------------------------------------------------------------------

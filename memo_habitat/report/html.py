@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from omegaconf import OmegaConf
 from PIL import Image
 
 from memo_habitat.errors import UserError
@@ -19,11 +18,11 @@ from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.report import plots
 from memo_habitat.report.episodes import CONTEXT, up_to_trial_step
 from memo_habitat.report.figures import (
-    EXTRA_FIGURES,
     REFERENCE_COLORS,
     Agent,
     attention_figures,
     context_figures,
+    extra_figures,
     learning_figures,
     rate_figures,
     reward_figures,
@@ -59,9 +58,14 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
             folder of the first one's parent.
 
     Raises:
-        UserError: a run is missing or malformed, or the report cannot be written.
+        UserError: a run is missing or malformed, a plugin of its config is missing, or the report
+            cannot be written.
     """
+    from memo_habitat.register import import_plugins
+
     loaded = load_runs(runs)
+    for run in loaded:
+        import_plugins(run.settings)  # they may add figures
     if out is None:
         out = (loaded[0].folder if len(loaded) == 1 else loaded[0].folder.parent) / REPORT_FILE
     elif out.is_dir():
@@ -147,7 +151,7 @@ def render(runs: Sequence[Run]) -> str:
                 # end, those that end early would look better.
                 *rate_figures(agents, by_step=not on_grid),
                 *reward_figures(agents),
-                *(figure for own in EXTRA_FIGURES for figure in own(agents)),
+                *extra_figures(agents),
             ],
             marks=_MARKS,
             up_to=up_to_trial_step,
@@ -214,15 +218,7 @@ def _maps(agent: Agent, runs: Sequence[Run]) -> list[tuple[EpisodeRecord, Markup
 
 def _success_distance(run: Run) -> float | None:
     """Metres within which a stop counts, from the run's config; None if it does not say."""
-    try:
-        value: Any = yaml.safe_load(run.config)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"{run.folder / 'config.yaml'} is no YAML ({str(error).splitlines()[0]}); restore or "
-            "delete it"
-        ) from error
-    for key in ("habitat", "task", "success_distance"):
-        value = value.get(key) if isinstance(value, dict) else None
+    value = OmegaConf.select(run.settings, "habitat.task.success_distance")
     return float(value) if isinstance(value, int | float) else None
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.attention import ATTENTION_FILE, TrialBin, over_trials
@@ -30,6 +32,7 @@ from memo_habitat.evaluation.records import (
 )
 from memo_habitat.report.episodes import Episodes, tabulate
 from memo_habitat.report.statistics import FloatArray
+from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.utils.files import read_json, read_json_lines
 
 EVAL_FOLDER = "eval"
@@ -174,6 +177,15 @@ class Run:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+    @cached_property
+    def settings(self) -> Any:
+        """The config (an OmegaConf DictConfig); empty if there is none.
+
+        Raises:
+            UserError: it is no YAML.
+        """
+        return RunFolder(self.folder).config() if self.config else OmegaConf.create()
 
 
 def load_runs(folders: Iterable[Path]) -> list[Run]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from memo_habitat.errors import UserError
 from memo_habitat.report import plots
 from memo_habitat.report.episodes import return_per_trial, targets_per_1000_steps
 from memo_habitat.report.figures import (
@@ -15,6 +16,7 @@ from memo_habitat.report.figures import (
     Agent,
     Figure,
     course_figures,
+    extra_figures,
     reward_figures,
     targets_figure,
 )
@@ -38,6 +40,7 @@ from memo_habitat.report.sweep_tables import (
     variants_of,
     write_tables,
 )
+from memo_habitat.trainer.run_dir import RunFolder
 
 __all__ = ["load_sweep", "what_is_unfinished", "write_sweep_report"]
 
@@ -61,6 +64,7 @@ def write_sweep_report(sweep: Path | Sweep) -> Path:
     """
     if isinstance(sweep, Path):
         sweep = load_sweep(sweep)
+    _import_plugins(sweep)
     rows = results(sweep)
     variants = variants_of(sweep, rows)
     write_tables(sweep, rows)
@@ -69,6 +73,19 @@ def write_sweep_report(sweep: Path | Sweep) -> Path:
         title = str(sweep.info.get("config", sweep.folder.resolve().name))
         write_pictures(sweep.folder, curves, lines, title)
     return write_page(sweep.folder / REPORT_FILE, _render(sweep, rows, variants))
+
+
+def _import_plugins(sweep: Sweep) -> None:
+    """Those of the first run whose config can be read: all runs have the same."""
+    from memo_habitat.register import import_plugins
+
+    for run in sweep.runs:
+        try:
+            config = RunFolder(run.folder).config()
+        except UserError:  # the job of that run tells of it
+            continue
+        import_plugins(config)
+        return
 
 
 def _learning_curves(
@@ -131,6 +148,7 @@ def _render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) -
                 *([targets_figure(agents, OVER_SEEDS)] if agents else []),
                 *reward_figures(agents, note),
                 *course_figures(agents),
+                *(extra_figures(agents) if agents else []),
             ],
             gains=[(agent, [_gain(agent, metric) for metric in _GAINS]) for agent in agents],
             gain_titles=list(_GAINS.values()),

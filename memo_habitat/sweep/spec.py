@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from memo_habitat.config.compose import override_key
+from memo_habitat.config.compose import override_key, own_file
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.report import REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.launch import refuse_run_dir
@@ -47,7 +47,7 @@ class Sweep(BaseModel):
 
     Attributes:
         folder: of the sweep.
-        config: of all runs.
+        config: of all runs: its name, or the whole path of a YAML file of a user's own.
         variants: what is compared, choices of the config's group `memory`.
         seeds: numbers of the seeds; `habitat_seed` says what they stand for.
         overrides: "key=value" of every run.
@@ -152,7 +152,8 @@ def plan_sweep(
     if before is None or (request.config and not before.is_begun):
         config = _known(request.config, known)
         if folder is None or is_new:
-            folder = plan_run(f"sweep/{config}", root, folder).path
+            name = Path(config).stem if own_file(config) else config
+            folder = plan_run(f"sweep/{name}", root, folder).path
         before = Sweep(folder=folder, config=config, overrides=request.overrides)
     _check_same(request, before)
     for name in request.variants or ():
@@ -169,16 +170,19 @@ def check_sweep(sweep: Sweep) -> None:
     """Refuse a sweep that no run could be made with; composes its config, which takes seconds.
 
     Raises:
-        UserError: an unknown key, or a key, trainer or seed that a sweep cannot use.
+        UserError: an unknown key or plugin, or a key, trainer or seed that a sweep cannot use.
     """
     from memo_habitat.config.compose import compose_config
+    from memo_habitat.register import import_plugins
 
     refuse_run_dir(sweep.overrides, "a sweep has its runs in its own folder; use --out, or --root")
     for override in sweep.overrides:
         for key, option in (("habitat.seed", "--seeds"), ("memory", "--variants")):
             if override_key(override) == key:
                 raise UserError(f"{override}: a sweep sets {key} itself, from {option}")
-    baselines = compose_config(sweep.config, sweep.overrides).habitat_baselines
+    config = compose_config(sweep.config, sweep.overrides)
+    import_plugins(config)
+    baselines = config.habitat_baselines
     if baselines.trainer_name != "memo":
         raise UserError(
             f"{sweep.config} has habitat_baselines.trainer_name={baselines.trainer_name}; "
@@ -220,14 +224,20 @@ def _known(config: str | None, known: Sequence[str]) -> str:
 
     if config is None:
         raise UserError("a new sweep needs --config-name")
-    name = config.removesuffix(".yaml")
-    if name not in known:
+    name = _full_name(config)
+    if name not in known and own_file(name) is None:
         raise UserError(unknown_config(name))
     return name
 
 
+def _full_name(config: str) -> str:
+    """What means the same config from every working directory."""
+    own = own_file(config)
+    return str(own) if own else config.removesuffix(".yaml")
+
+
 def _check_same(request: Request, before: Sweep) -> None:
-    if request.config is not None and request.config.removesuffix(".yaml") != before.config:
+    if request.config is not None and _full_name(request.config) != before.config:
         raise UserError(
             f"{before.folder} is a sweep of {before.config}, now it is {request.config}; "
             "choose another folder"

@@ -12,17 +12,17 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-import numpy as np
 import pytest
-from markupsafe import Markup
+from omegaconf import OmegaConf
 
 import memo_habitat as mh
+from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError
-from memo_habitat.report import plots
-from memo_habitat.report.figures import EXTRA_FIGURES, Agent, Figure
-from memo_habitat.report.plots import Curve
+from memo_habitat.report import figures
+from memo_habitat.tasks.dark_key.layouts import Setting
 from memo_habitat.trainer.checkpoint import read_checkpoint
 from tests.factories.runs import write_run
+from tests.factories.sweeps import write_sweep
 from tests.integration.conftest import TINY_DARK_KEY
 
 Write = Callable[[str], str]
@@ -311,8 +311,15 @@ def test_a_task(module: Write, tmp_path: Path) -> None:
     assert "<th>Presses</th>" in page
 
 
-def test_a_figure(tmp_path: Path) -> None:
-    def lengths_figure(agents: list[Agent]) -> list[Figure]:
+FIGURE = """
+    import numpy as np
+    from markupsafe import Markup
+
+    from memo_habitat.report import plots
+    from memo_habitat.report.figures import EXTRA_FIGURES, Figure
+    from memo_habitat.report.plots import Curve
+
+    def lengths_figure(agents):
         curves = []
         for agent in agents:
             lengths = np.sort(agent.evaluation.episodes.finished().columns["num_steps"])
@@ -321,11 +328,41 @@ def test_a_figure(tmp_path: Path) -> None:
         svg = Markup(plots.rates(curves, "steps of the episode"))
         return [Figure("Lengths of episodes", svg, "Share of episodes of at most so many steps.")]
 
-    run = write_run(tmp_path / "run", {"memo": (0.2, 0.6)}, steps=512, houses=2, trials_per_house=2)
     EXTRA_FIGURES.append(lengths_figure)
-    try:
-        page = mh.write_report([run]).read_text(encoding="utf-8")
-    finally:
-        EXTRA_FIGURES.remove(lengths_figure)
+    """
+
+
+def name_plugin(run: Path, plugin: str) -> None:
+    """Into the config of a run that has none."""
+    config = OmegaConf.load(run / "config.yaml")
+    OmegaConf.update(config, "habitat_baselines.plugins", [plugin])
+    OmegaConf.save(config, run / "config.yaml")
+
+
+def test_a_figure(module: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "EXTRA_FIGURES", [])
+    run = write_run(tmp_path / "run", {"memo": (0.2, 0.6)}, steps=512, houses=2, trials_per_house=2)
+    name_plugin(run, module(FIGURE))
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
     assert "Lengths of episodes" in page
     assert "Share of episodes of at most so many steps." in page
+
+
+def test_a_figure_in_the_report_of_a_sweep(
+    module: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "EXTRA_FIGURES", [])
+    sweep = write_sweep(tmp_path / "sweep", {"memo": 0.9}, (0,), Setting(3, 10, 20), 2)
+    name_plugin(sweep / "memo/seed_0", module(FIGURE))
+    assert main(["report", str(sweep)]) == 0
+    assert "Lengths of episodes" in (sweep / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_plugin_that_a_report_does_not_find_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", {"memo": (0.2, 0.6)}, steps=64, houses=1, trials_per_house=1)
+    name_plugin(run, "mislaid")
+    assert main(["report", str(run)]) == 2
+    assert "plugins=mislaid: No module" in capsys.readouterr().err

@@ -127,6 +127,13 @@ def test_every_run_is_trained_and_evaluated_and_so_are_the_references(capsys):
     assert told.index("fct seed 0: starts") < told.index("memo seed 2: starts")
 
 
+def test_a_config_of_ones_own_is_what_every_run_begins_with():
+    Path("own.yaml").touch()
+    assert main(["sweep", "--config-name=own.yaml", "--out", "runs/dark", "--seeds", "0"]) == 0
+    begun = json.loads((RUN / "pretend.json").read_text())
+    assert begun["--config-name"] == str(Path("own.yaml").resolve())
+
+
 def test_what_is_finished_is_left_alone_and_what_is_added_is_run(capsys):
     assert main([*NEW, "--seeds", "0"]) == 0
     before = contents(DARK)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from hypothesis import given
@@ -139,6 +141,42 @@ def test_another_sweep_in_the_same_folder_is_refused_with_both(tmp_path, request
     begun(tmp_path, overrides=["a=1", "b=3"], trials=8)
     with pytest.raises(UserError, match=named):
         planned(tmp_path, **request_)
+
+
+OWN = """
+    # @package _global_
+    defaults: [/dark_key_to_door, _self_]
+    habitat_baselines: {plugins: [own_plugin_of_a_sweep]}
+"""
+
+
+def test_a_config_of_ones_own_means_the_same_from_everywhere(tmp_path, monkeypatch):
+    own = tmp_path / "configs/own.yaml"
+    own.parent.mkdir()
+    own.write_text(dedent(OWN))
+    monkeypatch.chdir(tmp_path)
+    sweep = planned(tmp_path / "sweep", "configs/own.yaml")
+    assert sweep.config == str(own)
+    monkeypatch.chdir(own.parent)
+    begun(tmp_path / "sweep", config="own.yaml")
+    assert planned(tmp_path / "sweep", "own.yaml") == sweep
+    with pytest.raises(UserError, match=r"sweep of .*own\.yaml, now it is dark_key_to_door"):
+        planned(tmp_path / "sweep", DARK)
+    new = plan_sweep(Request("own.yaml"), None, Path("runs"), *KNOWN)
+    assert new.folder.name.startswith("sweep-own-")
+
+
+@pytest.mark.slow
+def test_plugins_are_imported_before_anything_is_run(tmp_path, monkeypatch):
+    own = tmp_path / "own.yaml"
+    own.write_text(dedent(OWN))
+    sweep = planned(tmp_path / "sweep", str(own))
+    with pytest.raises(UserError, match=r"plugins=own_plugin_of_a_sweep: No module.*PYTHONPATH"):
+        check_sweep(sweep)
+    (tmp_path / "own_plugin_of_a_sweep.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    check_sweep(sweep)
+    assert sys.modules.pop("own_plugin_of_a_sweep")
 
 
 def test_the_order_of_overrides_is_no_difference(tmp_path):
