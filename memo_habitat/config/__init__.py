@@ -11,9 +11,9 @@ def register_configs() -> None:
 
 def register_environment_configs() -> None:
     """Store the nodes of simulator, task and sensors, which need Habitat-Lab alone."""
-    from memo_habitat.config import dark_key, simulator, task
+    from memo_habitat.config import simulator, task
 
-    for station in (simulator, task, dark_key):
+    for station in (simulator, task):
         station.register_configs()
 
 

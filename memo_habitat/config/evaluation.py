@@ -9,11 +9,7 @@ from habitat_baselines.config.default_structured_configs import EvaluatorConfig
 from hydra.core.config_store import ConfigStore
 from omegaconf import II, DictConfig, OmegaConf, open_dict
 
-from memo_habitat.config.task import (
-    EpisodeRecordConfig,
-    OracleActionSensorConfig,
-    TargetSeenEarlierConfig,
-)
+from memo_habitat.config.task import MEASUREMENTS, SENSORS
 from memo_habitat.errors import UserError
 
 # Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
@@ -82,18 +78,13 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
         config.habitat.task.trial_steps = baselines.evaluator.steps_per_trial
         # A shuffled order has no meaning here: the evaluator says which trials are played.
         config.habitat.environment.iterator_options.shuffle = False
-        config.habitat.task.measurements.extobjnav_episode = OmegaConf.structured(
-            EpisodeRecordConfig
-        )
-        if any("detection" in name for name in config.habitat.task.lab_sensors):
+        task = config.habitat.task
+        task.measurements.extobjnav_episode = MEASUREMENTS["extobjnav_episode"]
+        if any("detection" in name for name in task.lab_sensors):
             # Cheap where detections are made anyway; results are split by it.
-            config.habitat.task.measurements.target_seen_earlier = OmegaConf.structured(
-                TargetSeenEarlierConfig
-            )
+            task.measurements.target_seen_earlier = MEASUREMENTS["target_seen_earlier"]
         if baselines.evaluator.agent == "oracle":
-            config.habitat.task.lab_sensors.oracle_action_sensor = OmegaConf.structured(
-                OracleActionSensorConfig
-            )
+            task.lab_sensors.oracle_action_sensor = SENSORS["oracle_action_sensor"]
         if trained is not None:
             for part in ("memory", "encoder", "policy"):
                 own, had = baselines.rl[part], trained.habitat_baselines.rl[part]

@@ -9,7 +9,7 @@ from habitat.config.default_structured_configs import SimulatorConfig
 from hydra.core.config_store import ConfigStore
 
 
-@dataclass(frozen=True)
+@dataclass
 class EmbreeOptions:
     """The options beyond Habitat's own; they hold where a config does not name them.
 
@@ -33,21 +33,11 @@ class EmbreeOptions:
     render_images: bool = True
 
 
-_DEFAULTS = EmbreeOptions()
-
-
 @dataclass
-class EmbreeSimConfig(SimulatorConfig):
+class EmbreeSimConfig(EmbreeOptions, SimulatorConfig):
     """Habitat's simulator config with `EmbreeOptions` added."""
 
     type: str = "EmbreeSim-v0"
-    tilt_angle: int = _DEFAULTS.tilt_angle
-    tilt_limit: int = _DEFAULTS.tilt_limit
-    navigation_cell: float = _DEFAULTS.navigation_cell
-    min_island_area: float = _DEFAULTS.min_island_area
-    cached_houses: int = _DEFAULTS.cached_houses
-    cached_fields: int = _DEFAULTS.cached_fields
-    render_images: bool = _DEFAULTS.render_images
 
 
 def options_of(config: Any) -> EmbreeOptions:

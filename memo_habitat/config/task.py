@@ -1,21 +1,31 @@
-"""Structured configs of the ExtObjNav task: task, data set, measures and look actions.
+"""Structured configs of the tasks: ExtObjNav with its data set, sensors and measures, and
+Dark-Key-To-Door.
 
-A config composes them with these defaults (and `config/sensors.py`'s):
+A config composes ExtObjNav with these defaults:
 
     defaults:
       - /habitat: habitat_config_base
       - /habitat/task: extobjnav_task_base
       - /habitat/task/actions: [stop, move_forward, turn_left, turn_right,
           extobjnav_look_up, extobjnav_look_down]
-      - /habitat/task/measurements: [extobjnav_distance_to_goal, extobjnav_success, extobjnav_spl,
-          extobjnav_soft_spl, extobjnav_num_steps, extobjnav_collisions, extobjnav_reward]
+      - /habitat/task/lab_sensors: [one_hot_target_sensor, trial_gps_sensor, ...]   # SENSORS
+      - /habitat/task/measurements: [extobjnav_success, extobjnav_reward, ...]      # MEASUREMENTS
       - /habitat/dataset: extobjnav_dataset_base
       - _self_
+
+and Dark-Key-To-Door by `/habitat/task: dark_key_task_base`, `/habitat/dataset:
+dataset_config_schema` and the name of what makes its environments:
+
+    habitat_baselines:
+      vector_env_factory:
+        _target_: memo_habitat.tasks.dark_key.vector_env.DarkKeyVectorEnvFactory
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from habitat.config.default_structured_configs import (
     ActionConfig,
@@ -25,93 +35,6 @@ from habitat.config.default_structured_configs import (
     TaskConfig,
 )
 from hydra.core.config_store import ConfigStore
-
-
-@dataclass
-class OneHotTargetSensorConfig(LabSensorConfig):
-    """The target category, one-hot over the data set's vocabulary."""
-
-    type: str = "OneHotTargetSensor"
-
-
-@dataclass
-class TrialGPSSensorConfig(LabSensorConfig):
-    """Position (forward, left) in m in the trial's frame."""
-
-    type: str = "TrialGPSSensor"
-
-
-@dataclass
-class TrialCompassSensorConfig(LabSensorConfig):
-    """Heading in rad in the trial's frame."""
-
-    type: str = "TrialCompassSensor"
-
-
-@dataclass
-class TrialStepSensorConfig(LabSensorConfig):
-    """Steps taken in the trial."""
-
-    type: str = "TrialStepSensor"
-
-
-@dataclass
-class TargetFoundSensorConfig(LabSensorConfig):
-    """Whether stopping now would succeed: for auxiliary losses, never an input."""
-
-    type: str = "TargetFoundSensor"
-
-
-@dataclass
-class DetectionsSensorConfig(LabSensorConfig):
-    """The nearest detected instance of each category; options are the task's `detection_*`."""
-
-    type: str = "DetectionsSensor"
-
-
-@dataclass
-class TargetDetectionSensorConfig(LabSensorConfig):
-    """The target's row of the detections, and whether stopping now would succeed by it."""
-
-    type: str = "TargetDetectionSensor"
-
-
-@dataclass
-class LastRewardSensorConfig(LabSensorConfig):
-    """Reward of the trial's previous step."""
-
-    type: str = "LastRewardSensor"
-
-
-@dataclass
-class OracleActionSensorConfig(LabSensorConfig):
-    """The best action, from knowledge of the house."""
-
-    type: str = "OracleActionSensor"
-
-
-SENSORS: dict[str, type[LabSensorConfig]] = {
-    "one_hot_target_sensor": OneHotTargetSensorConfig,
-    "trial_gps_sensor": TrialGPSSensorConfig,
-    "trial_compass_sensor": TrialCompassSensorConfig,
-    "trial_step_sensor": TrialStepSensorConfig,
-    "target_found_sensor": TargetFoundSensorConfig,
-    "detections_sensor": DetectionsSensorConfig,
-    "target_detection_sensor": TargetDetectionSensorConfig,
-    "last_reward_sensor": LastRewardSensorConfig,
-    "oracle_action_sensor": OracleActionSensorConfig,
-}
-
-
-def _register_sensors() -> None:
-    """Store the nodes in Hydra's ConfigStore; calling it again changes nothing."""
-    for name, node in SENSORS.items():
-        ConfigStore.instance().store(
-            group="habitat/task/lab_sensors",
-            name=name,
-            node=node,
-            package=f"habitat.task.lab_sensors.{name}",
-        )
 
 
 @dataclass
@@ -160,55 +83,6 @@ class ExtObjNavDatasetConfig(DatasetConfig):
 
 
 @dataclass
-class SuccessConfig(MeasurementConfig):
-    """1 after a stop within reach and in view of the target."""
-
-    type: str = "ExtObjNavSuccess"
-
-
-@dataclass
-class SPLConfig(MeasurementConfig):
-    """Success weighted by path length."""
-
-    type: str = "ExtObjNavSPL"
-
-
-@dataclass
-class SoftSPLConfig(MeasurementConfig):
-    """Progress weighted by path length."""
-
-    type: str = "ExtObjNavSoftSPL"
-
-
-@dataclass
-class DistanceToGoalConfig(MeasurementConfig):
-    """Geodesic distance (m) to the nearest viewpoint."""
-
-    type: str = "ExtObjNavDistanceToGoal"
-
-
-@dataclass
-class NumStepsConfig(MeasurementConfig):
-    """Steps of the episode."""
-
-    type: str = "ExtObjNavNumSteps"
-
-
-@dataclass
-class CollisionsConfig(MeasurementConfig):
-    """Steps that ran into something."""
-
-    type: str = "ExtObjNavCollisions"
-
-
-@dataclass
-class TargetSeenEarlierConfig(MeasurementConfig):
-    """1 where the target was detected in the trial before the episode began."""
-
-    type: str = "ExtObjNavTargetSeenEarlier"
-
-
-@dataclass
 class RewardConfig(MeasurementConfig):
     """Reward of a step: per metre of progress, per step, and at the successful stop."""
 
@@ -219,66 +93,71 @@ class RewardConfig(MeasurementConfig):
 
 
 @dataclass
-class EpisodeRecordConfig(MeasurementConfig):
-    """What an evaluation writes down; costs a copy of the path per step, so not for training."""
+class DarkKeyTaskConfig(TaskConfig):
+    """The grid. The length of an episode is `habitat.environment.max_episode_steps`.
 
-    type: str = "ExtObjNavEpisodeRecord"
+    Attributes:
+        size: cells along each side.
+        trial_steps: steps of a trial.
+    """
 
-
-@dataclass
-class LookUpConfig(ActionConfig):
-    """Tilt the camera up by the simulator's tilt angle."""
-
-    type: str = "ExtObjNavLookUpAction"
-
-
-@dataclass
-class LookDownConfig(ActionConfig):
-    """Tilt the camera down by the simulator's tilt angle."""
-
-    type: str = "ExtObjNavLookDownAction"
+    type: str = "DarkKeyToDoor-v0"
+    size: int = 9
+    trial_steps: int = 500
 
 
-MEASUREMENTS: dict[str, type[MeasurementConfig]] = {
-    "extobjnav_distance_to_goal": DistanceToGoalConfig,
-    "extobjnav_success": SuccessConfig,
-    "extobjnav_spl": SPLConfig,
-    "extobjnav_soft_spl": SoftSPLConfig,
-    "extobjnav_num_steps": NumStepsConfig,
-    "extobjnav_collisions": CollisionsConfig,
-    "target_seen_earlier": TargetSeenEarlierConfig,
-    "extobjnav_reward": RewardConfig,
-    "extobjnav_episode": EpisodeRecordConfig,
+#: What each observes is said in `tasks.extobjnav.sensors`.
+SENSORS: dict[str, LabSensorConfig] = {
+    "one_hot_target_sensor": LabSensorConfig("OneHotTargetSensor"),
+    "trial_gps_sensor": LabSensorConfig("TrialGPSSensor"),
+    "trial_compass_sensor": LabSensorConfig("TrialCompassSensor"),
+    "trial_step_sensor": LabSensorConfig("TrialStepSensor"),
+    "detections_sensor": LabSensorConfig("DetectionsSensor"),
+    "target_detection_sensor": LabSensorConfig("TargetDetectionSensor"),
+    "last_reward_sensor": LabSensorConfig("LastRewardSensor"),
+    # These two know the house: for auxiliary losses and for the oracle, no input of a policy.
+    "target_found_sensor": LabSensorConfig("TargetFoundSensor"),
+    "oracle_action_sensor": LabSensorConfig("OracleActionSensor"),
+}
+
+#: What each measures is said in `tasks.extobjnav.measures`.
+MEASUREMENTS: dict[str, MeasurementConfig] = {
+    "extobjnav_distance_to_goal": MeasurementConfig("ExtObjNavDistanceToGoal"),
+    "extobjnav_success": MeasurementConfig("ExtObjNavSuccess"),
+    "extobjnav_spl": MeasurementConfig("ExtObjNavSPL"),
+    "extobjnav_soft_spl": MeasurementConfig("ExtObjNavSoftSPL"),
+    "extobjnav_num_steps": MeasurementConfig("ExtObjNavNumSteps"),
+    "extobjnav_collisions": MeasurementConfig("ExtObjNavCollisions"),
+    "target_seen_earlier": MeasurementConfig("ExtObjNavTargetSeenEarlier"),
+    "extobjnav_reward": RewardConfig(),
+    # For evaluations alone: every step of it copies the path.
+    "extobjnav_episode": MeasurementConfig("ExtObjNavEpisodeRecord"),
+}
+
+#: Habitat's own `look_up` and `look_down` need Habitat-Sim.
+LOOK_ACTIONS = {
+    "look_up": ActionConfig("ExtObjNavLookUpAction"),
+    "look_down": ActionConfig("ExtObjNavLookDownAction"),
 }
 
 
 def register_configs() -> None:
     """Store the nodes in Hydra's ConfigStore; calling it again changes nothing."""
-    _register_sensors()
     store = ConfigStore.instance().store
-    store(
-        group="habitat/task",
-        name="extobjnav_task_base",
-        node=ExtObjNavTaskConfig,
-        package="habitat.task",
-    )
-    store(
-        group="habitat/dataset",
-        name="extobjnav_dataset_base",
-        node=ExtObjNavDatasetConfig,
-        package="habitat.dataset",
-    )
-    for name, node in MEASUREMENTS.items():
-        store(
-            group="habitat/task/measurements",
-            name=name,
-            node=node,
-            package=f"habitat.task.measurements.{name}",
-        )
-    for name, look in (("look_up", LookUpConfig), ("look_down", LookDownConfig)):
-        store(
-            group="habitat/task/actions",
-            name=f"extobjnav_{name}",
-            node=look,
-            package=f"habitat.task.actions.{name}",
-        )
+    named: dict[str, Mapping[str, Any]] = {
+        "habitat/task/lab_sensors": SENSORS,
+        "habitat/task/measurements": MEASUREMENTS,
+        "habitat/task/actions": LOOK_ACTIONS,
+    }
+    for group, nodes in named.items():
+        for name, node in nodes.items():
+            # The actions' names in the group say whose they are; in the task they are plain.
+            choice = f"extobjnav_{name}" if nodes is LOOK_ACTIONS else name
+            package = f"{group.replace('/', '.')}.{name}"
+            store(group=group, name=choice, node=node, package=package)
+    for group, name, config in (
+        ("habitat/task", "extobjnav_task_base", ExtObjNavTaskConfig),
+        ("habitat/task", "dark_key_task_base", DarkKeyTaskConfig),
+        ("habitat/dataset", "extobjnav_dataset_base", ExtObjNavDatasetConfig),
+    ):
+        store(group=group, name=name, node=config, package=group.replace("/", "."))

@@ -25,22 +25,20 @@ from omegaconf import DictConfig, OmegaConf
 import memo_habitat.tasks.extobjnav  # noqa: F401
 from memo_habitat.config.simulator import EmbreeSimConfig
 from memo_habitat.config.task import (
+    LOOK_ACTIONS,
     MEASUREMENTS,
     SENSORS,
     ExtObjNavDatasetConfig,
     ExtObjNavTaskConfig,
-    LookDownConfig,
-    LookUpConfig,
 )
 
 #: Action names in the order of their indices.
 ACTIONS: dict[str, Any] = {
-    "stop": StopActionConfig,
-    "move_forward": MoveForwardActionConfig,
-    "turn_left": TurnLeftActionConfig,
-    "turn_right": TurnRightActionConfig,
-    "look_up": LookUpConfig,
-    "look_down": LookDownConfig,
+    "stop": StopActionConfig(),
+    "move_forward": MoveForwardActionConfig(),
+    "turn_left": TurnLeftActionConfig(),
+    "turn_right": TurnRightActionConfig(),
+    **LOOK_ACTIONS,
 }
 _CAMERAS: dict[str, Any] = {
     "rgb": HeadRGBSensorConfig,
@@ -157,11 +155,9 @@ def task_config(
         overrides: dotted names below `habitat` and their values.
     """
     task = OmegaConf.structured(ExtObjNavTaskConfig(trial_steps=200))
-    task.actions = {name: node() for name, node in ACTIONS.items()}
-    task.measurements = {name: node() for name, node in MEASUREMENTS.items()}
-    task.lab_sensors = {
-        name: node() for name, node in SENSORS.items() if oracle or name != "oracle_action_sensor"
-    }
+    task.actions, task.measurements, task.lab_sensors = ACTIONS, MEASUREMENTS, SENSORS
+    if not oracle:
+        del task.lab_sensors.oracle_action_sensor
     habitat = OmegaConf.structured(HabitatConfig)
     habitat.task = task
     habitat.dataset = ExtObjNavDatasetConfig(data_path=str(data_path))

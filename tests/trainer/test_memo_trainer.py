@@ -17,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.config.evaluation import evaluation_config
-from memo_habitat.config.task import DetectionsSensorConfig
+from memo_habitat.config.task import SENSORS
 from memo_habitat.errors import UserError
 from memo_habitat.trainer.checkpoint import (
     LATEST,
@@ -437,9 +437,7 @@ def test_an_evaluation_with_detections_records_whether_the_target_was_seen_earli
     given = composed.copy()
     assert "target_seen_earlier" not in evaluation_config(given, None).habitat.task.measurements
     with read_write(given), open_dict(given):
-        given.habitat.task.lab_sensors.detections_sensor = OmegaConf.structured(
-            DetectionsSensorConfig
-        )
+        given.habitat.task.lab_sensors.detections_sensor = SENSORS["detections_sensor"]
     assert "target_seen_earlier" in evaluation_config(given, None).habitat.task.measurements
 
 

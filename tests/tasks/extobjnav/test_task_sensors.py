@@ -103,13 +103,13 @@ def test_observations_are_not_overwritten_by_later_steps(env):
 def test_the_target_counts_as_found_where_a_stop_succeeds(tmp_path):
     from omegaconf import OmegaConf
 
-    from memo_habitat.config.task import TargetFoundSensorConfig
+    from memo_habitat.config.task import SENSORS
 
     path = write_episodes(tmp_path / "e.json.gz", [episode_record(OBJECTS)], CATEGORIES)
     config = flat_room_config(path, overrides={"task.trial_steps": 400})
     with habitat.config.read_write(config):
         config.habitat.task.lab_sensors["target_found_sensor"] = OmegaConf.structured(
-            TargetFoundSensorConfig
+            SENSORS["target_found_sensor"]
         )
     rng = np.random.default_rng(0)
     seen = set()
