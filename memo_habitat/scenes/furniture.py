@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memo_habitat.scenes.mesh import Colour, Mesh, Point
@@ -13,6 +14,8 @@ ROSE, CLAY = (178, 150, 148), (148, 112, 96)
 
 OPEN_AIR = 0.6
 """Free height above a surface with nothing over it that a small object could touch, m."""
+MARGIN = 0.02
+"""What a surface keeps free along its edges, m."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,23 @@ class Surface:
     low: tuple[float, float]
     high: tuple[float, float]
     y: float
-    clear: float = OPEN_AIR
+    clear: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Template:
     """A piece of furniture standing on y = 0, its back towards -Z, its front towards +Z.
 
+    All lengths in m; x and z are measured from the middle of the footprint.
+
     Attributes:
-        access: depth of the floor before its front that other furniture leaves free, m.
+        access: depth of the floor before its front that other furniture leaves free.
     """
 
     name: str
-    mesh: Mesh
-    surfaces: tuple[Surface, ...] = ()
     access: float = 0.6
+    mesh: Mesh = field(default_factory=Mesh)
+    surfaces: list[Surface] = field(default_factory=list)
 
     @property
     def width(self) -> float:
@@ -56,212 +61,146 @@ class Template:
         low, high = self.mesh.bounds()
         return round(high[2] - low[2], 4)
 
-    @property
-    def height(self) -> float:
-        """Extent along Y, m."""
-        return self.mesh.bounds()[1][1]
-
-
-@dataclass
-class _Builder:
-    """A template under construction; x and z are measured from the middle of the footprint."""
-
-    mesh: Mesh = field(default_factory=Mesh)
-    surfaces: list[Surface] = field(default_factory=list)
-
     def box(self, x: float, y: float, z: float, size: Point, colour: Colour) -> None:
-        """A box that stands at height y with its middle over (x, z)."""
+        """Add a box that stands at height y with its middle over (x, z)."""
         w, h, d = size
         self.mesh.box((x - w / 2, y, z - d / 2), (x + w / 2, y + h, z + d / 2), colour)
 
     def surface(
-        self, w: float, d: float, y: float, clear: float = OPEN_AIR, at: Point = (0, 0, 0)
+        self, w: float, d: float, y: float, x: float = 0, z: float = 0, clear: float = OPEN_AIR
     ) -> None:
-        """A resting place of w x d around ``at``, with a margin to its edges taken off."""
-        x, _, z = at
-        m = 0.02
-        low, high = (x - w / 2 + m, z - d / 2 + m), (x + w / 2 - m, z + d / 2 - m)
+        """Add a resting place on a board of w x d at height y around (x, z)."""
+        low = x - w / 2 + MARGIN, z - d / 2 + MARGIN
+        high = x + w / 2 - MARGIN, z + d / 2 - MARGIN
         self.surfaces.append(Surface(low, high, y, clear))
 
     def legs(self, w: float, d: float, h: float, thick: float, colour: Colour) -> None:
-        """Four legs under a board of w x d."""
+        """Add four legs under a board of w x d."""
         for sx in (-1, 1):
             for sz in (-1, 1):
                 x, z = sx * (w - thick) / 2, sz * (d - thick) / 2
                 self.box(x, 0, z, (thick, h, thick), colour)
 
-    def done(self, name: str, access: float = 0.6) -> Template:
-        """The finished template."""
-        return Template(name, self.mesh, tuple(self.surfaces), access)
-
 
 def table(name: str, w: float, d: float, h: float, wood: Colour, access: float = 0.5) -> Template:
     """A board on four legs."""
-    b = _Builder()
-    b.legs(w - 0.06, d - 0.06, h - 0.04, 0.07, wood)
-    b.box(0, h - 0.04, 0, (w, 0.04, d), wood)
-    b.surface(w, d, h)
-    return b.done(name, access)
+    t = Template(name, access)
+    t.legs(w - 0.06, d - 0.06, h - 0.04, 0.07, wood)
+    t.box(0, h - 0.04, 0, (w, 0.04, d), wood)
+    t.surface(w, d, h)
+    return t
 
 
 def round_table(name: str, radius: float, h: float, wood: Colour) -> Template:
     """A round board on one foot."""
-    b = _Builder()
+    t = Template(name, 0.5)
     profile = [(radius * 0.6, 0.0), (radius * 0.6, 0.03), (0.05, 0.06), (0.05, h - 0.04)]
     profile += [(radius, h - 0.04), (radius, h), (0.0, h)]
-    b.mesh.revolve([(r, y, wood) for r, y in profile], sides=12)
-    b.surface(radius * 1.35, radius * 1.35, h)
-    return b.done(name, 0.5)
+    t.mesh.revolve([(r, y, wood) for r, y in profile], sides=12)
+    t.surface(radius * 1.35, radius * 1.35, h)
+    return t
 
 
 def bed(name: str, w: float, frame: Colour, cover: Colour) -> Template:
     """A bed with head board and pillows; the head is its back."""
-    b, length = _Builder(), 2.05
-    b.box(0, 0, 0, (w, 0.28, length), frame)
-    b.box(0, 0.28, -length / 2 + 0.04, (w, 0.6, 0.08), frame)
-    b.box(0, 0.28, 0.04, (w - 0.04, 0.2, length - 0.1), cover)
+    t, length = Template(name, 0.5), 2.05
+    t.box(0, 0, 0, (w, 0.28, length), frame)
+    t.box(0, 0.28, -length / 2 + 0.04, (w, 0.6, 0.08), frame)
+    t.box(0, 0.28, 0.04, (w - 0.04, 0.2, length - 0.1), cover)
     for x in (-w / 4, w / 4) if w > 1.2 else (0.0,):
-        b.box(x, 0.48, -length / 2 + 0.3, (0.55, 0.1, 0.36), WHITE)
-    b.surface(w, 1.3, 0.48, at=(0, 0, 0.35))
-    return b.done(name, 0.5)
+        t.box(x, 0.48, -length / 2 + 0.3, (0.55, 0.1, 0.36), WHITE)
+    t.surface(w, 1.3, 0.48, z=0.35)
+    return t
 
 
 def sofa(name: str, w: float, cloth: Colour, cushion: Colour) -> Template:
     """A sofa or, when narrow, a recliner."""
-    b, d = _Builder(), 0.9
-    b.box(0, 0, 0, (w, 0.3, d), cloth)
-    b.box(0, 0.3, -d / 2 + 0.11, (w, 0.52, 0.22), cloth)
+    t, d = Template(name), 0.9
+    t.box(0, 0, 0, (w, 0.3, d), cloth)
+    t.box(0, 0.3, -d / 2 + 0.11, (w, 0.52, 0.22), cloth)
     for side in (-1, 1):
-        b.box(side * (w / 2 - 0.09), 0.3, 0.11, (0.18, 0.3, d - 0.22), cloth)
-    b.box(0, 0.3, 0.11, (w - 0.37, 0.14, d - 0.24), cushion)
-    b.surface(w - 0.4, d - 0.26, 0.44, at=(0, 0, 0.11))
-    return b.done(name)
+        t.box(side * (w / 2 - 0.09), 0.3, 0.11, (0.18, 0.3, d - 0.22), cloth)
+    t.box(0, 0.3, 0.11, (w - 0.37, 0.14, d - 0.24), cushion)
+    t.surface(w - 0.4, d - 0.26, 0.44, z=0.11)
+    return t
 
 
 def chair(name: str, wood: Colour, seat: Colour) -> Template:
     """A plain chair."""
-    b = _Builder()
-    b.legs(0.42, 0.42, 0.43, 0.04, wood)
-    b.box(0, 0.43, 0, (0.44, 0.05, 0.44), seat)
-    b.box(0, 0.48, -0.2, (0.44, 0.44, 0.04), wood)
-    b.surface(0.44, 0.38, 0.48, at=(0, 0, 0.03))
-    return b.done(name, 0.3)
+    t = Template(name, 0.3)
+    t.legs(0.42, 0.42, 0.43, 0.04, wood)
+    t.box(0, 0.43, 0, (0.44, 0.05, 0.44), seat)
+    t.box(0, 0.48, -0.2, (0.44, 0.44, 0.04), wood)
+    t.surface(0.44, 0.38, 0.48, z=0.03)
+    return t
 
 
 def shelf(name: str, w: float, cells: int, cell: float, wood: Colour, back: Colour) -> Template:
     """An open book case; small objects stand in its cells and, when it is low, on its top."""
-    b, d, t = _Builder(), 0.42, 0.03
-    h = 0.08 + cells * (cell + t) + t
+    t, d, board = Template(name), 0.42, 0.03
+    h = 0.08 + cells * (cell + board) + board
     for side in (-1, 1):
-        b.box(side * (w - t) / 2, 0, 0, (t, h, d), wood)
-    b.box(0, 0, -d / 2 + 0.01, (w - 2 * t, h, 0.02), back)
+        t.box(side * (w - board) / 2, 0, 0, (board, h, d), wood)
+    t.box(0, 0, -d / 2 + 0.01, (w - 2 * board, h, 0.02), back)
     for i in range(cells + 1):
-        y = 0.08 + i * (cell + t)
-        b.box(0, y, 0.01, (w - 2 * t, t, d - 0.02), wood)
+        y = 0.08 + i * (cell + board)
+        t.box(0, y, 0.01, (w - 2 * board, board, d - 0.02), wood)
         if i < cells:
-            b.surface(w - 2 * t - 0.02, d - 0.02, y + t, cell, at=(0, 0, 0.01))
+            t.surface(w - 2 * board - 0.02, d - 0.02, y + board, z=0.01, clear=cell)
     if h < 1.3:
-        b.surface(w, d, 0.08 + cells * (cell + t) + t)
-    return b.done(name)
+        t.surface(w, d, h)
+    return t
 
 
 def cabinet(name: str, size: Point, body: Colour, front: Colour, doors: int = 2) -> Template:
     """A closed cabinet, wardrobe, fridge or kitchen counter with doors and handles."""
-    b = _Builder()
+    t = Template(name)
     w, h, d = size
-    b.box(0, 0, -0.01, (w, h, d - 0.02), body)
+    t.box(0, 0, -0.01, (w, h, d - 0.02), body)
     pitch = w / doors
     for i in range(doors):
         x = -w / 2 + (i + 0.5) * pitch
-        b.box(x, 0.08, d / 2 - 0.02, (pitch - 0.03, h - 0.14, 0.02), front)
-        b.box(x + pitch * 0.32, h * 0.45, d / 2 - 0.005, (0.025, 0.16, 0.01), DARK)
+        t.box(x, 0.08, d / 2 - 0.02, (pitch - 0.03, h - 0.14, 0.02), front)
+        t.box(x + pitch * 0.32, h * 0.45, d / 2 - 0.005, (0.025, 0.16, 0.01), DARK)
     if h < 1.25:
-        b.surface(w, d - 0.02, h, at=(0, 0, -0.01))
-    return b.done(name, 0.6)
-
-
-def stove(name: str) -> Template:
-    """A kitchen stove."""
-    b = _Builder()
-    b.box(0, 0, 0, (0.6, 0.88, 0.6), STEEL)
-    b.box(0, 0.88, -0.03, (0.56, 0.02, 0.5), DARK)
-    b.box(0, 0.2, 0.305, (0.48, 0.4, 0.01), DARK)
-    return b.done(name)
-
-
-def sink(name: str) -> Template:
-    """A kitchen unit with a sink and a tap."""
-    b = _Builder()
-    b.box(0, 0, 0, (0.9, 0.86, 0.6), WHITE)
-    b.box(0, 0.86, 0, (0.9, 0.04, 0.6), GREY)
-    b.box(-0.2, 0.9, 0.03, (0.42, 0.01, 0.38), STEEL)
-    b.box(-0.2, 0.9, -0.24, (0.04, 0.26, 0.04), STEEL)
-    b.box(-0.2, 1.14, -0.16, (0.03, 0.03, 0.16), STEEL)
-    b.surface(0.4, 0.56, 0.9, at=(0.24, 0, 0))
-    return b.done(name)
-
-
-def television(name: str) -> Template:
-    """A low board with a television on it."""
-    b = _Builder()
-    b.box(0, 0.06, 0, (1.6, 0.4, 0.42), WALNUT)
-    b.box(0, 0, 0, (1.4, 0.06, 0.3), DARK)
-    b.box(0, 0.46, -0.12, (0.3, 0.06, 0.16), DARK)
-    b.box(0, 0.52, -0.12, (0.9, 0.52, 0.05), (74, 80, 88))
-    b.surface(0.34, 0.4, 0.46, at=(-0.62, 0, 0))
-    b.surface(0.34, 0.4, 0.46, at=(0.62, 0, 0))
-    return b.done(name)
-
-
-def bathtub(name: str) -> Template:
-    """A bathtub with a broad rim at one end."""
-    b = _Builder()
-    b.box(0, 0, -0.345, (1.6, 0.55, 0.06), WHITE)
-    b.box(0, 0, 0.345, (1.6, 0.55, 0.06), WHITE)
-    b.box(-0.6, 0, 0, (0.4, 0.55, 0.63), WHITE)
-    b.box(0.77, 0, 0, (0.06, 0.55, 0.63), WHITE)
-    b.box(0.17, 0, 0, (1.14, 0.14, 0.63), (196, 206, 212))
-    b.surface(0.4, 0.7, 0.55, at=(-0.6, 0, 0))
-    return b.done(name)
-
-
-def toilet(name: str) -> Template:
-    """A toilet."""
-    b = _Builder()
-    b.box(0, 0.38, -0.24, (0.4, 0.4, 0.18), WHITE)
-    b.box(0, 0, 0.03, (0.26, 0.36, 0.5), WHITE)
-    b.box(0, 0.36, 0.05, (0.38, 0.06, 0.5), (200, 200, 198))
-    return b.done(name, 0.5)
+        t.surface(w, d - 0.02, h, z=-0.01)
+    return t
 
 
 def plant(name: str, h: float) -> Template:
     """A pot plant with dull leaves."""
-    b = _Builder()
+    t = Template(name, 0.0)
     leaf: Colour = (88, 104, 84)
-    b.mesh.revolve([(0.13, 0.0, CLAY), (0.19, 0.32, CLAY), (0.0, 0.32, CLAY)], sides=8)
-    b.mesh.revolve([(0.03, 0.3, WALNUT), (0.03, 0.5, WALNUT), (0.0, 0.52, WALNUT)], sides=5)
+    t.mesh.revolve([(0.13, 0.0, CLAY), (0.19, 0.32, CLAY), (0.0, 0.32, CLAY)], sides=8)
+    t.mesh.revolve([(0.03, 0.3, WALNUT), (0.03, 0.5, WALNUT), (0.0, 0.52, WALNUT)], sides=5)
     middle = (0.45 + h) / 2
     rows = [(0.0, 0.45), (0.22, 0.6), (0.26, middle), (0.15, h - 0.12), (0.0, h)]
-    b.mesh.revolve([(r, y, leaf) for r, y in rows], sides=7)
-    return b.done(name, 0.0)
+    t.mesh.revolve([(r, y, leaf) for r, y in rows], sides=7)
+    return t
 
 
 def lamp(name: str) -> Template:
     """A standing lamp."""
-    b = _Builder()
+    t = Template(name, 0.0)
     rows = [(0.16, 0.0, DARK), (0.16, 0.03, DARK), (0.02, 0.04, DARK), (0.02, 1.35, DARK)]
     rows += [(0.2, 1.35, LINEN), (0.13, 1.65, LINEN), (0.0, 1.65, LINEN)]
-    b.mesh.revolve(rows, sides=8)
-    return b.done(name, 0.0)
+    t.mesh.revolve(rows, sides=8)
+    return t
 
 
-def divider(name: str, w: float) -> Template:
-    """A folding screen that blocks the view."""
-    b = _Builder()
-    panel = w / 3
-    for i in range(3):
-        b.box((i - 1) * panel, 0, 0.03 * (-1) ** i, (panel - 0.02, 1.7, 0.05), (LINEN, SAND)[i % 2])
-    return b.done(name, 0.5)
+def boxes(
+    name: str,
+    rows: Sequence[tuple[float, float, float, Point, Colour]],
+    surfaces: Sequence[tuple[float, float, float, float, float]] = (),
+    access: float = 0.6,
+) -> Template:
+    """A piece that comes in one form: arguments of `Template.box` and of `Template.surface`."""
+    t = Template(name, access)
+    for row in rows:
+        t.box(*row)
+    for surface in surfaces:
+        t.surface(*surface)
+    return t
 
 
 _TEMPLATES = (
@@ -293,16 +232,45 @@ _TEMPLATES = (
     cabinet("wardrobe_b", (1.0, 2.0, 0.58), WALNUT, OAK, 2),
     cabinet("counter_a", (1.2, 0.9, 0.6), GREY, WHITE, 3),
     cabinet("fridge_a", (0.65, 1.8, 0.65), STEEL, WHITE, 1),
-    stove("stove_a"),
-    sink("sink_a"),
-    television("television_a"),
-    bathtub("bathtub_a"),
-    toilet("toilet_a"),
+    boxes("stove_a", [
+        (0, 0, 0, (0.6, 0.88, 0.6), STEEL),
+        (0, 0.88, -0.03, (0.56, 0.02, 0.5), DARK),
+        (0, 0.2, 0.305, (0.48, 0.4, 0.01), DARK),
+    ]),
+    boxes("sink_a", [
+        (0, 0, 0, (0.9, 0.86, 0.6), WHITE),
+        (0, 0.86, 0, (0.9, 0.04, 0.6), GREY),
+        (-0.2, 0.9, 0.03, (0.42, 0.01, 0.38), STEEL),
+        (-0.2, 0.9, -0.24, (0.04, 0.26, 0.04), STEEL),
+        (-0.2, 1.14, -0.16, (0.03, 0.03, 0.16), STEEL),
+    ], [(0.4, 0.56, 0.9, 0.24, 0)]),
+    boxes("television_a", [
+        (0, 0.06, 0, (1.6, 0.4, 0.42), WALNUT),
+        (0, 0, 0, (1.4, 0.06, 0.3), DARK),
+        (0, 0.46, -0.12, (0.3, 0.06, 0.16), DARK),
+        (0, 0.52, -0.12, (0.9, 0.52, 0.05), (74, 80, 88)),
+    ], [(0.34, 0.4, 0.46, -0.62, 0), (0.34, 0.4, 0.46, 0.62, 0)]),
+    boxes("bathtub_a", [  # with a broad rim at one end
+        (0, 0, -0.345, (1.6, 0.55, 0.06), WHITE),
+        (0, 0, 0.345, (1.6, 0.55, 0.06), WHITE),
+        (-0.6, 0, 0, (0.4, 0.55, 0.63), WHITE),
+        (0.77, 0, 0, (0.06, 0.55, 0.63), WHITE),
+        (0.17, 0, 0, (1.14, 0.14, 0.63), (196, 206, 212)),
+    ], [(0.4, 0.7, 0.55, -0.6, 0)]),
+    boxes("toilet_a", [
+        (0, 0.38, -0.24, (0.4, 0.4, 0.18), WHITE),
+        (0, 0, 0.03, (0.26, 0.36, 0.5), WHITE),
+        (0, 0.36, 0.05, (0.38, 0.06, 0.5), (200, 200, 198)),
+    ], access=0.5),
     plant("plant_a", 1.2),
     plant("plant_b", 1.6),
     lamp("lamp_a"),
-    divider("divider_a", 1.5),
-)
+    boxes("divider_a", [  # a folding screen that blocks the view
+        (-0.5, 0, 0.03, (0.48, 1.7, 0.05), LINEN),
+        (0, 0, -0.03, (0.48, 1.7, 0.05), SAND),
+        (0.5, 0, 0.03, (0.48, 1.7, 0.05), LINEN),
+    ], access=0.5),
+)  # fmt: skip
 
 CATALOGUE: dict[str, Template] = {template.name: template for template in _TEMPLATES}
 """Every template by name; no name is part of another, since simulators match parts of names."""

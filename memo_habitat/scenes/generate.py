@@ -13,9 +13,15 @@ from tqdm import tqdm
 
 from memo_habitat.errors import UserError
 from memo_habitat.scenes import files
-from memo_habitat.scenes.floor_plan import Plan, RandomStream, apartment_plan, studio_plan
+from memo_habitat.scenes.floor_plan import (
+    Plan,
+    RandomStream,
+    apartment_plan,
+    house_plan,
+    labyrinth_plan,
+    studio_plan,
+)
 from memo_habitat.scenes.furniture_layout import House, layout_room
-from memo_habitat.scenes.large_plans import house_plan, labyrinth_plan
 from memo_habitat.scenes.object_placement import Arrangement, free_point, sample_arrangement
 from memo_habitat.scenes.objects import ALL_OBJECTS, SMALL_OBJECTS
 from memo_habitat.scenes.stage import stage_parts

@@ -19,6 +19,8 @@ import numpy as np
 
 Point = tuple[float, float, float]
 Colour = tuple[int, int, int]
+Band = tuple[float, float, Colour]
+"""A profile's radius and height (m), and the colour of the band that begins there."""
 
 QUANTUM = 4
 """Decimals kept of every coordinate (0.1 mm): rounding hides how a machine rounds its sines."""
@@ -60,16 +62,11 @@ class Mesh:
             self.polygon(corners, colour)
 
     def revolve(
-        self,
-        profile: Sequence[tuple[float, float, Colour]],
-        centre: tuple[float, float] = (0.0, 0.0),
-        sides: int = 10,
+        self, profile: Sequence[Band], centre: tuple[float, float] = (0.0, 0.0), sides: int = 10
     ) -> None:
         """Add a solid of revolution about the vertical line through ``centre`` (x, z).
 
-        Args:
-            profile: rows of (radius, height, colour of the band that begins there), bottom first;
-                the ends are closed with discs.
+        The profile's bands come bottom first; its ends are closed with discs.
         """
         ring = circle(sides, 0.5)
         cx, cz = centre
@@ -131,13 +128,13 @@ NEAREST, LINEAR_MIPMAP_LINEAR, REPEAT = 9728, 9987, 10497
 
 
 def _stored_deflate(data: bytes) -> bytes:
-    """The data as a raw deflate stream of stored (uncompressed) blocks."""
-    blocks = [data[i : i + 65535] for i in range(0, len(data), 65535)] or [b""]
-    out = bytearray()
-    for i, block in enumerate(blocks):
-        last = i == len(blocks) - 1
-        out += struct.pack("<BHH", last, len(block), len(block) ^ 0xFFFF) + block
-    return bytes(out)
+    """A raw deflate stream of stored (uncompressed) blocks, of which the last bears a mark."""
+    out = b""
+    for first in range(0, max(len(data), 1), 65535):
+        block = data[first : first + 65535]
+        is_last = first + 65535 >= len(data)
+        out += struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF) + block
+    return out
 
 
 def gzip_bytes(data: bytes) -> bytes:
@@ -188,54 +185,40 @@ def palette_textured(mesh: Mesh) -> TexturedMesh:
     return TexturedMesh(mesh, uv, np.repeat(row[None], 4, axis=0))
 
 
-class _Buffer:
-    """The binary chunk of a GLB file and the accessors into it."""
+def glb_bytes(parts: Sequence[TexturedMesh]) -> bytes:
+    """A binary glTF 2.0 file with one mesh made of the parts."""
+    binary = bytearray()
+    views: list[dict[str, Any]] = []
+    accessors: list[dict[str, Any]] = []
+    images, materials, primitives = [], [], []
 
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.views: list[dict[str, Any]] = []
-        self.accessors: list[dict[str, Any]] = []
+    def view(raw: bytes, **target: int) -> int:
+        binary.extend(b"\x00" * (-len(binary) % 4))  # glTF wants every view aligned
+        views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(raw), **target})
+        binary.extend(raw)
+        return len(views) - 1
 
-    def view(self, raw: bytes, **target: int) -> int:
-        self.data += b"\x00" * (-len(self.data) % 4)
-        place = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)}
-        self.views.append({**place, **target})
-        self.data += raw
-        return len(self.views) - 1
-
-    def accessor(self, array: np.ndarray, component: int, shape: str, **extra: Any) -> int:
+    def accessor(array: np.ndarray, component: int, shape: str, **extra: Any) -> int:
         target = ELEMENT_ARRAY_BUFFER if shape == "SCALAR" else ARRAY_BUFFER
-        little = array.astype(array.dtype.newbyteorder("<"))
-        view = self.view(little.tobytes(), target=target)
-        entry = {"bufferView": view, "componentType": component, "count": len(array), "type": shape}
-        self.accessors.append({**entry, **extra})
-        return len(self.accessors) - 1
+        raw = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        place = {"bufferView": view(raw, target=target), "componentType": component}
+        accessors.append({**place, "count": len(array), "type": shape, **extra})
+        return len(accessors) - 1
 
-    def primitive(self, part: TexturedMesh) -> dict[str, Any]:
+    for number, part in enumerate(parts):
+        images.append({"bufferView": view(png_bytes(part.texture)), "mimeType": "image/png"})
+        surface = {"baseColorTexture": {"index": number}, "metallicFactor": 0.0}
+        materials.append({"pbrMetallicRoughness": {**surface, "roughnessFactor": 1.0}})
         positions = np.asarray(part.mesh.positions, dtype=np.float32)
         low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
         attributes = {
-            "POSITION": self.accessor(positions, FLOAT, "VEC3", min=low, max=high),
-            "NORMAL": self.accessor(part.mesh.normals(), FLOAT, "VEC3"),
-            "TEXCOORD_0": self.accessor(np.asarray(part.uv, dtype=np.float32), FLOAT, "VEC2"),
+            "POSITION": accessor(positions, FLOAT, "VEC3", min=low, max=high),
+            "NORMAL": accessor(part.mesh.normals(), FLOAT, "VEC3"),
+            "TEXCOORD_0": accessor(np.asarray(part.uv, dtype=np.float32), FLOAT, "VEC2"),
         }
-        indices = np.asarray(part.mesh.triangles, dtype=np.uint16).reshape(-1)
-        index = self.accessor(indices, UNSIGNED_SHORT, "SCALAR")
-        return {"attributes": attributes, "indices": index}
-
-
-def glb_bytes(parts: Sequence[TexturedMesh]) -> bytes:
-    """A binary glTF 2.0 file with one mesh made of the parts."""
-    buffer = _Buffer()
-    images: list[dict[str, Any]] = []
-    materials: list[dict[str, Any]] = []
-    primitives: list[dict[str, Any]] = []
-    for number, part in enumerate(parts):
-        view = buffer.view(png_bytes(part.texture))
-        images.append({"bufferView": view, "mimeType": "image/png"})
-        surface = {"baseColorTexture": {"index": number}, "metallicFactor": 0.0}
-        materials.append({"pbrMetallicRoughness": {**surface, "roughnessFactor": 1.0}})
-        primitives.append({**buffer.primitive(part), "material": number})
+        triangles = np.asarray(part.mesh.triangles, dtype=np.uint16).reshape(-1)
+        indices = accessor(triangles, UNSIGNED_SHORT, "SCALAR")
+        primitives.append({"attributes": attributes, "indices": indices, "material": number})
     filters = {"magFilter": NEAREST, "minFilter": LINEAR_MIPMAP_LINEAR}
     document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "memo-habitat scenes"},
@@ -247,13 +230,13 @@ def glb_bytes(parts: Sequence[TexturedMesh]) -> bytes:
         "samplers": [{**filters, "wrapS": REPEAT, "wrapT": REPEAT}],
         "textures": [{"sampler": 0, "source": i} for i in range(len(images))],
         "images": images,
-        "accessors": buffer.accessors,
-        "bufferViews": buffer.views,
-        "buffers": [{"byteLength": len(buffer.data)}],
+        "accessors": accessors,
+        "bufferViews": views,
+        "buffers": [{"byteLength": len(binary)}],
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
-    binary = bytes(buffer.data) + b"\x00" * (-len(buffer.data) % 4)
+    binary.extend(b"\x00" * (-len(binary) % 4))
     chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
     chunks += struct.pack("<II", len(binary), 0x004E4942) + binary
     return struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks

@@ -6,10 +6,10 @@ colours carry most of the difference: saturated, and in bands of at least a thir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memo_habitat.scenes.mesh import Colour, Mesh
+from memo_habitat.scenes.mesh import Band, Colour, Mesh, Point
 
 RED, ORANGE, YELLOW, LIME = (230, 20, 25), (255, 120, 0), (255, 220, 0), (150, 255, 20)
 GREEN, CYAN, BLUE, PURPLE = (0, 150, 50), (0, 220, 225), (25, 55, 240), (125, 30, 200)
@@ -18,143 +18,101 @@ MAGENTA, PINK, BLACK = (255, 0, 170), (255, 140, 190), (15, 15, 18)
 
 @dataclass(frozen=True)
 class SmallObject:
-    """A category of small objects; its mesh is centred on the origin.
-
-    Attributes:
-        half: half of the extents of its bounding box (x, y, z), m.
-    """
+    """A category of small objects; its mesh is centred on the origin."""
 
     category: str
     mesh: Mesh
 
     @property
-    def half(self) -> tuple[float, float, float]:
+    def half(self) -> Point:
         """Half of the extents of the bounding box (x, y, z), m."""
-        x, y, z = self.mesh.bounds()[1]
-        return x, y, z
+        return self.mesh.bounds()[1]
 
 
-def _revolved(*rows: tuple[float, float, Colour]) -> Callable[[Mesh], None]:
-    return lambda mesh: mesh.revolve(rows)
-
-
-def _ball(mesh: Mesh) -> None:
-    mesh.sphere((0, 0, 0), 0.17, RED, sides=12)
-
-
-def _duck(mesh: Mesh) -> None:
-    mesh.revolve(
-        [(0.1, 0.0, YELLOW), (0.18, 0.07, YELLOW), (0.16, 0.18, YELLOW), (0, 0.21, YELLOW)]
-    )
-    mesh.sphere((0.0, 0.28, 0.05), 0.11, YELLOW, sides=8)
-    mesh.box((-0.05, 0.23, 0.12), (0.05, 0.28, 0.2), ORANGE)
-
-
-def _mug(mesh: Mesh) -> None:
-    mesh.revolve([(0.14, 0.0, CYAN), (0.14, 0.3, CYAN), (0.0, 0.27, CYAN)])
-    mesh.box((0.13, 0.06, -0.03), (0.22, 0.1, 0.03), CYAN)
-    mesh.box((0.13, 0.2, -0.03), (0.22, 0.24, 0.03), CYAN)
-    mesh.box((0.18, 0.1, -0.03), (0.22, 0.2, 0.03), CYAN)
-
-
-def _pig(mesh: Mesh) -> None:
-    for x in (-0.07, 0.07):
-        for z in (-0.1, 0.08):
-            mesh.box((x - 0.03, 0, z - 0.03), (x + 0.03, 0.1, z + 0.03), PINK)
-    mesh.box((-0.13, 0.08, -0.17), (0.13, 0.3, 0.12), PINK)
-    mesh.box((-0.08, 0.14, 0.12), (0.08, 0.28, 0.2), PINK)
-
-
-def _blocks(mesh: Mesh) -> None:
-    mesh.box((-0.14, 0.0, -0.14), (0.14, 0.19, 0.14), BLUE)
-    mesh.box((-0.13, 0.19, -0.13), (0.13, 0.37, 0.13), YELLOW)
-
-
-def _gift(mesh: Mesh) -> None:
-    mesh.box((-0.15, 0.0, -0.15), (0.15, 0.28, 0.15), GREEN)
-    for a, b in ((0.055, 0.155), (0.155, 0.055)):
-        mesh.box((-a, 0.0, -b), (a, 0.285, b), RED)
-    mesh.box((-0.08, 0.285, -0.04), (0.08, 0.36, 0.04), RED)
-
-
-def _rocket(mesh: Mesh) -> None:
-    mesh.revolve(
-        [(0.12, 0.0, BLUE), (0.13, 0.24, ORANGE), (0.0, 0.4, ORANGE)],
-    )
-    mesh.box((-0.17, 0.0, -0.025), (0.17, 0.12, 0.025), ORANGE)
-    mesh.box((-0.025, 0.0, -0.17), (0.025, 0.12, 0.17), ORANGE)
-
-
-def _kettle(mesh: Mesh) -> None:
-    mesh.revolve([(0.16, 0.0, BLACK), (0.17, 0.1, BLACK), (0.1, 0.24, BLACK), (0.0, 0.27, BLACK)])
-    mesh.box((-0.025, 0.25, -0.025), (0.025, 0.32, 0.025), BLACK)
-    mesh.box((0.13, 0.1, -0.03), (0.22, 0.2, 0.03), BLACK)
-
-
-_SHAPES: Mapping[str, Callable[[Mesh], None]] = {
-    "black_kettle": _kettle,
-    "black_yellow_barrel": _revolved(
-        (0.15, 0.0, BLACK),
-        (0.16, 0.12, YELLOW),
-        (0.16, 0.24, BLACK),
-        (0.15, 0.36, BLACK),
-    ),
-    "blue_box": lambda mesh: mesh.box((-0.15, 0, -0.15), (0.15, 0.28, 0.15), BLUE),
-    "blue_yellow_blocks": _blocks,
-    "cyan_magenta_hourglass": _revolved(
-        (0.16, 0.0, CYAN), (0.16, 0.04, CYAN), (0.05, 0.18, MAGENTA), (0.16, 0.32, MAGENTA),
-        (0.16, 0.36, MAGENTA),
-    ),
-    "cyan_mug": _mug,
-    "cyan_red_mushroom": _revolved(
-        (0.09, 0.0, CYAN), (0.09, 0.19, CYAN), (0.18, 0.19, RED), (0.15, 0.31, RED),
-        (0.0, 0.36, RED),
-    ),
-    "green_bottle": _revolved(
-        (0.14, 0.0, GREEN), (0.14, 0.23, GREEN), (0.06, 0.3, GREEN), (0.06, 0.4, GREEN)
-    ),
-    "green_red_gift": _gift,
-    "lime_pear": _revolved(
-        (0.1, 0.0, LIME), (0.18, 0.09, LIME), (0.16, 0.19, LIME), (0.09, 0.29, LIME),
-        (0.0, 0.36, LIME),
-    ),
-    "magenta_lampshade": _revolved(
-        (0.1, 0.0, MAGENTA), (0.1, 0.03, MAGENTA), (0.03, 0.04, MAGENTA), (0.03, 0.12, MAGENTA),
-        (0.18, 0.12, MAGENTA), (0.09, 0.36, MAGENTA),
-    ),
-    "orange_cone": _revolved(
-        (0.17, 0.0, ORANGE), (0.17, 0.04, ORANGE), (0.13, 0.04, ORANGE), (0.03, 0.4, ORANGE)
-    ),
-    "orange_blue_rocket": _rocket,
-    "pink_pig": _pig,
-    "purple_green_cactus": _revolved(
-        (0.11, 0.0, PURPLE), (0.15, 0.17, PURPLE), (0.1, 0.17, LIME), (0.1, 0.33, LIME),
-        (0.0, 0.39, LIME),
-    ),
-    "purple_vase": _revolved(
-        (0.08, 0.0, PURPLE), (0.15, 0.14, PURPLE), (0.07, 0.27, PURPLE), (0.12, 0.35, PURPLE)
-    ),
-    "red_ball": _ball,
-    "red_blue_drum": _revolved(
-        (0.15, 0.0, RED), (0.15, 0.11, BLUE), (0.15, 0.22, RED), (0.15, 0.33, RED)
-    ),
-    "yellow_duck": _duck,
-    "yellow_green_pineapple": _revolved(
-        (0.09, 0.0, YELLOW), (0.14, 0.08, YELLOW), (0.11, 0.22, YELLOW), (0.04, 0.23, GREEN),
-        (0.12, 0.38, GREEN), (0.0, 0.33, GREEN),
-    ),
-}  # fmt: skip
-
-
-def _build(category: str, shapes: Mapping[str, Callable[[Mesh], None]] = _SHAPES) -> SmallObject:
+def _object(
+    category: str,
+    profile: Sequence[Band] = (),
+    boxes: Sequence[tuple[Point, Point, Colour]] = (),
+    ball: tuple[Point, float, Colour, int] | None = None,
+) -> SmallObject:
+    """A turned profile, with boxes (low, high, colour) and a ball (see `Mesh.sphere`) added."""
     mesh = Mesh()
-    shapes[category](mesh)
+    if profile:
+        mesh.revolve(profile)
+    if ball:
+        mesh.sphere(*ball)
+    for box in boxes:
+        mesh.box(*box)
     return SmallObject(category, mesh.centred()[0])
 
 
-SMALL_OBJECTS: dict[str, SmallObject] = {category: _build(category) for category in sorted(_SHAPES)}
-"""The 20 categories of small homes, in alphabetical order."""
+def _sorted(objects: Sequence[SmallObject]) -> dict[str, SmallObject]:
+    return {shape.category: shape for shape in sorted(objects, key=lambda shape: shape.category)}
 
+
+SMALL_OBJECTS = _sorted([
+    _object("black_kettle",
+        [(0.16, 0.0, BLACK), (0.17, 0.1, BLACK), (0.1, 0.24, BLACK), (0.0, 0.27, BLACK)],
+        [((-0.025, 0.25, -0.025), (0.025, 0.32, 0.025), BLACK),
+         ((0.13, 0.1, -0.03), (0.22, 0.2, 0.03), BLACK)]),
+    _object("black_yellow_barrel",
+        [(0.15, 0.0, BLACK), (0.16, 0.12, YELLOW), (0.16, 0.24, BLACK), (0.15, 0.36, BLACK)]),
+    _object("blue_box", boxes=[((-0.15, 0, -0.15), (0.15, 0.28, 0.15), BLUE)]),
+    _object("blue_yellow_blocks", boxes=[
+        ((-0.14, 0.0, -0.14), (0.14, 0.19, 0.14), BLUE),
+        ((-0.13, 0.19, -0.13), (0.13, 0.37, 0.13), YELLOW)]),
+    _object("cyan_magenta_hourglass",
+        [(0.16, 0.0, CYAN), (0.16, 0.04, CYAN), (0.05, 0.18, MAGENTA), (0.16, 0.32, MAGENTA),
+         (0.16, 0.36, MAGENTA)]),
+    _object("cyan_mug",
+        [(0.14, 0.0, CYAN), (0.14, 0.3, CYAN), (0.0, 0.27, CYAN)],
+        [((0.13, 0.06, -0.03), (0.22, 0.1, 0.03), CYAN),
+         ((0.13, 0.2, -0.03), (0.22, 0.24, 0.03), CYAN),
+         ((0.18, 0.1, -0.03), (0.22, 0.2, 0.03), CYAN)]),
+    _object("cyan_red_mushroom",
+        [(0.09, 0.0, CYAN), (0.09, 0.19, CYAN), (0.18, 0.19, RED), (0.15, 0.31, RED),
+         (0.0, 0.36, RED)]),
+    _object("green_bottle",
+        [(0.14, 0.0, GREEN), (0.14, 0.23, GREEN), (0.06, 0.3, GREEN), (0.06, 0.4, GREEN)]),
+    _object("green_red_gift", boxes=[
+        ((-0.15, 0.0, -0.15), (0.15, 0.28, 0.15), GREEN),
+        ((-0.055, 0.0, -0.155), (0.055, 0.285, 0.155), RED),
+        ((-0.155, 0.0, -0.055), (0.155, 0.285, 0.055), RED),
+        ((-0.08, 0.285, -0.04), (0.08, 0.36, 0.04), RED)]),
+    _object("lime_pear",
+        [(0.1, 0.0, LIME), (0.18, 0.09, LIME), (0.16, 0.19, LIME), (0.09, 0.29, LIME),
+         (0.0, 0.36, LIME)]),
+    _object("magenta_lampshade",
+        [(0.1, 0.0, MAGENTA), (0.1, 0.03, MAGENTA), (0.03, 0.04, MAGENTA), (0.03, 0.12, MAGENTA),
+         (0.18, 0.12, MAGENTA), (0.09, 0.36, MAGENTA)]),
+    _object("orange_blue_rocket",
+        [(0.12, 0.0, BLUE), (0.13, 0.24, ORANGE), (0.0, 0.4, ORANGE)],
+        [((-0.17, 0.0, -0.025), (0.17, 0.12, 0.025), ORANGE),
+         ((-0.025, 0.0, -0.17), (0.025, 0.12, 0.17), ORANGE)]),
+    _object("orange_cone",
+        [(0.17, 0.0, ORANGE), (0.17, 0.04, ORANGE), (0.13, 0.04, ORANGE), (0.03, 0.4, ORANGE)]),
+    _object("pink_pig", boxes=[
+        *(((x - 0.03, 0, z - 0.03), (x + 0.03, 0.1, z + 0.03), PINK)
+          for x in (-0.07, 0.07) for z in (-0.1, 0.08)),
+        ((-0.13, 0.08, -0.17), (0.13, 0.3, 0.12), PINK),
+        ((-0.08, 0.14, 0.12), (0.08, 0.28, 0.2), PINK)]),
+    _object("purple_green_cactus",
+        [(0.11, 0.0, PURPLE), (0.15, 0.17, PURPLE), (0.1, 0.17, LIME), (0.1, 0.33, LIME),
+         (0.0, 0.39, LIME)]),
+    _object("purple_vase",
+        [(0.08, 0.0, PURPLE), (0.15, 0.14, PURPLE), (0.07, 0.27, PURPLE), (0.12, 0.35, PURPLE)]),
+    _object("red_ball", ball=((0, 0, 0), 0.17, RED, 12)),
+    _object("red_blue_drum",
+        [(0.15, 0.0, RED), (0.15, 0.11, BLUE), (0.15, 0.22, RED), (0.15, 0.33, RED)]),
+    _object("yellow_duck",
+        [(0.1, 0.0, YELLOW), (0.18, 0.07, YELLOW), (0.16, 0.18, YELLOW), (0, 0.21, YELLOW)],
+        [((-0.05, 0.23, 0.12), (0.05, 0.28, 0.2), ORANGE)],
+        ((0.0, 0.28, 0.05), 0.11, YELLOW, 8)),
+    _object("yellow_green_pineapple",
+        [(0.09, 0.0, YELLOW), (0.14, 0.08, YELLOW), (0.11, 0.22, YELLOW), (0.04, 0.23, GREEN),
+         (0.12, 0.38, GREEN), (0.0, 0.33, GREEN)]),
+])  # fmt: skip
+"""The 20 categories of small homes, in alphabetical order."""
 
 # Large homes have more: profiles (radius and height in m, which of two colours), each in four pairs
 # of colours.
@@ -168,22 +126,18 @@ _PROFILES: dict[str, tuple[tuple[float, float, int], ...]] = {
     "tower": ((0.17, 0.0, 0), (0.17, 0.12, 0), (0.12, 0.13, 1), (0.12, 0.25, 1), (0.07, 0.26, 0),
               (0.07, 0.39, 0)),
 }  # fmt: skip
-_COLOURS: dict[str, Colour] = {
-    "red": RED, "cyan": CYAN, "yellow": YELLOW, "purple": PURPLE, "blue": BLUE, "lime": LIME,
-    "pink": PINK, "black": BLACK,
-}  # fmt: skip
-_PAIRS = (("red", "cyan"), ("yellow", "purple"), ("blue", "lime"), ("pink", "black"))
-
-
-def _in_colours(profile: str, *pair: str) -> Callable[[Mesh], None]:
-    return _revolved(*((r, height, _COLOURS[pair[i]]) for r, height, i in _PROFILES[profile]))
-
-
-_ALL_SHAPES = {
-    **_SHAPES,
-    **{f"{a}_{b}_{name}": _in_colours(name, a, b) for name in _PROFILES for a, b in _PAIRS},
+_PAIRS = {
+    "red_cyan": (RED, CYAN),
+    "yellow_purple": (YELLOW, PURPLE),
+    "blue_lime": (BLUE, LIME),
+    "pink_black": (PINK, BLACK),
 }
-ALL_OBJECTS: dict[str, SmallObject] = {
-    category: _build(category, _ALL_SHAPES) for category in sorted(_ALL_SHAPES)
-}
+ALL_OBJECTS = _sorted(
+    [*SMALL_OBJECTS.values()]
+    + [
+        _object(f"{pair}_{name}", [(radius, height, colours[i]) for radius, height, i in profile])
+        for name, profile in _PROFILES.items()
+        for pair, colours in _PAIRS.items()
+    ]
+)
 """All 40 categories, in alphabetical order."""

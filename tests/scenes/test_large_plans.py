@@ -7,9 +7,8 @@ import itertools
 import pytest
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes.floor_plan import RandomStream
+from memo_habitat.scenes.floor_plan import RandomStream, house_plan, labyrinth_plan
 from memo_habitat.scenes.generate import KINDS, GenerateOptions, sample_house
-from memo_habitat.scenes.large_plans import house_plan, labyrinth_plan
 from memo_habitat.scenes.objects import ALL_OBJECTS, SMALL_OBJECTS
 
 
