@@ -159,7 +159,7 @@ def episode(name: str, house: House, number: int, arrangement: Arrangement) -> d
     receptacles: dict[str, str] = {}
     for item in arrangement.items:
         category = item.shape.category
-        receptacles[f"{category}_:{counts.get(category, 0):04d}"] = item.receptacle
+        receptacles[f"{category}_:{counts.get(category, 0):04d}"] = item.support.name
         counts[category] = counts.get(category, 0) + 1
     return {
         **_episode_base(name, house, number, arrangement.start, arrangement.heading),
