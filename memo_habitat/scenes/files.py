@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes.furniture import CATALOGUE, Template
-from memo_habitat.scenes.furniture_layout import House, PlacedFurniture
+from memo_habitat.scenes.furniture import CATALOGUE
+from memo_habitat.scenes.furniture_layout import House
 from memo_habitat.scenes.mesh import Mesh, circle, glb_bytes, gzip_bytes, palette_textured
 from memo_habitat.scenes.object_placement import Arrangement
-from memo_habitat.scenes.objects import ALL_OBJECTS, SmallObject
+from memo_habitat.scenes.objects import ALL_OBJECTS
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 
 SPLITS = ("train", "val", "test")
@@ -36,31 +36,33 @@ QUARTER_ROTATIONS = (
 """Quarter turns about +Y as scene instances write them, [w, x, y, z]."""
 
 
-def json_bytes(document: Any, indent: int | None = 1) -> bytes:
-    """JSON text with sorted keys."""
-    separators = (",", ": ") if indent else (",", ":")
-    text = json.dumps(document, indent=indent, sort_keys=True, separators=separators)
-    return (text + "\n").encode()
+def json_bytes(document: Any) -> bytes:
+    """Readable JSON with sorted keys."""
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+def episode_file(episodes: Sequence[dict[str, Any]], **further: Any) -> bytes:
+    """A split's file of episodes, with further keys beside them."""
+    document = {**further, "episodes": list(episodes)}
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return gzip_bytes((text + "\n").encode())
 
 
 def set_config(name: str) -> dict[str, bytes]:
     """The scene data set configuration."""
-    document = {
-        "stages": {"paths": {".json": ["stages"]}},
-        "objects": {"paths": {".json": ["furniture"]}},
-        "scene_instances": {"paths": {".json": ["scenes"]}},
-    }
-    return {f"{name}.scene_dataset_config.json": json_bytes(document)}
+    folders = {"stages": "stages", "objects": "furniture", "scene_instances": "scenes"}
+    document = {key: {"paths": {".json": [folder]}} for key, folder in folders.items()}
+    return {f"{name}{SET_CONFIG_SUFFIX}": json_bytes(document)}
 
 
-def _object_files(folder: str, name: str, mesh: Mesh, static: bool) -> dict[str, bytes]:
-    config: dict[str, Any] = {
+def _object_files(folder: str, name: str, mesh: Mesh, mass: float) -> dict[str, bytes]:
+    config = {
         "render_asset": f"{name}.glb",
         # Meshes are centred on their bounding box, so every convention agrees where they are.
         "COM": [0.0, 0.0, 0.0],
         "up": [0.0, 1.0, 0.0],
         "front": [0.0, 0.0, -1.0],
-        "mass": 30.0 if static else 0.5,
+        "mass": mass,
         "is_collidable": True,
         # Without a light setup of their own, renderers that shade would tint the colours.
         "shader_type": "flat",
@@ -71,37 +73,14 @@ def _object_files(folder: str, name: str, mesh: Mesh, static: bool) -> dict[str,
     }
 
 
-def furniture_files(template: Template) -> dict[str, bytes]:
-    """Mesh and configuration of a piece of furniture."""
-    mesh, _ = template.mesh.centred()
-    return _object_files("furniture", template.name, mesh, static=True)
-
-
-def small_object_files(shape: SmallObject) -> dict[str, bytes]:
-    """Mesh and configuration of a small object."""
-    return _object_files("objects", shape.category, shape.mesh, static=False)
-
-
 def shared_files(name: str, vocabulary: Sequence[str]) -> dict[str, bytes]:
-    """Everything that all houses of a set share."""
+    """Everything that all houses of a set share: its configuration, furniture, small objects."""
     files = set_config(name)
     for template in CATALOGUE.values():
-        files.update(furniture_files(template))
+        files.update(_object_files("furniture", template.name, template.mesh.centred()[0], 30.0))
     for category in vocabulary:
-        files.update(small_object_files(ALL_OBJECTS[category]))
+        files.update(_object_files("objects", category, ALL_OBJECTS[category].mesh, 0.5))
     return files
-
-
-def _furniture_instance(piece: PlacedFurniture) -> dict[str, Any]:
-    _, middle = piece.template.mesh.centred()
-    x, z = piece.to_world(middle[0], middle[2])
-    return {
-        "template_name": piece.template.name,
-        "translation": [x, middle[1], z],
-        "rotation": QUARTER_ROTATIONS[piece.turns],
-        "translation_origin": "asset_local",
-        "motion_type": "STATIC",
-    }
 
 
 def house_files(house: House) -> dict[str, bytes]:
@@ -113,7 +92,19 @@ def house_files(house: House) -> dict[str, bytes]:
         "origin": [0.0, 0.0, 0.0],
         "is_collidable": True,
     }
-    pieces = [piece for layout in house.layouts for piece in layout.placed]
+    pieces = []
+    for piece in (piece for layout in house.layouts for piece in layout.placed):
+        middle = piece.template.mesh.centred()[1]
+        x, z = piece.to_world(middle[0], middle[2])
+        pieces.append(
+            {
+                "template_name": piece.template.name,
+                "translation": [x, middle[1], z],
+                "rotation": QUARTER_ROTATIONS[piece.turns],
+                "translation_origin": "asset_local",
+                "motion_type": "STATIC",
+            }
+        )
     scene = {
         "translation_origin": "asset_local",
         "stage_instance": {
@@ -121,7 +112,7 @@ def house_files(house: House) -> dict[str, bytes]:
             "translation": [0.0, 0.0, 0.0],
             "rotation": [1.0, 0.0, 0.0, 0.0],
         },
-        "object_instances": [_furniture_instance(piece) for piece in pieces],
+        "object_instances": pieces,
     }
     return {
         f"stages/{house.name}.glb": glb_bytes(house.stage),
@@ -146,7 +137,7 @@ def _episode_base(
     return {
         "episode_id": str(number),
         "scene_id": f"data/{name}/scenes/{house.name}.scene_instance.json",
-        "scene_dataset_config": f"data/{name}/{name}.scene_dataset_config.json",
+        "scene_dataset_config": f"data/{name}/{name}{SET_CONFIG_SUFFIX}",
         "start_position": [start[0], 0.0, start[1]],
         "start_rotation": [0.0, y, 0.0, w],
         "info": {},
@@ -155,12 +146,12 @@ def _episode_base(
 
 def episode(name: str, house: House, number: int, arrangement: Arrangement) -> dict[str, Any]:
     """One arrangement as an episode of the published form."""
-    counts: dict[str, int] = {}
-    receptacles: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    receptacles = {}
     for item in arrangement.items:
         category = item.shape.category
-        receptacles[f"{category}_:{counts.get(category, 0):04d}"] = item.support.name
-        counts[category] = counts.get(category, 0) + 1
+        receptacles[f"{category}_:{counts[category]:04d}"] = item.support.name
+        counts[category] += 1
     return {
         **_episode_base(name, house, number, arrangement.start, arrangement.heading),
         "additional_obj_config_paths": [f"data/{name}/objects/"],
@@ -183,11 +174,6 @@ def point_goal_episode(
         "start_room": None,
         "shortest_paths": None,
     }
-
-
-def episode_file(episodes: Sequence[dict[str, Any]], **further: Any) -> bytes:
-    """A split's file of episodes, with further keys beside them."""
-    return gzip_bytes(json_bytes({**further, "episodes": list(episodes)}, indent=None))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -240,23 +226,23 @@ def replace_folder(out: Path) -> Iterator[Path]:
     out = out.absolute()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        # Beside it, since a folder can be renamed within one file system only.
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+            new, old = Path(beside, "new"), Path(beside, "old")
+            new.mkdir()
+            yield new
+            if out.exists():
+                out.rename(old)
+            try:
+                new.rename(out)
+            except OSError:
+                if old.exists():
+                    old.rename(out)
+                raise
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}; give another folder") from error
-    try:
-        (fresh / "new").mkdir()
-        yield fresh / "new"
-        if out.exists():
-            out.rename(fresh / "old")
-        (fresh / "new").rename(out)
-    except OSError as error:
-        if (fresh / "old").exists() and not out.exists():
-            (fresh / "old").rename(out)
         raise UserError(
             f"cannot write {out}: {error}; free space or give another folder"
         ) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:

@@ -123,26 +123,10 @@ class GenerateOptions:
         categories = usual.categories if self.categories is None else self.categories
         return instances, categories
 
-    @property
-    def reachable(self) -> int:
-        """Least number of reachable categories."""
-        usual = KINDS[self.kind]
-        return max(1, self.counts[1] - (usual.categories - usual.reachable))
-
     def sizes(self) -> dict[str, int]:
-        """Houses per split.
-
-        Raises:
-            UserError: the sizes do not add up to the number of houses.
-        """
+        """Houses per split."""
         if self.split_sizes is not None:
-            sizes = tuple(self.split_sizes)
-            if len(sizes) != 3 or min(sizes) < 0 or sum(sizes) != self.houses:
-                raise UserError(
-                    f"split sizes {','.join(map(str, sizes))} do not fit {self.houses} houses: "
-                    f"give three numbers (train,val,test) from 0 that add up to {self.houses}"
-                )
-            return dict(zip(files.SPLITS, sizes, strict=True))
+            return dict(zip(files.SPLITS, self.split_sizes, strict=True))
         val = int(0.1 * self.houses + 0.5)
         test = int(0.2 * self.houses + 0.5)
         return {"train": self.houses - val - test, "val": val, "test": test}
@@ -171,9 +155,8 @@ class GenerateOptions:
         if self.kind not in KINDS:
             raise UserError(f"kind {self.kind!r} is unknown: use one of {', '.join(KINDS)}")
         for label in ("houses", "arrangements"):
-            value = getattr(self, label)
-            if value < 1:
-                raise UserError(f"{label} is {value}: give 1 or more")
+            if getattr(self, label) < 1:
+                raise UserError(f"{label} is {getattr(self, label)}: give 1 or more")
         if self.houses > 1000:
             raise UserError(f"houses is {self.houses}: give at most 1000, and further sets by seed")
         if self.seed < 0:
@@ -181,15 +164,19 @@ class GenerateOptions:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.set_name):
             raise UserError(f"name {self.set_name!r}: use letters, digits, - and _ only")
         instances, categories = self.counts
-        most = len(KINDS[self.kind].vocabulary)
-        if not 1 <= categories <= most:
-            raise UserError(f"categories is {categories}: give 1 to {most}")
+        if not 1 <= categories <= len(self.vocabulary):
+            raise UserError(f"categories is {categories}: give 1 to {len(self.vocabulary)}")
         if not categories <= instances <= 3 * categories:
             raise UserError(
                 f"instances is {instances}: for {categories} categories give {categories} to "
                 f"{3 * categories} (each category once to three times)"
             )
-        self.sizes()
+        sizes = self.split_sizes
+        if sizes is not None and (len(sizes) != 3 or min(sizes) < 0 or sum(sizes) != self.houses):
+            raise UserError(
+                f"split sizes {','.join(map(str, sizes))} do not fit {self.houses} houses: "
+                f"give three numbers (train,val,test) from 0 that add up to {self.houses}"
+            )
 
 
 def generate(options: GenerateOptions) -> None:
@@ -199,42 +186,30 @@ def generate(options: GenerateOptions) -> None:
         UserError: options that cannot be met, or a folder that cannot or must not be written.
     """
     options.check()
-    files.check_target(options.out, options.set_name, options.kind, options.overwrite)
+    name = options.set_name
+    files.check_target(options.out, name, options.kind, options.overwrite)
     with (
         files.replace_folder(options.out) as folder,
         tqdm(total=options.houses, unit="house", disable=not sys.stderr.isatty()) as bar,
     ):
-        files.write_files(folder, files.shared_files(options.set_name, options.vocabulary))
+        files.write_files(folder, files.shared_files(name, options.vocabulary))
         files.write_files(folder, {files.MANIFEST: files.json_bytes(options.manifest())})
         for split, size in options.sizes().items():
+            episodes: list[dict[str, Any]] = []
+            goals: list[dict[str, Any]] = []
+            for number in range(size):
+                house, arrangements = make_house(options, folder, split, number)
+                for arrangement in arrangements:
+                    episodes.append(files.episode(name, house, len(episodes), arrangement))
+                for _ in range(POINT_GOALS):
+                    ends = _two_points(house)
+                    heading = house.rng.integer(0, 11)
+                    goals.append(files.point_goal_episode(name, house, len(goals), ends, heading))
+                bar.update()
             if size:
-                _write_split(options, folder, split, size, bar)
-
-
-def _write_split(
-    options: GenerateOptions, folder: Path, split: str, size: int, bar: tqdm[Any]
-) -> None:
-    name = options.set_name
-    episodes: list[dict[str, Any]] = []
-    goals: list[dict[str, Any]] = []
-    for number in range(size):
-        house, arrangements = make_house(options, folder, split, number)
-        for arrangement in arrangements:
-            episodes.append(files.episode(name, house, len(episodes), arrangement))
-        for _ in range(POINT_GOALS):
-            ends = _two_points(house)
-            heading = house.rng.integer(0, 11)
-            goals.append(files.point_goal_episode(name, house, len(goals), ends, heading))
-        bar.update()
-    files.write_files(
-        folder,
-        {
-            f"episodes/{split}.json.gz": files.episode_file(
-                episodes, categories=list(options.vocabulary)
-            ),
-            f"pointnav/{split}.json.gz": files.episode_file(goals),
-        },
-    )
+                listed = files.episode_file(episodes, categories=list(options.vocabulary))
+                files.write_files(folder, {f"episodes/{split}.json.gz": listed})
+                files.write_files(folder, {f"pointnav/{split}.json.gz": files.episode_file(goals)})
 
 
 def make_house(
@@ -248,7 +223,7 @@ def make_house(
     # Importing the simulator takes seconds, which refusals need not wait for.
     from memo_habitat.scenes.views import SimulatedHouse
 
-    too_full = 0
+    kind, too_full = KINDS[options.kind], 0
     for attempt in range(ATTEMPTS):
         house = sample_house(options, split, number, attempt)
         if house is None:
@@ -260,7 +235,8 @@ def make_house(
             folder / "scenes" / f"{house.name}.scene_instance.json",
             folder / f"{options.set_name}{SET_CONFIG_SUFFIX}",
         )
-        if not _floor_is_connected(simulated, KINDS[options.kind]):
+        area = float((simulated.grid.islands == 1).sum()) * simulated.grid.cell**2
+        if area < kind.min_floor_area or simulated.main_island_share() < MIN_ISLAND_SHARE:
             continue
         arrangements = _sample_arrangements(options, house, simulated)
         if len(arrangements) == options.arrangements:
@@ -293,25 +269,19 @@ def sample_house(options: GenerateOptions, split: str, number: int, attempt: int
     return House(name, plan, stage, layouts, rng)
 
 
-def _floor_is_connected(simulated: SimulatedHouse, kind: Kind) -> bool:
-    """Whether one island holds nearly all of the floor, and is not too small."""
-    grid = simulated.grid
-    area = float((grid.islands == 1).sum()) * grid.cell**2
-    return area >= kind.min_floor_area and simulated.main_island_share() >= MIN_ISLAND_SHARE
-
-
 def _sample_arrangements(
     options: GenerateOptions, house: House, simulated: SimulatedHouse
 ) -> list[Arrangement]:
     """Arrangements in which enough categories are reachable; fewer than asked for where the house
     is too full."""
-    found: list[Arrangement] = []
-    failures = 0
+    usual, found, failures = KINDS[options.kind], [], 0
+    # As many may be out of reach as in a usual arrangement of this kind of home.
+    least = max(1, options.counts[1] - (usual.categories - usual.reachable))
     while len(found) < options.arrangements and failures < MAX_FAILURES + len(found):
         arrangement = sample_arrangement(house, *options.counts, options.vocabulary)
         if arrangement is not None:
             arranged = simulated.arranged(files.rigid_objects(arrangement))
-            if len(arranged.reachable(MIN_VIEWPOINTS)) >= options.reachable:
+            if len(arranged.reachable(MIN_VIEWPOINTS)) >= least:
                 found.append(arrangement)
                 continue
         failures += 1

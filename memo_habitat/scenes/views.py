@@ -68,8 +68,8 @@ class ShowOptions:
 class SimulatedHouse:
     """A house as the simulator sees it, loaded from the data set's files."""
 
-    def __init__(self, scene: Path, scene_dataset: Path, agent: AgentShape = AGENT) -> None:
-        self.scene: Scene = load_scene(str(scene), str(scene_dataset), agent, 1, 4)
+    def __init__(self, scene: Path, scene_dataset: Path) -> None:
+        self.scene = load_scene(str(scene), str(scene_dataset), AGENT, 1, 4)
         self._folders = [str(scene_dataset.parent / "objects")]
 
     @property
@@ -83,21 +83,18 @@ class SimulatedHouse:
         return ArrangedHouse(self.scene, placed)
 
     def main_island_share(self) -> float:
-        """Share of all free floor that belongs to the largest island.
-
-        Tops of tables and beds are islands too, out of reach; they are no floor.
-        """
-        islands = self.grid.islands
-        with np.errstate(invalid="ignore"):
-            low = np.abs(self.grid.floor) < FLOOR_TOLERANCE
-        return float(((islands == 1) & low).sum() / max(1, ((islands > 0) & low).sum()))
+        """Share of all free floor that belongs to the largest island."""
+        # Tops of tables and beds are islands too, out of reach; they are no floor.
+        low = self.grid.islands[np.abs(self.grid.floor) < FLOOR_TOLERANCE]
+        return float((low == 1).sum() / max(1, (low > 0).sum()))
 
 
 class ArrangedHouse(TaskQueries):
     """A house with its small objects, asked the way the task asks a running simulator."""
 
     def __init__(self, scene: Scene, arrangement: Arrangement) -> None:
-        self.scene, self.arrangement = scene, arrangement
+        self.scene = scene
+        self.arrangement = arrangement
 
     def viewpoints(self, instance: Instance, radius: float = 2.0, spacing: float = 0.1) -> int:
         """Number of floor points from which the instance is seen from the camera's height."""
@@ -150,19 +147,19 @@ def _find_episode(options: ShowOptions) -> dict[str, Any]:
     if not folder.is_dir() or data_set_folder(folder) != folder.resolve():
         raise UserError(f"{folder} is no scene data set: give a folder that `scenes generate` made")
     houses: dict[str, list[dict[str, Any]]] = {}
-    for file in (folder / "episodes" / f"{split}.json.gz" for split in SPLITS):
-        if not file.exists():
-            continue
+    for split in SPLITS:
+        file = folder / "episodes" / f"{split}.json.gz"
         try:
             episodes = json.loads(gzip.decompress(file.read_bytes()))["episodes"]
+        except FileNotFoundError:
+            continue
         except (OSError, EOFError, ValueError, KeyError) as error:
             raise UserError(
                 f"{file} is not an episode file ({error}): generate it again"
             ) from error
         for episode in episodes:
             houses.setdefault(Path(episode["scene_id"]).name.split(".")[0], []).append(episode)
-    names = list(houses)
-    wanted = str(options.house)
+    names, wanted = list(houses), str(options.house)
     if wanted.isdigit() and int(wanted) < len(names):
         wanted = names[int(wanted)]
     if wanted not in houses:
@@ -223,7 +220,7 @@ def _face_colours(soup: TriangleSoup) -> np.ndarray:
 
 def _draw_plan(axes: Axes, arranged: ArrangedHouse) -> None:
     """The house seen from above: free floor, furniture, small objects by colour and name."""
-    scene, grid, geometry = arranged.scene, arranged.scene.grid, arranged.arrangement.geometry
+    grid, geometry = arranged.scene.grid, arranged.arrangement.geometry
     image = np.full((*grid.islands.shape, 3), 255, dtype=np.uint8)
     image[np.isfinite(grid.floor)] = (214, 208, 200)
     image[grid.islands > 0] = (238, 234, 228)
@@ -231,7 +228,7 @@ def _draw_plan(axes: Axes, arranged: ArrangedHouse) -> None:
     height, width = grid.islands.shape
     extent = (x0, x0 + width * grid.cell, z0 + height * grid.cell, z0)
     axes.imshow(image, extent=extent, interpolation="nearest")
-    for part in scene.parts[1:]:
+    for part in arranged.scene.parts[1:]:
         low, high = part.bounds
         shade = _face_colours(part).mean(axis=0)
         size = high[0] - low[0], high[2] - low[2]
