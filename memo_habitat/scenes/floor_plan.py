@@ -267,7 +267,9 @@ def labyrinth_plan(rng: RandomStream) -> Plan:
     walls, letters = (
         str(layer).split("\n")[:MAZE_CELLS] for layer in (maze.entity_layer, maze.variations_layer)
     )
-    halls, rooms, floors = [], [], []
+    halls: list[Rect] = []
+    rooms: list[Rect] = []
+    floors: list[Rect] = []
     for x0, z0, x1, z1 in _areas(walls, letters):
         near, far = (PITCH * x0, PITCH * z0), (PITCH * x1 - WALL, PITCH * z1 - WALL)
         floors.append(Rect(*(round(v, 4) for v in (*near, *far))))
@@ -275,12 +277,12 @@ def labyrinth_plan(rng: RandomStream) -> Plan:
     doors = []
     for a, b in itertools.permutations(floors, 2):
         # An opening as wide as it can be wherever two areas lie next to each other.
-        z0, z1 = max(a.z0, b.z0), min(a.z1, b.z1)
-        if abs(b.x0 - a.x1 - WALL) < 1e-3 and z1 - z0 > WALL:
-            doors.append(Door(Rect(a.x1, z0, b.x0, z1), True))
-        x0, x1 = max(a.x0, b.x0), min(a.x1, b.x1)
-        if abs(b.z0 - a.z1 - WALL) < 1e-3 and x1 - x0 > WALL:
-            doors.append(Door(Rect(x0, a.z1, x1, b.z0), False))
+        low, high = max(a.z0, b.z0), min(a.z1, b.z1)
+        if abs(b.x0 - a.x1 - WALL) < 1e-3 and high - low > WALL:
+            doors.append(Door(Rect(a.x1, low, b.x0, high), True))
+        low, high = max(a.x0, b.x0), min(a.x1, b.x1)
+        if abs(b.z0 - a.z1 - WALL) < 1e-3 and high - low > WALL:
+            doors.append(Door(Rect(low, a.z1, high, b.z0), False))
     return Plan(_many_rooms(rng, halls, rooms), tuple(doors)).turned(rng)
 
 

@@ -274,7 +274,8 @@ def _sample_arrangements(
 ) -> list[Arrangement]:
     """Arrangements in which enough categories are reachable; fewer than asked for where the house
     is too full."""
-    usual, found, failures = KINDS[options.kind], [], 0
+    usual, failures = KINDS[options.kind], 0
+    found: list[Arrangement] = []
     # As many may be out of reach as in a usual arrangement of this kind of home.
     least = max(1, options.counts[1] - (usual.categories - usual.reachable))
     while len(found) < options.arrangements and failures < MAX_FAILURES + len(found):
