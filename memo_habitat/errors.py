@@ -22,14 +22,16 @@ class WorkerError(Exception):
 
 
 def check_at_least_one(name: str, value: int) -> None:
-    """Refuse a count below 1 of the config key or command-line option `name`.
-
-    Raises:
-        UserError: naming both, as the user gave them.
-    """
+    """Raise UserError for a count below 1 of the config key or command-line option `name`."""
     if value < 1:
         between = " " if name.startswith("--") else "="
         raise UserError(f"{name}{between}{value}: at least 1 is needed")
+
+
+def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise UserError unless the value of the config key `key` is one of `choices`."""
+    if value not in choices:
+        raise UserError(f"{key}={value!r}: choose one of {', '.join(choices)}")
 
 
 def cannot_write(folder: Path, error: OSError) -> UserError:

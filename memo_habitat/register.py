@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from memo_habitat.compat import habitat_sim_stub, log_filters
+from memo_habitat.compat import habitat_sim_stub, startup
 from memo_habitat.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,5 +70,5 @@ def import_plugins(config: DictConfig) -> None:
 
 
 habitat_sim_stub.install()
-log_filters.silence_gym_notice()
+startup.silence_gym_notice()
 register_environment()

@@ -11,10 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from memo_habitat.compat import habitat_sim_stub, log_filters
+from memo_habitat.compat import habitat_sim_stub, startup
 
 habitat_sim_stub.install()
-log_filters.silence_gym_notice()
+startup.silence_gym_notice()
 # Tests that are started in the background or under nohup get these ignored, and so would the
 # commands they start. What is handled here, they get as a terminal gives it: not ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from memo_habitat import __version__
 from memo_habitat.cli import doctor, eval, plan, quickstart, report, scenes, sweep, train
 from memo_habitat.cli.common import Debug
-from memo_habitat.compat import log_filters
+from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.utils.processes import INTERRUPTED
 
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     That is 0, 2 for bad input, 130 if interrupted, 1 if a worker died or something is missing.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    log_filters.silence_gym_notice()
+    startup.silence_gym_notice()
     try:
         # The status that a command has exited with; None at its normal end.
         return app(arguments, prog_name="memo-habitat", standalone_mode=False) or 0

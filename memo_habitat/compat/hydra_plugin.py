@@ -28,9 +28,9 @@ class MemoHabitatSearchPath(SearchPathPlugin):
             if path not in known:
                 search_path.append(provider="memo_habitat", path=path)
         from memo_habitat import register
-        from memo_habitat.compat import forkserver
+        from memo_habitat.compat import startup
 
         # Habitat-Baselines takes seconds to import: only where the application wants it anyway.
         if "habitat_baselines" in sys.modules:
             register.register_all()
-        forkserver.prepare()
+        startup.prepare_forkserver()

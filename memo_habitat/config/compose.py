@@ -144,10 +144,10 @@ def override_key(override: str) -> str:
 
 def import_habitat() -> None:
     """Import what the `habitat-baselines` command imports, without the noise, and register all."""
-    from memo_habitat.compat import forkserver, habitat_sim_stub, log_filters
+    from memo_habitat.compat import habitat_sim_stub, startup
 
     habitat_sim_stub.install()
-    log_filters.silence_gym_notice()
+    startup.silence_gym_notice()
     import habitat_baselines.run  # noqa: F401  # so that the search path plugin sees Habitat
     from hydra.core.plugins import Plugins
 
@@ -155,8 +155,8 @@ def import_habitat() -> None:
     from memo_habitat.compat.hydra_plugin import MemoHabitatSearchPath
 
     register.register_all()
-    forkserver.prepare()
-    log_filters.log_to_files_only()
+    startup.prepare_forkserver()
+    startup.log_to_files_only()
     # Discovery finds the plugin of an installed package; this serves a checkout on PYTHONPATH.
     Plugins.instance().register(MemoHabitatSearchPath)
 

@@ -29,6 +29,7 @@ def step(
     if _streams_steps(memory):
         for rows, _ in cache.runs():
             _make_room(memory, rows, cache)
+    # All rows in one pass, wherever in their trials they are; only what closes goes run by run.
     context = cache.begin(everyone, tokens[:, None])
     if cache.probe is not None:
         context = cache.probe.watch(cache, memory.config)
@@ -60,6 +61,7 @@ def _extend(
     while done < tokens.shape[1]:
         room = _CHUNK
         if memory.variant.summarises:
+            # Up to the segment's end: behind it, tokens see the summary in its place.
             room = min(room, config.segment_length - steps % config.segment_length)
         elif _streams_steps(memory):
             _make_room(memory, rows, cache)
@@ -84,6 +86,7 @@ def _extend_episodes(
         inner = [step for step in range(1, count) if begins[step]]
         episodes.append(list(pairwise([0, *inner, count])))
     outputs = torch.empty_like(tokens)
+    # In turn i every row's episode i: short ones are padded, and none sees another's steps.
     for turn in range(max(len(row) for row in episodes)):
         bounds = [row[turn] if turn < len(row) else (count, count) for row in episodes]
         begun = [row for row, (first, end) in enumerate(bounds) if first < end]
@@ -105,6 +108,7 @@ def _close_if_full(memory: MemoTransformer, rows: slice, steps: int, cache: KVCa
     config, length = memory.config, memory.config.summary_length
     if steps % config.segment_length:
         return
+    # The queries are appended like steps, read the whole segment, and are cut off with it.
     queries = memory.queries.expand(rows.stop - rows.start, -1, -1)
     summary = memory.summary(memory.forward_layers(queries, cache.begin(rows, queries), length))
     kept = cache.summary_tokens(rows) if memory.variant.accumulates else 0

@@ -1,4 +1,7 @@
-"""Causal self-attention with a sink, over the new tokens of a pass and what its context holds."""
+"""Causal self-attention with rotary positions and a sink, over a pass and what its context holds.
+
+Positions are rotations (RoPE, arXiv 2104.09864): only their differences enter a score.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,68 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.rotary import RotaryTable, Rotation, rotate
+
+_BLOCK = 1024  # positions by which a table of rotations grows
+
+
+class Rotation(NamedTuple):
+    """Cosines and signed sines, broadcast against projections [B, T, 2, H, dh].
+
+    cos, sin: [T, 1, 1, dh] where all rows share their positions, else [B, T, 1, 1, dh].
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn each pair (x[i], x[i + dh/2]) by its position's angle; shape and dtype stay."""
+    # The halves' signs are in the sines already: one multiplication and one fused multiply-add.
+    half = x.shape[-1] // 2
+    turned = torch.addcmul(x * rotation.cos, x.roll(half, dims=-1), rotation.sin)
+    return turned.to(x.dtype)
+
+
+class RotaryTable:
+    """Angles of all positions met so far, computed in double precision, kept in single.
+
+    It is no module on purpose: converting the model to bfloat16 must not round them.
+    """
+
+    def __init__(self, head_dim: int, base: float) -> None:
+        self._head_dim, self._base = head_dim, base
+        self._tables: dict[torch.device, Rotation] = {}
+
+    def span(self, start: int, count: int, device: torch.device) -> Rotation:
+        """Rotation of the positions start .. start + count - 1, the same in all rows."""
+        cos, sin = self._table(start + count, device)
+        return Rotation(cos[start : start + count], sin[start : start + count])
+
+    def at(self, positions: Tensor, highest: int) -> Rotation:
+        """Rotation of the given positions, long [T] or [B, T], none above `highest`."""
+        cos, sin = self._table(highest + 1, positions.device)
+        return Rotation(cos[positions], sin[positions])
+
+    def _table(self, count: int, device: torch.device) -> Rotation:
+        table = self._tables.get(device)
+        if table is None or len(table.cos) < count:
+            # Twice as many each time: computing them stays a constant share of a step.
+            known = 0 if table is None else len(table.cos)
+            table = self._compute(max(2 * known, -(-count // _BLOCK) * _BLOCK), device)
+            self._tables[device] = table
+        return table
+
+    @torch.inference_mode(False)  # a table made while acting serves training passes too
+    def _compute(self, count: int, device: torch.device) -> Rotation:
+        # On the device itself: a copy to it would make an acting step wait for the GPU.
+        exponents = torch.arange(0, self._head_dim, 2, dtype=torch.float64, device=device)
+        positions = torch.arange(count, dtype=torch.float64, device=device)
+        angles = torch.outer(positions, self._base ** (-exponents / self._head_dim))[:, None, None]
+        cos, sin = angles.cos(), angles.sin()
+        return Rotation(
+            torch.cat([cos, cos], dim=-1).float(),
+            torch.cat([-sin, sin], dim=-1).float(),
+        )
 
 
 class Sink(NamedTuple):
@@ -90,7 +154,8 @@ def last(x: Tensor, count: int, dim: int) -> Tensor:
 class Attention(nn.Module):
     """Multi-head attention without biases; queries, keys and values in one projection.
 
-    It has no forward: between `project` and `join` a context attends.
+    It has no forward: between `project` and `join` a context attends, which alone knows what is
+    held from before.
     """
 
     sink_value: Tensor
@@ -113,6 +178,7 @@ class Attention(nn.Module):
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, self.head_dim)
         qk, v = qkv.split([2, 1], dim=2)
+        # Queries and keys are turned in one operation: in acting, calls cost more than numbers.
         q, k = rotate(qk, rotation).transpose(1, 3).unbind(2)
         # A copy of v: a view would keep all three alive until the backward pass.
         return q, k, v.squeeze(2).transpose(1, 2).contiguous()

@@ -19,10 +19,9 @@ from torch import Tensor
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
-from memo_habitat.memory.attention import Context, Sink, top_k_mask
+from memo_habitat.memory.attention import Context, RotaryTable, Rotation, Sink, top_k_mask
 from memo_habitat.memory.interface import ActingCache
 from memo_habitat.memory.kv_cache import KVCache
-from memo_habitat.memory.rotary import RotaryTable, Rotation
 from memo_habitat.memory.variants import is_transformer, kinds
 
 _FIRST_SUMMARY = 2  # group of the newest summary; 0 is the sink's, 1 the raw steps'
@@ -33,20 +32,14 @@ class AttentionStats:
     """Attention of one step's queries, mean over layers and heads, of N environments; float32.
 
     The shares sink, summaries and steps add up to 1 in each environment.
-
-    Attributes:
-        sink: [N] on the attention sink.
-        summaries: [N, A] on each summary by age, 0 being the newest; 0 beyond those held.
-        held: [N] long, summaries held.
-        steps: [N] on raw steps: the current segment's, episode's (`no_iea`) or all kept (`fct`).
-        effective_context: [N] tokens: exp(entropy) of each head's attention over the tokens, the
-            sink left out and the rest scaled to 1, from 1 (all on one token) to as many as it sees.
     """
 
-    sink: Tensor
-    summaries: Tensor
-    held: Tensor
-    steps: Tensor
+    sink: Tensor  # [N] on the attention sink
+    summaries: Tensor  # [N, A] on each summary by age, 0 being the newest; 0 beyond those held
+    held: Tensor  # [N] long, summaries held
+    steps: Tensor  # [N] on raw steps: the segment's, the episode's (`no_iea`) or all (`fct`)
+    # [N] tokens: exp(entropy) of each head's attention over the tokens, the sink left out and the
+    # rest scaled to 1, from 1 (all on one token) to as many as it sees.
     effective_context: Tensor
 
 
@@ -107,6 +100,8 @@ class _Watched:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         attended = self._cache.attend(layer, q, k, v, sink)
+        # The weights are computed a second time, from the keys that the cache now holds: the fused
+        # kernel that acts never writes them out.
         with torch.autocast(q.device.type, enabled=False):
             self._look(layer, q)
         if layer + 1 == self._config.layers:
@@ -128,6 +123,7 @@ class _Watched:
         if self._config.top_k:
             candidates = self._of_summary[:, None, None].to(q.device)
             visible = top_k_mask(q, keys, candidates, self._config.top_k, visible)
+        # Softmax over thousands of bfloat16 scores would not add up to 1.
         exact = torch.promote_types(keys.dtype, torch.float32)
         scores = q.to(exact) @ keys.to(exact).transpose(-1, -2) / math.sqrt(q.shape[-1])
         scores = scores.masked_fill(~visible, -torch.inf)[:, :, 0].cpu()  # [N, H, slots]

@@ -43,6 +43,7 @@ class MemoryLoss(nn.Module):
         segments: tokens [B, steps, D] of each segment; summaries: [B, M, D] of all but the last.
         """
         targets = segments[1:] if self._later else segments[:-1]
+        # Weighted by steps: the last segment of a trial, or of a jittered pass, is shorter.
         errors = [
             self._error(summary, target) * target.shape[1]
             for summary, target in zip(summaries, targets, strict=True)
@@ -58,6 +59,7 @@ class MemoryLoss(nn.Module):
         q = self._split(self.query(waves))
         k, v = (self._split(x) for x in self.key_value(self.norm(summary)).chunk(2, dim=-1))
         read = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        # Detached and normalised: otherwise the loss is smallest where all tokens are the same.
         wanted = layer_norm(target.detach(), target.shape[-1:])
         return mse_loss(self.predict(read).float(), wanted.float())
 

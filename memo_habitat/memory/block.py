@@ -12,8 +12,7 @@ from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.attention import Attention, Context, Sink, last
-from memo_habitat.memory.rotary import Rotation
+from memo_habitat.memory.attention import Attention, Context, Rotation, Sink, last
 
 NORM_EPS = 1e-6
 SMALL = 0.02  # standard deviation of learned tokens and sink keys at the start
@@ -58,6 +57,7 @@ class Block(nn.Module):
 
         x: [B, T, D]. Returns [B, outputs, D].
         """
+        # Of tokens that are only attended to, the last block computes keys and values alone.
         q, k, v = self._run(self._project, x, rotation)
         sink = Sink(self.attention.sink_key, self.attention.sink_value)
         attended = context.attend(layer, last(q, outputs, dim=2), k, v, sink)
@@ -77,6 +77,7 @@ class Block(nn.Module):
         if not torch.is_grad_enabled():
             return piece(*inputs)
         if self._compile:
+            # Dynamic: segments are jittered and the last one is short, each of another length.
             name = piece.__name__
             if name not in self._compiled:
                 self._compiled[name] = torch.compile(piece, dynamic=True)

@@ -20,14 +20,11 @@ from memo_habitat.config.memory import MemoryConfig
 
 
 class MemoryOutput(NamedTuple):
-    """What a training pass gives.
+    """What a training pass gives."""
 
-    outputs: [B, T, D]. auxiliary_loss: unweighted [], or None where the memory has none. summaries:
-    [B, M, D] of each segment that closed, for losses that need more than tokens.
-    """
-
-    outputs: Tensor
-    auxiliary_loss: Tensor | None = None
+    outputs: Tensor  # [B, T, D]
+    auxiliary_loss: Tensor | None = None  # [] unweighted; None where the memory has none
+    # [B, M, D] of each segment that closed, for losses that need more than tokens.
     summaries: Sequence[Tensor] = ()
 
 
@@ -93,3 +90,43 @@ class TrialMemory(Protocol):
     def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
         """A segment length for one training pass."""
         return self.config.segment_length
+
+
+def check_starts(starts: Tensor | None, tokens: Tensor, legend: str) -> Tensor:
+    """`starts`, or ValueError unless it is bool with the axes of `legend`, those of `tokens`."""
+    wanted = tokens.shape[:-1]
+    if starts is None or starts.dtype != torch.bool or starts.shape != wanted:
+        got = "none" if starts is None else f"{starts.dtype} of shape {list(starts.shape)}"
+        raise ValueError(
+            f"a memory that attends within episodes, as memory kind 'no_iea' does, needs "
+            f"episode_starts, bool {legend} = {list(wanted)}; got {got}"
+        )
+    return starts
+
+
+def check_tokens(tokens: Tensor, width: int, legend: str, batch: int | None = None) -> None:
+    """Raise ValueError unless `tokens` has the axes of `legend`, such as "[B, T, D]".
+
+    batch: environments of the cache that the tokens go to, if they go to one.
+    """
+    if tokens.dim() != legend.count(",") + 1 or tokens.shape[-1] != width or 0 in tokens.shape:
+        raise ValueError(
+            f"tokens must be {legend}, none of them 0, with D = {width}; got {list(tokens.shape)}"
+        )
+    if batch is not None and len(tokens) != batch:
+        raise ValueError(f"tokens are for {len(tokens)} environments, the cache has {batch}")
+
+
+def check_environments(batch: int) -> None:
+    """Raise ValueError unless a cache can be made for so many environments."""
+    if batch < 1:
+        raise ValueError(f"a cache is for at least 1 environment, got {batch}")
+
+
+def check_reset(which: Tensor, batch: int) -> None:
+    """Raise ValueError unless `which` has one bool for each row of a cache."""
+    if which.shape != (batch,) or which.dtype != torch.bool:
+        raise ValueError(
+            f"reset takes a bool tensor of shape [{batch}], "
+            f"got {which.dtype} of shape {list(which.shape)}"
+        )

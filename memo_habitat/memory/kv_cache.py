@@ -19,9 +19,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import pad
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.attention import Sink, causal_attention, top_k_mask
-from memo_habitat.memory.checks import check_environments, check_reset
-from memo_habitat.memory.rotary import RotaryTable, Rotation
+from memo_habitat.memory.attention import (
+    RotaryTable,
+    Rotation,
+    Sink,
+    causal_attention,
+    top_k_mask,
+)
+from memo_habitat.memory.interface import check_environments, check_reset
 
 _BLOCK = 256  # slots by which the cache grows, in all rows together
 
@@ -61,10 +66,11 @@ class DifferentiableKV:
         pieces = self._pieces[layer]
         all_k, all_v = (list(x) for x in zip(*pieces, (k, v), strict=True))
         keys, values = torch.cat(all_k, dim=2), torch.cat(all_v, dim=2)
+        # Kept for the passes after this one, which `begin` counts as held.
         if self._keep:
             pieces.append((k[:, :, : self._keep], v[:, :, : self._keep]))
         mask = self._mask(q, keys)
-        if not self._held:
+        if not self._held:  # no summaries yet, whose copies could add up
             return causal_attention(q, keys, values, mask)
         with _saved_in_pieces((keys, all_k), (values, all_v)):
             return causal_attention(q, keys, values, mask)
@@ -117,16 +123,12 @@ def _saved_in_pieces(*wholes: tuple[Tensor, list[Tensor]]) -> saved_tensors_hook
 
 @dataclass(frozen=True)
 class _Pass:
-    """Where the tokens of a pass through the cache go, and what they see.
+    """Where the tokens of a pass through the cache go, and what they see."""
 
-    rows: that are appended to. slots: of the new tokens, a slice where the rows have one length,
-    else [N, C]. end: slots that are looked at. begins: whether a row had no token before.
-    """
-
-    rows: slice
-    slots: slice | Tensor
-    end: int
-    begins: bool
+    rows: slice  # that are appended to
+    slots: slice | Tensor  # of the new tokens, a slice where the rows have one length, else [N, C]
+    end: int  # slots that are looked at
+    begins: bool  # whether a row had no token before
 
 
 class KVCache:
@@ -230,6 +232,7 @@ class KVCache:
                     f"rows {rows} have different lengths {lengths}: append to them by `runs`"
                 )
             return self.begin_ragged(tokens, [1] * self.batch)
+        # The common case, also in lockstep: slots are a slice, and no mask is needed.
         start, stop = lengths[0], lengths[0] + count
         self._reserve(stop)
         self._lengths[rows] = [stop] * len(lengths)
@@ -314,6 +317,7 @@ class KVCache:
         for row in range(rows.start, rows.stop):
             self._lengths[row] = length
             self._summaries[row] = min(self._summaries[row], length)
+        # Keys and values stay where they are: they are masked, and written over in time.
         self._bias[rows, 1 + length :] = -torch.inf
 
     def mark_summaries(self, rows: slice) -> None:

@@ -23,18 +23,12 @@ from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory import acting
-from memo_habitat.memory.attention import Context, Sink, last
+from memo_habitat.memory.attention import Context, RotaryTable, Rotation, Sink, last
 from memo_habitat.memory.auxiliary_loss import OF_TOKENS, MemoryLoss
 from memo_habitat.memory.block import NORM_EPS, SMALL, Block, initialise
-from memo_habitat.memory.checks import (
-    check_config,
-    check_starts,
-    check_tokens,
-)
-from memo_habitat.memory.interface import MemoryOutput, TrialMemory
+from memo_habitat.memory.interface import MemoryOutput, TrialMemory, check_starts, check_tokens
 from memo_habitat.memory.kv_cache import DifferentiableKV, KVCache
-from memo_habitat.memory.rotary import RotaryTable, Rotation
-from memo_habitat.memory.variants import Memo, memory_class
+from memo_habitat.memory.variants import Memo, check_config, memory_class
 
 
 class MemoTransformer(nn.Module):
@@ -70,12 +64,7 @@ class MemoTransformer(nn.Module):
         segment_length: int | None = None,
         episode_starts: Tensor | None = None,
     ) -> MemoryOutput:
-        """A whole trial, or a prefix of it that begins at its first step, in training.
-
-        tokens: [B, T, D]. segment_length: steps per segment in this pass, S unless given;
-        without meaning for variants that do not summarise. episode_starts: bool [B, T].
-        Outputs are differentiable through all summaries.
-        """
+        """As `TrialMemory.encode`; outputs are differentiable through all summaries."""
         check_tokens(tokens, self.config.width, "[B, T, D]")
         layers, steps = self._draw_layers(), tokens.shape[1]
         if self.variant.summarises:
@@ -91,6 +80,7 @@ class MemoTransformer(nn.Module):
     def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
         """A segment length for one training pass: uniform over the integers within the jitter."""
         length = self.config.segment_length
+        # 0.29 * 100 is a little below 29 in floating point.
         spread = math.floor(self.config.segment_jitter * length + 1e-9)
         if not self.variant.summarises or spread == 0:
             return length
@@ -98,6 +88,8 @@ class MemoTransformer(nn.Module):
 
     def _encode_segments(self, segments: tuple[Tensor, ...], layers: list[int]) -> MemoryOutput:
         """Segment after segment, each seeing the summaries before it."""
+        # One context for all passes: a summary's keys and values are computed in the pass that it
+        # is fed into, and every later segment's gradient reaches it through them.
         context = DifferentiableKV(segments[0].device, self.config.top_k)
         outputs: list[Tensor] = []
         summaries: list[Tensor] = []
@@ -107,9 +99,10 @@ class MemoTransformer(nn.Module):
             queries = self.queries.to(steps.dtype).expand(len(steps), -1, -1)
             parts = [carried, steps] if final else [carried, steps, queries]
             new = torch.cat(parts, dim=1)
-            if not self.variant.accumulates:
+            if not self.variant.accumulates:  # the newest summary is fed in, the older ones go
                 context.forget()
             context.begin(new.shape[1], keep=carried.shape[1])
+            # Nothing is asked at the carried summary's own places.
             encoded = self.forward_layers(new, context, new.shape[1] - carried.shape[1], layers)
             outputs.append(encoded[:, : steps.shape[1]])
             if not final:
@@ -120,6 +113,8 @@ class MemoTransformer(nn.Module):
 
     def _draw_layers(self) -> list[int]:
         """The layers of one training pass: depth dropout tosses one coin each for the batch."""
+        # Once a pass, not once a segment: a summary made without a layer has no keys there for the
+        # segments that would come with it.
         layers = range(len(self.blocks))
         if not self.training or not self.config.depth_dropout:
             return list(layers)
@@ -149,6 +144,8 @@ class MemoTransformer(nn.Module):
             return made
         count = made.shape[1]
         alone = DifferentiableKV(made.device).begin(count)
+        # By itself: the tokens of a summary see each other here and nothing of the trial, so that
+        # acting needs no keys and values of this layer.
         made = self.summary_block(made, alone.rotation(self.rotary), alone, layer=0, outputs=count)
         normed: Tensor = self.summary_norm(made)
         return normed
@@ -163,11 +160,7 @@ class MemoTransformer(nn.Module):
 
     @torch.no_grad()
     def step(self, tokens: Tensor, cache: KVCache, episode_starts: Tensor | None = None) -> Tensor:
-        """One step of every environment. tokens: [N, D], episode_starts: bool [N]. Returns [N, D].
-
-        The environments may be at different places of their trials; those whose segment ends
-        here have it replaced by its summary before this returns.
-        """
+        """As `TrialMemory.step`; the environments may be at different places of their trials."""
         check_tokens(tokens, self.config.width, "[N, D]", cache.batch)
         if self.variant.within_episode:
             check_starts(episode_starts, tokens, "[N]")
@@ -177,7 +170,7 @@ class MemoTransformer(nn.Module):
     def extend(
         self, tokens: Tensor, cache: KVCache, episode_starts: Tensor | None = None
     ) -> Tensor:
-        """C calls of `step` at once. tokens: [N, C, D], episode_starts: bool [N, C]."""
+        """As `TrialMemory.extend`."""
         check_tokens(tokens, self.config.width, "[N, C, D]", cache.batch)
         if self.variant.within_episode:
             check_starts(episode_starts, tokens, "[N, C]")

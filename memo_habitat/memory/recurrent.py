@@ -14,8 +14,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.checks import check_environments, check_reset, check_tokens
-from memo_habitat.memory.interface import MemoryOutput, TrialMemory
+from memo_habitat.memory.interface import (
+    MemoryOutput,
+    TrialMemory,
+    check_environments,
+    check_reset,
+    check_tokens,
+)
 from memo_habitat.memory.variants import register
 
 State = tuple[Tensor, ...]  # [L, N, ...] each, such as hidden and cell state of an LSTM
@@ -78,6 +83,8 @@ class RecurrentMemory(nn.Module, TrialMemory):
         self._is_lstm = config.kind == "lstm"
         network = nn.LSTM if self._is_lstm else nn.GRU
         self.rnn = network(config.width, config.width, config.layers, batch_first=True)
+        # Orthogonal, gate by gate: what keeps a state's length over hundreds of steps. PyTorch's
+        # own uniform weights shrink it.
         for name, parameter in self.rnn.named_parameters():
             if name.startswith("weight"):
                 for gate in parameter.chunk(4 if self._is_lstm else 3):
@@ -95,11 +102,12 @@ class RecurrentMemory(nn.Module, TrialMemory):
         segment_length: int | None = None,
         episode_starts: Tensor | None = None,
     ) -> MemoryOutput:
-        """Outputs for whole trials [B, T, D], or prefixes, differentiable through all of them."""
+        """As `TrialMemory.encode`, differentiable through the whole trial."""
         check_tokens(tokens, self.config.width, "[B, T, D]")
         state = self._zero_state(len(tokens), tokens.device)
         if not (self.config.activation_checkpointing and torch.is_grad_enabled()):
             return MemoryOutput(self._run(tokens, state)[0])
+        # In chunks: only the states between them are kept, and one chunk's gates at a time.
         outputs = []
         for chunk in torch.split(tokens, _CHUNK, dim=1):
             # Nothing here is drawn at random: no generator has to be wound back.
@@ -120,7 +128,7 @@ class RecurrentMemory(nn.Module, TrialMemory):
     def step(
         self, tokens: Tensor, cache: StateCache, episode_starts: Tensor | None = None
     ) -> Tensor:
-        """One step of every environment. tokens: [N, D]. Returns [N, D]."""
+        """As `TrialMemory.step`."""
         check_tokens(tokens, self.config.width, "[N, D]", len(cache.steps))
         after: list[State] = []
         with torch.autocast(tokens.device.type, enabled=False):
@@ -139,7 +147,7 @@ class RecurrentMemory(nn.Module, TrialMemory):
     def extend(
         self, tokens: Tensor, cache: StateCache, episode_starts: Tensor | None = None
     ) -> Tensor:
-        """C steps of every environment. tokens: [N, C, D]. Returns [N, C, D]."""
+        """As `TrialMemory.extend`."""
         check_tokens(tokens, self.config.width, "[N, C, D]", len(cache.steps))
         outputs, state = self._run(tokens, cache.state)
         cache.advance(state, tokens.shape[1])

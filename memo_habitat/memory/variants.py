@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from importlib import import_module
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
+from memo_habitat.memory.auxiliary_loss import OF_TOKENS
 
 #: Options of `MemoryConfig` that not every kind takes; set for one that does not, they are refused.
 PARTICULAR = (
@@ -22,18 +25,13 @@ class Memo:
     """Every segment ends in a summary; all of them stay, with their gradients (2510.19732).
 
     What differs between variants of the transformer is stated here; everything else is shared.
-
-    Attributes:
-        summarises: segments close with a summary; otherwise the trial is one segment.
-        accumulates: all summaries stay; otherwise the newest one only.
-        within_episode: steps attend to their own episode only; there are no summaries then.
-        options: "detach_probability" and "token_budget" (the oldest tokens may be dropped), where
-            they mean something to the variant. The others follow from what it is.
     """
 
-    summarises = True
-    accumulates = True
-    within_episode = False
+    summarises = True  # segments close with a summary; otherwise the trial is one segment
+    accumulates = True  # all summaries stay; otherwise the newest one only
+    within_episode = False  # steps attend to their own episode only; no summaries then
+    # "detach_probability" and "token_budget" (the oldest tokens may be dropped), where they mean
+    # something to the variant. The others follow from what it is.
     options: tuple[str, ...] = ("token_budget",)
 
     def __init__(self, config: MemoryConfig) -> None:
@@ -160,6 +158,58 @@ def takes(kind: str, option: str) -> bool:
         if memory.summarises:
             options |= {"summary_layer", "top_k", "memory_loss"}
     return option in options
+
+
+# What the values of these settings have to be, and how that is said.
+_VALID: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("width layers heads hidden segment_length summary_length", lambda x: x >= 1, "at least 1"),
+    ("segment_jitter depth_dropout", lambda x: 0 <= x < 1, "in [0, 1)"),
+    ("detach_probability", lambda x: 0 <= x <= 1, "in [0, 1]"),
+    ("token_budget top_k memory_loss_coef", lambda x: 0 <= x < math.inf, "at least 0, and finite"),
+    ("rope_base", lambda x: 1 < x < math.inf, "above 1, and finite"),
+)
+_CHOICES = {
+    "sink_value": ("learned", "zero"),
+    "memory_loss": ("none", *OF_TOKENS, "observations"),
+}
+
+
+def check_config(config: MemoryConfig) -> None:
+    """Raise UserError, naming the value and the remedy, where no such memory can be."""
+    chosen = memory_class(config.kind)
+    for names, is_valid, wanted in _VALID:
+        for name in names.split():
+            if not is_valid(getattr(config, name)):
+                raise UserError(f"memory {name} is {getattr(config, name)}: it must be {wanted}")
+    for name, allowed in _CHOICES.items():
+        if getattr(config, name) not in allowed:
+            found = getattr(config, name)
+            raise UserError(f"memory {name} {found!r}: use one of {', '.join(allowed)}")
+    if issubclass(chosen, Memo) and config.width % (2 * config.heads):
+        raise UserError(
+            f"memory width {config.width} does not split into {config.heads} heads of an even "
+            f"size, which rotary positions need: use a multiple of {2 * config.heads}"
+        )
+    for name in PARTICULAR:
+        value, off = getattr(config, name), getattr(MemoryConfig, name)
+        if value != off and not takes(config.kind, name):
+            others = ", ".join(kind for kind in kinds() if takes(kind, name))
+            raise UserError(
+                f"memory {name}={value} means nothing to kind {config.kind!r}: leave it at {off}, "
+                f"or use one of {others}"
+            )
+    summarises = issubclass(chosen, Memo) and chosen.summarises
+    if summarises and config.summary_length >= config.segment_length:
+        raise UserError(
+            f"memory summary_length {config.summary_length} is not below segment_length "
+            f"{config.segment_length}: a summary must be shorter than its segment"
+        )
+    least = config.segment_length + (config.summary_length if summarises else 1)
+    if 0 < config.token_budget < least:
+        raise UserError(
+            f"memory token_budget {config.token_budget} does not hold a segment of "
+            f"{config.segment_length} steps and what stays of older ones: use at least {least}"
+        )
 
 
 register("memo", Memo)

@@ -30,16 +30,10 @@ class PolicyAgent:
         inspect_every: int = 0,
         seed: int = 0,
     ) -> None:
-        """Act with `policy`.
+        """Act with `policy`, by its likeliest action where `deterministic`.
 
-        Args:
-            policy: who acts.
-            deterministic: the likeliest action instead of a sampled one.
-            inspect_every: look at the attention of one step in so many; 0 for none.
-            seed: from which these steps are drawn.
-
-        Raises:
-            UserError: the policy's memory has no attention to look at.
+        The attention of one step in `inspect_every` is looked at, none for 0; `seed` draws which.
+        UserError where the policy's memory has no attention to look at.
         """
         if inspect_every:
             check_attends(policy.network.memory.config)
@@ -82,9 +76,8 @@ class PolicyAgent:
         return self._stats
 
     def _looking(self, num_envs: int) -> AbstractContextManager[AttentionProbe | None]:
-        if not self._is_looked_at():
-            return nullcontext()
-        return observe(self._policy.acting_cache(num_envs))
+        looks = self._is_looked_at()
+        return observe(self._policy.acting_cache(num_envs)) if looks else nullcontext()
 
     def _is_looked_at(self) -> bool:
         """Of every `inspect_every` steps one, drawn so that no place in a segment is favoured."""

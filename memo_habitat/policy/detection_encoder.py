@@ -53,16 +53,14 @@ class DetectionEncoder(nn.Module):
     def __init__(
         self, categories: int, width: int, vectors: Tensor | None = None, prior: float = 1.0
     ) -> None:
-        """Make an encoder.
+        """An encoder of C categories, whose embeddings have width E.
 
-        Args:
-            categories: C.
-            width: E.
-            vectors: [C, W] given vectors of the categories, such as a text encoder's. They stay
-                as they are and are projected to E, so that categories can be added later.
-            prior: standard deviation of the embeddings' entries. They must be heard beside the
-                pose: with 0.1 nothing about categories was remembered at all.
+        vectors [C, W] are given ones, such as a text encoder's. They stay as they are and are
+        projected to E, so that categories can be added later. `prior` is the standard deviation of
+        the embeddings' entries.
         """
+        # They must be heard beside the pose: with a prior of 0.1 nothing about categories was
+        # remembered at all.
         super().__init__()
         self.width = width
         self.vectors: Tensor | None
@@ -116,11 +114,8 @@ class DetectionEncoder(nn.Module):
 def build_detection_encoder(
     width: int, vectors_file: str, observation_space: spaces.Dict
 ) -> DetectionEncoder:
-    """The encoder for these observations.
-
-    Raises:
-        UserError: a sensor is missing, or the file does not hold a vector for each category.
-    """
+    """The encoder for these observations; UserError without the sensors, or a vector for each
+    category in the file."""
     missing = [uuid for uuid in _NEEDED if uuid not in observation_space.spaces]
     if missing:
         raise UserError(

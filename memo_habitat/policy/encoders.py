@@ -9,7 +9,7 @@ from gym import spaces
 from torch import Tensor, nn
 
 from memo_habitat.config.policy import ENCODERS, RECALLS, EncoderConfig
-from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.errors import UserError, check_at_least_one, check_choice
 from memo_habitat.policy.detection_encoder import build_detection_encoder
 
 
@@ -58,9 +58,8 @@ class SmallCNN(nn.Module):
         seen = self.convolutions(x.float().mul_(1 / 127.5).sub_(1.0))
         parts = [_presence(seen), _place(seen), _layout(seen)]
         if self.goal_queries is not None and goal is not None:
-            queries = self.goal_queries(goal.reshape(len(seen), -1)).view(
-                len(seen), -1, seen.shape[1]
-            )
+            queries = self.goal_queries(goal.reshape(len(seen), -1))
+            queries = queries.unflatten(1, (-1, seen.shape[1]))
             matches = (queries @ seen.flatten(2)).unflatten(2, seen.shape[-2:])
             parts += [_presence(matches), _place(matches)]
         out: Tensor = self.head(torch.cat(parts, dim=1))
@@ -118,37 +117,25 @@ class ResNet18(nn.Module):
 
 
 def check_encoder(config: EncoderConfig) -> None:
-    """Refuse a kind of encoder that there is not, and pieces that hold no image."""
-    if config.kind not in ENCODERS:
-        raise UserError(
-            f"habitat_baselines.rl.encoder.kind={config.kind!r}: choose one of "
-            f"{', '.join(ENCODERS)}"
-        )
-    if config.recall not in RECALLS:
-        raise UserError(
-            f"habitat_baselines.rl.encoder.recall={config.recall!r}: choose one of "
-            f"{', '.join(RECALLS)}"
-        )
+    """Raise UserError where there can be no such encoder."""
+    key = "habitat_baselines.rl.encoder"
+    check_choice(f"{key}.kind", config.kind, ENCODERS)
+    check_choice(f"{key}.recall", config.recall, RECALLS)
     if config.kind != "detections" and (config.recall != "none" or config.category_vectors):
         raise UserError(
-            f"habitat_baselines.rl.encoder.kind={config.kind!r} has no categories to ask for: "
+            f"{key}.kind={config.kind!r} has no categories to ask for: "
             "leave recall and category_vectors at their defaults, or choose encoder=detections"
         )
-    check_at_least_one("habitat_baselines.rl.encoder.category_width", config.category_width)
+    check_at_least_one(f"{key}.category_width", config.category_width)
+    check_at_least_one(f"{key}.chunk_size", config.chunk_size)
     if config.fourier_features < 0:
         raise UserError(
-            f"habitat_baselines.rl.encoder.fourier_features={config.fourier_features}: "
-            "give 0 for none, or how many"
+            f"{key}.fourier_features={config.fourier_features}: give 0 for none, or how many"
         )
-    check_at_least_one("habitat_baselines.rl.encoder.chunk_size", config.chunk_size)
 
 
 def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:
-    """The encoder that `EncoderConfig` names; None for "blind".
-
-    Raises:
-        UserError: unknown kind, or a camera that the observations lack.
-    """
+    """The encoder that `EncoderConfig` names, None for "blind"; UserError if it lacks an input."""
     check_encoder(config)
     if config.kind == "blind":
         return None

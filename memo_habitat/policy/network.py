@@ -22,17 +22,11 @@ from memo_habitat.policy.recall import RECALLED_OTHERS, ObservationLoss, RecallL
 
 @dataclass(frozen=True)
 class ContextUse:
-    """Per environment, long [N].
+    """Memory in use by each environment, long [N]."""
 
-    Attributes:
-        tokens: tokens that the next step attends to.
-        kv_bytes: bytes of their keys and values.
-        full_context_kv_bytes: bytes that keeping every step of the trial so far would take.
-    """
-
-    tokens: Tensor
-    kv_bytes: Tensor
-    full_context_kv_bytes: Tensor
+    tokens: Tensor  # that the next step attends to
+    kv_bytes: Tensor  # of their keys and values
+    full_context_kv_bytes: Tensor  # that keeping every step of the trial so far would take
 
 
 # The sensor that tells where a trial begins: its value is 0 there.
@@ -80,28 +74,24 @@ class MemoNetwork(nn.Module):
         if encoder.auxiliary_sensor:
             predicted = _width(observation_space, "auxiliary_sensor", encoder.auxiliary_sensor)
             self.auxiliary = nn.Linear(memory.width, predicted)
-        self.recall_loss, self.observation_loss = self._losses_of_detections(encoder, memory)
-        # A nearly uniform first policy and a zero first value (as PPO implementations agree on).
-        nn.init.orthogonal_(self.actor.weight, gain=0.01)
-        nn.init.zeros_(self.actor.bias)
-        nn.init.orthogonal_(self.critic.weight, gain=0.01)
-        nn.init.zeros_(self.critic.bias)
-
-    def _losses_of_detections(
-        self, encoder: EncoderConfig, memory: MemoryConfig
-    ) -> tuple[RecallLoss | None, ObservationLoss | None]:
-        recall = observation = None
+        self.recall_loss = self.observation_loss = None
         if encoder.recall != "none":
             others = RECALLED_OTHERS if encoder.recall == "dense" else 0
-            recall = RecallLoss(memory.width, encoder.category_width, others)
+            self.recall_loss = RecallLoss(memory.width, encoder.category_width, others)
         if memory.memory_loss == "observations":
             if encoder.kind != "detections":
                 raise UserError(
                     "habitat_baselines.rl.memory.memory_loss=observations asks for what was "
                     f"detected, and the encoder is {encoder.kind!r}: choose encoder=detections"
                 )
-            observation = ObservationLoss(memory.width, encoder.category_width, memory.heads)
-        return recall, observation
+            self.observation_loss = ObservationLoss(
+                memory.width, encoder.category_width, memory.heads
+            )
+        # A nearly uniform first policy and a zero first value (as PPO implementations agree on).
+        nn.init.orthogonal_(self.actor.weight, gain=0.01)
+        nn.init.zeros_(self.actor.bias)
+        nn.init.orthogonal_(self.critic.weight, gain=0.01)
+        nn.init.zeros_(self.critic.bias)
 
     def features(self, observations: dict[str, Tensor]) -> Tensor:
         """Visual features [*, F] of the observations [*, ...]; F = 0 for the blind network."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.interface import ActingCache
 from memo_habitat.policy.detection_encoder import DETECTIONS, TARGET
 from memo_habitat.policy.network import TRIAL_STEP, ContextUse, MemoNetwork
@@ -37,36 +37,22 @@ def _initial_stop(config: Any) -> tuple[int, float] | None:
     return actions.index("stop"), float(bias)
 
 
-def check_precision(precision: str) -> None:
-    """Refuse a precision that there is not."""
-    if precision not in PRECISIONS:
-        raise UserError(
-            f"habitat_baselines.rl.precision={precision!r}: choose one of {', '.join(PRECISIONS)}"
-        )
-
-
 # The observation that a policy may imitate in training; never an input.
 TEACHER = "oracle_action"
 
 
 @dataclass(frozen=True)
 class ActionEvaluation:
-    """What the losses need of the steps that enter them, each [B, t - loss_start].
+    """What the losses need of the steps that enter them; None where the policy has no such part."""
 
-    `auxiliary_logits` predict the auxiliary sensor; None where the policy has none. `memory_loss`
-    is that of the memory itself, unweighted [], over all steps; None where it has none. So is
-    `recall_loss`, of the steps in the losses, with its parts by name. `teacher_log_probs` [K] are
-    those of the observation oracle_action, if there is one.
-    """
-
-    log_probs: Tensor
-    values: Tensor
-    entropy: Tensor
-    auxiliary_logits: Tensor | None
-    memory_loss: Tensor | None
-    teacher_log_probs: Tensor | None
-    recall_loss: Tensor | None
-    recall_parts: dict[str, float]
+    log_probs: Tensor  # [B, t - loss_start] of the actions taken
+    values: Tensor  # [B, t - loss_start]
+    entropy: Tensor  # [B, t - loss_start]
+    auxiliary_logits: Tensor | None  # [B, t - loss_start, W] of the auxiliary sensor
+    memory_loss: Tensor | None  # [] of the memory itself, unweighted, over all steps
+    teacher_log_probs: Tensor | None  # [K] of the observation oracle_action
+    recall_loss: Tensor | None  # [] unweighted
+    recall_parts: dict[str, float]  # by name
 
 
 def sample_action(log_probs: Tensor) -> Tensor:
@@ -99,7 +85,7 @@ class MemoPolicy(nn.Module, Policy):
         """Make a policy; `stop` is that action's index and its logit before training."""
         nn.Module.__init__(self)
         Policy.__init__(self, action_space)
-        check_precision(precision)
+        check_choice("habitat_baselines.rl.precision", precision, PRECISIONS)
         self._low_precision = precision == "bfloat16"
         if TRIAL_STEP not in observation_space.spaces:
             raise UserError(
@@ -169,13 +155,10 @@ class MemoPolicy(nn.Module, Policy):
     def _step(
         self, observations: dict[str, Tensor], prev_actions: Tensor, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        trial_starts = observations[TRIAL_STEP].reshape(-1) == 0
-        begin = trial_starts.tolist()
-        if all(begin):
-            self._empty_cache()
-        cache = self.acting_cache(len(begin))
-        if any(begin) and not all(begin):
-            cache.reset(trial_starts)
+        starts = (observations[TRIAL_STEP].reshape(-1) == 0).cpu()
+        cache = self._emptied_cache(len(starts)) if starts.all() else self.acting_cache(len(starts))
+        if starts.any() and not starts.all():
+            cache.reset(starts)
         features = self._features(observations)
         tokens = self.network.tokens(features, observations, prev_actions, episode_starts)
         with self._autocast():
@@ -192,11 +175,7 @@ class MemoPolicy(nn.Module, Policy):
             return self.network.features(observations).float()
 
     def acting_cache(self, num_envs: int) -> ActingCache:
-        """What acting remembers, of so many environments.
-
-        Raises:
-            UserError: it remembers trials of another number of environments.
-        """
+        """What acting remembers, of so many environments; UserError in the middle of others'."""
         if self._cache is None or len(self._cache.steps) != num_envs:
             if self._cache is not None and bool(self._cache.steps.any()):
                 raise UserError(
@@ -207,6 +186,12 @@ class MemoPolicy(nn.Module, Policy):
             self._cache = self.network.memory.new_cache(num_envs, device, self._cache_dtype)
         return self._cache
 
+    def _emptied_cache(self, num_envs: int) -> ActingCache:
+        """It holds nothing; what is allocated stays for as many environments."""
+        if self._cache is not None:
+            self._cache.reset(torch.ones(len(self._cache.steps), dtype=torch.bool))
+        return self.acting_cache(num_envs)
+
     @property
     def _cache_dtype(self) -> torch.dtype:
         return torch.bfloat16 if self._low_precision else self.network.critic.weight.dtype
@@ -214,11 +199,6 @@ class MemoPolicy(nn.Module, Policy):
     def forget(self) -> None:
         """Drop the acting memory of all environments."""
         self._cache = None
-
-    def _empty_cache(self) -> None:
-        """The same, but what is allocated stays for as many environments."""
-        if self._cache is not None:
-            self._cache.reset(torch.ones(len(self._cache.steps), dtype=torch.bool))
 
     def context_use(self) -> ContextUse | None:
         """Memory in use; None before the first step."""
@@ -233,10 +213,6 @@ class MemoPolicy(nn.Module, Policy):
         )
 
     # Learning -----------------------------------------------------------------------------------
-
-    def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
-        """Steps between two summaries for one training pass."""
-        return self.network.memory.draw_segment_length(generator)
 
     def evaluate_trials(
         self, batch: TrialBatch, segment_length: int | None, context_encoder_gradients: bool
@@ -309,8 +285,7 @@ class MemoPolicy(nn.Module, Policy):
         """
         was_training = self.training
         self.eval()
-        self._empty_cache()
-        cache = self.acting_cache(storage.actions.shape[0])
+        cache = self._emptied_cache(len(storage.actions))
         for start in range(0, storage.steps, chunk):
             window = slice(start, min(start + chunk, storage.steps))
             observations = {k: v[:, window] for k, v in storage.observations.items()}

@@ -24,6 +24,7 @@ def policy_loss(
     log_ratio = log_probs - old_log_probs
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
+    # The smaller of the two: beyond the clip there is nothing to gain, but losses are felt in full.
     loss = -torch.min(ratio * advantages, clipped * advantages).mean()
     with torch.no_grad():
         outside = (ratio - 1.0).abs() > clip

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_choice
 from memo_habitat.policy.policy import MemoPolicy
 
 
@@ -28,6 +28,7 @@ class LearningRate:
         if steps < self.warmup_steps:
             share = self.warmup_start + (1.0 - self.warmup_start) * steps / self.warmup_steps
             return self.peak * share
+        # A training may be shorter than its warm-up, and a resumed one longer than its total.
         span = max(self.total_steps - self.warmup_steps, 1.0)
         done = min((steps - self.warmup_steps) / span, 1.0)
         return self.final + (self.peak - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))
@@ -40,15 +41,8 @@ _MOMENTUM = 0.95
 def build_optimiser(
     policy: MemoPolicy, name: str, lr: float, eps: float
 ) -> torch.optim.Optimizer | MuonAndAdam:
-    """The optimiser that `rl.ppo.optimizer` names, over all parameters of the policy.
-
-    Raises:
-        UserError: a name that there is not, or Muon with a PyTorch that has none.
-    """
-    if name not in OPTIMISERS:
-        raise UserError(
-            f"habitat_baselines.rl.ppo.optimizer={name!r}; choose of {', '.join(OPTIMISERS)}"
-        )
+    """The optimiser that `rl.ppo.optimizer` names, over all parameters of the policy."""
+    check_choice("habitat_baselines.rl.ppo.optimizer", name, OPTIMISERS)
     if name == "adam":
         return torch.optim.Adam(policy.parameters(), lr=lr, eps=eps)
     if not hasattr(torch.optim, "Muon"):

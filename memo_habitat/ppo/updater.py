@@ -11,6 +11,8 @@ from habitat_baselines.common.baseline_registry import baseline_registry
 from habitat_baselines.rl.ppo.updater import Updater
 from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import ActionEvaluation, MemoPolicy
@@ -51,6 +53,8 @@ class MemoPPO(Updater):
 
     def init_distributed(self, find_unused_params: bool = False) -> None:
         """Begin from rank 0's weights and average gradients from here on."""
+        # Not by DistributedDataParallel, which averages in the backward pass of every minibatch and
+        # follows `forward` alone, which no pass of this policy goes through.
         self._distributed = True
         for tensor in self.policy.state_dict().values():
             distributed.broadcast(tensor, src=0)
@@ -88,6 +92,7 @@ class MemoPPO(Updater):
                     passes += 1
                     if not accumulate or i + 1 == count:
                         sums["grad_norm"] += self.optimiser_step()
+        # Losses are means over passes, the gradient's norm over the steps that were made of them.
         steps = passes / count if self.config.accumulate_gradients else passes
         means = {k: v / (steps if k == "grad_norm" else passes) for k, v in sums.items()}
         means["entropy_coef"] = self.entropy_coef
@@ -97,9 +102,10 @@ class MemoPPO(Updater):
     def backward(self, batch: TrialBatch, share: float) -> dict[str, float]:
         """Add `share` of this minibatch's gradient."""
         cfg = self.config
-        segment_length = self.policy.draw_segment_length()
+        segment_length = self.policy.network.memory.draw_segment_length()
         out = self.policy.evaluate_trials(batch, segment_length, cfg.context_encoder_gradients)
         advantages = batch.in_loss(batch.advantages)
+        # Over the minibatch, as PPO implementations do; with few environments this is noise.
         if cfg.use_normalized_advantage:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-5)
         surrogate = policy_loss(
@@ -118,14 +124,22 @@ class MemoPPO(Updater):
             + cfg.value_loss_coef * value_error
             - self.entropy_coef * entropy
         )
-        auxiliary = self._auxiliary_loss(batch, out)
-        memory_loss = torch.zeros_like(entropy) if out.memory_loss is None else out.memory_loss
-        memory_coef = self.policy.network.memory.config.memory_loss_coef
-        loss = loss + cfg.auxiliary_coef * auxiliary + memory_coef * memory_loss
-        imitation = self._imitation_loss(out)
-        loss = loss + self.imitation_coef * imitation
+        # What the policy has no part for, and what is annealed away, counts and is logged as 0.
+        auxiliary = memory_loss = imitation = torch.zeros_like(entropy)
+        if out.auxiliary_logits is not None:
+            uuid = self.policy.network.auxiliary_sensor
+            truth = batch.in_loss(batch.observations[uuid]).flatten(2).float()
+            auxiliary = binary_cross_entropy_with_logits(out.auxiliary_logits, truth)
+            loss = loss + cfg.auxiliary_coef * auxiliary
+        if out.memory_loss is not None:
+            memory_loss = out.memory_loss
+            loss = loss + self.policy.network.memory.config.memory_loss_coef * memory_loss
+        if self.imitation_coef:
+            imitation = self._imitation_loss(out)
+            loss = loss + self.imitation_coef * imitation
         if out.recall_loss is not None:
             loss = loss + cfg.recall_coef * out.recall_loss
+        # Shares add up to 1: what accumulates is the gradient of all environments at once.
         (share * loss).backward()  # type: ignore[no-untyped-call]
         return {
             "value_loss": value_error.item(),
@@ -142,9 +156,7 @@ class MemoPPO(Updater):
         }
 
     def _imitation_loss(self, out: ActionEvaluation) -> Tensor:
-        """Cross-entropy against the teacher's actions; 0 where there is no teacher any more."""
-        if not self.imitation_coef:
-            return torch.zeros((), device=out.values.device)
+        """Mean cross-entropy against the teacher's actions, where they can be known."""
         if out.teacher_log_probs is None:
             raise UserError(
                 "habitat_baselines.rl.ppo.imitation_coef needs the observation oracle_action: add "
@@ -152,35 +164,27 @@ class MemoPPO(Updater):
             )
         return -out.teacher_log_probs.sum() / max(1, out.teacher_log_probs.numel())
 
-    def _auxiliary_loss(self, batch: TrialBatch, out: ActionEvaluation) -> Tensor:
-        """Binary cross-entropy of predicting the auxiliary sensor; 0 where the policy has none."""
-        if out.auxiliary_logits is None:
-            return torch.zeros((), device=out.values.device)
-        uuid = self.policy.network.auxiliary_sensor
-        truth = batch.in_loss(batch.observations[uuid]).flatten(2).float()
-        return nn.functional.binary_cross_entropy_with_logits(out.auxiliary_logits, truth)
-
     def optimiser_step(self) -> float:
         """Average over workers, clip, step; returns the gradient's norm before clipping."""
         if self._distributed:
             self._average_gradients()
+        # After averaging: all workers clip alike and keep the same weights.
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return float(norm)
 
     def _average_gradients(self) -> None:
-        """One all-reduce of all gradients; a parameter unused on this worker counts as zero."""
-        parameters = list(self.policy.parameters())
-        for p in parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        grads: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in grads])
+        """One all-reduce of all gradients: a call for each parameter would wait for each."""
+        grads: list[Tensor] = []
+        for parameter in self.policy.parameters():
+            if parameter.grad is None:  # unused on this worker, perhaps used on another
+                parameter.grad = torch.zeros_like(parameter)
+            grads.append(parameter.grad)
+        flat = parameters_to_vector(grads)
         distributed.all_reduce(flat)
         flat /= distributed.get_world_size()
-        for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            grad.copy_(piece.view_as(grad))
+        vector_to_parameters(flat, grads)
 
     def get_resume_state(self) -> dict[str, Any]:
         """The optimiser's state."""

@@ -12,7 +12,7 @@ from habitat_baselines.common.baseline_registry import baseline_registry
 from habitat_baselines.common.storage import Storage
 from torch import Tensor
 
-from memo_habitat.rollout.batch import TrialBatch
+from memo_habitat.rollout.batch import STEP_FIELDS, TrialBatch
 from memo_habitat.rollout.gae import cuts, generalised_advantages
 
 
@@ -30,21 +30,18 @@ class TrialStorage(Storage):
         self.trial_steps = trial_steps
         self.steps = 0
         self.loss_start = 0
-        shape = (num_envs, trial_steps)
+        # What is known of a step before it is acted on has a place for the step after the last one.
+        shape, longer = (num_envs, trial_steps), (num_envs, trial_steps + 1)
         self.observations = {
-            uuid: torch.zeros(
-                (num_envs, trial_steps + 1, *space.shape), dtype=_torch_dtype(space.dtype)
-            )
+            uuid: torch.zeros((*longer, *space.shape), dtype=_torch_dtype(space.dtype))
             for uuid, space in observation_space.spaces.items()
         }
         self.features = torch.zeros((*shape, feature_width))
-        self.prev_actions = torch.zeros((num_envs, trial_steps + 1), dtype=torch.long)
-        self.episode_starts = torch.ones((num_envs, trial_steps + 1), dtype=torch.bool)
+        self.prev_actions = torch.zeros(longer, dtype=torch.long)
+        self.episode_starts = torch.ones(longer, dtype=torch.bool)
         self.actions = torch.zeros(shape, dtype=torch.long)
-        self.log_probs = torch.zeros(shape)
-        self.values = torch.zeros(shape)
-        self.rewards = torch.zeros(shape)
-        self.returns = torch.zeros(shape)
+        self.log_probs, self.values = torch.zeros(shape), torch.zeros(shape)
+        self.rewards, self.returns = torch.zeros(shape), torch.zeros(shape)
         self.advantages = torch.zeros(shape)
 
     # Collection ---------------------------------------------------------------------------------
@@ -135,14 +132,8 @@ class TrialStorage(Storage):
             yield TrialBatch(
                 observations={k: v[rows, : self.steps] for k, v in self.observations.items()},
                 features=self.features[rows, : self.steps],
-                prev_actions=self.prev_actions[rows, : self.steps],
-                episode_starts=self.episode_starts[rows, : self.steps],
-                actions=self.actions[rows, : self.steps],
-                log_probs=self.log_probs[rows, : self.steps],
-                values=self.values[rows, : self.steps],
-                returns=self.returns[rows, : self.steps],
-                advantages=self.advantages[rows, : self.steps],
                 loss_start=loss_start,
+                **{name: getattr(self, name)[rows, : self.steps] for name in STEP_FIELDS},
             )
 
     def after_update(self) -> None:

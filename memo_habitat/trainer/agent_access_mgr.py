@@ -21,28 +21,23 @@ _AUXILIARY = "network.auxiliary."
 
 @baseline_registry.register_agent_access_mgr(name="MemoAgentAccessMgr")
 class MemoAgentAccessMgr(SingleAgentAccessMgr):
-    """Habitat's single-agent manager over trials instead of fixed-length rollouts.
+    """Habitat's single-agent manager over trials instead of fixed-length rollouts."""
 
-    Attributes:
-        total_steps: environment steps of the whole training, summed over all workers.
-    """
-
-    total_steps: float
+    total_steps: float  # of the environments in the whole training, summed over all workers
 
     def _init_policy_and_updater(
         self, lr_schedule_fn: Callable[[float], float], resume_state: dict[str, Any] | None
     ) -> None:
         self._actor_critic: MemoPolicy = self._create_policy()
         self._updater = self._create_updater(self._actor_critic)
+        # Habitat's schedules count updates; ours is asked before each rollout, see `pre_rollout`.
         self._lr_scheduler = None
         ppo, baselines = self._ppo_cfg, self._config.habitat_baselines
         steps_per_update = self._config.habitat.task.trial_steps / ppo.updates_per_trial
-        workers = get_distrib_size()[2]
-        self.total_steps = (
-            float(baselines.total_num_steps)
-            if baselines.total_num_steps != -1
-            else baselines.num_updates * steps_per_update * self._num_envs * workers
-        )
+        self.total_steps = float(baselines.total_num_steps)
+        if baselines.total_num_steps == -1:  # the config counts updates instead
+            environments = self._num_envs * get_distrib_size()[2]
+            self.total_steps = baselines.num_updates * steps_per_update * environments
         self._schedule = LearningRate(
             ppo.lr, ppo.lr_warmup_steps, ppo.lr_warmup_start, ppo.lr_final, self.total_steps
         )

@@ -37,11 +37,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """`state_dict`, `config` and `extra_state` of a checkpoint, on the CPU.
-
-    Raises:
-        UserError: no such file, or not one of ours.
-    """
+    """`state_dict`, `config` and `extra_state`, on the CPU; UserError where it is none of ours."""
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}; `memo-habitat train` writes ckpt.N.safetensors")
     try:
@@ -60,11 +56,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load `weights` exactly, or say which keys differ.
-
-    Raises:
-        UserError: another architecture.
-    """
+    """Load `weights` exactly; UserError with the keys that differ for another architecture."""
     own = {k: tuple(v.shape) for k, v in module.state_dict().items()}
     given = {k: tuple(v.shape) for k, v in weights.items()}
     if own != given:
@@ -93,6 +85,7 @@ def read_resume_state(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
+        # Weights only: what is read here may come from somebody else, and must run no code.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         state["config"] = OmegaConf.create(state["config"])
     except Exception as error:
@@ -114,6 +107,7 @@ def replace_resume_config(folder: Path, config: DictConfig) -> None:
 def restore_random_state(state: dict[str, Any]) -> None:
     """Set Python's, numpy's and torch's generators as they were."""
     saved = state["random"]
+    # Lists, where the generators want tuples and arrays: `weights_only` reads no others.
     version, internal, gauss = saved["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = saved["numpy"]
@@ -125,19 +119,11 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def newest_checkpoint(path: Path) -> Path:
-    """`path` itself if it is a file; in a folder the latest checkpoint.
-
-    Raises:
-        UserError: nothing there.
-    """
-    if path.is_dir():
-        latest = path / LATEST
-        if latest.is_file():
-            return latest
-        raise UserError(f"no {LATEST} in {path}: train first, or name a checkpoint file")
-    if not path.is_file():
-        raise UserError(f"no checkpoint at {path}: train first, or name a checkpoint file")
-    return path
+    """`path` itself if it is a file, in a folder the latest checkpoint; UserError if not there."""
+    found = path / LATEST if path.is_dir() else path
+    if not found.is_file():
+        raise UserError(f"no checkpoint at {found}: train first, or name a checkpoint file")
+    return found
 
 
 def _random_state() -> dict[str, Any]:

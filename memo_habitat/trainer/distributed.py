@@ -41,20 +41,14 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-CONFIG = "config.yaml"
+CONFIG_FILE = "config.yaml"
 # What the others have to end in when one is dead (s).
 GRACE = 5
 _LOCALHOST = "127.0.0.1"
-# Names of the loopback interface on Linux and macOS.
-_LOOPBACKS = ("lo", "lo0")
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of workers that cannot be started here.
-
-    Raises:
-        UserError: fewer than one, more than visible GPUs, or already one of several processes.
-    """
+    """UserError for a number of workers that cannot be started here."""
     check_at_least_one("--workers", workers)
     if workers == 1:
         return
@@ -120,39 +114,31 @@ def use_torchrun_rendezvous() -> None:
 
     ppo_trainer.init_distrib_slurm = init_distributed
     # A machine without network has no default route, by which Habitat chooses the interface.
-    loopback = next((name for _, name in socket.if_nameindex() if name in _LOOPBACKS), None)
-    local = os.environ["MASTER_ADDR"] == _LOCALHOST and loopback is not None
-    for backend in ("GLOO", "NCCL"):
-        name = f"{backend}_SOCKET_IFNAME"
+    # The loopback is called lo on Linux and lo0 on macOS.
+    loopbacks = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    if os.environ["MASTER_ADDR"] != _LOCALHOST:
+        loopbacks = []
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         if name not in os.environ:
-            os.environ[name] = str(loopback) if local else get_ifname()
+            os.environ[name] = loopbacks[0] if loopbacks else get_ifname()
 
 
 def run_workers(
     work: Callable[[DictConfig], None], config: DictConfig, workers: int, logs: Path
 ) -> None:
-    """Call `work(config)` in several processes that find each other.
+    """Call `work(config)`, a function of a module, in several processes that find each other.
 
     The first Ctrl-C or SIGTERM is passed on once to all workers, which stop together; the second
-    ends them. If one dies the others are ended.
-
-    Args:
-        work: function of a module.
-        config: given to every worker.
-        workers: number of them.
-        logs: folder for <rank>.log, what each worker but the first prints, and all tracebacks.
-
-    Raises:
-        UserError: the first that a worker raised.
-        WorkerError: a worker died in another way; names it.
-        KeyboardInterrupt: stopped at once.
+    ends them, in a KeyboardInterrupt. If one dies the others are ended: UserError if that is what
+    it raised, else a WorkerError that names it. The folder `logs` gets <rank>.log, what each worker
+    but the first prints, and all tracebacks.
     """
     from omegaconf import OmegaConf
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     check_at_least_one("workers", workers)
     with TemporaryDirectory(prefix="memo-habitat-") as folder, _forward_stops() as stops:
-        OmegaConf.save(config, Path(folder) / CONFIG)
+        OmegaConf.save(config, Path(folder) / CONFIG_FILE)
         logs.mkdir(parents=True, exist_ok=True)
         try:
             _launch(workers, f"{work.__module__}:{work.__qualname__}", folder, str(logs))
@@ -164,11 +150,7 @@ def run_workers(
 
 
 def _launch(workers: int, target: str, folder: str, logs: str) -> None:
-    """Run the workers to their end.
-
-    As programs, not as functions of this process: torch then gives them sessions of their own,
-    which keep the terminal's Ctrl-C from them, and tells of all that failed, not only of one.
-    """
+    """Run the workers to their end."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -188,6 +170,8 @@ def _launch(workers: int, target: str, folder: str, logs: str) -> None:
         signals_to_handle="SIGQUIT",
         shutdown_timeout=GRACE,
     )
+    # As programs, not as functions of this process: torch then gives them sessions of their own,
+    # which keep the terminal's Ctrl-C from them, and tells of all that failed, not only of one.
     program = "memo_habitat.trainer.distributed"
     elastic_launch(config, sys.executable)("-m", program, target, folder, logs)
 
@@ -238,6 +222,7 @@ def _explain(error: ChildFailedError, workers: int, logs: Path) -> Exception:
             rank, failure = other, died
             break
     log = logs / f"{rank}.log"
+    # Exceptions are on record with torch; what a signal ended could leave its last line only.
     if failure.exitcode > 0 and isinstance(failure.message, dict):
         kind, _, text = str(failure.message["message"]).partition(": ")
         if kind == UserError.__name__:
@@ -255,12 +240,22 @@ def main(target: str, folder: Path, logs: Path) -> int:
     interrupt_with_parent()
     threads = max(1, len(available_cores()) // int(os.environ["LOCAL_WORLD_SIZE"]))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when torch is imported
-    rank = os.environ["RANK"]
-    log = logs / f"{rank}.log"
+    log = logs / f"{os.environ['RANK']}.log"
     if not is_first_process():  # the first has the terminal
         write_into(log)
     try:
-        _work(target, folder)
+        from omegaconf import OmegaConf
+
+        from memo_habitat.compat import habitat_sim_stub, startup
+
+        habitat_sim_stub.install()
+        startup.silence_gym_notice()
+        module, _, function = target.partition(":")
+        getattr(importlib.import_module(module), function)(OmegaConf.load(folder / CONFIG_FILE))
+        # Not imported here: it takes seconds, and whoever meets the others has it.
+        distributed = sys.modules.get("torch.distributed")
+        if distributed is not None and distributed.is_initialized():
+            distributed.destroy_process_group()
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 whatever its kind: who started us tells of it
@@ -271,21 +266,6 @@ def main(target: str, folder: Path, logs: Path) -> int:
             traceback.print_exc(file=file)
         return 1
     return 0
-
-
-def _work(target: str, folder: Path) -> None:
-    from omegaconf import OmegaConf
-
-    from memo_habitat.compat import habitat_sim_stub, log_filters
-
-    habitat_sim_stub.install()
-    log_filters.silence_gym_notice()
-    module, _, function = target.partition(":")
-    getattr(importlib.import_module(module), function)(OmegaConf.load(folder / CONFIG))
-    # Not imported here: it takes seconds, and whoever meets the others has it.
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from habitat.config import read_write
 from habitat_baselines.common.env_factory import VectorEnvFactory
 from omegaconf import DictConfig
 
-from memo_habitat.compat import forkserver
+from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.register import import_plugins
 from memo_habitat.trainer.env_worker import make_env
@@ -31,11 +31,10 @@ class MemoVectorEnvFactory(VectorEnvFactory):
     ) -> VectorEnv:
         """Environments with their houses; more environments than houses share them in training.
 
-        Args:
-            enforce_scenes_greater_eq_environments: evaluation: every house in exactly one
-                environment, all environments with one seed, so that a trial does not depend on
-                where it runs.
+        `enforce_scenes_greater_eq_environments` is how Habitat says that it evaluates.
         """
+        # Then every house is in exactly one environment and all have one seed, so that a trial
+        # does not depend on where it runs.
         is_eval = enforce_scenes_greater_eq_environments
         import_plugins(config)
         houses = _houses(config)
@@ -43,7 +42,7 @@ class MemoVectorEnvFactory(VectorEnvFactory):
         check_at_least_one("habitat_baselines.num_environments", count)
         if is_eval:
             count = min(count, len(houses))
-        forkserver.prepare()
+        startup.prepare_forkserver()
         deaths = Path(tempfile.mkdtemp(prefix="memo-habitat-workers-"))
         arguments = []
         for index in range(count):
@@ -53,7 +52,12 @@ class MemoVectorEnvFactory(VectorEnvFactory):
                 worker_config.habitat.dataset.content_scenes = own
                 if not is_eval:
                     worker_config.habitat.seed += index
-                _keep_measures(worker_config, first=is_first_rank and index == 0)
+                if not (is_first_rank and index == 0):  # as Habitat does
+                    task = worker_config.habitat.task
+                    dropped = {*task.rank0_env0_measure_names, *task.rank0_measure_names}
+                    task.measurements = {
+                        k: v for k, v in task.measurements.items() if k not in dropped
+                    }
             arguments.append((worker_config, str(deaths / f"{index}.txt")))
         threads = os.environ.get("HABITAT_ENV_DEBUG", "0") not in ("", "0")
         try:
@@ -68,7 +72,7 @@ class MemoVectorEnvFactory(VectorEnvFactory):
             cause = worker_death(deaths)
             shutil.rmtree(deaths, ignore_errors=True)
             raise cause from error
-        envs.deaths = deaths
+        envs.deaths = deaths  # whoever meets a closed pipe later finds the cause there
         return envs
 
 
@@ -88,7 +92,7 @@ class WorkerVectorEnv(VectorEnv):
         """
         with contextlib.suppress(EOFError, ConnectionError):
             super().close()
-        for worker in self._workers:
+        for worker in self._workers:  # those that had already ended do not mind
             worker.kill()
         if self.deaths is not None:
             shutil.rmtree(self.deaths, ignore_errors=True)
@@ -132,12 +136,3 @@ def _houses(config: DictConfig) -> list[str]:
             f"habitat.dataset.data_path={config.habitat.dataset.data_path}"
         )
     return sorted(houses)
-
-
-def _keep_measures(config: DictConfig, first: bool) -> None:
-    """As Habitat does: measures for rank 0's first environment are dropped everywhere else."""
-    if first:
-        return
-    task = config.habitat.task
-    dropped = {*task.rank0_env0_measure_names, *task.rank0_measure_names}
-    task.measurements = {k: v for k, v in task.measurements.items() if k not in dropped}

@@ -18,7 +18,7 @@ from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.episode import house_of
 from memo_habitat.tasks.record_fields import Declaration, declared_fields
 
-# The sensor whose observation is filled in here (uuid).
+# The sensor whose observation is filled in here (uuid): a reward is known after its observation.
 LAST_REWARD = "last_reward"
 
 
@@ -36,10 +36,7 @@ def make_env(config: DictConfig, death_note: str) -> gym.Env:
 
 
 class TrialEnv(gym.Wrapper):
-    """Answers what an evaluation asks about trials, and leaves behind what kills the worker.
-
-    It also tells the last reward, which is known only after the observation was made.
-    """
+    """Answers what an evaluation asks about trials, tells the last reward, notes what kills it."""
 
     def __init__(self, env: gym.Env, death_note: str) -> None:
         super().__init__(env)

@@ -39,53 +39,35 @@ _HABITAT_SIM_TYPES = ("Sim-v0", "RearrangeSim-v0")
 
 @dataclass(frozen=True)
 class Training:
-    """A run folder and what is to be trained in it.
-
-    Attributes:
-        run: the folder.
-        config: its config.
-        workers: DD-PPO processes, each with the config's number of environments; 1: this process.
-        resumed_with: the overrides with which it is resumed; None: it is new.
-    """
+    """A run folder and what is to be trained in it."""
 
     run: RunFolder
     config: DictConfig
+    # DD-PPO processes, each with the config's number of environments; 1 is this process.
     workers: int = 1
+    # The overrides with which it is resumed; None where it is new.
     resumed_with: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What an evaluation may change of the run's config; None keeps it.
+    """What an evaluation may change of the run's config; None keeps it."""
 
-    Attributes:
-        checkpoint: a file, or a name in the run's checkpoint folder; None is the latest.
-        trials: trials in every house.
-        steps: environment steps of each trial.
-        agent: one of `evaluation.records.AGENTS`.
-        deterministic: the likeliest action instead of a sampled one.
-        split: of the data set.
-        name: of the evaluation's folder; None is the agent, or the checkpoint's name.
-        overrides: further "key=value".
-        inspect_memory: record where the agent's memory attends.
-    """
-
-    checkpoint: str | None = None
-    trials: int | None = None
-    steps: int | None = None
-    agent: str = "checkpoint"
-    deterministic: bool = False
-    split: str | None = None
-    name: str | None = None
-    overrides: Sequence[str] = ()
-    inspect_memory: bool = False
+    checkpoint: str | None = None  # a file, or a name in the checkpoint folder; None is the latest
+    trials: int | None = None  # in every house
+    steps: int | None = None  # of each trial
+    agent: str = "checkpoint"  # one of `evaluation.records.AGENTS`
+    deterministic: bool = False  # the likeliest action instead of a sampled one
+    split: str | None = None  # of the data set
+    name: str | None = None  # of its folder; None is the agent, or the checkpoint's name
+    overrides: Sequence[str] = ()  # further "key=value"
+    inspect_memory: bool = False  # record where the agent's memory attends
 
 
 def make_env(name: str, overrides: Sequence[str] = ()) -> habitat.Env:
-    """Return the environment of the config `name` as Habitat's own class, `habitat.Env`.
+    """The environment of the config `name` as Habitat's own class.
 
-    Raises:
-        UserError: unknown config or key, or a task that Habitat has no environment for.
+    UserError where config or key is unknown, or Habitat has no environment for the task.
     """
     config = compose_config(name, overrides)
     if config.habitat.task.type == "DarkKeyToDoor-v0":
@@ -117,8 +99,7 @@ def start_training(
         out: this very run folder instead, new or empty.
         workers: DD-PPO processes.
 
-    Raises:
-        UserError: unknown config or key, a config that cannot train, an unusable folder.
+    UserError where config or key is unknown, the config cannot train, or the folder be used.
     """
     refuse_run_dir(overrides, "use --out DIR, or --root")
     config = compose_config(name, overrides)
@@ -127,6 +108,7 @@ def start_training(
         raise UserError(
             f"config {name!r} is a part of others, not an experiment: {', '.join(known_configs())}"
         )
+    # The folder is made last: a config that is refused leaves nothing behind.
     run = plan_run(own.stem if own else name, root, out)
     _point_into(config, run)
     check(config)
@@ -135,10 +117,9 @@ def start_training(
 
 
 def resume_training(path: str | Path, overrides: Sequence[str] = (), workers: int = 1) -> Training:
-    """Return the training to resume in the run at `path`; nothing is written yet.
+    """The training to resume in the run at `path`; nothing is written yet.
 
-    Raises:
-        UserError: no run there, no such key, another model.
+    UserError where no run is there, a key is unknown, or the overrides make another model.
     """
     from memo_habitat.trainer.resume import check_state
 
@@ -156,13 +137,9 @@ def resume_training(path: str | Path, overrides: Sequence[str] = (), workers: in
 def train(training: Training) -> bool:
     """Train to the end or until asked to stop; returns whether the end was reached.
 
-    If the user's input was at fault and nothing was learned with it, the folder is as before: a new
-    one is removed again.
-
-    Raises:
-        HeldError: another process trains there.
-        UserError: what the trainer refuses.
-        WorkerError: one of several workers died.
+    HeldError where another process trains there, UserError for what the trainer refuses: if nothing
+    was learned by then the folder is as before, and a new one is gone. WorkerError where one of
+    several workers died.
     """
     run, config, workers = training.run, training.config, training.workers
     command_lock, trainer_lock = run.locks
@@ -189,8 +166,7 @@ def work_at_training(config: DictConfig) -> None:
 def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     """Evaluate an agent in the task of `run`; returns the folder with the records.
 
-    Raises:
-        UserError: an unknown checkpoint or agent, or what the evaluation itself refuses.
+    UserError where checkpoint or agent is unknown, and for what the evaluation itself refuses.
     """
     refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
     import_habitat()
@@ -208,6 +184,7 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
         checkpoint = run.find_checkpoint(options.checkpoint)
         name = options.name or checkpoint.stem
         baselines.eval_ckpt_path_dir = str(checkpoint)
+    # Where a run keeps its evaluations is decided here, by the one who knows the run's folder.
     baselines.evaluate = True
     baselines.eval.should_load_ckpt = options.agent == "checkpoint"
     if options.split is not None:
@@ -217,12 +194,10 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     evaluator.output_dir = str(run.eval_dir(name).parent)
     evaluator.deterministic = options.deterministic
     evaluator.inspect_memory = evaluator.inspect_memory or options.inspect_memory
-    if options.trials is not None:
-        check_at_least_one("--trials", options.trials)
-        evaluator.trials_per_house = options.trials
-    if options.steps is not None:
-        check_at_least_one("--steps", options.steps)
-        evaluator.steps_per_trial = options.steps
+    for option, key in (("trials", "trials_per_house"), ("steps", "steps_per_trial")):
+        if (count := getattr(options, option)) is not None:
+            check_at_least_one(f"--{option}", count)
+            evaluator[key] = count
     config.habitat.task.trial_steps = evaluator.steps_per_trial
     _check_simulator(config)
     _execute(config, "eval")
@@ -230,11 +205,7 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
 
 
 def refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:
-    """Refuse an override of the one key from which every path of a run derives.
-
-    Raises:
-        UserError: names the override and the remedy.
-    """
+    """UserError where the one key is overridden from which every path of a run derives."""
     for override in overrides:
         if override_key(override) == "run_dir":
             raise UserError(f"{override}: {remedy}")

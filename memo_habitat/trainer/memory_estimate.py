@@ -45,35 +45,24 @@ USABLE = 0.8
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What one worker of a training holds, in bytes.
-
-    Attributes:
-        parameters: how many there are.
-        cache_bytes: keys and values that acting has at a trial's end.
-        full_context_cache_bytes: of a transformer as large that keeps every step.
-        refresh_bytes: highest sum while the caches are recomputed after an update.
-        minibatch: environments at once in an update, as configured.
-        update_bytes: highest sum during the full update.
-        one_environment_bytes: the same with one environment at once.
-        num_mini_batch: the smallest that fits; None where not even one environment does.
-    """
+    """What one worker of a training holds, in bytes."""
 
     workers: int
     environments: int
     trial_steps: int
-    parameters: int
+    parameters: int  # how many there are
     parameter_bytes: int
     gradient_bytes: int
     optimiser_bytes: int
     rollout_bytes: int
-    cache_bytes: int
-    full_context_cache_bytes: int
-    refresh_bytes: int
-    minibatch: int
-    update_bytes: int
-    one_environment_bytes: int
+    cache_bytes: int  # keys and values that acting has at a trial's end
+    full_context_cache_bytes: int  # of a transformer as large that keeps every step
+    refresh_bytes: int  # highest sum while the caches are recomputed after an update
+    minibatch: int  # environments at once in an update, as configured
+    update_bytes: int  # highest sum during the full update
+    one_environment_bytes: int  # the same with one environment at once
     usable_bytes: int
-    num_mini_batch: int | None = None
+    num_mini_batch: int | None = None  # the smallest that fits; None where even one is too many
     warnings: tuple[str, ...] = ()
 
     @property
@@ -90,8 +79,7 @@ class MemoryEstimate:
 def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> MemoryEstimate:
     """Estimate the training of `config` with `memory_bytes` for each of its workers.
 
-    Raises:
-        UserError: a config that the trainer memo could not train.
+    UserError where the trainer memo could not train it.
     """
     config = _checked(config)
     environments = int(config.habitat_baselines.num_environments)
@@ -110,7 +98,7 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
         @functools.cache
         def update_bytes(size: int) -> int:
             _, backward = live.peak_of(lambda: rehearsal.backward(size))
-            _, step = live.peak_of(rehearsal.step)
+            _, step = live.peak_of(rehearsal.updater.optimiser_step)
             # Workers average their gradients in one flat copy.
             return max(backward, step + (parameter_bytes if workers > 1 else 0))
 
@@ -155,7 +143,7 @@ def measure_memory(config: DictConfig, minibatch: int) -> dict[str, Any]:
 
     def update() -> None:
         rehearsal.backward(minibatch)
-        rehearsal.step()
+        rehearsal.updater.optimiser_step()
 
     update_bytes = held + peak_bytes(update, device)
     return {"device": str(device), "refresh_bytes": refresh_bytes, "update_bytes": update_bytes}
@@ -165,10 +153,7 @@ def _checked(config: DictConfig) -> DictConfig:
     config = patch_config(config.copy())
     trainer = config.habitat_baselines.trainer_name
     if trainer != "memo":
-        raise UserError(
-            f"habitat_baselines.trainer_name={trainer}: only trainings by the trainer memo are "
-            "planned"
-        )
+        raise UserError(f"habitat_baselines.trainer_name={trainer}: only memo can be planned")
     import_plugins(config)
     check_training_settings(config)
     return config
@@ -231,16 +216,15 @@ def table(name: str, estimate: MemoryEstimate) -> str:
     fits = "not even one environment per minibatch"
     if estimate.num_mini_batch is not None:
         fits = f"habitat_baselines.rl.ppo.num_mini_batch={estimate.num_mini_batch} or more"
-    return "\n".join(
-        (
-            f"{name}: {workers}, each with {estimate.environments} environments in trials of "
-            f"{estimate.trial_steps} steps",
-            *(f"  {what:<21}{gigabytes(size):>10}  {note}".rstrip() for what, size, note in rows),
-            f"fits in {gigabytes(estimate.usable_bytes)}, {100 * USABLE:.0f} % of what there is: "
-            f"{fits}",
-            *(f"warning: {warning}" for warning in estimate.warnings),
-        )
+    usable = f"{gigabytes(estimate.usable_bytes)}, {100 * USABLE:.0f} % of what there is"
+    lines = (
+        f"{name}: {workers}, each with {estimate.environments} environments in trials of "
+        f"{estimate.trial_steps} steps",
+        *(f"  {what:<21}{gigabytes(size):>10}  {note}".rstrip() for what, size, note in rows),
+        f"fits in {usable}: {fits}",
+        *(f"warning: {warning}" for warning in estimate.warnings),
     )
+    return "\n".join(lines)
 
 
 def gigabytes(count: int) -> str:
@@ -249,11 +233,7 @@ def gigabytes(count: int) -> str:
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of "80GB" or "79.5 GiB".
-
-    Raises:
-        UserError: neither.
-    """
+    """Bytes of "80GB" or "79.5 GiB"; UserError for neither."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(I?)B\s*", text.upper())
     if not match or float(match[1]) == 0.0:
         raise UserError(
@@ -312,7 +292,7 @@ class Rehearsal:
     def make_optimiser_state(self) -> None:
         """Let the optimiser allocate what it keeps; the gradients are gone again."""
         self._fill_gradients()
-        self.step()
+        self.updater.optimiser_step()
 
     def refresh(self) -> None:
         """Recompute the acting cache, as after an update."""
@@ -326,10 +306,6 @@ class Rehearsal:
         count = math.ceil(len(self.storage.actions) / minibatch)
         self.updater.backward(next(self.storage.minibatches(count)), 1.0)
 
-    def step(self) -> None:
-        """One step of the optimiser."""
-        self.updater.optimiser_step()
-
     def _fill_gradients(self) -> None:
         for parameter in self.policy.parameters():
             parameter.grad = torch.zeros_like(parameter)
@@ -338,17 +314,14 @@ class Rehearsal:
 def environment_spec(config: DictConfig) -> EnvironmentSpec:
     """The spaces that the trainer learns from its environments.
 
-    A factory of environments that knows them by itself says so by a method of this name. Otherwise
-    one environment is made, in the embedded simulator whichever the config names: a plan for a
-    cluster is made where its simulator need not be installed.
-
-    Raises:
-        UserError: the data set is missing, or a sensor is not known.
+    A factory of environments that knows them by itself says so by a method of this name.
     """
     factory = hydra.utils.instantiate(config.habitat_baselines.vector_env_factory)
     if hasattr(factory, "environment_spec"):
         known: EnvironmentSpec = factory.environment_spec()
         return known
+    # In the embedded simulator whichever the config names: a plan for a cluster is made where its
+    # simulator need not be installed.
     config = config.copy()
     with read_write(config):
         config.habitat.simulator.type = "EmbreeSim-v0"

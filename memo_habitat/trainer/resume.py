@@ -14,7 +14,7 @@ from memo_habitat.trainer.checkpoint import read_resume_state, replace_resume_co
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import ResumeRecord, RunFolder, RunRecord
 from memo_habitat.trainer.validation import check_resumed_model
-from memo_habitat.utils.files import atomic_write
+from memo_habitat.utils.files import atomic_write, write_json
 from memo_habitat.utils.processes import is_first_process
 from memo_habitat.utils.provenance import now, typed_command
 
@@ -31,9 +31,8 @@ def end_reached(run: RunFolder, config: DictConfig) -> str | None:
     if not run.is_trained(config):
         return None
     baselines = config.habitat_baselines
-    key, unit = "total_num_steps", "steps"
-    if baselines.total_num_steps == -1:
-        key, unit = "num_updates", "updates"
+    counts_updates = baselines.total_num_steps == -1
+    key, unit = ("num_updates", "updates") if counts_updates else ("total_num_steps", "steps")
     done = read_progress(run.progress_file)[-1][unit]
     return (
         f"already at {int(done):,} of {int(baselines[key]):,} {unit}; to continue: "
@@ -75,12 +74,8 @@ def apply_overrides(
     The config gets into config.yaml, and into the state to resume from: Habitat-Baselines goes on
     with the config of the state and ignores any other. What config.yaml said before is kept in
     run.json. A UserError from within undoes it all, unless something was learned by then.
-
-    Raises:
-        UserError: run.json cannot be read, or something not be written.
     """
     state = _state(run, config)
-    steps = _steps(state)
     files = (run.record_path, run.config_path)
     before = {path: path.read_bytes() for path in files if path.exists()}
     if is_first_process():
@@ -90,12 +85,12 @@ def apply_overrides(
             overrides=list(overrides),
             changed=changes(run.config(), config),
             workers=workers,
-            steps=steps if _is_ours(config) else None,
+            steps=_steps(state) if _is_ours(config) else None,
         )
         record = run.record() or RunRecord.of_this_process()
         record.resumed.append(resume)
         # First, so that what is replaced is on record whenever we are killed.
-        run.write_record(record)
+        write_json(run.record_path, record.model_dump())
         if resume.changed:
             atomic_write(run.config_path, OmegaConf.to_yaml(config))
     if state is not None:
@@ -104,7 +99,7 @@ def apply_overrides(
         yield
     except UserError:
         # What it has learned with is what the run trains with.
-        if _steps(_state(run, config)) == steps:
+        if _steps(_state(run, config)) == _steps(state):
             if state is not None:
                 _replace_config_of_state(run, state["config"])
             for path in files if is_first_process() else ():
@@ -116,15 +111,12 @@ def apply_overrides(
 
 
 def changes(before: DictConfig, after: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """Key -> (value before, value after) where they differ; None where there is no such key.
-
-    Where the run lies is no part of what it is.
-    """
+    """Key -> (value before, value after) where they differ; None where there is no such key."""
     was, is_now = flatten(before), flatten(after)
     return {
         key: (was.get(key), is_now.get(key))
         for key in dict.fromkeys((*was, *is_now))
-        if key != "run_dir"
+        if key != "run_dir"  # where the run lies is no part of what it is
         and was.get(key) != is_now.get(key)
         and not any(isinstance(side.get(key), dict) and side[key] for side in (was, is_now))
     }

@@ -38,22 +38,14 @@ SWEEP_LOCK = ".sweep.lock"
 
 
 class ResumeRecord(BaseModel):
-    """One resume of a run.
-
-    Attributes:
-        command, time: as in `Provenance`.
-        overrides: "key=value", as given.
-        changed: key -> values before and after; None where there was or is no such key.
-        workers: processes that train from here on.
-        steps: environment steps at which it was resumed; None with a trainer of Habitat's own.
-    """
+    """One resume of a run, in run.json."""
 
     command: list[str]
     time: str
-    overrides: list[str]
-    changed: dict[str, tuple[Any, Any]]
-    workers: int
-    steps: int | None
+    overrides: list[str]  # "key=value", as given
+    changed: dict[str, tuple[Any, Any]]  # values before and after; None where there is no such key
+    workers: int  # that train from here on
+    steps: int | None  # of the environments, when it was resumed; None with Habitat's own trainers
 
 
 class RunRecord(Provenance):
@@ -91,11 +83,7 @@ class RunFolder:
         return self.path / "eval" / name
 
     def config(self) -> Any:
-        """The config that it trains with (an OmegaConf DictConfig).
-
-        Raises:
-            UserError: the file is missing or no YAML.
-        """
+        """The config that it trains with, a DictConfig; UserError where it cannot be read."""
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
         from yaml import YAMLError
@@ -110,18 +98,10 @@ class RunFolder:
             ) from error
 
     def record(self) -> RunRecord | None:
-        """What run.json says; None where there is none.
-
-        Raises:
-            UserError: it is malformed; names the field.
-        """
+        """What run.json says, None where there is none; UserError for a malformed field."""
         if not self.record_path.exists():
             return None
         return read_json(self.record_path, RunRecord.model_validate)
-
-    def write_record(self, record: RunRecord) -> None:
-        """Replace run.json."""
-        write_json(self.record_path, record.model_dump())
 
     def is_finished(self, config: Any) -> bool:
         """Whether the last line of the progress file is at the end that `config` sets."""
@@ -134,10 +114,7 @@ class RunFolder:
     def is_trained(self, config: Any = None) -> bool:
         """Whether training and weights are at the end that `config` (or the run's own) sets.
 
-        Imports no torch.
-
-        Raises:
-            UserError: config, or weights at the end, cannot be read.
+        UserError where config or weights cannot be read.
         """
         if not (self.progress_file.is_file() and self.latest_checkpoint.is_file()):
             return False
@@ -150,8 +127,7 @@ class RunFolder:
     def find_checkpoint(self, wanted: str | None) -> Path:
         """The checkpoint file that `wanted` names, a path or a name here; None is the latest.
 
-        Raises:
-            UserError: there is none of that name; says which there are.
+        UserError where there is none of that name, with those that there are.
         """
         folder = self.checkpoint_dir
         places = [self.latest_checkpoint]
@@ -166,10 +142,9 @@ class RunFolder:
 
 
 def checkpoint_step(path: Path) -> int:
-    """The environment steps after which a checkpoint was written; imports no torch.
+    """The environment steps after which a checkpoint was written; UserError if it is unreadable.
 
-    Raises:
-        UserError: no readable checkpoint.
+    Sweeps ask this of every run, hence by numpy: torch takes seconds to import.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -181,17 +156,18 @@ def checkpoint_step(path: Path) -> int:
 
 
 def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None) -> RunFolder:
-    """Return the folder that a new run of the config `name` will have; nothing is made yet.
+    """The folder that a new run of the config `name` will have; nothing is made yet.
 
-    Args:
-        name: of the config, for example "extobjnav/studio".
-        root: the folder that holds runs; the new one is called <config>-<time> in it.
-        out: this very folder instead; it must be new or empty.
-
-    Raises:
-        UserError: the folder holds something already.
+    It is called <config>-<time> in `root`, or it is `out`. UserError where that holds something.
     """
-    run = RunFolder(_new_path(Path(root), name) if out is None else out)
+    if out is None:
+        first = out = Path(root) / f"{name.replace('/', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+        # Two runs begun in the same second.
+        attempt = 2
+        while out.exists():
+            out = first.with_name(f"{first.name}~{attempt}")
+            attempt += 1
+    run = RunFolder(out)
     if run.path.exists() and not run.path.is_dir():
         raise UserError(f"the output folder {run.path} is a file; name a new folder")
     if run.path.is_dir() and any(_own_entries(run)):
@@ -204,12 +180,9 @@ def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None
 
 
 def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None:
-    """Make the folder of a planned run, with its config (a DictConfig) and record in it.
+    """Make the folder of a planned run, with config and record; UserError where it cannot be.
 
-    workers: processes that will train together.
-
-    Raises:
-        UserError: it cannot be written.
+    `config` is a DictConfig, `workers` the processes that will train together.
     """
     from omegaconf import OmegaConf
 
@@ -222,7 +195,8 @@ def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None
     except OSError as error:
         raise cannot_write(run.path, error) from error
     seed = OmegaConf.select(config, "habitat.seed")
-    run.write_record(RunRecord.of_this_process(config=name, seed=seed, workers=workers))
+    record = RunRecord.of_this_process(config=name, seed=seed, workers=workers)
+    write_json(run.record_path, record.model_dump())
 
 
 def discard_run(run: RunFolder) -> None:
@@ -237,11 +211,7 @@ def discard_run(run: RunFolder) -> None:
 
 
 def open_run(path: str | Path) -> RunFolder:
-    """Return the run folder at `path`.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The run folder at `path`; UserError where there is none."""
     run = RunFolder(path)
     if not run.config_path.is_file():
         others = sorted(str(p.parent) for p in Path("runs").glob(f"*/{CONFIG_FILE}"))
@@ -252,13 +222,3 @@ def open_run(path: str | Path) -> RunFolder:
 
 def _own_entries(run: RunFolder) -> list[Path]:
     return [path for path in run.path.iterdir() if path.name not in (SWEEP_LOG, SWEEP_LOCK)]
-
-
-def _new_path(root: Path, name: str) -> Path:
-    first = path = root / f"{name.replace('/', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
-    # Two runs begun in the same second.
-    attempt = 2
-    while path.exists():
-        path = first.with_name(f"{first.name}~{attempt}")
-        attempt += 1
-    return path

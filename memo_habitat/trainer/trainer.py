@@ -23,7 +23,6 @@ from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.errors import UserError
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.register import import_plugins
-from memo_habitat.trainer.batched_envs import BatchedCollector, BatchedVectorEnv
 from memo_habitat.trainer.checkpoint import (
     LATEST,
     newest_checkpoint,
@@ -33,10 +32,16 @@ from memo_habitat.trainer.checkpoint import (
     write_checkpoint,
     write_resume_state,
 )
+from memo_habitat.trainer.collection import (
+    BatchedCollector,
+    BatchedVectorEnv,
+    StopRequest,
+    acting_threads,
+    stop_on_interrupt,
+)
 from memo_habitat.trainer.env_factory import worker_death
-from memo_habitat.trainer.progress import ProgressFile, progress_row, steps_bar
+from memo_habitat.trainer.progress import ProgressFile, steps_bar
 from memo_habitat.trainer.run_dir import TRAIN_LOCK
-from memo_habitat.trainer.signals import StopRequest, acting_threads, stop_on_interrupt
 from memo_habitat.trainer.validation import (
     check_model_config,
     check_resumed_model,
@@ -46,6 +51,17 @@ from memo_habitat.utils.lock import hold
 
 # Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
 TRIAL_RETURN = "trial_return"
+# Likewise, the memory in use: name -> field of `ContextUse`.
+_USE = {
+    "memory_tokens": "tokens",
+    "memory_kv_bytes": "kv_bytes",
+    "memory_kv_bytes_full_context": "full_context_kv_bytes",
+}
+# Counts that a resumed training goes on from; in the state without the leading underscore.
+_COUNTS = (
+    *("num_steps_done", "num_updates_done", "_last_checkpoint_percent"),
+    *("_count_checkpoints", "_checkpointed_at"),
+)
 
 
 @baseline_registry.register_trainer(name="memo")
@@ -80,10 +96,8 @@ class MemoTrainer(PPOTrainer):
         with hold(folder / TRAIN_LOCK):
             self._train_from(read_resume_state(folder))
         if not self.is_done():
-            logger.info(
-                f"Stopped at {self.num_steps_done} steps; the state to resume from is saved"
-            )
-            requeue_job()
+            logger.info(f"Stopped at {self.num_steps_done} steps; the state to resume is saved")
+            requeue_job()  # where SLURM announced the end of the job's time
 
     def _train_from(self, resume: dict[str, Any] | None) -> None:
         if resume is not None:
@@ -94,19 +108,23 @@ class MemoTrainer(PPOTrainer):
         try:
             self._init_train(resume)
             # Environments in this process are stepped together; workers by Habitat's own loop.
-            self._collector = (
-                BatchedCollector(self.envs, self._agent, self.obs_transforms)
-                if isinstance(self.envs, BatchedVectorEnv)
-                else None
-            )
+            self._collector = None
+            if isinstance(self.envs, BatchedVectorEnv):
+                self._collector = BatchedCollector(self.envs, self._agent, self.obs_transforms)
             if resume is not None:
                 self._resume(resume)
+            # TensorBoard drops what an earlier process logged from this step on.
+            purge = int(self.num_steps_done) + 1
             with (
-                self._writer() as writer,
+                get_writer(self.config, flush_secs=self.flush_secs, purge_step=purge)
+                if rank0_only()
+                else contextlib.nullcontext() as writer,
                 stop_on_interrupt() as stop,
                 steps_bar(self.num_steps_done, self._agent.total_steps) as bar,
             ):
-                progress = self._progress_file()
+                # Progress, like TensorBoard and all that is saved, is the first worker's to write.
+                file = self.config.habitat_baselines.progress_file
+                progress = ProgressFile(file, self.num_steps_done) if rank0_only() else None
                 while not self.is_done() and self._train_update(stop):
                     self._log_update(writer, progress)
                     bar.update(self.num_steps_done - bar.n)
@@ -126,6 +144,7 @@ class MemoTrainer(PPOTrainer):
         self._agent.eval()
         with g_timer.avg_time("trainer.rollout_collect"), acting_threads(self.device, self.envs):
             collected = self._collect(stop)
+        # An update of a part of a trial would be another one than that of an undisturbed training.
         if collected is None:
             return False
         self._losses = self._coalesce_post_step(self._update_agent(), collected)
@@ -146,7 +165,11 @@ class MemoTrainer(PPOTrainer):
             # Among several workers all stop at the same place, after the last step: see `agree`.
             if stop.is_set and not self._is_distributed:
                 return None
-            collected += self._collect_step()
+            if self._collector is not None:
+                collected += self._collector.step()
+            else:
+                self._compute_actions_and_step_envs()
+                collected += int(self._collect_environment_result())
         if stop.agree(self._all_reduce):
             return None
         if self._collector is not None:
@@ -156,22 +179,13 @@ class MemoTrainer(PPOTrainer):
                 self.running_episode_stats[name] += sums
         return collected
 
-    def _collect_step(self) -> int:
-        if self._collector is not None:
-            return self._collector.step()
-        self._compute_actions_and_step_envs()
-        return int(self._collect_environment_result())
-
     @g_timer.avg_time("trainer.update_agent")
     def _update_agent(self) -> dict[str, float]:
         rollouts, policy = self._agent.rollouts, self._agent.actor_critic
-        memory = {}
-        if (use := policy.context_use()) is not None:
-            memory = {
-                "memory_tokens": float(use.tokens.float().mean()),
-                "memory_kv_bytes": float(use.kv_bytes.float().mean()),
-                "memory_kv_bytes_full_context": float(use.full_context_kv_bytes.float().mean()),
-            }
+        # Before the value of the next step and the refresh: what acting held at the trial's end.
+        use, memory = policy.context_use(), {}
+        if use is not None:
+            memory = {name: float(getattr(use, of).float().mean()) for name, of in _USE.items()}
         # The value of the step after the last one. It enters the cache, which is recomputed below.
         with inference_mode():
             step = rollouts.get_last_step()
@@ -193,46 +207,41 @@ class MemoTrainer(PPOTrainer):
     # Logging ------------------------------------------------------------------------------------
 
     def _log_update(self, writer: Any, progress: ProgressFile | None) -> None:
-        if progress is None:  # not the first worker
+        if progress is None:
             return
         trials = None
         if TRIAL_RETURN in self._losses:
             count = self.envs.num_envs * get_distrib_size()[2]
             trials = {"count": count, "return": self._losses.pop(TRIAL_RETURN)}
         self._training_log(writer, self._losses, self._earlier_seconds)
-        scalars = {
-            f"memory/{name}": self._losses[f"memory_{name}"]
-            for name in ("tokens", "kv_bytes", "kv_bytes_full_context")
-            if f"memory_{name}" in self._losses
-        }
+        for name in self._losses.keys() & _USE.keys():
+            tag = name.replace("_", "/", 1)
+            writer.add_scalar(tag, self._losses[name], self.num_steps_done)
         if trials is not None:
-            scalars["trials/return"] = trials["return"]
-        for name, value in scalars.items():
-            writer.add_scalar(name, value, self.num_steps_done)
+            writer.add_scalar("trials/return", trials["return"], self.num_steps_done)
+        # Habitat keeps running sums of the last updates: what ended within the window is their
+        # difference, and with a single one all of it.
+        ended = {
+            name: float((sums[-1] - sums[0] if len(sums) > 1 else sums[0]).sum())
+            for name, sums in self.window_episode_stats.items()
+        }
+        count = max(ended.pop("count"), 1.0)
         progress.append(
-            progress_row(
-                self.num_steps_done,
-                self.num_updates_done,
-                time.time() - self.t_start + self._earlier_seconds,
-                trials,
-                self.window_episode_stats,
-                self._losses,
-                {name: timer.mean for name, timer in g_timer.items()},
-            )
+            {
+                "steps": self.num_steps_done,
+                "updates": self.num_updates_done,
+                "seconds": round(self._seconds(), 3),
+                **({} if trials is None else {"trials": trials}),
+                "episodes": count,
+                "metrics": {name: total / count for name, total in ended.items()},
+                "learner": self._losses,
+                "timers": {name: timer.mean for name, timer in g_timer.items()},
+            }
         )
 
-    def _writer(self) -> Any:
-        if not rank0_only():
-            return contextlib.nullcontext()
-        # TensorBoard drops what an earlier process logged from this step on.
-        return get_writer(
-            self.config, flush_secs=self.flush_secs, purge_step=int(self.num_steps_done) + 1
-        )
-
-    def _progress_file(self) -> ProgressFile | None:
-        if not rank0_only():
-            return None
-        return ProgressFile(self.config.habitat_baselines.progress_file, self.num_steps_done)
+    def _seconds(self) -> float:
+        """Of training so far, those before an interruption included."""
+        return time.time() - self.t_start + self._earlier_seconds
 
     # Saving -------------------------------------------------------------------------------------
 
@@ -271,8 +280,7 @@ class MemoTrainer(PPOTrainer):
         return bool(due)
 
     def _extra_state(self) -> dict[str, Any]:
-        seconds = time.time() - self.t_start + self._earlier_seconds
-        return {"step": self.num_steps_done, "wall_time": seconds}
+        return {"step": self.num_steps_done, "wall_time": self._seconds()}
 
     def _checkpoint_now(self) -> None:
         self.save_checkpoint(f"ckpt.{self._count_checkpoints}.safetensors", self._extra_state())
@@ -292,14 +300,8 @@ class MemoTrainer(PPOTrainer):
 
     @rank0_only
     def _save_resume_state(self) -> None:
-        counts = {
-            "num_steps_done": self.num_steps_done,
-            "num_updates_done": self.num_updates_done,
-            "last_checkpoint_percent": self._last_checkpoint_percent,
-            "count_checkpoints": self._count_checkpoints,
-            "checkpointed_at": self._checkpointed_at,
-            "seconds": time.time() - self.t_start + self._earlier_seconds,
-        }
+        counts = {name.lstrip("_"): getattr(self, name) for name in _COUNTS}
+        counts["seconds"] = self._seconds()
         statistics = {
             "running": dict(self.running_episode_stats),
             "window": {k: list(v) for k, v in self.window_episode_stats.items()},
@@ -313,29 +315,22 @@ class MemoTrainer(PPOTrainer):
 
     def _resume(self, state: dict[str, Any]) -> None:
         self._agent.load_state_dict(state)
-        counts = state["counts"]
-        self.num_steps_done = counts["num_steps_done"]
-        self.num_updates_done = self._updates_seen = counts["num_updates_done"]
-        self._last_checkpoint_percent = counts["last_checkpoint_percent"]
-        self._count_checkpoints = counts["count_checkpoints"]
-        self._checkpointed_at = counts["checkpointed_at"]
-        self._earlier_seconds = counts["seconds"]
+        counts, saved = state["counts"], state["statistics"]
+        for name in _COUNTS:
+            setattr(self, name, counts[name.lstrip("_")])
+        self._updates_seen, self._earlier_seconds = self.num_updates_done, counts["seconds"]
         if self._is_distributed:
             # The state is rank 0's: draws and counts of its own for every worker.
             torch.manual_seed(self.config.habitat.seed + self.num_steps_done)
         else:
-            self._resume_statistics(state["statistics"])
+            # Sums are kept for each environment of a worker: another number of them begins afresh.
+            same_envs = len(saved["running"]["count"]) == self.envs.num_envs
+            if same_envs and saved["workers"] == 1:
+                self.running_episode_stats = saved["running"]
+                for key, values in saved["window"].items():
+                    self.window_episode_stats[key].extend(values)
             restore_random_state(state)
         logger.info(f"Resumed at {self.num_steps_done} steps")
-
-    def _resume_statistics(self, saved: dict[str, Any]) -> None:
-        """Go on counting episodes, unless the number of environments or workers was changed."""
-        same_envs = len(saved["running"]["count"]) == self.envs.num_envs
-        if not same_envs or saved["workers"] != 1:
-            return
-        self.running_episode_stats = saved["running"]
-        for key, values in saved["window"].items():
-            self.window_episode_stats[key].extend(values)
 
     def _init_envs(self, config: DictConfig | None = None, is_eval: bool = False) -> None:
         """After a resume the environments get other seeds: the same would repeat old trials."""
@@ -349,13 +344,12 @@ class MemoTrainer(PPOTrainer):
 
     def eval(self) -> None:
         """Evaluate one checkpoint file, or the latest of a folder, or an agent without one."""
-        baselines = self.config.habitat_baselines
-        checkpoint = None
+        baselines, checkpoint = self.config.habitat_baselines, ""
         if baselines.eval.should_load_ckpt:
-            checkpoint = newest_checkpoint(Path(baselines.eval_ckpt_path_dir))
+            checkpoint = str(newest_checkpoint(Path(baselines.eval_ckpt_path_dir)))
         self.device = get_device(self.config)
         with get_writer(self.config, flush_secs=self.flush_secs) as writer:
-            self._eval_checkpoint(str(checkpoint) if checkpoint else "", writer)
+            self._eval_checkpoint(checkpoint, writer)
 
     def load_checkpoint(self, checkpoint_path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Weights, config and extra state of a checkpoint."""
@@ -365,7 +359,7 @@ class MemoTrainer(PPOTrainer):
         self, checkpoint_path: str, writer: Any, checkpoint_index: int = 0
     ) -> None:
         """The model comes from the checkpoint's config, everything else from the config given."""
-        if self._is_distributed:
+        if self._is_distributed:  # every process would evaluate all of it
             raise UserError("evaluation runs in one process: start it without torchrun or srun")
         checkpoint = self.load_checkpoint(checkpoint_path) if checkpoint_path else None
         config = evaluation_config(self.config, checkpoint["config"] if checkpoint else None)

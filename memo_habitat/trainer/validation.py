@@ -12,46 +12,38 @@ from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.evaluation import RUNTIME_KEYS
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.config.policy import EncoderConfig
-from memo_habitat.errors import UserError
-from memo_habitat.memory.checks import check_config
-from memo_habitat.memory.variants import memory_class
+from memo_habitat.config.policy import PRECISIONS, EncoderConfig
+from memo_habitat.errors import UserError, check_choice
+from memo_habitat.memory.variants import check_config, memory_class
 from memo_habitat.policy.encoders import check_encoder
-from memo_habitat.policy.policy import check_precision
 from memo_habitat.trainer.checkpoint import RESUME_STATE
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
 _ALTERNATIVES = (("total_num_steps", "num_updates"), ("num_checkpoints", "checkpoint_interval"))
 # Keys of `habitat_baselines`, which numbers a training can be made with (NaN is none), in words.
-_NUMBERS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+_NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
-        (
-            *("num_environments", "log_interval", "rl.ppo.ppo_epoch", "rl.ppo.num_mini_batch"),
-            *("rl.ppo.reward_window_size", "rl.ppo.refresh_chunk"),
-        ),
-        lambda number: number >= 1,
+        "num_environments log_interval rl.ppo.ppo_epoch rl.ppo.num_mini_batch "
+        "rl.ppo.reward_window_size rl.ppo.refresh_chunk",
+        lambda x: x >= 1,
         "at least 1 is needed",
     ),
     *(
-        ((key,), lambda number: number > 0 or number == -1, f"give more than 0, or -1 with {other}")
+        (key, lambda x: x > 0 or x == -1, f"give more than 0, or -1 with {other}")
         for pair in _ALTERNATIVES
         for key, other in (pair, pair[::-1])
     ),
     (
-        ("rl.ppo.lr", "rl.ppo.lr_final", "rl.ppo.lr_warmup_start"),
-        lambda number: 0 <= number < math.inf,
+        "rl.ppo.lr rl.ppo.lr_final rl.ppo.lr_warmup_start",
+        lambda x: 0 <= x < math.inf,
         "give 0 or more",
     ),
     (
-        ("rl.ppo.eps", "rl.ppo.clip_param", "rl.ppo.max_grad_norm", "rl.ppo.teacher_until"),
-        lambda number: number > 0,
+        "rl.ppo.eps rl.ppo.clip_param rl.ppo.max_grad_norm rl.ppo.teacher_until",
+        lambda x: x > 0,
         "give more than 0",
     ),
-    (
-        ("rl.ppo.gamma", "rl.ppo.tau"),
-        lambda number: 0 <= number <= 1,
-        "give a number from 0 to 1",
-    ),
+    ("rl.ppo.gamma rl.ppo.tau", lambda x: 0 <= x <= 1, "give a number from 0 to 1"),
 )
 # Keys of `habitat_baselines.rl` that other trainers act on and this one cannot: the only value.
 _FIXED = {
@@ -63,11 +55,7 @@ _FIXED = {
 
 
 def check_training_config(config: DictConfig) -> None:
-    """Refuse a config that could not train.
-
-    Raises:
-        UserError: naming the key, its value, and what would be valid.
-    """
+    """UserError where a config could not train: the key, its value, and what would be valid."""
     check_training_settings(config)
     _check_checkpoint_folder(config)
 
@@ -78,6 +66,7 @@ def check_training_settings(config: DictConfig) -> None:
     _check_trainer_keys(config)
     trial_steps = config.habitat.task.trial_steps
     _check_token_budget(MemoryConfig(**config.habitat_baselines.rl.memory), trial_steps)
+    # Updates of unequal length would be weighted unequally within one trial.
     updates = config.habitat_baselines.rl.ppo.updates_per_trial
     if updates < 1 or trial_steps % updates:
         divisors = [d for d in range(1, trial_steps + 1) if trial_steps % d == 0]
@@ -98,12 +87,17 @@ def check_model_config(config: DictConfig) -> None:
         named = str(error).replace("memory ", "habitat_baselines.rl.memory.", 1)
         raise UserError(named) from error
     check_encoder(EncoderConfig(**rl.encoder))
-    check_precision(rl.precision)
+    check_choice("habitat_baselines.rl.precision", rl.precision, PRECISIONS)
 
 
 def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
     """Refuse to go on with another model or optimiser than the training began with."""
-    for key, wanted, had in (*_other_model(config, saved), *_other_optimiser(config, saved)):
+    # Of the optimiser, too, no other can go on from the saved state.
+    wanted, had = (c.habitat_baselines.rl.ppo.optimizer for c in (config, saved))
+    optimiser = ("habitat_baselines.rl.ppo.optimizer", wanted, had)
+    for key, wanted, had in (*_other_model(config, saved), optimiser):
+        if wanted == had:
+            continue
         raise UserError(
             f"{key}={wanted}, but the training in {config.habitat_baselines.checkpoint_folder} "
             f"has {had}: go on with that, or choose another folder"
@@ -126,13 +120,6 @@ def _other_model(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, A
         for key in had:
             if key in wanted and key not in RUNTIME_KEYS[part] and wanted[key] != had[key]:
                 yield f"habitat_baselines.rl.{part}.{key}", wanted[key], had[key]
-
-
-def _other_optimiser(config: DictConfig, saved: DictConfig) -> Iterator[tuple[str, Any, Any]]:
-    """The same of the optimiser, whose saved state no other can go on from."""
-    wanted, had = (c.habitat_baselines.rl.ppo.optimizer for c in (config, saved))
-    if wanted != had:
-        yield "habitat_baselines.rl.ppo.optimizer", wanted, had
 
 
 def _check_checkpoint_folder(config: DictConfig) -> None:
@@ -176,7 +163,7 @@ def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
 def _check_trainer_keys(config: DictConfig) -> None:
     baselines = config.habitat_baselines
     for keys, holds, valid in _NUMBERS:
-        for key in keys:
+        for key in keys.split():
             number = OmegaConf.select(baselines, key)
             if not holds(number):
                 raise UserError(f"habitat_baselines.{key}={number}: {valid}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat.compat import forkserver as workers
+from memo_habitat.compat import startup
 from memo_habitat.register import TRAINING
 
 UNRELATED = """
@@ -78,9 +78,9 @@ def test_preloading_keeps_what_the_application_preloads():
     before = list(getattr(forkserver._forkserver, "_preload_modules", ["__main__"]))
     try:
         multiprocessing.set_forkserver_preload(["json"])
-        workers.prepare()
-        workers.prepare()
-        assert forkserver._forkserver._preload_modules == ["json", workers.PRELOAD]
+        startup.prepare_forkserver()
+        startup.prepare_forkserver()
+        assert forkserver._forkserver._preload_modules == ["json", startup.PRELOAD]
     finally:
         multiprocessing.set_forkserver_preload(before)
 

@@ -103,7 +103,7 @@ def test_zero_grad_forgets_all_gradients():
 
 
 def test_an_unknown_optimiser_is_named_with_the_choices():
-    with pytest.raises(UserError, match=r"rl\.ppo\.optimizer='sgd'; choose of adam, muon"):
+    with pytest.raises(UserError, match=r"rl\.ppo\.optimizer='sgd': choose one of adam, muon"):
         MemoPPO(small_policy("memo"), MemoPPOConfig(optimizer="sgd"))
 
 

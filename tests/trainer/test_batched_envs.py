@@ -15,7 +15,7 @@ from habitat.config.default import patch_config
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
 from memo_habitat.memory.variants import kinds, unregister
-from memo_habitat.trainer.batched_envs import BatchedCollector, BatchedVectorEnv
+from memo_habitat.trainer.collection import BatchedCollector, BatchedVectorEnv
 from memo_habitat.trainer.env_factory import WorkerVectorEnv
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.trainer import MemoTrainer

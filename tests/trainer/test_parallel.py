@@ -17,13 +17,13 @@ from omegaconf import OmegaConf
 
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.trainer import launch
+from memo_habitat.trainer.collection import StopRequest
 from memo_habitat.trainer.distributed import (
     check_workers,
     run_workers,
     waits_for_others,
 )
 from memo_habitat.trainer.run_dir import RunFolder
-from memo_habitat.trainer.signals import StopRequest
 from memo_habitat.utils.processes import available_cores
 from tests.trainer import parallel_work
 

@@ -140,7 +140,7 @@ def train(config: DictConfig, updates: int, every: int, out: Any) -> None:
         warm = min(1.0, (update + 1) / 50)
         for group in optimiser.param_groups:
             group["lr"] = ppo.lr * warm
-        found = losses(policy, next(batches), policy.draw_segment_length())
+        found = losses(policy, next(batches), policy.network.memory.draw_segment_length())
         optimiser.zero_grad()
         (found["recall"] + (coef / max(ppo.recall_coef, 1e-9)) * found["memory_loss"]).backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)

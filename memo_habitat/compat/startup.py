@@ -1,11 +1,14 @@
-"""Silences what imported packages print and what no user of our command line can act on."""
+"""What a process of ours does as it starts: a quiet terminal, and workers that know our classes."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
+from multiprocessing import forkserver
 
+PRELOAD = "memo_habitat.register"
 _LEVEL = "HABITAT_LAB_LOG"
 # Beside it where it is ours: a training in a process that we start writes its log all the same.
 _IS_OURS = "MEMO_HABITAT_LAB_LOG"
@@ -34,3 +37,15 @@ def log_to_files_only() -> None:
             handler.setLevel(logging.WARNING)
     # Environment workers have loggers of their own.
     os.environ[_LEVEL], os.environ[_IS_OURS] = str(logging.WARNING), "yes"
+
+
+def prepare_forkserver() -> None:
+    """Let the forkserver import our environments once, before the first worker is forked.
+
+    A worker unpickles Habitat's own target first and must have the stubs by then. Modules that the
+    application wants preloaded are kept. No effect once the forkserver runs.
+    """
+    server = getattr(forkserver, "_forkserver", None)
+    wanted = list(getattr(server, "_preload_modules", ["__main__"]))
+    if PRELOAD not in wanted:
+        multiprocessing.set_forkserver_preload([*wanted, PRELOAD])

@@ -1,18 +1,27 @@
-"""Collects from environments that step all together in the trainer's process."""
+"""How a training collects: environments in its own process all together, until asked to stop."""
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from habitat_baselines.common.obs_transformers import apply_obs_transforms_batch
+from habitat_baselines.rl.ddppo.ddp_utils import EXIT, REQUEUE
 from habitat_baselines.utils.common import inference_mode
 from habitat_baselines.utils.timing import g_timer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from memo_habitat.tasks.vector_env import BatchedStep
+from memo_habitat.utils.processes import handling
+
+_UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
 
 
 @runtime_checkable
@@ -31,18 +40,16 @@ class BatchedCollector:
 
     Habitat takes results apart into one observation, reward and info per environment, to stack
     them again: with 64 environments that costs more than a small policy and a grid world.
-
-    Attributes:
-        sums: name -> [N], measures summed over the episodes that ended since they were taken.
     """
 
     def __init__(self, envs: BatchedVectorEnv, agent: Any, obs_transforms: list[Any]) -> None:
         """Collect into the storage of `agent`, an agent access manager."""
         self._envs, self._agent, self._transforms = envs, agent, obs_transforms
-        self.sums: dict[str, NDArray[np.float64]] = {}
+        # Name -> [N], measures summed over the episodes that ended since they were taken.
+        self._sums: dict[str, NDArray[np.float64]] = {}
 
     def step(self) -> int:
-        """Take one step in every environment; how many steps that is."""
+        """Step every environment once; how many steps that is."""
         storage, policy = self._agent.rollouts, self._agent.actor_critic
         with inference_mode():
             with g_timer.avg_time("trainer.sample_action"):
@@ -65,17 +72,15 @@ class BatchedCollector:
                 )
                 storage.advance_rollout()
                 for name, values in step.measures.items():
-                    sums = self.sums.setdefault(name, np.zeros(self._envs.num_envs))
+                    sums = self._sums.setdefault(name, np.zeros(self._envs.num_envs))
                     np.add(sums, values, out=sums, where=step.episode_ends)
         return self._envs.num_envs
 
     def take_statistics(self, since: int, reward_before: Tensor) -> dict[str, Tensor]:
         """Sums [N, 1] over the episodes that ended from step `since` of the trial on.
 
-        Args:
-            since: the first step to look at.
-            reward_before: [N, 1] reward of the running episode before it; afterwards that of the
-                episode running now.
+        reward_before [N, 1] is what the running episode had earned before that step. It is updated
+        in place: afterwards it is what the episode running now has earned.
         """
         storage = self._agent.rollouts
         rewards = storage.rewards[:, since : storage.steps].cpu()
@@ -88,8 +93,70 @@ class BatchedCollector:
             "count": ends.sum(1, keepdim=True).float(),
             "reward": done + reward_before * any_end,
         }
-        statistics |= {k: torch.from_numpy(v).float()[:, None] for k, v in self.sums.items()}
+        statistics |= {k: torch.from_numpy(v).float()[:, None] for k, v in self._sums.items()}
         reward_before *= ~any_end
         reward_before += (rewards * ~finished).sum(1, keepdim=True)
-        self.sums = {}
+        self._sums = {}
         return statistics
+
+
+class StopRequest:
+    """Whether somebody asked for the training to stop."""
+
+    def __init__(self) -> None:
+        self.by_user = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether to stop, by the user or by a signal that Habitat handles."""
+        return self.by_user or bool(EXIT.is_set())
+
+    def agree(self, all_reduce: Callable[[Tensor], Tensor]) -> bool:
+        """Whether to stop, the same on every worker: one that went on alone would wait forever.
+
+        So would one that alone asked SLURM to queue the job again: that is agreed on as well.
+        `all_reduce` sums a tensor over all workers.
+        """
+        asked = torch.tensor([float(self.is_set), float(REQUEUE.is_set())])
+        stops, requeues = (bool(total) for total in all_reduce(asked))
+        if stops:
+            self.by_user = True
+        if requeues:
+            REQUEUE.set()
+        return stops
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[StopRequest]:
+    """Within: the first Ctrl-C or SIGTERM asks to stop after the step, the second stops at once."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def on_interrupt(signum: int, frame: FrameType | None) -> None:
+        request.by_user = True
+        signal.signal(signum, signal.default_int_handler)
+
+    # In a SLURM job Habitat has handlers of its own by now; they set what `is_set` asks.
+    caught = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) in _UNHANDLED]
+    with handling(caught, on_interrupt):
+        yield request
+
+
+@contextmanager
+def acting_threads(device: torch.device, envs: Any) -> Iterator[None]:
+    """Within: torch computes on one thread if it acts on a CPU for workers.
+
+    One step of a few environments is too little work to share; waiting for each other, threads take
+    the cores from the environments' own processes. Environments in this process leave them free.
+    """
+    if device.type != "cpu" or isinstance(envs, BatchedVectorEnv):
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -10,10 +10,10 @@ import pytest
 
 PROGRAM = """
 import subprocess, sys
-from memo_habitat.compat import habitat_sim_stub, log_filters
+from memo_habitat.compat import habitat_sim_stub, startup
 habitat_sim_stub.install()
-log_filters.silence_gym_notice()
-log_filters.log_to_files_only()
+startup.silence_gym_notice()
+startup.log_to_files_only()
 from habitat import logger
 path, generations = sys.argv[1], int(sys.argv[2])
 logger.add_filehandler(path)
