@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memo_habitat.cli.common import Debug, examples
+from memo_habitat.cli.common import Debug, examples, option
 from memo_habitat.errors import UserError
 
 EXAMPLES = examples(
@@ -23,16 +23,15 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", show_default="report.html in the run folder, or beside several"
-        ),
+        option("Where to write it.", "FILE", "report.html in the run folder, or beside several"),
     ] = None,
     debug: Debug = False,
 ) -> None:
     """Write the report of evaluated runs, one HTML file; its path is printed last."""
     from memo_habitat.report import SWEEP_FILE
     from memo_habitat.report.html import write_report
-    from memo_habitat.report.sweep import load_sweep, what_is_unfinished, write_sweep_report
+    from memo_habitat.report.sweep import write_sweep_report
+    from memo_habitat.report.sweep_data import load_sweep
     from memo_habitat.trainer.run_dir import open_run
 
     if not (folders[0] / SWEEP_FILE).exists():
@@ -45,6 +44,6 @@ def report(
         )
     found = load_sweep(folders[0])
     page = write_sweep_report(found)
-    if unfinished := what_is_unfinished(found):
+    if unfinished := found.unfinished():
         print(unfinished)
     print(page)

@@ -16,6 +16,7 @@ from memo_habitat.report.statistics import (
     IntArray,
     difference_with_interval,
     mean_with_interval,
+    ratio_with_interval,
 )
 from memo_habitat.tasks.record_fields import Kind, RecordField, inferred_field
 
@@ -284,3 +285,70 @@ def later_less_first(episodes: Episodes, metric: str) -> dict[str, float]:
     return {
         episodes.trial_names[trial]: float(differences[trial]) for trial in np.unique(shared.trial)
     }
+
+
+# Headline numbers -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """The episodes in which a condition held, or did not."""
+
+    condition: RecordField  # its declaration
+    holds: bool  # which of the two
+    episodes: int  # how many were finished
+    share: float  # their part of all episodes of which it is known, from 0 to 1
+    targets: Estimate  # successes in 1,000 steps spent on such episodes
+    estimates: dict[str, Estimate]  # name of the measure -> mean and interval over these episodes
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The headline numbers of one evaluation."""
+
+    # Name of the measure -> mean and interval over the finished episodes.
+    estimates: dict[str, Estimate]
+    counting_cut: float  # success rate when cut-off episodes count as failures
+    cut: int  # number of episodes that the trial's end cut off
+    gain: Estimate  # success in the trial's second half less that in its first
+    returns: dict[str, Estimate]  # name of a return -> its sum over a trial, mean over trials
+    targets: Estimate  # successes in 1,000 steps of a trial
+    splits: tuple[Split, ...]  # by condition, where one was recorded
+
+
+def headline(everything: Episodes, steps: int) -> Headline:
+    """The headline numbers of an evaluation: all its episodes, in trials of `steps` steps."""
+    finished = everything.finished()
+    return Headline(
+        _estimates(finished),
+        float(finished.columns["success"].sum()) / len(everything),
+        len(everything) - len(finished),
+        gain_within_trial(finished, "success", steps),
+        {f.name: return_per_trial(everything, f.name) for f in everything.measures("return")},
+        targets_per_1000_steps(everything, steps),
+        tuple(
+            _split(everything, condition, holds)
+            for condition in everything.measures("condition")
+            for holds in (True, False)
+        ),
+    )
+
+
+def _estimates(finished: Episodes) -> dict[str, Estimate]:
+    fields = finished.measures("rate", "length", "count", "quantity")
+    return {field.name: estimate(finished, field.name) for field in fields}
+
+
+def _split(everything: Episodes, condition: RecordField, holds: bool) -> Split:
+    values = everything.columns[condition.name]
+    known = int((~np.isnan(values)).sum())
+    own = everything.select(values == float(holds))
+    successes, steps = own.columns["success"], own.columns["num_steps"]
+    return Split(
+        condition,
+        holds,
+        len(own.finished()),
+        len(own) / known if known else np.nan,
+        ratio_with_interval(1000 * successes, steps, own.trial),
+        _estimates(own.finished()),
+    )

@@ -13,7 +13,7 @@ from memo_habitat.evaluation.attention import TrialBin
 from memo_habitat.report import plots
 from memo_habitat.report.episodes import (
     Bucket,
-    Episodes,
+    Headline,
     by_episode_index,
     by_trial_step,
     episode_course,
@@ -21,7 +21,8 @@ from memo_habitat.report.episodes import (
 )
 from memo_habitat.report.load import Evaluation, Run
 from memo_habitat.report.plots import Curve, Layer, curve_of_buckets, curve_over_seeds
-from memo_habitat.report.summary import Headline, amount, interval, percent
+from memo_habitat.report.statistics import Estimate
+from memo_habitat.report.text import amount, interval, percent, short_bytes
 
 # Series colours of the page: 0 random, 1 oracle, from 2 on what was trained, then again from 2.
 REFERENCE_COLORS = {"random": 0, "oracle": 1}
@@ -43,12 +44,16 @@ class Agent:
     name: str  # how it is called
     color: int  # number of its colour
     evaluations: tuple[Evaluation, ...]  # one per seed it was trained with
-    row: Headline | None = None  # headline numbers, where there is one evaluation
 
     @property
     def evaluation(self) -> Evaluation:
         """The first one."""
         return self.evaluations[0]
+
+    @property
+    def row(self) -> Headline:
+        """The headline numbers of the first one."""
+        return self.evaluation.headline
 
 
 @dataclass(frozen=True)
@@ -85,37 +90,37 @@ def targets_figure(agents: Sequence[Agent], band: str = OVER_TRIALS) -> Figure:
         "Targets found in each thousand steps of the trial (each tenth of a short one), per 1,000 "
         f"steps. Rising: what was seen before helps to find what is asked for now. {band}",
         lambda e: targets_along_trial(e.episodes, e.steps),
-        wide=True,
     )
 
 
 def rate_figures(agents: Sequence[Agent], by_step: bool) -> list[Figure]:
     """Success and SPL along the trial: by episode, and by step where that is asked for."""
-    fields = {f.name: f for a in agents for f in a.evaluation.episodes.measures("rate")}
-    shown = [fields[name] for name in ("success", "spl") if name in fields]
-    kinds: list[tuple[str, str, Callable[[Episodes, str, int], list[Bucket]]]] = [
-        (
-            _EPISODE,
-            "Mean over the trials’ first, second, … episodes; numbers that fewer than half of the "
-            f"trials reach are left out. {OVER_TRIALS}",
-            lambda episodes, metric, _: by_episode_index(episodes, metric),
-        )
-    ]
-    if by_step:
-        text = "Mean over the episodes that ended in each tenth of the trial, drawn at its middle."
-        kinds.insert(0, (_STEP, f"{text} {OVER_TRIALS}", by_trial_step))
-    return [
-        _bucket_figure(
-            [agent for agent in agents if field.name in agent.evaluation.episodes.columns],
-            f"{field.title} by {axis.replace(' of the trial', '')}",
-            axis,
-            text,
-            lambda e, f=field, of=of: of(e.episodes.finished(), f.name, e.steps),  # type: ignore[misc]
-            percents=True,
-        )
-        for axis, text, of in kinds
-        for field in shown
-    ]
+    numbered = (
+        "Mean over the trials’ first, second, … episodes; numbers that fewer than half of the "
+        f"trials reach are left out. {OVER_TRIALS}"
+    )
+    ended = (
+        "Mean over the episodes that ended in each tenth of the trial, drawn at its middle. "
+        f"{OVER_TRIALS}"
+    )
+
+    def figure(name: str, of_steps: bool) -> Figure:
+        own = [agent for agent in agents if name in agent.evaluation.episodes.fields]
+
+        def buckets(evaluation: Evaluation) -> list[Bucket]:
+            finished = evaluation.episodes.finished()
+            if of_steps:
+                return by_trial_step(finished, name, evaluation.steps)
+            return by_episode_index(finished, name)
+
+        title = own[0].evaluation.episodes.fields[name].title
+        if of_steps:
+            return _bucket_figure(own, f"{title} by step", _STEP, ended, buckets, percents=True)
+        return _bucket_figure(own, f"{title} by episode", _EPISODE, numbered, buckets, True)
+
+    known = {name for agent in agents for name in agent.evaluation.episodes.fields}
+    shown = [name for name in ("success", "spl") if name in known]
+    return [figure(name, of) for of in ((True, False) if by_step else (False,)) for name in shown]
 
 
 def _bucket_figure(
@@ -125,7 +130,6 @@ def _bucket_figure(
     text: str,
     buckets_of: Callable[[Evaluation], list[Bucket]],
     percents: bool = False,
-    wide: bool = False,
 ) -> Figure:
     """A figure of means over episodes; over seeds of those where agents have several."""
     curves, rows = [], []
@@ -142,14 +146,13 @@ def _bucket_figure(
             mean = percent(found.mean) if percents else amount(found.mean)
             counts = (f"{found.values:,}", f"{found.groups}")
             rows.append((agent.name, where, mean, interval(found, percents), *counts))
-    svg = (
-        plots.rates(curves, axis)
-        if percents
-        else plots.amounts(curves, axis, wide=wide, bands=True)
-    )
+    if percents:
+        svg = plots.rates(curves, axis)
+    else:
+        svg = plots.amounts(curves, axis, wide=True, bands=True)
     mean = "mean, %" if percents else "mean"
     columns = ("agent", axis, mean, "95 % interval", "values", "trials")
-    return Figure(title, Markup(svg), text, columns, tuple(rows), wide)
+    return Figure(title, svg, text, columns, tuple(rows), wide=not percents)
 
 
 def reward_figures(agents: Sequence[Agent], note: str = "") -> list[Figure]:
@@ -165,25 +168,21 @@ def reward_figures(agents: Sequence[Agent], note: str = "") -> list[Figure]:
         rewards = [found for e in agent.evaluations if (found := e.rewards()) is not None]
         rewards = [r for r in rewards if np.array_equal(r.ends, rewards[0].ends)]
         if rewards:
-            steps, middles = rewards[0].cumulative()[0], rewards[0].rate()[0]
-            sums = np.array([r.cumulative()[1] for r in rewards])
-            speeds = np.array([r.rate()[1] for r in rewards])
-            earned.append(curve_over_seeds(steps, sums, agent.color))
-            rates.append(curve_over_seeds(middles, speeds, agent.color, marked=True))
-    if not earned:
-        return []
+            for kind, curves, marked in (("cumulative", earned, False), ("rate", rates, True)):
+                found = [getattr(r, kind)() for r in rewards]
+                values = np.array([y for _, y in found])
+                curves.append(curve_over_seeds(found[0][0], values, agent.color, marked))
+    texts = (
+        "Sum of the trial’s rewards up to each step, mean over trials. A line that bends upwards: "
+        "the agent gets faster as the trial goes on.",
+        "Reward per step in each tenth of the trial, mean over trials.",
+    )
     return [
-        Figure(
-            "Reward along the trial",
-            Markup(plots.amounts(earned, _STEP)),
-            "Sum of the trial’s rewards up to each step, mean over trials. A line that bends "
-            f"upwards: the agent gets faster as the trial goes on. {note}".rstrip(),
-        ),
-        Figure(
-            "Reward per step",
-            Markup(plots.amounts(rates, _STEP)),
-            f"Reward per step in each tenth of the trial, mean over trials. {note}".rstrip(),
-        ),
+        Figure(title, plots.amounts(curves, _STEP), f"{text} {note}".rstrip())
+        for title, curves, text in zip(
+            ("Reward along the trial", "Reward per step"), (earned, rates), texts, strict=True
+        )
+        if curves
     ]
 
 
@@ -204,7 +203,7 @@ def course_figures(agents: Sequence[Agent]) -> list[Figure]:
     """Length, reward and success of the trials' first, second, ... episodes, over seeds."""
     courses = [(a, [episode_course(e.episodes) for e in a.evaluations]) for a in agents]
     figures = []
-    for column, (title, text) in _COURSES.items():
+    for column, (title, text) in _COURSES.items() if courses else ():
         curves, rows = [], []
         for agent, own in courses:
             shortest = min(len(course.length) for course in own)
@@ -215,14 +214,14 @@ def course_figures(agents: Sequence[Agent]) -> list[Figure]:
             curve = curve_over_seeds(axis, values, agent.color, marked=True)
             curves.append(curve)
             low, high = (ends or [np.nan] * shortest for ends in (curve.low, curve.high))
-            for number, mean, bottom, top in zip(curve.x, curve.y, low, high, strict=True):
-                ends = "" if np.isnan(bottom) else f"[{amount(bottom)}, {amount(top)}]"
-                rows.append((agent.name, f"{number:.0f}", amount(mean), ends, str(len(own))))
+            for number, mean, *ends in zip(curve.x, curve.y, low, high, strict=True):
+                both = interval(Estimate(mean, *ends, len(own), len(own)))
+                rows.append((agent.name, f"{number:.0f}", amount(mean), both, str(len(own))))
         draw = plots.rates if column == "success" else plots.amounts
         text = f"{text} Only episodes that every trial has finished. {OVER_SEEDS}"
         columns = ("agent", "episode", title.lower(), "95 % interval", "seeds")
-        figures.append(Figure(title, Markup(draw(curves, _EPISODE)), text, columns, tuple(rows)))
-    return figures if courses else []
+        figures.append(Figure(title, draw(curves, _EPISODE), text, columns, tuple(rows)))
+    return figures
 
 
 # Memory -----------------------------------------------------------------------------------------
@@ -230,11 +229,8 @@ def course_figures(agents: Sequence[Agent]) -> list[Figure]:
 
 def context_figures(agents: Sequence[Agent]) -> list[Figure]:
     """Context and process memory along the first trial of every agent with memory."""
-    traces = [
-        (agent.color, points)
-        for agent in agents
-        if (points := next(iter(agent.evaluation.trace().values()), []))
-    ]
+    traces = [(a.color, next(iter(a.evaluation.trace().values()), [])) for a in agents]
+    traces = [(color, points) for color, points in traces if points]
     if not traces:
         return []
 
@@ -245,25 +241,19 @@ def context_figures(agents: Sequence[Agent]) -> list[Figure]:
         ]
 
     color, longest = max(traces, key=lambda trace: trace[1][-1].trial_step)
-    steps, full = zip(*((p.trial_step, p.full_context_kv_bytes) for p in longest), strict=True)
-    note = "One trial of each agent; dashed: every step of the trial kept."
+    steps = [point.trial_step for point in longest]
+    full = [point.full_context_kv_bytes for point in longest]
     tokens = [*curves("context_tokens"), Curve(steps, steps, color, dashed=True)]
     kv_bytes = [*curves("kv_bytes"), Curve(steps, full, color, dashed=True)]
-    figures = [
-        Figure(
-            "Context tokens",
-            Markup(plots.amounts(tokens, _STEP)),
-            f"Tokens that the next step can attend to. {note}",
-        ),
-        Figure(
-            "Keys and values",
-            Markup(plots.amounts(kv_bytes, _STEP, "B")),
-            f"Bytes of the keys and values of these tokens over all layers, for one "
-            f"environment. {note}",
-        ),
-    ]
+    note = "One trial of each agent; dashed: every step of the trial kept."
+    text = f"Tokens that the next step can attend to. {note}"
+    figures = [Figure("Context tokens", plots.amounts(tokens, _STEP), text)]
+    text = (
+        f"Bytes of the keys and values of these tokens over all layers, for one environment. {note}"
+    )
+    figures.append(Figure("Keys and values", plots.amounts(kv_bytes, _STEP, "B"), text))
     if all(point.process_bytes for _, points in traces for point in points):
-        svg = Markup(plots.amounts(curves("process_bytes"), _STEP, "B"))
+        svg = plots.amounts(curves("process_bytes"), _STEP, "B")
         text = "Resident memory of the evaluating process, workers not included."
         figures.append(Figure("Process memory", svg, text))
     return figures
@@ -273,29 +263,29 @@ _LATE = 0.75  # part of the trial from which on attention is told by age
 _FAINTER = 0.45  # opacity of summaries beside raw steps of the same colour
 _SINK_COLOR = 0
 
-Inspected = Sequence[tuple[Agent, list[TrialBin]]]
-
 
 def attention_figures(agents: Sequence[Agent]) -> list[Figure]:
     """Figures of the evaluations that were inspected; none where none was."""
     found = [(a, bins) for a in agents if (bins := a.evaluation.attention())]
     if not found:
         return []
-    shares = [_shares(agent, bins, alone=len(found) == 1) for agent, bins in found]
+    shares = [
+        _shares("Attention" if len(found) == 1 else f"Attention of {agent.name}", agent.color, bins)
+        for agent, bins in found
+    ]
     return [*shares, *_by_age(found), _effective_context(found)]
 
 
-def _shares(agent: Agent, bins: list[TrialBin], alone: bool) -> Figure:
+def _shares(title: str, color: int, bins: list[TrialBin]) -> Figure:
     """Sink, summaries and raw steps, stacked, of one agent."""
     layers = [
-        Layer("raw steps", [part.steps for part in bins], agent.color),
-        Layer("summaries", [part.summaries for part in bins], agent.color, _FAINTER),
+        Layer("raw steps", [part.steps for part in bins], color),
+        Layer("summaries", [part.summaries for part in bins], color, _FAINTER),
         Layer("sink", [part.sink for part in bins], _SINK_COLOR, _FAINTER),
     ]
-    shown = [layer for layer in layers if any(layer.y)]
     return Figure(
-        "Attention" if alone else f"Attention of {agent.name}",
-        Markup(plots.stacked(_middles(bins), shown, _STEP)),
+        title,
+        plots.stacked(_middles(bins), [layer for layer in layers if any(layer.y)], _STEP),
         "Share of the attention, mean over layers, heads and the steps looked at. Raw steps: those "
         "of the current segment, or of all that is kept where there are no summaries.",
         (_STEP, "sink %", "summaries %", "raw steps %"),
@@ -303,7 +293,7 @@ def _shares(agent: Agent, bins: list[TrialBin], alone: bool) -> Figure:
     )
 
 
-def _by_age(found: Inspected) -> list[Figure]:
+def _by_age(found: Sequence[tuple[Agent, list[TrialBin]]]) -> list[Figure]:
     """Share on single summaries, late in the trial; nothing where no agent has any."""
     curves, rows = [], []
     for agent, bins in found:
@@ -318,39 +308,33 @@ def _by_age(found: Inspected) -> list[Figure]:
             rows.append((agent.name, f"{age}", percent(share, 2), f"{count:,}"))
     if not curves:
         return []
-    return [
-        Figure(
-            "Attention to single summaries",
-            Markup(plots.rates(curves, "age of the summary (0: the newest)", least=0.0)),
-            "Share of the attention on all tokens of one summary, in the last quarter of the "
-            "trial; mean over the steps looked at that had a summary of that age.",
-            ("agent", "age", "attention %", "steps looked at"),
-            tuple(rows),
-        )
-    ]
+    text = (
+        "Share of the attention on all tokens of one summary, in the last quarter of the trial; "
+        "mean over the steps looked at that had a summary of that age."
+    )
+    svg = plots.rates(curves, "age of the summary (0: the newest)", least=0.0)
+    columns = ("agent", "age", "attention %", "steps looked at")
+    return [Figure("Attention to single summaries", svg, text, columns, tuple(rows))]
 
 
-def _effective_context(found: Inspected) -> Figure:
+def _effective_context(found: Sequence[tuple[Agent, list[TrialBin]]]) -> Figure:
     """Tokens that are attended to beside those in use; bytes beside full context's."""
     curves, rows = [], []
     for agent, bins in found:
-        x = _middles(bins)
-        in_use = [part.context_tokens for part in bins]
+        x, in_use = _middles(bins), [part.context_tokens for part in bins]
         curves.append(Curve(x, [part.effective_context for part in bins], agent.color))
         curves.append(Curve(x, in_use, agent.color, dashed=True))
         for part in bins:
             tokens = (f"{part.effective_context:,.1f}", f"{part.context_tokens:,.0f}")
-            kv = (plots.short_bytes(part.kv_bytes), plots.short_bytes(part.full_context_kv_bytes))
+            kv = (short_bytes(part.kv_bytes), short_bytes(part.full_context_kv_bytes))
             rows.append((agent.name, _span(part), *tokens, *kv))
-    return Figure(
-        "Effective context",
-        Markup(plots.amounts(curves, _STEP)),
+    text = (
         "exp(entropy) of each head’s attention over the tokens, the sink left out: on how many "
         "tokens it would be spread if it were spread evenly. Mean over layers, heads and the steps "
-        "looked at. Dashed: tokens in use.",
-        ("agent", _STEP, "effective", "tokens in use", "keys and values", "full context’s"),
-        tuple(rows),
+        "looked at. Dashed: tokens in use."
     )
+    columns = ("agent", _STEP, "effective", "tokens in use", "keys and values", "full context’s")
+    return Figure("Effective context", plots.amounts(curves, _STEP), text, columns, tuple(rows))
 
 
 def _middles(bins: Sequence[TrialBin]) -> list[float]:
@@ -383,23 +367,20 @@ def learning_figures(runs: Sequence[Run]) -> list[Figure]:
             # Not every update has every measure: trials may take several.
             known = [(x, y) for x, y in points if x is not None and y is not None]
             if len(known) > 1:
-                x, y = zip(*known, strict=True)
-                curves.append(Curve(x, y, trained_color(number)))
+                curves.append(Curve(*zip(*known, strict=True), trained_color(number)))
         if curves:
             draw = plots.amounts if name in ("reward", "return") else plots.rates
-            text = (
-                "Mean over the trials that ended in each update; updates without any have no point."
-                if name == "return"
-                else "Mean over the latest training episodes, at every update."
-            )
-            svg = Markup(draw(curves, "environment steps"))
+            text = "Mean over the latest training episodes, at every update."
+            if name == "return":
+                text = (
+                    "Mean over the trials that ended in each update; updates without any have no "
+                    "point."
+                )
+            svg = draw(curves, "environment steps")
             figures.append(Figure(f"{title} in training", svg, text))
     return figures
 
 
 def _measure(row: Mapping[str, Any], name: str) -> float | None:
-    for group in ("metrics", "trials"):
-        value = (row.get(group) or {}).get(name)
-        if isinstance(value, int | float):
-            return value
-    return None
+    values = ((row.get(group) or {}).get(name) for group in ("metrics", "trials"))
+    return next((value for value in values if isinstance(value, int | float)), None)

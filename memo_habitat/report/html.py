@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
@@ -15,7 +15,6 @@ from PIL import Image
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import FilmedEpisode
 from memo_habitat.evaluation.records import EpisodeRecord
-from memo_habitat.report import plots
 from memo_habitat.report.episodes import CONTEXT, up_to_trial_step
 from memo_habitat.report.figures import (
     REFERENCE_COLORS,
@@ -30,17 +29,11 @@ from memo_habitat.report.figures import (
     trained_color,
 )
 from memo_habitat.report.load import Evaluation, Run, first_and_last, load_runs
-from memo_habitat.report.maps import GRIDS_LEAD, draw_map, grid_trials, png_source
-from memo_habitat.report.summary import (
-    amount,
-    headline,
-    interval,
-    percent,
-    summary_table,
-)
+from memo_habitat.report.maps import draw_map, grid_trials, png_source
+from memo_habitat.report.text import TEMPLATES, summary_table
 from memo_habitat.tasks.record_fields import Kind, RecordField
 from memo_habitat.utils.files import atomic_write
-from memo_habitat.utils.provenance import now, package_versions
+from memo_habitat.utils.provenance import now
 
 REPORT_FILE = "report.html"
 # Steps of the trial up to which published results are given.
@@ -87,28 +80,6 @@ def summarise(runs: Sequence[Path]) -> str:
     return summary_table([found for run in load_runs(runs) for found in run.evaluations])
 
 
-def environment() -> Environment:
-    """Where the templates are, and the filters and values that all of them use."""
-    found = Environment(
-        loader=PackageLoader("memo_habitat.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters.update(
-        percent=percent,
-        amount=amount,
-        interval=interval,
-        bytes=plots.short_bytes,
-        number=plots.short_number,
-    )
-    found.globals.update(
-        grids_lead=GRIDS_LEAD, made=now(), versions=package_versions(), isnan=math.isnan
-    )
-    return found
-
-
 def render(runs: Sequence[Run]) -> str:
     """The report on `runs` as one HTML page."""
     agents = _agents(runs)
@@ -118,64 +89,57 @@ def render(runs: Sequence[Run]) -> str:
 
     def ratio(agent: Agent, reference: str) -> float:
         """Targets, or on a grid return, as a multiple of another agent's; NaN without any."""
-        ours, theirs = (
-            (row.returns["reward"] if on_grid else row.targets).mean
-            for row in (agent.row, references.get(reference, agent).row)
-            if row is not None
-        )
-        return ours / theirs if theirs > 0 and agent is not references.get(reference) else math.nan
+        other = references.get(reference, agent)
+        rows = (agent.row, other.row)
+        ours, theirs = ((r.returns["reward"] if on_grid else r.targets).mean for r in rows)
+        return ours / theirs if theirs > 0 and agent is not other else math.nan
 
     def measures(*kinds: Kind) -> list[RecordField]:
         """What any of the evaluations measured of these kinds, each once, in order."""
         fields = (field for a in agents for field in a.evaluation.episodes.measures(*kinds))
         return list({field.name: field for field in fields}.values())
 
-    page: str = (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            runs=runs,
-            agents=agents,
-            rates=measures("rate"),
-            amounts=[
-                *measures("length", "count", "quantity"),
-                *(field for field in measures("return") if field.name != "reward"),
-            ],
-            conditions=measures("condition"),
-            ratio=ratio,
-            references=references,
-            span=_span(agents),
-            course=[
-                targets_figure(agents),
-                # On a grid episodes last about a tenth of the trial: by the step at which they
-                # end, those that end early would look better.
-                *rate_figures(agents, by_step=not on_grid),
-                *reward_figures(agents),
-                *extra_figures(agents),
-            ],
-            marks=_MARKS,
-            up_to=up_to_trial_step,
-            context=_context(agents),
-            memory_figures=context_figures(agents),
-            attention=attention_figures(agents),
-            learning=learning_figures(runs),
-            cells=cells,
-            on_grid=on_grid,
-            maps=[(a, [] if trials else _maps(a, runs)) for a, trials in cells],
-            strips=[(a, _strips(a.evaluation)) for a in agents],
-        )
+    page: str = TEMPLATES.get_template("report.html.j2").render(
+        made=now(),
+        runs=runs,
+        agents=agents,
+        rates=measures("rate"),
+        amounts=[
+            *measures("length", "count", "quantity"),
+            *(field for field in measures("return") if field.name != "reward"),
+        ],
+        conditions=measures("condition"),
+        ratio=ratio,
+        references=references,
+        span=_span(agents),
+        course=[
+            targets_figure(agents),
+            # On a grid episodes last about a tenth of the trial: by the step at which they
+            # end, those that end early would look better.
+            *rate_figures(agents, by_step=not on_grid),
+            *reward_figures(agents),
+            *extra_figures(agents),
+        ],
+        marks=_MARKS,
+        up_to=up_to_trial_step,
+        context=_context(agents),
+        memory_figures=context_figures(agents),
+        attention=attention_figures(agents),
+        learning=learning_figures(runs),
+        cells=cells,
+        on_grid=on_grid,
+        maps=[(a, [] if trials else _maps(a, runs)) for a, trials in cells],
+        strips=[(a, _strips(a.evaluation)) for a in agents],
     )
     return page
 
 
 def _agents(runs: Sequence[Run]) -> list[Agent]:
-    found, trained = [], 0
+    found, trained = [], itertools.count()
     for evaluation in [e for run in runs for e in run.evaluations]:
         color = REFERENCE_COLORS.get(evaluation.agent)
-        if color is None:
-            color = trained_color(trained)
-            trained += 1
-        found.append(Agent(evaluation.label, color, (evaluation,), headline(evaluation)))
+        color = trained_color(next(trained)) if color is None else color
+        found.append(Agent(evaluation.label, color, (evaluation,)))
     return found
 
 
@@ -184,7 +148,6 @@ def _span(agents: Sequence[Agent]) -> tuple[float, float]:
     ends = [
         end
         for agent in agents
-        if agent.row is not None
         for field in agent.evaluation.episodes.measures("rate")
         for end in (agent.row.estimates[field.name].mean, agent.row.estimates[field.name].high)
         if not math.isnan(end)
@@ -211,7 +174,7 @@ def _maps(agent: Agent, runs: Sequence[Run]) -> list[tuple[EpisodeRecord, Markup
     run = next(run for run in runs if evaluation in run.evaluations)
     reach = _success_distance(run)
     return [
-        (record, Markup(draw_map(record, evaluation.house_map(record.house), reach, agent.color)))
+        (record, draw_map(record, evaluation.house_map(record.house), reach, agent.color))
         for record in first_and_last(evaluation, _MAP_HOUSES, lambda record: not record.truncated)
     ]
 

@@ -30,7 +30,7 @@ from memo_habitat.evaluation.records import (
     EvaluationMeta,
     iterate_records,
 )
-from memo_habitat.report.episodes import Episodes, tabulate
+from memo_habitat.report.episodes import Episodes, Headline, headline, tabulate
 from memo_habitat.report.statistics import FloatArray
 from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.utils.files import read_json, read_json_lines
@@ -110,6 +110,11 @@ class Evaluation:
     def agent(self) -> str:
         """Kind of agent: checkpoint, random or oracle."""
         return self.meta.agent
+
+    @cached_property
+    def headline(self) -> Headline:
+        """Its headline numbers."""
+        return headline(self.episodes, self.steps)
 
     @property
     def is_finished(self) -> bool:

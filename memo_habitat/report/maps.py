@@ -1,7 +1,7 @@
 """Episodes seen from above, as inline SVG: on a house's map, or on a grid where they play again.
 
 Not by matplotlib: a path of a thousand points is one element here, units are metres or cells, and
-a grid's episode is animated.
+a grid's episode is animated. The drawings are the macros of `templates/seen_from_above.svg.j2`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -17,6 +18,7 @@ from PIL import Image
 
 from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.report.load import Evaluation, HouseMap
+from memo_habitat.report.text import TEMPLATES
 
 # m of the surroundings shown around what is drawn.
 _MARGIN = 0.4
@@ -24,7 +26,11 @@ _MARGIN = 0.4
 _FREE = (127, 127, 127, 30)
 _TAKEN = (127, 127, 127, 120)
 
-Box = tuple[float, float, float, float]
+
+def _draw(macro: str, **values: Any) -> Markup:
+    module = TEMPLATES.get_template("seen_from_above.svg.j2").module
+    drawn: Markup = getattr(module, macro)(**values)
+    return drawn
 
 
 def png_source(image: Image.Image) -> str:
@@ -36,7 +42,7 @@ def png_source(image: Image.Image) -> str:
 
 def draw_map(
     record: EpisodeRecord, house: HouseMap | None, success_distance: float | None, color: int
-) -> str:
+) -> Markup:
     """An episode seen from above; one unit of the drawing is a metre.
 
     Args:
@@ -45,81 +51,42 @@ def draw_map(
         success_distance: m around each target within which a stop counts; None draws no circle.
         color: number of the page's series colour for the path.
     """
-    bounds = _bounds(record, house)
-    x, z, width, height = bounds
-    unit = max(width, height) / 100
-    parts = [] if house is None else [_ground(house, bounds)]
-    for gx, _, gz in record.goal_positions:
-        if success_distance is not None:
-            parts.append(
-                f'<circle cx="{gx:.3f}" cy="{gz:.3f}" r="{success_distance:.3f}" '
-                f'class="reach" stroke-width="{0.5 * unit:.3f}"/>'
-            )
-        side = 3.4 * unit
-        parts.append(
-            f'<rect x="{gx - side / 2:.3f}" y="{gz - side / 2:.3f}" width="{side:.3f}" '
-            f'height="{side:.3f}" class="goal" stroke-width="{0.6 * unit:.3f}" '
-            f'transform="rotate(45 {gx:.3f} {gz:.3f})"/>'
-        )
-    if record.path:
-        line = " ".join(f"{px:.3f},{pz:.3f}" for px, pz in record.path)
-        (sx, sz), (ex, ez) = record.path[0], record.path[-1]
-        radius, outcome = 1.9 * unit, "found" if record.success else "missed"
-        parts += [
-            f'<polyline points="{line}" class="path" style="stroke: var(--series-{color})" '
-            f'stroke-width="{1.1 * unit:.3f}"/>',
-            f'<circle cx="{sx:.3f}" cy="{sz:.3f}" r="{radius:.3f}" class="start" '
-            f'stroke-width="{0.9 * unit:.3f}"/>',
-            f'<circle cx="{ex:.3f}" cy="{ez:.3f}" r="{radius:.3f}" class="end {outcome}"/>',
-        ]
-    view = f"{x:.3f} {z:.3f} {width:.3f} {height:.3f}"
-    return f'<svg class="map" viewBox="{view}" role="img">{"".join(parts)}</svg>'
-
-
-def _bounds(record: EpisodeRecord, house: HouseMap | None) -> Box:
-    """(x, z, width, height) in m of what the picture shows."""
     points = [*record.path, *((x, z) for x, _, z in record.goal_positions)]
     if house is not None and house.free.any():
-        rows, columns = np.nonzero(house.free)
-        x, z = house.origin
-        for row, column in ((rows.min(), columns.min()), (rows.max() + 1, columns.max() + 1)):
-            points.append((x + column * house.resolution, z + row * house.resolution))
+        cells = np.argwhere(house.free)[:, ::-1]  # columns lie along x, rows along z
+        ends = np.array([cells.min(axis=0), cells.max(axis=0) + 1])
+        points += (house.origin + ends * house.resolution).tolist()
     corners = np.array(points or [(0.0, 0.0)], dtype=float)
     low, high = corners.min(axis=0) - _MARGIN, corners.max(axis=0) + _MARGIN
-    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+    ground = None if house is None else _ground(house, low, high)
+    view = [*low, *(high - low)]
+    return _draw(
+        "map", record=record, view=view, ground=ground, reach=success_distance, color=color
+    )
 
 
-def _ground(house: HouseMap, bounds: Box) -> str:
-    """The part of the map within `bounds` as an <image>."""
-    x, z, width, height = bounds
-    size = house.resolution
-    left, top = (int(np.floor((v - o) / size)) for v, o in zip((x, z), house.origin, strict=True))
-    columns, rows = int(np.ceil(width / size)) + 1, int(np.ceil(height / size)) + 1
+def _ground(house: HouseMap, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """The part of the map between the corners (x, z) as an image, and its place in m."""
+    size, (x, z) = house.resolution, house.origin
+    left, top = np.floor((low - house.origin) / size).astype(int)
+    columns, rows = np.ceil((high - low) / size).astype(int) + 1
     pixels = np.full((rows, columns, 4), _TAKEN, dtype=np.uint8)
-    row, column = np.nonzero(house.free)
-    row, column = row - top, column - left
+    row, column = (np.argwhere(house.free) - (top, left)).T
     inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
     pixels[row[inside], column[inside]] = _FREE
-    return (
-        f'<image href="{png_source(Image.fromarray(pixels, "RGBA"))}" '
-        f'x="{house.origin[0] + left * size:.3f}" y="{house.origin[1] + top * size:.3f}" '
-        f'width="{columns * size:.3f}" height="{rows * size:.3f}" class="ground"/>'
-    )
+    return {
+        "source": png_source(Image.fromarray(pixels, "RGBA")),
+        **{"x": x + left * size, "y": z + top * size},
+        **{"width": columns * size, "height": rows * size},
+    }
 
 
 # On a grid --------------------------------------------------------------------------------------
 
-GRIDS_LEAD = (
-    "First, third and last finished episode of the first two trials, which are the same for all. "
-    "Grey frame: start; yellow: the key; brown frame: the door; line: the way, faint until the key "
-    "is found; the black disc plays it again, step by step."
-)
 _TRIALS = 2
 _EPISODES = (0, 2)
 # s for a step of the agent when an episode is played again, and steps that its end is shown for.
 _STEP_SECONDS, _PAUSE = 0.18, 6
-
-Cells = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -147,70 +114,32 @@ def grid_trials(evaluation: Evaluation, color: int) -> list[GridTrial]:
         own.sort(key=lambda record: record.episode_index)
         chosen = [own[i] for i in sorted({*_EPISODES, len(own) - 1}) if 0 <= i < len(own)]
         if chosen:
-            pictures = ((record, Markup(draw_grid(record, color))) for record in chosen)
-            found.append(GridTrial(name, tuple(pictures)))
+            found.append(GridTrial(name, tuple((one, draw_grid(one, color)) for one in chosen)))
     return found
 
 
-def draw_grid(record: EpisodeRecord, color: int) -> str:
+def draw_grid(record: EpisodeRecord, color: int) -> Markup:
     """An episode seen from above, z upwards; one unit of the drawing is a cell.
 
     Args:
         record: the episode, with its path and the shape of its grid.
         color: number of the page's series colour for the path.
     """
-    columns, rows = record.grid_shape
 
-    def cells(points: Sequence[Sequence[float]]) -> Cells:
+    def cells(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+        rows = record.grid_shape[1]
         return [(point[0] + 0.5, rows - 0.5 - point[-1]) for point in points]
 
-    def frame(name: str, place: tuple[float, float], side: float) -> str:
-        corner = f'x="{place[0] - side / 2:g}" y="{place[1] - side / 2:g}"'
-        return f'<rect class="{name}" {corner} width="{side:g}" height="{side:g}"/>'
-
-    def line(name: str, way: Cells) -> str:
-        points = " ".join(f"{x:g},{y:g}" for x, y in way)
-        return f'<polyline class="{name}" points="{points}" style="stroke: var(--series-{color})"/>'
-
     way, waypoints = cells(record.path), cells(record.waypoint_positions)
-    held = _steps_to(way, waypoints)
-    lines = [f"M{x} 0V{rows}" for x in range(columns + 1)]
-    lines += [f"M0 {y}H{columns}" for y in range(rows + 1)]
-    x, y = way[-1]
-    outcome = "found" if record.success else "missed"
-    parts = [
-        f'<path class="lines" d="{"".join(lines)}"/>',
-        frame("start", way[0], 0.84),
-        *(frame("goal", place, 0.62) for place in cells(record.goal_positions)),
-        line("way", way[: held + 1]),
-        line("way held", way[held:]),
-        *(frame("waypoint", place, 0.3) for place in waypoints),
-        f'<circle class="end {outcome}" cx="{x:g}" cy="{y:g}" r=".2"/>',
-        _runner(way),
-    ]
-    view = f"-.05 -.05 {columns + 0.1:g} {rows + 0.1:g}"
-    return f'<svg class="cells" viewBox="{view}" role="img">{"".join(parts)}</svg>'
-
-
-def _steps_to(way: Cells, waypoints: Cells) -> int:
-    """Steps after which all waypoints were visited in order; all steps where one was not.
-
-    Each takes a step of its own, so one on the start's cell is not visited by starting there.
-    """
-    step = 0
+    held = 0  # steps after which all waypoints were visited in order; all of them where not
     for point in waypoints:
-        step = next((i for i in range(step + 1, len(way)) if way[i] == point), len(way) - 1)
-    return step
-
-
-def _runner(way: Cells) -> str:
-    """A disc that goes along `way` again and again, at rest at the end for a while."""
+        # Each takes a step of its own: one on the start's cell is not visited by starting there.
+        held = next((i for i in range(held + 1, len(way)) if way[i] == point), len(way) - 1)
     shown = [*way, *[way[-1]] * _PAUSE]
-    seconds = _STEP_SECONDS * (len(shown) - 1)
-    motions = "".join(
-        f'<animate attributeName="{name}" dur="{seconds:.2f}s" repeatCount="indefinite" '
-        f'values="{";".join(f"{point[axis]:g}" for point in shown)}"/>'
-        for axis, name in enumerate(("cx", "cy"))
+    return _draw(
+        "grid",
+        record=record,
+        color=color,
+        **{"way": way, "waypoints": waypoints, "goals": cells(record.goal_positions)},
+        **{"held": held, "shown": shown, "seconds": _STEP_SECONDS * (len(shown) - 1)},
     )
-    x, y = way[0]
-    return f'<circle class="runner" cx="{x:g}" cy="{y:g}" r=".26">{motions}</circle>'

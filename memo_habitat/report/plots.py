@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from memo_habitat.report.episodes import Bucket
 from memo_habitat.report.statistics import FloatArray, mean_curve
+from memo_habitat.report.text import short_bytes, short_number
 from memo_habitat.utils.files import atomic_path
 
 
@@ -30,7 +31,7 @@ class _Palette:
     series: tuple[str, ...]
 
 
-# Stand-ins that matplotlib writes into the SVG, and `_themed` replaces by the page's variables: so
+# Stand-ins that matplotlib writes into the SVG, and `_svg` replaces by the page's variables: so
 # one drawing follows light and dark.
 _PAGE = _Palette("#010203", "#040506", tuple(f"#0a0b{number:02x}" for number in range(10)))
 # The page's colours on a light ground.
@@ -89,9 +90,10 @@ def curve_over_seeds(x: FloatArray, values: FloatArray, color: int, marked: bool
     return Curve(x.tolist(), mean, color, low, high, marked=marked)
 
 
-def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> str:
+def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> Markup:
     """Shares from 0 to 1 over `x_label`, as SVG; the axis reaches to `least` at least."""
-    with _svg(x_label) as (axes, svg):
+    with rc_context(_PAGE_STYLE):
+        axes = _axes(x_label)
         for curve in curves:
             _draw(axes, curve, _PAGE)
         highest = [np.nanmax([*curve.y, *(curve.high or [])]) for curve in curves]
@@ -101,12 +103,12 @@ def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> str:
         decimals = 0 if top > 0.13 else 1 if top > 0.013 else 2  # ticks at 2.5 % and less
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=" %"))
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    return svg[0]
+        return _svg(axes)
 
 
 def amounts(
     curves: Sequence[Curve], x_label: str, unit: str = "", wide: bool = False, bands: bool = False
-) -> str:
+) -> Markup:
     """Values of any size over `x_label`, as SVG; the vertical axis holds 0.
 
     Args:
@@ -116,7 +118,8 @@ def amounts(
         wide: whether the figure takes the whole width of the page.
         bands: whether all of the bands is shown; those over few seeds may be very wide.
     """
-    with _svg(x_label, wide) as (axes, svg):
+    with rc_context(_PAGE_STYLE):
+        axes = _axes(x_label, wide)
         for curve in curves:
             _draw(axes, curve, _PAGE)
         axes.set_xlim(left=0)
@@ -126,34 +129,26 @@ def amounts(
             locator = _BinaryLocator(axes.get_ylim()[1])
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
         elif all(abs(value) >= 10 for value in axes.get_ylim() if value):
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+            axes.yaxis.set_major_formatter(_NUMBERS)
         axes.yaxis.set_major_locator(locator)
-    return svg[0]
+        return _svg(axes)
 
 
-def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> str:
+def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> Markup:
     """Shares that add up to 1 over `x_label`, the first layer at the bottom, as SVG."""
-    with _svg(x_label) as (axes, svg):
-        low = np.zeros(len(x))
+    with rc_context(_PAGE_STYLE):
+        axes, low = _axes(x_label), np.zeros(len(x))
         for layer in layers:
             high = low + np.asarray(layer.y)
-            color = _PAGE.series[layer.color]
-            axes.fill_between(
-                x, low, high, color=color, alpha=layer.alpha, linewidth=0, label=layer.name
-            )
+            style = {"color": _PAGE.series[layer.color], "alpha": layer.alpha, "linewidth": 0}
+            axes.fill_between(x, low, high, label=layer.name, **style)
             low = high
         axes.set_ylim(0, 1)
         axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=len(layers),
-            frameon=False,
-            handlelength=1,
-            borderaxespad=0.2,
-        )
-    return svg[0]
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        axes.legend(ncols=len(layers), frameon=False, handlelength=1, **above)
+        return _svg(axes)
 
 
 def write_pictures(
@@ -170,30 +165,24 @@ def write_pictures(
     Raises:
         UserError: they cannot be written.
     """
-    with rc_context(_axes_style(_PAPER, 10)):
+    with rc_context(_style(_PAPER, 10)):
         figure = Figure(figsize=(7.6, 4.2), dpi=160, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for name, curve in curves.items():
             _draw(axes, curve, _PAPER, name)
         for name, line in lines.items():
             _draw(axes, line, _PAPER)
-            axes.annotate(
-                f"{name} {line.y[-1]:.1f}",
-                (line.x[-1], line.y[-1]),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                color=_PAPER.series[line.color],
-                fontsize=9,
-            )
+            place = {"xytext": (0, 3), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+            look = {"color": _PAPER.series[line.color], "fontsize": 9}
+            end = (line.x[-1], line.y[-1])
+            axes.annotate(f"{name} {line.y[-1]:.1f}", end, **place, **look)
         axes.set_ylim(_range_of_curves([*curves.values(), *lines.values()], 0.12))
         axes.set_xlim(left=0)
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_xlabel("environment steps")
         axes.set_ylabel("return per trial in training")
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+        axes.xaxis.set_major_formatter(_NUMBERS)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=1.4)
         for name in PICTURES:
             kind = Path(name).suffix[1:]
@@ -222,67 +211,47 @@ def value_range(
     return (low, high) if low < high else (0.0, 1.0)
 
 
-def short_number(value: float) -> str:
-    """1234567 as 1.23M; whole below ten thousand."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            divisor = 1e3 if unit == "k" else size
-            return f"{value / divisor:.3g}{unit}"
-    return f"{value:,.0f}"
-
-
-def short_bytes(value: float) -> str:
-    """Bytes in binary units."""
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} B"
-
-
-def _axes_style(palette: _Palette, font_size: float) -> Any:
+def _style(palette: _Palette, font_size: float) -> Any:
     """Settings of matplotlib: a horizontal grid and no frame."""
     ink, faint = palette.ink, palette.faint
     return {
-        "svg.hashsalt": "memo-habitat",
+        "svg.hashsalt": "memo-habitat",  # so that the same plot has the same bytes
         "font.size": font_size,
         "text.color": ink,
         "axes.labelcolor": ink,
         "axes.edgecolor": faint,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
+        **{f"axes.spines.{side}": False for side in ("top", "right", "left")},
         "axes.grid": True,
         "axes.grid.axis": "y",
         "axes.axisbelow": True,
         "grid.color": faint,
         "grid.linewidth": 0.7,
-        "xtick.color": faint,
-        "ytick.color": faint,
-        "xtick.labelcolor": ink,
-        "ytick.labelcolor": ink,
+        **{f"{axis}tick.color": faint for axis in "xy"},
+        **{f"{axis}tick.labelcolor": ink for axis in "xy"},
         "ytick.major.size": 0,
         "lines.linewidth": 1.8,
         "lines.solid_capstyle": "round",
     }
 
 
-@contextmanager
-def _svg(x_label: str, wide: bool = False) -> Iterator[tuple[Axes, list[str]]]:
-    """Axes to draw in; the SVG is put into the list when the block ends."""
-    svg: list[str] = []
-    with rc_context(_axes_style(_PAGE, 9) | {"svg.fonttype": "none"}):
-        figure = Figure(figsize=(8.6, 3.4) if wide else (4.8, 2.9), layout="constrained")
-        axes = figure.add_subplot()
-        yield axes, svg
-        axes.set_xlabel(x_label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg.append(_themed(buffer.getvalue()))
+_PAGE_STYLE = _style(_PAGE, 9) | {"svg.fonttype": "none"}
+_NUMBERS = FuncFormatter(lambda value, _: short_number(value))
 
 
-def _themed(svg: str) -> str:
+def _axes(x_label: str, wide: bool = False) -> Axes:
+    """What a figure of the page is drawn in."""
+    axes = Figure(figsize=(8.6, 3.4) if wide else (4.8, 2.9), layout="constrained").add_subplot()
+    axes.set_xlabel(x_label)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(_NUMBERS)
+    return axes
+
+
+def _svg(axes: Axes) -> Markup:
+    """The figure, with the page's variables in the place of colours and fonts."""
+    buffer, figure = io.StringIO(), axes.get_figure(root=True)
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     # Names of groups would be there twice with several plots on a page, and nothing refers to them.
     svg = re.sub(r'<g id="[A-Za-z0-9]+_\d+"', "<g", svg)
@@ -291,7 +260,8 @@ def _themed(svg: str) -> str:
     svg = re.sub(r"(font: [\d.]+px) [^;\"]+", r"\1 inherit", svg)
     svg = svg.replace("font: 9px inherit", "font-size: 9px")
     svg = svg.replace(_PAGE.ink, "currentColor").replace(_PAGE.faint, "var(--rule)")
-    return re.sub(r"#0a0b([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", svg)
+    svg = re.sub(r"#0a0b([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", svg)
+    return Markup(svg)
 
 
 def _draw(axes: Axes, curve: Curve, palette: _Palette, label: str | None = None) -> None:

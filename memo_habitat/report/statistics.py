@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -64,14 +64,15 @@ def mean_with_interval(
     """
     if len(values) != len(trials):
         raise UserError(f"{len(values)} values for {len(trials)} trial numbers; give one each")
-    if bounds is not None and len(values) and np.all(values == values[0]) and values[0] in bounds:
-        groups, mean = len(np.unique(trials)), float(values[0])
-        slack = (1 - (1 - LEVEL) ** (1 / groups)) * (bounds[1] - bounds[0])
-        if groups > 1:
-            low, high = (mean, mean + slack) if mean == bounds[0] else (mean - slack, mean)
-            return Estimate(mean, low, high, len(values), groups)
-    weights = np.ones(len(values))
-    return ratio_with_interval(values, weights, trials, resamples=resamples, seed=seed)
+    found = ratio_with_interval(
+        values, np.ones(len(values)), trials, resamples=resamples, seed=seed
+    )
+    if bounds is None or found.groups < 2 or found.mean not in bounds or np.ptp(values) > 0:
+        return found
+    slack = (1 - (1 - LEVEL) ** (1 / found.groups)) * (bounds[1] - bounds[0])
+    if found.mean == bounds[0]:
+        return replace(found, high=found.mean + slack)
+    return replace(found, low=found.mean - slack)
 
 
 def ratio_with_interval(
@@ -91,15 +92,11 @@ def ratio_with_interval(
         resamples: how many draws of all trials.
         seed: of the draws.
     """
-    if len(values) == 0:
-        return NOTHING
-    _, code = np.unique(trials, return_inverse=True)
+    code = np.unique(trials, return_inverse=True)[1]
     sums, took = np.bincount(code, weights=values), np.bincount(code, weights=weights)
-    mean, low, high = float(values.sum() / weights.sum()), np.nan, np.nan
-    if len(sums) > 1:
-        drawn = [(c @ sums) / (c @ took) for c in _resampled_counts(len(sums), resamples, seed)]
-        low, high = _percentiles(drawn)
-    return Estimate(mean, low, high, len(values), len(sums))
+    return _resample(
+        lambda drawn: (drawn @ sums) / (drawn @ took), len(sums), len(values), resamples, seed
+    )
 
 
 def difference_with_interval(
@@ -116,26 +113,34 @@ def difference_with_interval(
         seed: of the draws.
     """
     both = np.intersect1d(trials[late], trials[~late])
-    if len(both) == 0:
-        return NOTHING
     kept = np.isin(trials, both)
     values, late = values[kept], late[kept]
     code = np.unique(trials[kept], return_inverse=True)[1]
     sums = [np.bincount(code[part], weights=values[part]) for part in (late, ~late)]
     counts = [np.bincount(code[part]) for part in (late, ~late)]
-    mean, low, high = float(values[late].mean() - values[~late].mean()), np.nan, np.nan
-    if len(both) > 1:
-        drawn = [
-            (c @ sums[0]) / (c @ counts[0]) - (c @ sums[1]) / (c @ counts[1])
-            for c in _resampled_counts(len(both), RESAMPLES, seed)
-        ]
-        low, high = _percentiles(drawn)
-    return Estimate(mean, low, high, len(values), len(both))
+    return _resample(
+        lambda drawn: (
+            (drawn @ sums[0]) / (drawn @ counts[0]) - (drawn @ sums[1]) / (drawn @ counts[1])
+        ),
+        *(len(both), len(values), RESAMPLES, seed),
+    )
 
 
-def _percentiles(drawn: Sequence[FloatArray]) -> tuple[float, float]:
-    low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+def _resample(
+    statistic: Callable[[FloatArray], FloatArray],
+    trials: int,
+    values: int,
+    resamples: int,
+    seed: int,
+) -> Estimate:
+    """A statistic of how often each trial counts, [R, G] to [R], with its interval."""
+    if trials == 0:
+        return NOTHING
+    mean, low, high = float(statistic(np.ones((1, trials)))[0]), np.nan, np.nan
+    if trials > 1:
+        drawn = [statistic(counts) for counts in _resampled_counts(trials, resamples, seed)]
+        low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(mean, float(low), float(high), values, trials)
 
 
 @lru_cache(maxsize=8)
@@ -168,12 +173,10 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     are all alike tell nothing of how others would differ: they give no interval, not one without
     width.
     """
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    if len(known) == 0:
-        return NOTHING
-    mean, low, high = mean_curve(known[:, None])
-    return Estimate(float(mean[0]), float(low[0]), float(high[0]), len(known), len(known))
+    column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
+    known = int((~np.isnan(column)).sum())
+    mean, low, high = (float(ends[0]) for ends in mean_curve(column))
+    return Estimate(mean, low, high, known, known)
 
 
 def mean_curve(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -221,21 +224,15 @@ def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Differ
     both = sorted(set(ours) & set(theirs))
     if len(both) > 1:
         return Difference(over_seeds([ours[seed] - theirs[seed] for seed in both]), True)
-    first, second = (np.array(list(values.values())) for values in (ours, theirs))
-    seeds = min(len(first), len(second))
+    kinds = [np.array(list(values.values())) for values in (ours, theirs)]
+    seeds = min(map(len, kinds))
     if seeds == 0:
         return Difference(NOTHING, False)
-    mean = float(first.mean() - second.mean())
-    unknown = Estimate(mean, np.nan, np.nan, seeds, seeds)
-    if seeds < 2:
-        return Difference(unknown, False)
-    # Not scipy's test, which warns of lost precision where the seeds of one kind are all alike.
-    errors = [
-        0.0 if _alike(own[:, None])[0] else float(own.var(ddof=1)) / len(own)
-        for own in (first, second)
-    ]
-    if sum(errors) == 0:
-        return Difference(unknown, False)
-    shares = sum(e**2 / (len(own) - 1) for e, own in zip(errors, (first, second), strict=True))
-    half = stats.t.ppf((1 + LEVEL) / 2, sum(errors) ** 2 / shares) * np.sqrt(sum(errors))
+    mean, half = float(kinds[0].mean() - kinds[1].mean()), np.nan
+    if seeds > 1:
+        # Not scipy's test, which warns of lost precision where the seeds of one kind are all alike.
+        errors = np.array([0.0 if _alike(k[:, None])[0] else k.var(ddof=1) / len(k) for k in kinds])
+        if errors.any():
+            freedom = errors.sum() ** 2 / sum(errors**2 / [len(k) - 1 for k in kinds])
+            half = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(errors.sum())
     return Difference(Estimate(mean, mean - half, mean + half, seeds, seeds), False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-
-from markupsafe import Markup
 
 from memo_habitat.errors import UserError
 from memo_habitat.report import plots
@@ -20,18 +19,17 @@ from memo_habitat.report.figures import (
     reward_figures,
     targets_figure,
 )
-from memo_habitat.report.html import REPORT_FILE, environment, write_page
+from memo_habitat.report.html import REPORT_FILE, write_page
 from memo_habitat.report.maps import GridTrial, grid_trials
 from memo_habitat.report.plots import Curve, curve_over_seeds, value_range, write_pictures
 from memo_habitat.report.statistics import Estimate
-from memo_habitat.report.sweep_data import Sweep, load_sweep, played_alike, what_is_unfinished
+from memo_habitat.report.sweep_data import Sweep, load_sweep, same_layouts
 from memo_habitat.report.sweep_tables import (
     SHARES,
     SMOOTHING,
     Result,
     Variant,
     baseline,
-    first_episode,
     gain_of_later_episodes,
     on_one_axis,
     results,
@@ -40,9 +38,9 @@ from memo_habitat.report.sweep_tables import (
     variants_of,
     write_tables,
 )
+from memo_habitat.report.text import TEMPLATES
 from memo_habitat.trainer.run_dir import RunFolder
-
-__all__ = ["load_sweep", "what_is_unfinished", "write_sweep_report"]
+from memo_habitat.utils.provenance import now
 
 # What later episodes are compared in with the first, and how the page calls it.
 _GAINS = {"num_steps": "Steps", "reward": "Reward", "success": "Success rate"}
@@ -60,7 +58,8 @@ def write_sweep_report(sweep: Path | Sweep) -> Path:
         where the page is.
 
     Raises:
-        UserError: no sweep is there, no run of it has made progress, or nothing can be written.
+        UserError: no sweep is there, no run of it has made progress, a plugin of their config is
+            missing, or nothing can be written.
     """
     if isinstance(sweep, Path):
         sweep = load_sweep(sweep)
@@ -72,7 +71,8 @@ def write_sweep_report(sweep: Path | Sweep) -> Path:
     if curves:
         title = str(sweep.info.get("config", sweep.folder.resolve().name))
         write_pictures(sweep.folder, curves, lines, title)
-    return write_page(sweep.folder / REPORT_FILE, _render(sweep, rows, variants))
+    learning = [_learning_figure(curves, lines)] if curves else []
+    return write_page(sweep.folder / REPORT_FILE, _render(sweep, rows, variants, learning))
 
 
 def _import_plugins(sweep: Sweep) -> None:
@@ -80,12 +80,12 @@ def _import_plugins(sweep: Sweep) -> None:
     from memo_habitat.register import import_plugins
 
     for run in sweep.runs:
-        try:
+        with contextlib.suppress(UserError):  # the job of that run tells of it
             config = RunFolder(run.folder).config()
-        except UserError:  # the job of that run tells of it
-            continue
-        import_plugins(config)
+            break
+    else:
         return
+    import_plugins(config)
 
 
 def _learning_curves(
@@ -107,10 +107,7 @@ def _learning_curves(
     return curves, lines
 
 
-def _learning_figures(sweep: Sweep, variants: Sequence[Variant]) -> list[Figure]:
-    curves, lines = _learning_curves(sweep, variants)
-    if not curves:
-        return []
+def _learning_figure(curves: dict[str, Curve], lines: dict[str, Curve]) -> Figure:
     dashed = f" Dashed: {' and '.join(lines)} on the held-out layouts." if lines else ""
     svg = plots.amounts([*curves.values(), *lines.values()], "environment steps", wide=True)
     text = (
@@ -118,42 +115,46 @@ def _learning_figures(sweep: Sweep, variants: Sequence[Variant]) -> list[Figure]
         f"each point is the mean over the trials in a window of {100 * SMOOTHING:.0f} % of the "
         f"longest training, half of it before the point.{dashed}"
     )
-    return [Figure("Learning curves", Markup(svg), text, wide=True)]
+    return Figure("Learning curves", svg, text, wide=True)
 
 
-def _render(sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant]) -> str:
+def _render(
+    sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant], learning: list[Figure]
+) -> str:
     references = {name: return_per_trial(e.episodes) for name, e in sweep.references.items()}
     agents = _agents(sweep, variants)
-    note = f"Mean over seeds. {OVER_SEEDS}"
-    page: str = (
-        environment()
-        .get_template("sweep.html.j2")
-        .render(
-            sweep=sweep,
-            rows=rows,
-            variants=variants,
-            references=references,
-            reference_targets={
-                name: targets_per_1000_steps(e.episodes, e.steps)
-                for name, e in sweep.references.items()
-            },
-            reference_colors=REFERENCE_COLORS,
-            agents=agents,
-            alike=played_alike([e for agent in agents for e in agent.evaluations]),
-            baseline=baseline(sweep),
-            shares=SHARES,
-            span=_span(references, variants),
-            learning=_learning_figures(sweep, variants),
-            course=[
-                *([targets_figure(agents, OVER_SEEDS)] if agents else []),
-                *reward_figures(agents, note),
-                *course_figures(agents),
-                *(extra_figures(agents) if agents else []),
-            ],
-            gains=[(agent, [_gain(agent, metric) for metric in _GAINS]) for agent in agents],
-            gain_titles=list(_GAINS.values()),
-            cells=_cells(sweep, variants),
-        )
+    played = [evaluation for agent in agents for evaluation in agent.evaluations]
+    page: str = TEMPLATES.get_template("sweep.html.j2").render(
+        made=now(),
+        sweep=sweep,
+        rows=rows,
+        variants=variants,
+        references=references,
+        reference_targets={
+            name: targets_per_1000_steps(e.episodes, e.steps)
+            for name, e in sweep.references.items()
+        },
+        reference_colors=REFERENCE_COLORS,
+        agents=agents,
+        alike=all(e.trials == played[0].trials and same_layouts(e, played[0]) for e in played),
+        baseline=baseline(sweep),
+        shares=SHARES,
+        span=_span(references, variants),
+        learning=learning,
+        course=[
+            targets_figure(agents, OVER_SEEDS),
+            *reward_figures(agents, f"Mean over seeds. {OVER_SEEDS}"),
+            *course_figures(agents),
+            *extra_figures(agents),
+        ]
+        if agents
+        else [],
+        gains=[
+            (agent, [gain_of_later_episodes(agent.evaluations, metric) for metric in _GAINS])
+            for agent in agents
+        ],
+        gain_titles=list(_GAINS.values()),
+        cells=_cells(sweep, variants),
     )
     return page
 
@@ -162,17 +163,10 @@ def _agents(sweep: Sweep, variants: Sequence[Variant]) -> list[Agent]:
     """Everybody that was evaluated: random, the variants, oracle."""
     evaluated = [Agent(v.name, v.color, v.evaluations) for v in variants if v.evaluations]
     ends = {
-        name: Agent(name, REFERENCE_COLORS[name], (evaluation,))
+        name: [Agent(name, REFERENCE_COLORS[name], (evaluation,))]
         for name, evaluation in sweep.references.items()
     }
-    before, after = ([ends[name]] if name in ends else [] for name in ("random", "oracle"))
-    return [*before, *evaluated, *after]
-
-
-def _gain(agent: Agent, metric: str) -> tuple[float, Estimate]:
-    """Mean over first episodes, and later ones' difference to it."""
-    evaluations = agent.evaluations
-    return first_episode(evaluations, metric), gain_of_later_episodes(evaluations, metric)
+    return [*ends.get("random", ()), *evaluated, *ends.get("oracle", ())]
 
 
 def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, list[GridTrial]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -96,10 +95,7 @@ class Sweep:
         reference = self.references[name]
         returns = trial_returns(reference.episodes)
         if evaluation is not None:
-            if not same_layouts(reference, evaluation):
-                return np.nan
-            missing = evaluation.trials - set(returns)
-            if missing:
+            if not (same_layouts(reference, evaluation) and evaluation.trials <= returns.keys()):
                 return np.nan
             returns = {trial: returns[trial] for trial in evaluation.trials}
         return float(np.mean(list(returns.values())))
@@ -109,36 +105,21 @@ class Sweep:
         oracle = self.reference_return("oracle", run.evaluation)
         return float(run.held_out.mean / oracle) if oracle > 0 else np.nan
 
-
-def what_is_unfinished(sweep: Sweep) -> str | None:
-    """One line on what is not finished yet; None where everything is."""
-    finished = sum(run.is_finished for run in sweep.runs)
-    planned = len(sweep.variants) * len(sweep.info["seeds"])
-    parts = []
-    if finished < planned:
-        parts.append(f"{finished} of {planned} runs are finished")
-    missing = [
-        name
-        for name in REFERENCE_AGENTS
-        if name not in sweep.references or not sweep.references[name].is_finished
-    ]
-    if missing:
-        verb = "is" if len(missing) == 1 else "are"
-        parts.append(f"{' and '.join(missing)} {verb} not evaluated yet")
-    return "; ".join(parts) or None
+    def unfinished(self) -> str | None:
+        """One line on what is not finished yet; None where everything is."""
+        finished = sum(run.is_finished for run in self.runs)
+        planned = len(self.variants) * len(self.info["seeds"])
+        parts = [f"{finished} of {planned} runs are finished"] if finished < planned else []
+        done = [name for name, found in self.references.items() if found.is_finished]
+        if missing := [name for name in REFERENCE_AGENTS if name not in done]:
+            verb = "is" if len(missing) == 1 else "are"
+            parts.append(f"{' and '.join(missing)} {verb} not evaluated yet")
+        return "; ".join(parts) or None
 
 
 def same_layouts(first: Evaluation, second: Evaluation) -> bool:
     """Whether trials of the same name had the same layout in both."""
     return all(getattr(first.meta, name) == getattr(second.meta, name) for name in _LAYOUTS)
-
-
-def played_alike(evaluations: Sequence[Evaluation]) -> bool:
-    """Whether all of them played the same trials in the same layouts."""
-    return all(
-        other.trials == evaluations[0].trials and same_layouts(other, evaluations[0])
-        for other in evaluations[1:]
-    )
 
 
 class SweepInfo(BaseModel, extra="allow"):
@@ -181,12 +162,9 @@ def load_sweep(folder: Path) -> Sweep:
 
 def _load_run(folder: Path, variant: str, seed: int, notes: list[str]) -> SweepRun | None:
     run, name = member_folder(folder, variant, seed), f"{variant}, seed {seed}"
-    if not run.is_dir():
-        notes.append(f"{name}: not begun.")
-        return None
     progress = read_progress(run / "progress.jsonl", notes, name)
     if progress is None:
-        notes.append(f"{name}: no update yet.")
+        notes.append(f"{name}: {'no update yet' if run.is_dir() else 'not begun'}.")
         return None
     if not (progress.trials > 0).any():
         notes.append(f"{name}: its progress tells no return per trial, so it has no curve.")
@@ -238,10 +216,10 @@ def read_progress(path: Path, notes: list[str], name: str) -> Progress | None:
 
 def _share_done(path: Path, progress: Progress) -> float:
     """Part of the configured training that is done; 1 where the config does not say."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), loader)
-        baselines = config["habitat_baselines"]
+        # OmegaConf's own loader takes a second for a few runs.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        baselines = yaml.load(path.read_bytes(), loader)["habitat_baselines"]
         return share_done(baselines, float(progress.steps[-1]), progress.updates)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         return 1.0
@@ -249,13 +227,12 @@ def _share_done(path: Path, progress: Progress) -> float:
 
 def _held_out(run: Path, name: str, notes: list[str]) -> Evaluation | None:
     """The final evaluation; where there is none, that of the latest checkpoint."""
-    final = run / EVAL_FOLDER / FINAL
     folders = evaluation_folders(run)
-    if final in folders:
+    if (final := run / EVAL_FOLDER / FINAL) in folders:
         return _evaluation(final, name, notes)
-    metas = {path: EvaluationMeta.read(path) for path in folders}
-    steps = {path: meta.step or 0 for path, meta in metas.items() if meta.agent == "checkpoint"}
-    return _evaluation(max(steps, key=lambda path: steps[path]), name, notes) if steps else None
+    metas = [(EvaluationMeta.read(path), path) for path in folders]
+    trained = [(meta.step or 0, path) for meta, path in metas if meta.agent == "checkpoint"]
+    return _evaluation(max(trained)[1], name, notes) if trained else None
 
 
 def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
@@ -270,19 +247,21 @@ def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
 
 def _differences(sweep: Sweep) -> list[str]:
     """Runs evaluated on other layouts than the oracle, or on fewer trials than another run."""
-    evaluated = [(run, run.evaluation) for run in sweep.runs if run.evaluation is not None]
+    evaluated = [
+        (f"{run.variant}, seed {run.seed}", run.evaluation)
+        for run in sweep.runs
+        if run.evaluation is not None
+    ]
     every = frozenset[str]().union(*(evaluation.trials for _, evaluation in evaluated))
     other = [
-        f"{run.variant}, seed {run.seed}: evaluated on other layouts than the oracle, so that "
-        "there is no ratio."
-        for run, evaluation in evaluated
+        f"{name}: evaluated on other layouts than the oracle, so that there is no ratio."
+        for name, evaluation in evaluated
         if "oracle" in sweep.references and np.isnan(sweep.reference_return("oracle", evaluation))
     ]
     fewer = [
-        f"{run.variant}, seed {run.seed}: evaluated on {len(evaluation.trials)} of the "
-        f"{len(every)} trials that runs were evaluated on, so that its return is a mean over other "
-        "layouts than theirs."
-        for run, evaluation in evaluated
+        f"{name}: evaluated on {len(evaluation.trials)} of the {len(every)} trials that runs were "
+        "evaluated on, so that its return is a mean over other layouts than theirs."
+        for name, evaluation in evaluated
         if evaluation.trials != every
     ]
     return [*other, *fewer]

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -141,42 +141,39 @@ def results(sweep: Sweep) -> list[Result]:
     """The numbers of every run."""
     width = smoothing_width([run.progress for run in sweep.runs])
     oracle = sweep.reference_return("oracle")
-    return [_result(sweep, run, width, oracle) for run in sweep.runs]
-
-
-def _result(sweep: Sweep, run: SweepRun, width: float, oracle: float) -> Result:
-    progress, found = run.progress, run.held_out
-    steps, curve = smooth(progress, width)
-    reached = {f"steps_to_{s}": steps_to(steps, curve, s / 100 * oracle) for s in SHARES}
-    seconds = float(progress.seconds[-1])
-    return Result(
-        variant=run.variant,
-        seed=run.seed,
-        steps=int(progress.steps[-1]),
-        final_return=final_return(progress),
-        held_out_return=found.mean,
-        held_out_low=found.low,
-        held_out_high=found.high,
-        oracle_ratio=sweep.ratio(run),
-        seconds=seconds,
-        steps_per_second=float(progress.steps[-1]) / seconds if seconds > 0 else math.nan,
-        **reached,
-        **{name: progress.memory.get(name, math.nan) for name in _MEMORY},
-    )
+    found = []
+    for run in sweep.runs:
+        progress, held_out = run.progress, run.held_out
+        curve = smooth(progress, width)
+        done, seconds = float(progress.steps[-1]), float(progress.seconds[-1])
+        found.append(
+            Result(
+                variant=run.variant,
+                seed=run.seed,
+                steps=int(done),
+                final_return=final_return(progress),
+                held_out_return=held_out.mean,
+                held_out_low=held_out.low,
+                held_out_high=held_out.high,
+                oracle_ratio=sweep.ratio(run),
+                seconds=seconds,
+                steps_per_second=done / seconds if seconds > 0 else math.nan,
+                **{f"steps_to_{s}": steps_to(*curve, s / 100 * oracle) for s in SHARES},
+                **{name: progress.memory.get(name, math.nan) for name in _MEMORY},
+            )
+        )
+    return found
 
 
 def write_tables(sweep: Sweep, rows: Sequence[Result]) -> None:
     """Write the CSV files: a row per run, its learning curve, its trials' episodes."""
-    folder = sweep.folder
-    _write(folder / RESULTS_FILE, _names(Result), (asdict(row).values() for row in rows))
-    curves = ("variant", "seed", "steps", "seconds", "return")
-    _write(folder / CURVES_FILE, curves, _curve_rows(sweep))
-    episodes = ("variant", "seed", "trials", "episode", *_names(EpisodeCourse))
-    _write(folder / EPISODES_FILE, episodes, _episode_rows(sweep))
-
-
-def _names(kind: type[Result] | type[EpisodeCourse]) -> list[str]:
-    return [field.name for field in fields(kind)]
+    names = [field.name for field in fields(Result)]
+    _write(sweep.folder / RESULTS_FILE, names, map(astuple, rows))
+    names = ["variant", "seed", "steps", "seconds", "return"]
+    _write(sweep.folder / CURVES_FILE, names, _curve_rows(sweep))
+    columns = (field.name for field in fields(EpisodeCourse))
+    names = ["variant", "seed", "trials", "episode", *columns]
+    _write(sweep.folder / EPISODES_FILE, names, _episode_rows(sweep))
 
 
 def _curve_rows(sweep: Sweep) -> Iterator[tuple[str, int, int, float, float]]:
@@ -262,40 +259,32 @@ def baseline(sweep: Sweep) -> str:
 
 def variants_of(sweep: Sweep, rows: Sequence[Result]) -> list[Variant]:
     """The variants that have runs, in order."""
-
-    def held_out(variant: str) -> dict[int, float]:
-        known = {row.seed: row.held_out_return for row in rows if row.variant == variant}
-        return {seed: value for seed, value in known.items() if not math.isnan(value)}
-
+    held_out: dict[str, dict[int, float]] = {name: {} for name in sweep.variants}
+    for row in rows:
+        if not math.isnan(row.held_out_return):
+            held_out[row.variant][row.seed] = row.held_out_return
     compared, found = baseline(sweep), []
     for number, name in enumerate(sweep.variants):
         runs = tuple(run for run in sweep.runs if run.variant == name)
         own = tuple(row for row in rows if row.variant == name)
-        against = None if name == compared else difference(held_out(name), held_out(compared))
+        against = None if name == compared else difference(held_out[name], held_out[compared])
         if runs:
             found.append(Variant(name, trained_color(number), runs, own, against))
     return found
 
 
-def gain_of_later_episodes(evaluations: Sequence[Evaluation], metric: str) -> Estimate:
-    """Mean over trials of `later_less_first`, all evaluations together, with its interval.
+def gain_of_later_episodes(
+    evaluations: Sequence[Evaluation], metric: str
+) -> tuple[float, Estimate]:
+    """Mean of `metric` over the first episodes of all trials, and how later ones differ from it.
 
-    Whole layouts are resampled: trials of different seeds in the same layout go together.
+    The difference is the mean over trials of `later_less_first`, all evaluations together. Its
+    interval resamples whole layouts: trials of different seeds in the same layout go together.
     """
-    values: list[float] = []
-    layouts: list[int] = []
-    numbers: dict[str, int] = {}
-    for evaluation in evaluations:
-        for trial, value in later_less_first(evaluation.episodes, metric).items():
-            values.append(value)
-            layouts.append(numbers.setdefault(trial, len(numbers)))
-    return mean_with_interval(
-        np.array(values, dtype=np.float64), np.array(layouts, dtype=np.int64), bounds=None
-    )
-
-
-def first_episode(evaluations: Sequence[Evaluation], metric: str) -> float:
-    """Mean of `metric` over the first episodes of all trials; NaN without any."""
     shared = [in_every_trial(evaluation.episodes) for evaluation in evaluations]
-    values = [value for own in shared for value in own.columns[metric][own.index == 0]]
-    return float(np.mean(values)) if values else np.nan
+    first = [value for own in shared for value in own.columns[metric][own.index == 0]]
+    later = [pair for e in evaluations for pair in later_less_first(e.episodes, metric).items()]
+    layouts = np.unique([trial for trial, _ in later], return_inverse=True)[1].astype(np.int64)
+    values = np.array([value for _, value in later], dtype=np.float64)
+    gain = mean_with_interval(values, layouts, bounds=None)
+    return float(np.mean(first)) if first else np.nan, gain

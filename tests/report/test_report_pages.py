@@ -17,7 +17,7 @@ from memo_habitat.report.html import summarise, write_report
 from memo_habitat.report.load import HouseMap, first_and_last, load_run
 from memo_habitat.report.maps import draw_map
 from memo_habitat.report.plots import Curve
-from memo_habitat.report.summary import headline
+from memo_habitat.report.text import short_bytes, short_number
 from memo_habitat.tasks.record_fields import RecordField
 from tests.factories.episodes import episode
 from tests.factories.runs import write_run
@@ -61,7 +61,7 @@ def test_the_colours_of_pictures_come_from_the_page(page: str) -> None:
 
 def test_headline_numbers_and_their_definitions_are_in_the_page(run: Path, page: str) -> None:
     for evaluation in load_run(run).evaluations:
-        row = headline(evaluation)
+        row = evaluation.headline
         assert f">{100 * row.estimates['success'].mean:.1f}<" in page
         assert evaluation.label in page
     for term in ("Success rate", "SPL", "Soft SPL", "Targets per 1,000 steps", "Interval", "Gain"):
@@ -146,7 +146,7 @@ def test_measures_are_told_apart_by_a_condition(tmp_path: Path) -> None:
     condition = RecordField("condition", text="Seen before.").called("seen_earlier")
     meta.model_copy(update={"measures": {**meta.measures, "seen_earlier": condition}}).write(path)
 
-    yes, no = headline(load_run(folder).evaluations[0]).splits
+    yes, no = load_run(folder).evaluations[0].headline.splits
     assert (yes.holds, no.holds) == (True, False)
     assert (yes.estimates["success"].mean, no.estimates["success"].mean) == (1.0, 0.0)
     steps = sum(line["num_steps"] for line in lines if line["seen_earlier"])
@@ -231,12 +231,12 @@ def test_an_axis_holds_zero_and_all_values(values, lows, ends) -> None:
     [(0, "0"), (999, "999"), (4096, "4,096"), (32_000, "32k"), (1_250_000, "1.25M")],
 )
 def test_numbers_are_written_short(value: float, text: str) -> None:
-    assert plots.short_number(value) == text
+    assert short_number(value) == text
 
 
 def test_bytes_are_written_in_binary_units() -> None:
-    assert plots.short_bytes(3 * 2**20) == "3 MiB"
-    assert plots.short_bytes(512) == "512 B"
+    assert short_bytes(3 * 2**20) == "3 MiB"
+    assert short_bytes(512) == "512 B"
 
 
 def test_bad_runs_are_refused_with_the_remedy(tmp_path: Path) -> None:
