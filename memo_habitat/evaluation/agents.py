@@ -15,7 +15,7 @@ ORACLE_SENSOR = "oracle_action"
 
 
 class Agent(Protocol):
-    """Acts `N` environments in lockstep."""
+    """Acts N environments in lockstep; one that remembers nothing inherits the two answers None."""
 
     name: str
 
@@ -36,32 +36,19 @@ class Agent(Protocol):
 
     def context(self) -> ContextUse | None:
         """Context in use after the latest step; None for an agent without memory."""
-        ...
+        return None
 
     def attention(self) -> AttentionStats | None:
         """Where the latest step attended; None where that was not looked at."""
-        ...
-
-
-class WithoutMemory:
-    """What agents have in common that remember nothing and attend to nothing."""
-
-    def context(self) -> ContextUse | None:
-        """None."""
-        return None
-
-    def attention(self) -> AttentionStats | None:
-        """None."""
         return None
 
 
-class RandomAgent(WithoutMemory):
-    """Draws every action uniformly."""
+class RandomAgent(Agent):
+    """Draws every action uniformly, from a generator of its own."""
 
     name = "random"
 
     def __init__(self, num_actions: int, seed: int) -> None:
-        """Draw from `num_actions` actions with a generator of its own seeded with `seed`."""
         if num_actions < 1:
             raise UserError(f"num_actions is {num_actions}; the task needs at least one action")
         self._num_actions = num_actions
@@ -71,12 +58,10 @@ class RandomAgent(WithoutMemory):
         self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
     ) -> Tensor:
         """Uniform actions, long [N]."""
-        return torch.randint(
-            self._num_actions, (len(trial_start),), generator=self._generator, dtype=torch.long
-        )
+        return torch.randint(self._num_actions, trial_start.shape, generator=self._generator)
 
 
-class OracleAgent(WithoutMemory):
+class OracleAgent(Agent):
     """Takes the action that the sensor `oracle_action` names: the next on a shortest path."""
 
     name = "oracle"

@@ -74,34 +74,30 @@ class AttentionLog:
     ) -> None:
         """Take in environment `index`, which took step `step` (from 1) of `trial`.
 
-        Args:
-            trial: its name.
-            step: of the trial.
-            stats: where all environments attended.
-            context: this environment's tokens and bytes in use, by their name in records.
-            index: of the environment.
+        `stats` are those of all environments; `context` this one's tokens and bytes in use, by
+        their names in records.
         """
         number = (step - 1) * self._count // self._steps
         start, end = (-(-n * self._steps // self._count) for n in (number, number + 1))
-        held = int(stats.held[index])
-        by_age = stats.summaries[index, :held].tolist()
-        own = self._open.setdefault(trial, {})
-        whole = TrialBin(trial_id=trial, trial_step_start=start, trial_step_end=end)
-        own.setdefault(number, whole).merge(
-            TrialBin(
-                trial_id=trial,
-                trial_step_start=step - 1,
-                trial_step_end=step,
-                observed=1,
-                sink=float(stats.sink[index]),
-                summaries=sum(by_age),
-                steps=float(stats.steps[index]),
-                effective_context=float(stats.effective_context[index]),
-                by_age=by_age,
-                observed_by_age=[1] * held,
-                **context,
-            )
+        by_age = stats.summaries[index, : int(stats.held[index])].tolist()
+        part = TrialBin(
+            trial_id=trial,
+            trial_step_start=start,
+            trial_step_end=end,
+            observed=1,
+            sink=float(stats.sink[index]),
+            summaries=sum(by_age),
+            steps=float(stats.steps[index]),
+            effective_context=float(stats.effective_context[index]),
+            by_age=by_age,
+            observed_by_age=[1] * len(by_age),
+            **context,
         )
+        own = self._open.setdefault(trial, {})
+        if number in own:
+            own[number].merge(part)
+        else:
+            own[number] = part
 
     def end_trial(self, trial: str) -> None:
         """Write what was collected of `trial`."""

@@ -17,17 +17,17 @@ from memo_habitat.evaluation.recorder import Recorder, context_at
 from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.evaluation.schedule import (
     Observation,
-    StepResult,
     TrialKey,
     TrialVectorEnv,
     arrangements,
     assign_trials,
     planned_trials,
 )
-from memo_habitat.policy.network import TRIAL_STEP, ContextUse
+from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.tasks.record_fields import (
     EPISODE_MEASURE,
     REWARD,
+    Declaration,
     RecordField,
     recorded_values,
 )
@@ -79,15 +79,14 @@ def evaluate(
     pending = [trial for trial in planned if trial.id not in recorder.complete]
     progress.update((len(planned) - len(pending)) * plan.steps_per_trial)
     recorder.choose_filmed(planned)
-    loop = _Loop(envs, agent, plan, recorder, progress)
+    loop = _Loop(envs, agent, plan, recorder, progress, recorded_fields(envs))
     if pending:
         dealt = assign_trials(pending, available)
         for index, trials in enumerate(dealt):
             if trials:
                 chosen = {"trials": [tuple(trial) for trial in trials], "seed": plan.seed}
                 envs.call_at(index, "schedule_trials", chosen)
-        first = zip(dealt, envs.reset(), strict=True)
-        loop.run([_EnvState(trials, observation) for trials, observation in first], batch)
+        loop.run(list(map(_EnvState, dealt, envs.reset())), batch)
     return loop.fields
 
 
@@ -116,68 +115,63 @@ class _EnvState:
                 f"{sorted(self.observation)}; add it to habitat.task.lab_sensors and "
                 "habitat.gym.obs_keys"
             )
-        return int(np.asarray(self.observation[TRIAL_STEP]).reshape(-1)[0]) == 0
+        return int(np.asarray(self.observation[TRIAL_STEP]).item()) == 0
 
 
+@dataclass
 class _Loop:
     """The lockstep loop, one object per evaluation."""
 
-    def __init__(
-        self,
-        envs: TrialVectorEnv,
-        agent: Agent,
-        plan: EvaluationPlan,
-        recorder: Recorder,
-        progress: Any,
-    ) -> None:
-        self._envs, self._agent, self._plan = envs, agent, plan
-        self._recorder, self._progress = recorder, progress
-        self._declared = envs.call_at(0, "record_fields")
-        self.fields = recorded_fields(envs)
-        self._episodes = self._successes = 0.0
+    envs: TrialVectorEnv
+    agent: Agent
+    plan: EvaluationPlan
+    recorder: Recorder
+    progress: Any
+    fields: dict[str, RecordField]
+    episodes: int = 0
+    successes: float = 0.0
 
     def run(self, states: list[_EnvState], batch: Batch) -> None:
         """Step until no environment has a trial left."""
+        declared = self.envs.call_at(0, "record_fields")
         for index, state in enumerate(states):
             self._begin_trial(index, state)
         while busy := [index for index, state in enumerate(states) if state.trials]:
             observations = batch([state.observation for state in states])
             device = observations[TRIAL_STEP].device
-            actions = self._agent.act(
+            actions = self.agent.act(
                 observations,
                 torch.tensor([state.trial_start for state in states], device=device),
                 torch.tensor([state.episode_start for state in states], device=device),
             ).tolist()
-            use, stats = self._agent.context(), self._agent.attention()
+            use, stats = self.agent.context(), self.agent.attention()
             for index in busy:
                 state = states[index]
-                frame = state.observation.get(self._plan.camera)
-                self._recorder.see(index, state.trial.id, state.episode, state.step, frame)
-                self._recorder.remember(index, state.trial.id, state.step + 1, use, stats)
-                self._envs.async_step_at(index, actions[index])
+                frame = state.observation.get(self.plan.camera)
+                self.recorder.see(index, state.trial.id, state.episode, state.step, frame)
+                self.recorder.remember(index, state.trial.id, state.step + 1, use, stats)
+                self.envs.async_step_at(index, actions[index])
             for index in busy:
-                self._advance(index, states[index], self._envs.wait_step_at(index), use)
-            self._progress.update(len(busy))
+                state = states[index]
+                state.observation, reward, done, info = self.envs.wait_step_at(index)
+                state.trial_start, state.episode_start = False, bool(done)
+                state.step += 1
+                state.reward += float(reward)
+                self.recorder.reward(state.trial.id, state.step, float(reward))
+                if done:
+                    context = {} if use is None else context_at(use, index)
+                    record = self._record(state, info, declared, context)
+                    self._end_episode(index, state, record)
+            self.progress.update(len(busy))
 
-    def _advance(
-        self, index: int, state: _EnvState, result: StepResult, use: ContextUse | None
-    ) -> None:
-        state.observation, reward, done, info = result
-        state.step += 1
-        state.reward += float(reward)
-        self._recorder.reward(state.trial.id, state.step, float(reward))
-        state.trial_start, state.episode_start = False, bool(done)
-        if not done:
-            return
-        record = self._record(index, state, info, use)
+    def _end_episode(self, index: int, state: _EnvState, record: EpisodeRecord) -> None:
         trial_over = state.is_at_trial_start
         self._check(state, record, trial_over)
-        self._recorder.end_episode(index, record, trial_over)
-        self._episodes += 1
-        self._successes += record.success
-        rate = self._successes / self._episodes
-        text = f"{self._episodes:.0f} episodes, success {rate:.1%}"
-        self._progress.set_postfix_str(text, refresh=False)
+        self.recorder.end_episode(index, record, trial_over)
+        self.episodes += 1
+        self.successes += record.success
+        text = f"{self.episodes} episodes, success {self.successes / self.episodes:.1%}"
+        self.progress.set_postfix_str(text, refresh=False)
         state.reward = 0.0
         state.episode += 1
         if trial_over:
@@ -197,28 +191,30 @@ class _Loop:
                 f"trial {state.trial.id} does not begin at trial_step 0; reset the environments "
                 "before evaluating"
             )
-        if self._recorder.needs_map(state.trial.house):
-            resolution = {"resolution": self._plan.map_resolution}
-            answer = self._envs.call_at(index, "top_down_map", resolution)
-            self._recorder.save_map(state.trial.house, answer)
+        if self.recorder.needs_map(state.trial.house):
+            resolution = {"resolution": self.plan.map_resolution}
+            answer = self.envs.call_at(index, "top_down_map", resolution)
+            self.recorder.save_map(state.trial.house, answer)
 
     def _record(
-        self, index: int, state: _EnvState, info: Mapping[str, Any], use: ContextUse | None
+        self,
+        state: _EnvState,
+        info: Mapping[str, Any],
+        declared: Declaration,
+        context: dict[str, int],
     ) -> EpisodeRecord:
         if EPISODE_MEASURE not in info:
             raise UserError(
                 f"the measure '{EPISODE_MEASURE}' is missing from {sorted(info)}; add it to "
                 "habitat.task.measurements for evaluation"
             )
-        values: dict[str, Any] = dict(info[EPISODE_MEASURE])
         try:
-            for name, (field, value) in recorded_values(info, self._declared).items():
+            measured = recorded_values(info, declared)
+            for name, (field, _) in measured.items():
                 self.fields.setdefault(name, field)
-                values[name] = value
-            values["reward"] = state.reward
-            if use is not None:
-                values.update(context_at(use, index))
-            return EpisodeRecord.model_validate(_plain(values))
+            values = {name: value for name, (_, value) in measured.items()}
+            own = {**info[EPISODE_MEASURE], **values, "reward": state.reward, **context}
+            return EpisodeRecord.model_validate(_plain(own))
         except ValueError as error:
             raise UserError(
                 f"trial {state.trial.id}, episode {state.episode}: the task's measures give no "
@@ -232,7 +228,7 @@ class _Loop:
                 f"where episode {state.episode} of {state.trial.id} was due; reset the "
                 "environments before evaluating"
             )
-        limit = self._plan.steps_per_trial
+        limit = self.plan.steps_per_trial
         if state.step > limit or trial_over != (state.step == limit):
             raise UserError(
                 f"steps_per_trial is {limit}, but trial {state.trial.id} "

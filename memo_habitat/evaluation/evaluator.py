@@ -39,20 +39,14 @@ class TrialEvaluator(Evaluator):
     """Plays n trials of n steps in every held-out house (`TrialEvaluatorConfig`)."""
 
     def __init__(
-        self,
-        agent: str = "checkpoint",
-        output_dir: str = "",
-        name: str = "",
-        **plan: Any,
+        self, agent: str = "checkpoint", output_dir: str = "", name: str = "", **plan: Any
     ) -> None:
         """Take the fields of `TrialEvaluatorConfig`; those of `EvaluationPlan` by name."""
         if agent not in AGENTS:
             raise UserError(
                 f"habitat_baselines.evaluator.agent is '{agent}'; choose one of {', '.join(AGENTS)}"
             )
-        self._agent = agent
-        self._output_dir = output_dir
-        self._name = name
+        self._agent, self._output_dir, self._name = agent, output_dir, name
         self._plan = EvaluationPlan(**plan)
 
     def evaluate_agent(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,11 +142,11 @@ class Recorder:
 
     def choose_filmed(self, planned: Sequence[TrialKey]) -> None:
         """Film the first trials of `planned`, the first of every house before any second one."""
-        seen: dict[str, int] = {}
+        seen = Counter[str]()
         order = []
         for position, trial in enumerate(planned):
-            seen[trial.house] = seen.get(trial.house, -1) + 1
             order.append((seen[trial.house], position, trial.id))
+            seen[trial.house] += 1
         self._filmed = frozenset(name for _, _, name in sorted(order)[: self._plan.filmed_trials])
 
     def needs_map(self, house: str) -> bool:
@@ -167,19 +169,14 @@ class Recorder:
         return trial in self._filmed and episode < self._plan.filmed_episodes
 
     def see(self, index: int, trial: str, episode: int, step: int, frame: Any) -> None:
-        """Keep a frame of environment `index` if its present episode is one to film.
+        """Keep what the camera of environment `index` shows, if its episode is one to film.
 
-        Args:
-            index: the environment.
-            trial: name of its trial.
-            episode: number of its episode in the trial.
-            step: step of the trial.
-            frame: the camera's observation; None or another form than [H, W, 3] keeps nothing.
+        A `frame` that is None or has another form than uint8 [H, W, 3] is no picture: not kept.
         """
         if not self.films(trial, episode):
             return
-        image = None if frame is None else np.asarray(frame)
-        if image is not None and image.dtype == np.uint8 and image.ndim == 3:
+        image = np.asarray(frame)
+        if image.dtype == np.uint8 and image.ndim == 3:
             strip = self._strips.setdefault(index, FilmStrip(self._plan.frames_per_episode))
             strip.add(step, image)
 
@@ -193,25 +190,17 @@ class Recorder:
     ) -> None:
         """Keep what environment `index` had in context at `step` (from 1) of its trial, if due.
 
-        Args:
-            index: the environment.
-            trial: name of its trial.
-            step: of the trial.
-            use: context in use; None without memory.
-            stats: where the step attended; None where that was not looked at.
+        None: it has no memory (`use`), or this step was not looked at (`stats`).
         """
         if use is None:
             return
+        context = context_at(use, index)
         if trial in self._filmed and step % self._spacing == 0:
-            point = TracePoint(
-                trial_id=trial,
-                trial_step=step,
-                process_bytes=_resident_bytes(),
-                **context_at(use, index),
-            )
+            memory = _resident_bytes()
+            point = TracePoint(trial_id=trial, trial_step=step, process_bytes=memory, **context)
             append_json_line(self._folder / TRACE_FILE, point.model_dump())
         if stats is not None:
-            self._attention.add(trial, step, stats, context_at(use, index), index)
+            self._attention.add(trial, step, stats, context, index)
 
     def reward(self, trial: str, step: int, reward: float) -> None:
         """Take in the reward of step `step` (from 1) of `trial`."""
@@ -237,12 +226,11 @@ class Recorder:
         folder = self._folder / FRAMES_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         stem = file_name(f"{record.trial_id}-{record.episode_index:04d}")
-        names = []
-        for step, frame in strip.frames():
-            names.append(f"{stem}-{step:06d}.png")
-            Image.fromarray(frame[..., :3]).save(folder / names[-1])
+        frames = {f"{stem}-{step:06d}.png": frame for step, frame in strip.frames()}
+        for name, frame in frames.items():
+            Image.fromarray(frame[..., :3]).save(folder / name)
         shared = record.model_dump(include=set(FilmedEpisode.model_fields))
-        line = FilmedEpisode(**shared, files=names)
+        line = FilmedEpisode(**shared, files=[*frames])
         append_json_line(folder / FRAMES_INDEX, line.model_dump())
 
     def _map_path(self, house: str) -> Path:
@@ -266,11 +254,10 @@ class FilmStrip:
     def add(self, step: int, frame: np.ndarray) -> None:
         """Offer one frame, uint8 [H, W, 3]."""
         if self._count % self._spacing == 0:
-            if len(self._kept) == self._size - 1:
+            self._kept.append((step, frame.copy()))
+            if len(self._kept) == self._size:
                 self._kept = self._kept[::2]
                 self._spacing *= 2
-            if self._count % self._spacing == 0:
-                self._kept.append((step, frame.copy()))
         self._latest = (step, frame)
         self._count += 1
 
@@ -286,8 +273,7 @@ class FilmStrip:
 def _resident_bytes() -> int | None:
     """Memory of this process in bytes; None where the system does not tell."""
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:
         return None
-    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from memo_habitat.errors import UserError
@@ -44,25 +44,20 @@ class TrialVectorEnv(Protocol):
     @property
     def num_envs(self) -> int:
         """How many environments there are."""
-        ...
 
     def reset(self) -> list[Observation]:
         """Reset all of them; their first observations."""
-        ...
 
     def async_step_at(self, index_env: int, action: int) -> None:
         """Begin a step of one of them."""
-        ...
 
     def wait_step_at(self, index_env: int) -> StepResult:
         """The result of the step begun."""
-        ...
 
     def call_at(
         self, index: int, function_name: str, function_args: dict[str, Any] | None = None
     ) -> Any:
         """Call a method of one of them by name."""
-        ...
 
 
 def arrangements(envs: TrialVectorEnv) -> list[list[tuple[str, str]]]:
@@ -73,20 +68,18 @@ def arrangements(envs: TrialVectorEnv) -> list[list[tuple[str, str]]]:
     ]
 
 
-def planned_trials(
-    arrangements: Iterable[tuple[str, str]], trials_per_house: int
-) -> list[TrialKey]:
+def planned_trials(pairs: Iterable[tuple[str, str]], trials_per_house: int) -> list[TrialKey]:
     """`trials_per_house` trials of every house, house by house.
 
     A house's arrangements are used in order, again from the first with the next repetition when
     there are fewer of them than trials, so the same trials are played on any number of workers.
 
     Args:
-        arrangements: (house, arrangement) in the data set's order; duplicates are ignored.
+        pairs: (house, arrangement) in the data set's order; duplicates are ignored.
         trials_per_house: trials of each house.
     """
     by_house: dict[str, list[str]] = {}
-    for house, arrangement in dict.fromkeys((h, a) for h, a in arrangements):
+    for house, arrangement in dict.fromkeys(pairs):
         by_house.setdefault(house, []).append(arrangement)
     return [
         TrialKey(house, ids[number % len(ids)], number // len(ids))
@@ -96,20 +89,15 @@ def planned_trials(
 
 
 def assign_trials(
-    trials: Sequence[TrialKey], available: Sequence[Iterable[tuple[str, str]]]
+    trials: Iterable[TrialKey], available: Iterable[Iterable[tuple[str, str]]]
 ) -> list[list[TrialKey]]:
-    """Deal `trials` to environments, each to the least busy one that has its arrangement.
+    """Deal `trials` to environments, each to the least busy one that can play its arrangement.
 
     Trials are equally long and environments step together, so an even deal is the fastest one.
-
-    Args:
-        trials: what is to be played.
-        available: for every environment the (house, arrangement) pairs it can play.
-
-    Returns:
-        For every environment its trials, in order.
+    `available` are the (house, arrangement) pairs of each environment; returns its trials, in
+    order.
     """
-    can_play = [frozenset((house, arrangement) for house, arrangement in own) for own in available]
+    can_play = [frozenset(own) for own in available]
     dealt: list[list[TrialKey]] = [[] for _ in can_play]
     for trial in trials:
         able = [i for i, own in enumerate(can_play) if (trial.house, trial.arrangement_id) in own]
