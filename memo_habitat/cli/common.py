@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,16 @@ def _refuse_seed(context: typer.Context, value: str | None) -> None:
         raise UserError(f"--seed {value}: keys of the config are changed as {key}={value}")
 
 
+def option(help: str, metavar: str | None = "N", shown: str | bool = True, **more: Any) -> Any:
+    """An option with a value; `shown` is said to be its default where that is not in the code."""
+    return typer.Option(help=help, metavar=metavar, show_default=shown, **more)
+
+
+def flag(name: str, help: str) -> Any:
+    """An option without a value."""
+    return typer.Option(name, help=help)
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -45,9 +55,9 @@ ConfigName = typer.Option(
 )
 # Where new runs and sweeps are made.
 ROOT = "runs"
-Root = Annotated[str, typer.Option(metavar="DIR", help="Folder of run folders.")]
+Root = Annotated[str, option("Folder of run folders.", "DIR")]
 Seed = Annotated[str | None, typer.Option(hidden=True, callback=_refuse_seed)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Debug = Annotated[bool, flag("--debug", "Show the traceback of an error.")]
 
 
 def run_and_overrides(run: str, overrides: list[str] | None) -> tuple[str, list[str]]:

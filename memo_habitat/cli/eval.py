@@ -11,6 +11,8 @@ from memo_habitat.cli.common import (
     Overrides,
     Seed,
     examples,
+    flag,
+    option,
     run_and_overrides,
 )
 
@@ -26,27 +28,24 @@ def evaluate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder.")],
     overrides: Overrides = None,
     agent: Annotated[
-        Literal["checkpoint", "random", "oracle"], typer.Option(help="Who acts.")
+        Literal["checkpoint", "random", "oracle"], option("Who acts.", None)
     ] = "checkpoint",
     checkpoint: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="File, or name in the run's checkpoints."),
+        str | None, option("File, or name in the run's checkpoints.", "FILE")
     ] = None,
-    trials: Annotated[int | None, typer.Option(metavar="N", help="Trials in every house.")] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of each trial.")] = None,
+    trials: Annotated[int | None, option("Trials in every house.")] = None,
+    steps: Annotated[int | None, option("Steps of each trial.")] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Likeliest actions, not sampled.")
+        bool, flag("--deterministic", "Likeliest actions, not sampled.")
     ] = False,
     inspect_memory: Annotated[
-        bool,
-        typer.Option("--inspect-memory", help="Record where the memory attends, for the report."),
+        bool, flag("--inspect-memory", "Record where the memory attends, for the report.")
     ] = False,
     split: Annotated[
-        str | None, typer.Option(help="Split of the data set.", show_default="the config's, test")
+        str | None, option("Split of the data set.", None, "the config's, test")
     ] = None,
     name: Annotated[
-        str | None,
-        typer.Option(help="Folder in RUN/eval.", show_default="the agent or checkpoint"),
+        str | None, option("Folder in RUN/eval.", None, "the agent or checkpoint")
     ] = None,
     seed: Seed = None,
     debug: Debug = False,

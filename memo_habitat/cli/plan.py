@@ -6,9 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
-
-from memo_habitat.cli.common import ConfigName, Debug, Overrides, examples
+from memo_habitat.cli.common import ConfigName, Debug, Overrides, examples, flag, option
 from memo_habitat.errors import check_at_least_one
 
 EXAMPLES = examples(
@@ -22,19 +20,14 @@ EXAMPLES = examples(
 def plan(
     config_name: Annotated[str, ConfigName],
     overrides: Overrides = None,
-    gpus: Annotated[int, typer.Option(metavar="N", help="Workers, one a GPU.")] = 1,
+    gpus: Annotated[int, option("Workers, one a GPU.")] = 1,
     gpu_memory: Annotated[
         str | None,
-        typer.Option(
-            metavar="80GB",
-            help="Of each GPU.",
-            show_default="what is free here, of the GPU or else of the RAM",
-        ),
+        option("Of each GPU.", "80GB", "what is free here, of the GPU or else of the RAM"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print one JSON object.")] = False,
     measure: Annotated[
-        bool,
-        typer.Option("--measure", help="Run one update here, on random data, and compare."),
+        bool, flag("--measure", "Run one update here, on random data, and compare.")
     ] = False,
     debug: Debug = False,
 ) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from memo_habitat.cli.common import (
     ROOT,
     ConfigName,
@@ -13,6 +11,7 @@ from memo_habitat.cli.common import (
     Overrides,
     Root,
     examples,
+    option,
 )
 from memo_habitat.errors import check_at_least_one
 
@@ -27,18 +26,15 @@ EXAMPLES = examples(
 def quickstart(
     overrides: Overrides = None,
     config_name: Annotated[str, ConfigName] = "extobjnav/studio",
-    train_steps: Annotated[
-        int, typer.Option(metavar="N", help="Environment steps to train.")
-    ] = 150_000,
-    trials: Annotated[int, typer.Option(metavar="N", help="Trials in every house.")] = 5,
-    steps: Annotated[int, typer.Option(metavar="N", help="Steps of each trial.")] = 256,
+    train_steps: Annotated[int, option("Environment steps to train.")] = 150_000,
+    trials: Annotated[int, option("Trials in every house.")] = 5,
+    steps: Annotated[int, option("Steps of each trial.")] = 256,
     root: Root = ROOT,
     debug: Debug = False,
 ) -> None:
     """Train a small agent, evaluate it beside random and oracle, write the report."""
-    check_at_least_one("--train-steps", train_steps)
-    check_at_least_one("--trials", trials)
-    check_at_least_one("--steps", steps)
+    for name, value in (("--train-steps", train_steps), ("--trials", trials), ("--steps", steps)):
+        check_at_least_one(name, value)
     from memo_habitat.report.html import summarise, write_report
     from memo_habitat.trainer import launch
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from memo_habitat.cli.common import Debug, examples
+from memo_habitat.cli.common import Debug, examples, flag, option
 from memo_habitat.errors import UserError
 
 app = typer.Typer(help="Make homes, and draw them.", no_args_is_help=True)
-
-
-def _number(help: str, default: str, metavar: str = "N") -> Any:
-    """An option whose default is that of the options' own class, here named for the help."""
-    return typer.Option(metavar=metavar, help=help, show_default=default)
 
 
 @app.command(
@@ -25,28 +20,22 @@ def _number(help: str, default: str, metavar: str = "N") -> Any:
     )
 )
 def generate(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
-    houses: Annotated[int | None, _number("Houses in all splits.", "8")] = None,
-    seed: Annotated[int | None, _number("Determines every byte.", "0")] = None,
+    out: Annotated[Path, option("Folder to write.", "DIR")],
+    # The defaults are those of `GenerateOptions`, named here for the help.
+    houses: Annotated[int | None, option("Houses in all splits.", shown="8")] = None,
+    seed: Annotated[int | None, option("Determines every byte.", shown="0")] = None,
     kind: Annotated[
         str | None,
-        typer.Option(
-            help="studio (one room), apartment (4-8), house (10-20) or labyrinth.",
-            show_default="studio",
-        ),
+        option("studio (one room), apartment (4-8), house (10-20) or labyrinth.", None, "studio"),
     ] = None,
     split_sizes: Annotated[
-        str | None, _number("Houses for train, val and test.", "about 70/10/20 %", "A,B,C")
+        str | None, option("Houses for train, val and test.", "A,B,C", "about 70/10/20 %")
     ] = None,
-    arrangements: Annotated[int | None, _number("Of objects, for each house.", "4")] = None,
-    instances: Annotated[int | None, _number("Objects in an arrangement.", "by kind")] = None,
-    categories: Annotated[int | None, _number("Categories of them.", "by kind")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Of the data set.", show_default="the kind's plural")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a generated set.")
-    ] = False,
+    arrangements: Annotated[int | None, option("Of objects, for each house.", shown="4")] = None,
+    instances: Annotated[int | None, option("Objects in an arrangement.", shown="by kind")] = None,
+    categories: Annotated[int | None, option("Categories of them.", shown="by kind")] = None,
+    name: Annotated[str | None, option("Of the data set.", None, "the kind's plural")] = None,
+    overwrite: Annotated[bool, flag("--overwrite", "Replace a generated set.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write homes as a Habitat scene data set; prints its folder."""
@@ -64,11 +53,11 @@ def generate(
 @app.command(epilog=examples("memo-habitat scenes show data/studios --house 3 --out house.png"))
 def show(
     dataset_dir: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set.")],
-    house: Annotated[str, typer.Option(help="Number from 0, or name.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write, FILE.png.")],
-    arrangement: Annotated[int | None, _number("Of the objects.", "0")] = None,
-    views: Annotated[int | None, _number("First-person views.", "4")] = None,
-    view_size: Annotated[int | None, _number("Of a view.", "128", "PX")] = None,
+    house: Annotated[str, option("Number from 0, or name.", None)],
+    out: Annotated[Path, option("Picture to write, FILE.png.", "FILE")],
+    arrangement: Annotated[int | None, option("Of the objects.", shown="0")] = None,
+    views: Annotated[int | None, option("First-person views.", shown="4")] = None,
+    view_size: Annotated[int | None, option("Of a view.", "PX", "128")] = None,
     debug: Debug = False,
 ) -> None:
     """Draw a house: plan, objects, views; prints the picture's path."""

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memo_habitat.cli.common import ROOT, ConfigName, Debug, Overrides, Root, check_place, examples
+from memo_habitat.cli.common import (
+    ROOT,
+    ConfigName,
+    Debug,
+    Overrides,
+    Root,
+    check_place,
+    examples,
+    flag,
+    option,
+)
 from memo_habitat.errors import UserError, cannot_write, check_at_least_one
 
 if TYPE_CHECKING:
@@ -28,35 +38,26 @@ FAILED = 1
 def sweep(
     overrides: Overrides = None,
     config_name: Annotated[str | None, ConfigName] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Resume this sweep.")] = None,
+    resume: Annotated[Path | None, option("Resume this sweep.", "DIR")] = None,
     variants: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,...", help="Choices of the group memory.", show_default="memo"),
+        str | None, option("Choices of the group memory.", "A,B,...", "memo")
     ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="0..4", help="0..4, or 0,2,5.", show_default="0..2")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Runs at once.", show_default="1; on a cluster all"),
-    ] = None,
+    seeds: Annotated[str | None, option("0..4, or 0,2,5.", "0..4", "0..2")] = None,
+    jobs: Annotated[int | None, option("Runs at once.", shown="1; on a cluster all")] = None,
     slurm: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Submit the runs to SLURM with this option of sbatch, such as partition=gpu, "
+        option(
+            "Submit the runs to SLURM with this option of sbatch, such as partition=gpu, "
             "time=720 (minutes) or gpus_per_node=1; may be repeated.",
+            "KEY=VALUE",
         ),
     ] = None,
-    trials: Annotated[
-        int | None, typer.Option(metavar="N", help="Trials evaluated in every house.")
-    ] = None,
+    trials: Annotated[int | None, option("Trials evaluated in every house.")] = None,
     root: Root = ROOT,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="This very folder; a sweep in it is resumed."),
+        Path | None, option("This very folder; a sweep in it is resumed.", "DIR")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the queue alone.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Print the queue alone.")] = False,
     debug: Debug = False,
 ) -> None:
     """Train and evaluate variants at several seeds, then report on them all."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from memo_habitat.cli.common import (
     ROOT,
     ConfigName,
@@ -16,6 +14,8 @@ from memo_habitat.cli.common import (
     Seed,
     check_place,
     examples,
+    flag,
+    option,
 )
 from memo_habitat.errors import UserError, WorkerError
 
@@ -34,25 +34,16 @@ EXAMPLES = examples(
 def train(
     overrides: Overrides = None,
     config_name: Annotated[str | None, ConfigName] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Resume the run in this folder.")
-    ] = None,
-    list_configs: Annotated[
-        bool, typer.Option("--list", help="List the configs that ship.")
-    ] = False,
+    resume: Annotated[Path | None, option("Resume the run in this folder.", "RUN")] = None,
+    list_configs: Annotated[bool, flag("--list", "List the configs that ship.")] = False,
     root: Root = ROOT,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="This very run folder; new or empty.")
-    ] = None,
-    cfg: Annotated[
-        bool, typer.Option("--cfg", help="Print the config and do nothing else.")
-    ] = False,
+    out: Annotated[Path | None, option("This very run folder; new or empty.", "DIR")] = None,
+    cfg: Annotated[bool, flag("--cfg", "Print the config and do nothing else.")] = False,
     workers: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            help="Processes that train together on this machine (DD-PPO), each with "
-            "habitat_baselines.num_environments environments.",
+        option(
+            "Processes that train together on this machine (DD-PPO), each with "
+            "habitat_baselines.num_environments environments."
         ),
     ] = 1,
     seed: Seed = None,
