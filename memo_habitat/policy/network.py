@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.memory import TrialMemory, build
-from memo_habitat.policy.detection_encoder import DETECTIONS, DetectionEncoder
+from memo_habitat.policy.detection_encoder import DetectionEncoder
 from memo_habitat.policy.encoders import build_encoder
 from memo_habitat.policy.recall import RECALLED_OTHERS, ObservationLoss, RecallLoss
 
@@ -141,44 +140,14 @@ class MemoNetwork(nn.Module):
 
     def heads(self, remembered: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of the memory [*, D] to action logits [*, A] and values [*]."""
-        return self.act_and_value(self.output_projection(remembered))
-
-    def act_and_value(self, projected: Tensor) -> tuple[Tensor, Tensor]:
-        """Projected outputs of the memory [*, D] to action logits [*, A] and values [*]."""
+        projected = self.output_projection(remembered)
         return self.actor(projected), self.critic(projected).squeeze(-1)
 
-    def recall(
-        self, projected: Tensor, observations: dict[str, Tensor]
-    ) -> tuple[Tensor | None, dict[str, float]]:
-        """The recall loss and its parts, from the projected outputs [B, n, D] of the last n steps
-        of the observations [B, t, ...], if there is such a loss."""
-        if self.recall_loss is None:
-            return None, {}
-        first = observations[TRIAL_STEP].shape[1] - projected.shape[1]
-        loss, parts = self.recall_loss(projected, observations, self._categories(), first)
-        return loss, parts
-
-    def summaries_loss(
-        self, summaries: Sequence[Tensor], observations: dict[str, Tensor], segment_length: int
-    ) -> Tensor | None:
-        """What the summaries [B, M, D] do not tell of the observations [B, t, ...], likewise."""
-        if self.observation_loss is None:
-            return None
-        summaries = [summary.float() for summary in summaries]
-        detections = observations[DETECTIONS]
-        loss: Tensor = self.observation_loss(
-            summaries, detections, self._categories(), segment_length
-        )
-        return loss
-
-    def _categories(self) -> Tensor:
+    def categories(self) -> Tensor:
+        """The embeddings of all categories, [C, E], of an encoder of detections."""
         if not isinstance(self.visual_encoder, DetectionEncoder):
             raise TypeError("only an encoder of detections has category embeddings")
         return self.visual_encoder.table()
-
-    def predict(self, projected: Tensor) -> Tensor | None:
-        """The same to logits [*, W] of the auxiliary sensor's W values, if there is one."""
-        return None if self.auxiliary is None else self.auxiliary(projected)
 
 
 def fourier_features(values: Tensor, count: int) -> Tensor:

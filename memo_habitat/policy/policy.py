@@ -226,20 +226,27 @@ class MemoPolicy(nn.Module, Policy):
         )
         with self._autocast():
             encoded = self.network.memory.encode(tokens, segment_length, batch.episode_starts)
-        remembered, memory_loss = encoded.outputs, encoded.auxiliary_loss
-        projected = self.network.output_projection(batch.in_loss(remembered).float())
-        recall_loss, recall_parts = self.network.recall(projected, batch.observations)
-        if self.network.observation_loss is not None:
-            length = segment_length or self.network.memory.config.segment_length
-            memory_loss = self.network.summaries_loss(encoded.summaries, batch.observations, length)
-        logits, values = self.network.act_and_value(projected)
-        log_probs = logits.log_softmax(-1)
+        network, memory_loss = self.network, encoded.auxiliary_loss
+        projected = network.output_projection(batch.in_loss(encoded.outputs).float())
+        recall_loss, recall_parts = None, {}
+        if network.recall_loss is not None:
+            recall_loss, recall_parts = network.recall_loss(
+                projected, batch.observations, network.categories(), batch.loss_start
+            )
+        if network.observation_loss is not None:
+            memory_loss = network.observation_loss(
+                [summary.float() for summary in encoded.summaries],
+                batch.observations[DETECTIONS],
+                network.categories(),
+                segment_length or network.memory.config.segment_length,
+            )
+        log_probs = network.actor(projected).log_softmax(-1)
         taken = batch.in_loss(batch.actions)[..., None]
         return ActionEvaluation(
             log_probs=log_probs.gather(-1, taken).squeeze(-1),
-            values=values,
+            values=network.critic(projected).squeeze(-1),
             entropy=-(log_probs.exp() * log_probs).sum(-1),
-            auxiliary_logits=self.network.predict(projected),
+            auxiliary_logits=None if network.auxiliary is None else network.auxiliary(projected),
             memory_loss=None if memory_loss is None else memory_loss.float(),
             teacher_log_probs=self._of_teacher(log_probs, batch),
             recall_loss=recall_loss,

@@ -12,7 +12,6 @@ from habitat_baselines.rl.ppo.updater import Updater
 from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import ActionEvaluation, MemoPolicy
@@ -181,10 +180,13 @@ class MemoPPO(Updater):
             if parameter.grad is None:  # unused on this worker, perhaps used on another
                 parameter.grad = torch.zeros_like(parameter)
             grads.append(parameter.grad)
-        flat = parameters_to_vector(grads)
+        # `parameters_to_vector` takes views, which those of convolutions laid out channels last
+        # have none of.
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
         distributed.all_reduce(flat)
         flat /= distributed.get_world_size()
-        vector_to_parameters(flat, grads)
+        for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(piece.view_as(grad))
 
     def get_resume_state(self) -> dict[str, Any]:
         """The optimiser's state."""
