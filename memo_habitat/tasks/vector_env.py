@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from gym import spaces
+from habitat_baselines.common.env_factory import VectorEnvFactory
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.tasks.record_fields import Declaration
 
 Observation = dict[str, NDArray]
@@ -20,35 +23,22 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 
-class BatchedStep(Protocol):
+@dataclass(frozen=True)
+class BatchedStep:
     """One step of N environments; the arrays may be written again by the next step.
 
     Attributes:
         observations: uuid -> [N, ...]; the next episode's first ones where one ended.
         rewards: [N].
         episode_ends: bool [N].
-        measures: name -> [N], what is told of an episode; read where one ended.
+        measures: name -> [N], what is told of the episode that the step belongs to; read where one
+            ended.
     """
 
-    @property
-    def observations(self) -> Observation:
-        """See the class."""
-        ...
-
-    @property
-    def rewards(self) -> NDArray[Any]:
-        """See the class."""
-        ...
-
-    @property
-    def episode_ends(self) -> BoolArray:
-        """See the class."""
-        ...
-
-    @property
-    def measures(self) -> Mapping[str, NDArray[Any]]:
-        """See the class."""
-        ...
+    observations: Observation
+    rewards: NDArray[Any]
+    episode_ends: BoolArray
+    measures: Mapping[str, NDArray[Any]]
 
 
 class InProcessVectorEnv(ABC):
@@ -111,7 +101,7 @@ class InProcessVectorEnv(ABC):
 
     def step_with_infos(
         self, actions: IntArray, only: BoolArray
-    ) -> tuple[Any, Mapping[int, dict[str, Any]]]:
+    ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:
         """Step those of `only`, and what Habitat is told of each."""
         step = self.step_batch(actions, None if only.all() else only)
         return step, measures_of(step, only)
@@ -165,6 +155,32 @@ class InProcessVectorEnv(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Nothing is open."""
+
+
+class InProcessVectorEnvFactory(VectorEnvFactory, ABC):
+    """Makes one by what Habitat's trainers call."""
+
+    @abstractmethod
+    def make_envs(self, config: DictConfig, count: int, is_eval: bool) -> InProcessVectorEnv:
+        """`count` environments of a training or an evaluation."""
+
+    def construct_envs(
+        self,
+        config: DictConfig,
+        workers_ignore_signals: bool = False,
+        enforce_scenes_greater_eq_environments: bool = False,
+        is_first_rank: bool = True,
+    ) -> InProcessVectorEnv:
+        """The environments of a training, or, where the third argument is True, an evaluation."""
+        count = config.habitat_baselines.num_environments
+        check_at_least_one("habitat_baselines.num_environments", count)
+        return self.make_envs(config, count, enforce_scenes_greater_eq_environments)
+
+
+def deal_houses(houses: Sequence[str], count: int) -> list[list[str]]:
+    """The houses of each of `count` environments; with fewer houses than that, all play all."""
+    shared = len(houses) < count
+    return [list(houses) if shared else list(houses[index::count]) for index in range(count)]
 
 
 def measures_of(step: BatchedStep, only: BoolArray) -> dict[int, dict[str, Any]]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,21 +18,10 @@ from habitat_baselines.utils.timing import g_timer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memo_habitat.tasks.vector_env import BatchedStep
+from memo_habitat.tasks.vector_env import InProcessVectorEnv
 from memo_habitat.utils.processes import handling
 
 _UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
-
-
-@runtime_checkable
-class BatchedVectorEnv(Protocol):
-    """A vector environment that can be stepped by arrays, beside Habitat's way."""
-
-    num_envs: int
-
-    def step_batch(self, actions: NDArray[np.int64]) -> BatchedStep:
-        """One step of every environment; actions [N]."""
-        ...
 
 
 class BatchedCollector:
@@ -42,7 +31,7 @@ class BatchedCollector:
     them again: with 64 environments that costs more than a small policy and a grid world.
     """
 
-    def __init__(self, envs: BatchedVectorEnv, agent: Any, obs_transforms: list[Any]) -> None:
+    def __init__(self, envs: InProcessVectorEnv, agent: Any, obs_transforms: list[Any]) -> None:
         """Collect into the storage of `agent`, an agent access manager."""
         self._envs, self._agent, self._transforms = envs, agent, obs_transforms
         # Name -> [N], measures summed over the episodes that ended since they were taken.
@@ -151,7 +140,7 @@ def acting_threads(device: torch.device, envs: Any) -> Iterator[None]:
     One step of a few environments is too little work to share; waiting for each other, threads take
     the cores from the environments' own processes. Environments in this process leave them free.
     """
-    if device.type != "cpu" or isinstance(envs, BatchedVectorEnv):
+    if device.type != "cpu" or isinstance(envs, InProcessVectorEnv):
         yield
         return
     before = torch.get_num_threads()

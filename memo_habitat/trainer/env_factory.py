@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.register import import_plugins
+from memo_habitat.tasks.vector_env import deal_houses
 from memo_habitat.trainer.env_worker import make_env
 
 
@@ -45,8 +46,7 @@ class MemoVectorEnvFactory(VectorEnvFactory):
         startup.prepare_forkserver()
         deaths = Path(tempfile.mkdtemp(prefix="memo-habitat-workers-"))
         arguments = []
-        for index in range(count):
-            own = houses[index::count] if len(houses) >= count else houses
+        for index, own in enumerate(deal_houses(houses, count)):
             worker_config = config.copy()
             with read_write(worker_config):
                 worker_config.habitat.dataset.content_scenes = own

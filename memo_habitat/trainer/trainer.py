@@ -23,6 +23,7 @@ from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.errors import UserError
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.register import import_plugins
+from memo_habitat.tasks.vector_env import InProcessVectorEnv
 from memo_habitat.trainer.checkpoint import (
     LATEST,
     newest_checkpoint,
@@ -34,7 +35,6 @@ from memo_habitat.trainer.checkpoint import (
 )
 from memo_habitat.trainer.collection import (
     BatchedCollector,
-    BatchedVectorEnv,
     StopRequest,
     acting_threads,
     stop_on_interrupt,
@@ -109,7 +109,7 @@ class MemoTrainer(PPOTrainer):
             self._init_train(resume)
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
-            if isinstance(self.envs, BatchedVectorEnv):
+            if isinstance(self.envs, InProcessVectorEnv):
                 self._collector = BatchedCollector(self.envs, self._agent, self.obs_transforms)
             if resume is not None:
                 self._resume(resume)

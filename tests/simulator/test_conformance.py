@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from habitat.sims import make_sim as make_simulator
 
+from memo_habitat.config.task import ExtObjNavTaskConfig
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.goals import GoalOptions, find_goals
@@ -277,7 +278,7 @@ def test_unknown_instances_and_cameras_are_named(sim):
 
 
 def test_every_category_has_viewpoints_on_the_floor_near_and_in_sight(sim):
-    goals = find_goals(task_simulator(sim), GoalOptions())
+    goals = find_goals(task_simulator(sim), GoalOptions.of(ExtObjNavTaskConfig()))
     assert sorted(goals) == ["blue_ball", "red_cube"]
     for category in goals.values():
         ways = category.viewpoints[:, None, [0, 2]] - category.positions[None, :, [0, 2]]

@@ -15,7 +15,8 @@ from habitat.config.default import patch_config
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
 from memo_habitat.memory.variants import kinds, unregister
-from memo_habitat.trainer.collection import BatchedCollector, BatchedVectorEnv
+from memo_habitat.tasks.vector_env import InProcessVectorEnv
+from memo_habitat.trainer.collection import BatchedCollector
 from memo_habitat.trainer.env_factory import WorkerVectorEnv
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.trainer import MemoTrainer
@@ -62,9 +63,9 @@ def told(folder):
 
 def test_a_training_is_the_same_as_with_habitats_collection(composed, tmp_path, monkeypatch):
     fast = trained(composed, tmp_path / "fast")
-    assert isinstance(fast.envs, BatchedVectorEnv)
+    assert isinstance(fast.envs, InProcessVectorEnv)
     # Taken for workers, they are stepped by Habitat, one by one.
-    monkeypatch.setattr("memo_habitat.trainer.trainer.BatchedVectorEnv", WorkerVectorEnv)
+    monkeypatch.setattr("memo_habitat.trainer.trainer.InProcessVectorEnv", WorkerVectorEnv)
     slow = trained(composed, tmp_path / "slow")
     assert len(told(tmp_path / "fast")) == 3 * TRIALS
     assert told(tmp_path / "fast") == told(tmp_path / "slow")
@@ -147,4 +148,4 @@ def test_plugins_are_imported_where_environments_share_the_trainers_process(
 
 
 def test_workers_are_not_taken_for_environments_in_this_process():
-    assert not isinstance(SimpleNamespace(num_envs=1), BatchedVectorEnv)
+    assert not isinstance(SimpleNamespace(num_envs=1), InProcessVectorEnv)

@@ -62,11 +62,6 @@ class Step(NamedTuple):
     trial_returns: FloatArray
     cells: IntArray
 
-    @property
-    def measures(self) -> dict[str, NDArray]:
-        """What a training tells of episodes, by name: [N], to be read where one ended."""
-        return {"success": self.successes, "num_steps": self.episode_lengths}
-
 
 class Trials:
     """N trials in lockstep, each followed by a new one unless `renew` is False.

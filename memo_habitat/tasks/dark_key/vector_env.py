@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 from gym import spaces
-from habitat_baselines.common.env_factory import VectorEnvFactory
 from habitat_baselines.common.env_spec import EnvironmentSpec
 from omegaconf import DictConfig
 
-from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.errors import UserError
 from memo_habitat.tasks import record_fields
 from memo_habitat.tasks.dark_key.layouts import ACTIONS, STAY, DrawnLayouts, IntArray, Setting
 from memo_habitat.tasks.dark_key.oracle import oracle_actions, steps_to_door, ways
 from memo_habitat.tasks.dark_key.rules import BoolArray, Step, Trials
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration, RecordField
-from memo_habitat.tasks.vector_env import InProcessVectorEnv, Observation
+from memo_habitat.tasks.vector_env import (
+    BatchedStep,
+    InProcessVectorEnv,
+    InProcessVectorEnvFactory,
+    Observation,
+)
 
 # The observation that the oracle agent of evaluations acts on (uuid).
 ORACLE_ACTION = "oracle_action"
@@ -187,21 +191,22 @@ class DarkKeyVectorEnv(InProcessVectorEnv):
             self._log.begin()
         return self._with_oracle(observations)
 
-    def step_batch(self, actions: IntArray, only: BoolArray | None = None) -> Step:
+    def step_batch(self, actions: IntArray, only: BoolArray | None = None) -> BatchedStep:
         """One step of every environment, or of those where `only` [N] is True."""
         step = self._trials.step(actions, only)
-        self._with_oracle(step.observations)
-        return step
+        measures = {"success": step.successes, "num_steps": step.episode_lengths}
+        observations = self._with_oracle(step.observations)
+        return BatchedStep(observations, step.rewards, step.episode_ends, measures)
 
     def step_with_infos(
         self, actions: IntArray, only: BoolArray
-    ) -> tuple[Step, Mapping[int, dict[str, Any]]]:
+    ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:
         """Step those of `only`, and what is told of each: in an evaluation, of an episode's end."""
         if self._log is None:
             return super().step_with_infos(actions, only)
         self._log.before_step()
         step = self.step_batch(actions, None if only.all() else only)
-        return step, self._log.after_step(actions, step, np.flatnonzero(only))
+        return step, self._log.after_step(actions, self._trials.last, np.flatnonzero(only))
 
     def arrangements(self, index: int) -> list[tuple[str, str]]:
         """All trials of this setting are repetitions of one arrangement."""
@@ -254,7 +259,7 @@ def observation_space(oracle: bool = False) -> spaces.Dict:
     return spaces.Dict(found)
 
 
-class DarkKeyVectorEnvFactory(VectorEnvFactory):
+class DarkKeyVectorEnvFactory(InProcessVectorEnvFactory):
     """Dark-Key-To-Door in the trainer's own process.
 
     Read from the config: `habitat.task.size`, `habitat.task.trial_steps`,
@@ -262,26 +267,21 @@ class DarkKeyVectorEnvFactory(VectorEnvFactory):
     and in evaluations `habitat_baselines.evaluator.agent`.
     """
 
-    def construct_envs(
-        self,
-        config: DictConfig,
-        workers_ignore_signals: bool = False,
-        enforce_scenes_greater_eq_environments: bool = False,
-        is_first_rank: bool = True,
-    ) -> DarkKeyVectorEnv:
-        """The environments of a training, or, where the third argument is True, an evaluation."""
-        is_eval = enforce_scenes_greater_eq_environments
-        baselines, task = config.habitat_baselines, config.habitat.task
-        count = baselines.num_environments
-        check_at_least_one("habitat_baselines.num_environments", count)
-        if not is_eval:
-            _check_seed(config)
-        setting = Setting(task.size, config.habitat.environment.max_episode_steps, task.trial_steps)
+    def make_envs(self, config: DictConfig, count: int, is_eval: bool) -> DarkKeyVectorEnv:
+        """Without a seed that evaluations use: a training would know the layouts they play."""
+        habitat, evaluator = config.habitat, config.habitat_baselines.evaluator
+        if not is_eval and habitat.seed == evaluator.seed:
+            raise UserError(
+                f"habitat.seed={habitat.seed}: evaluations draw their layouts from that seed "
+                "(habitat_baselines.evaluator.seed), and a training would know them; take another, "
+                f"such as habitat.seed={habitat.seed + 1}"
+            )
+        task, limit = habitat.task, habitat.environment.max_episode_steps
         return DarkKeyVectorEnv(
-            setting,
+            Setting(task.size, limit, task.trial_steps),
             count,
-            config.habitat.seed,
-            oracle=is_eval and baselines.evaluator.agent == "oracle",
+            habitat.seed,
+            oracle=is_eval and evaluator.agent == "oracle",
             records=is_eval,
         )
 
@@ -292,15 +292,4 @@ class DarkKeyVectorEnvFactory(VectorEnvFactory):
             observation_space=observation_space(),
             action_space=actions,
             orig_action_space=actions,
-        )
-
-
-def _check_seed(config: DictConfig) -> None:
-    """Refuse to train on the layouts that evaluations play."""
-    seed = config.habitat.seed
-    if seed == config.habitat_baselines.evaluator.seed:
-        raise UserError(
-            f"habitat.seed={seed}: evaluations draw their layouts from that seed "
-            "(habitat_baselines.evaluator.seed), and a training would know them; take another, "
-            f"such as habitat.seed={seed + 1}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,35 +14,33 @@ WIDTH = 6
 AGENT_SCALE, TRIAL_SCALE = 5.0, 10.0
 
 
-@dataclass(frozen=True)
-class DetectorOptions:
-    """What counts as detected.
+class Detector(NamedTuple):
+    """What counts as detected; a tuple, so that kernels take it as it is.
 
     Attributes:
         range: farthest horizontal distance, m.
         min_pixels: fewest pixels of the instance in the camera.
-        miss_probability: chance that an instance in view is missed at a step.
         reach: farthest horizontal distance (m) at which a stop succeeds.
+        miss_probability: chance that an instance in view is missed at a step.
+        image_pixels: pixels of the camera's whole image.
     """
 
     range: float
     min_pixels: int
-    miss_probability: float
     reach: float
+    miss_probability: float
+    image_pixels: int
 
     @classmethod
-    def of(cls, config: Any) -> DetectorOptions:
-        """The options of a task's node."""
+    def of(cls, config: Any, image_size: tuple[int, int]) -> Detector:
+        """That of a task's node, with images of this height and width in pixels."""
         return cls(
             config.detection_range,
             config.min_visible_pixels,
-            config.detection_miss_probability,
             config.success_distance,
+            config.detection_miss_probability,
+            image_size[0] * image_size[1],
         )
-
-    def limits(self, image_pixels: int) -> tuple[float, int, float, int]:
-        """What `write_detections` wants to know of them, for images of so many pixels."""
-        return self.range, self.min_pixels, self.reach, image_pixels
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def _forward_left(frame, point):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def write_detections(pose, frame, in_view, instances, limits, miss, out):  # type: ignore[no-untyped-def]
+def write_detections(pose, frame, in_view, instances, detector, moment, out):  # type: ignore[no-untyped-def]
     """Write the nearest detected instance of each category.
 
     A row of `table` is 1, forward and left of the agent (m / 5), forward and left in the trial's
@@ -133,25 +131,24 @@ def write_detections(pose, frame, in_view, instances, limits, miss, out):  # typ
         frame: the same of the trial's frame.
         in_view: ([J] indices of the instances looked for, [J] how many pixels show each).
         instances: ([I, 3] m, places of all instances, [I] rows of their categories).
-        limits: (farthest horizontal distance in m, fewest pixels that count, m within which a stop
-            succeeds, pixels of the whole image), see `DetectorOptions.limits`.
-        miss: (key, step, probability) for `is_missed`.
+        detector: a `Detector`.
+        moment: (key, step) for `is_missed`.
         out: (table [C, 6] float32, within_reach [C] bool), written.
     """
     candidates, pixels = in_view
     positions, categories = instances
-    limit, min_pixels, reach, image_pixels = limits
+    key, step = moment
     table, within_reach = out
     table[:] = 0.0
     within_reach[:] = False
     nearest = np.full(len(table), np.inf)
     for j in range(len(candidates)):
         i = candidates[j]
-        if pixels[j] < min_pixels or is_missed(miss[0], miss[1], i, miss[2]):
+        if pixels[j] < detector.min_pixels or is_missed(key, step, i, detector.miss_probability):
             continue
         distance = np.hypot(positions[i, 0] - pose[0][0], positions[i, 2] - pose[0][2])
         c = categories[i]
-        if distance > limit or distance >= nearest[c]:
+        if distance > detector.range or distance >= nearest[c]:
             continue
         nearest[c] = distance
         table[c, 0] = 1.0
@@ -161,5 +158,5 @@ def write_detections(pose, frame, in_view, instances, limits, miss, out):  # typ
         forward, left = _forward_left(frame, positions[i])
         table[c, 3] = forward / TRIAL_SCALE
         table[c, 4] = left / TRIAL_SCALE
-        table[c, 5] = pixels[j] / image_pixels
-        within_reach[c] = distance <= reach
+        table[c, 5] = pixels[j] / detector.image_pixels
+        within_reach[c] = distance <= detector.reach

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -11,46 +11,79 @@ import attr
 import numpy as np
 from habitat.datasets.rearrange.rearrange_dataset import RearrangeEpisode
 
-from memo_habitat.tasks.extobjnav.goals import Pose, quaternion_of
+from memo_habitat.tasks.extobjnav.goals import Numbers, Pose, quaternion_of, soft_spl, spl
 
 if TYPE_CHECKING:
     from memo_habitat.tasks.extobjnav.trial import Trial
 
 
 @dataclass
-class Progress:
-    """Running account of one episode, brought up to date once per step.
+class Account:
+    """What is counted of an episode; of N episodes that run together every field is an array [N].
 
     Attributes:
         start_distance: geodesic distance (m) to the nearest viewpoint at the episode's start.
-        start_position: `[3]` m.
-        first_step: step of the trial at which the episode began.
         distance: the same distance now.
         previous_distance: the same distance one step ago.
         path_length: metres travelled.
         steps: steps taken.
         collisions: steps that ran into something.
+        success: 1.0 after a stop where it counts, else 0.0.
+        seen_earlier: 1.0 where the target's category was detected in the trial before the episode
+            began, else 0.0.
+    """
+
+    start_distance: Numbers
+    distance: Numbers
+    previous_distance: Numbers
+    path_length: Numbers
+    steps: Numbers
+    collisions: Numbers
+    success: Numbers
+    seen_earlier: Numbers
+
+    @classmethod
+    def of_many(cls, count: int) -> Account:
+        """Zeros for `count` episodes; steps and collisions are int64, all else float64."""
+        integers = ("steps", "collisions")
+        return cls(
+            **{
+                f.name: np.zeros(count, np.int64 if f.name in integers else float)
+                for f in fields(cls)
+            }
+        )
+
+    def one(self, index: int) -> Account:
+        """That of one of many episodes, in Python's own numbers."""
+        return Account(**{name: values[index].item() for name, values in vars(self).items()})
+
+    @property
+    def spl(self) -> Numbers:
+        """Success weighted by path length."""
+        return spl(self.success, self.start_distance, self.path_length)
+
+    @property
+    def soft_spl(self) -> Numbers:
+        """Progress weighted by path length."""
+        return soft_spl(self.start_distance, self.distance, self.path_length)
+
+
+class Progress(Account):
+    """Running account of one episode, brought up to date once per step.
+
+    Attributes:
         stopped: the agent called stop.
-        success: it did so where that counts.
         path: (x, z) in m of the start and of each step's end.
     """
 
-    start_distance: float
-    start_position: np.ndarray
-    first_step: int
-    distance: float = field(init=False)
-    previous_distance: float = field(init=False)
-    path_length: float = 0.0
-    steps: int = 0
-    collisions: int = 0
-    stopped: bool = False
-    success: bool = False
-    path: list[tuple[float, float]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Begin at the start pose."""
-        self.distance = self.previous_distance = self.start_distance
-        self._position = np.asarray(self.start_position, dtype=np.float64)
+    def __init__(
+        self, start_distance: float, start_position: np.ndarray, seen_earlier: bool
+    ) -> None:
+        """Begin at a start position [3] m."""
+        distances = start_distance, start_distance, start_distance
+        super().__init__(*distances, 0.0, 0, 0, 0.0, float(seen_earlier))
+        self.stopped = False
+        self._position = np.array(start_position, dtype=np.float64)
         self.path = [(float(self._position[0]), float(self._position[2]))]
 
     def advance(self, position: np.ndarray, distance: float, collided: bool) -> None:

@@ -87,14 +87,9 @@ class RewardWeights:
         success_reward: once, at the successful stop.
     """
 
-    distance_reward: float = 1.0
-    slack_reward: float = -0.003
-    success_reward: float = 2.0
-
-    @classmethod
-    def of(cls, config: Any) -> RewardWeights:
-        """The weights of a reward measure's node."""
-        return cls(config.distance_reward, config.slack_reward, config.success_reward)
+    distance_reward: float
+    slack_reward: float
+    success_reward: float
 
 
 def spl(success: Numbers, start_distance: Numbers, path_length: Numbers) -> Numbers:
@@ -155,9 +150,9 @@ class GoalOptions:
         eye_height: height of the eye above the floor, m.
     """
 
-    radius: float = 2.0
-    spacing: float = 0.1
-    eye_height: float = 1.2
+    radius: float
+    spacing: float
+    eye_height: float
 
     @classmethod
     def of(cls, config: Any) -> GoalOptions:

@@ -21,7 +21,7 @@ from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
 from memo_habitat.tasks.extobjnav.detections import (
     WIDTH,
     Detections,
-    DetectorOptions,
+    Detector,
     stop_succeeds,
     write_detections,
 )
@@ -77,8 +77,7 @@ class ExtObjNavTask(EmbodiedTask):
         self.options = GoalOptions.of(config)
         self.camera: str = config.camera
         self._trial_steps: int = config.trial_steps
-        self.min_visible_pixels: int = config.min_visible_pixels
-        self.detector = DetectorOptions.of(config)
+        self.detector = Detector.of(config, self.simulator.image_size(self.camera))
         self.action_names: tuple[str, ...] = tuple(config.actions)
         self.is_stop_called = False
         self.episode: ExtObjNavEpisode | None = None
@@ -91,7 +90,6 @@ class ExtObjNavTask(EmbodiedTask):
         self._distance: float | None = None
         self._detections: Detections | None = None
         self._row_of = {name: row for row, name in enumerate(self.categories)}
-        self.target_seen_earlier = False
         super().__init__(config=config, sim=sim, dataset=dataset)
 
     @property
@@ -153,7 +151,6 @@ class ExtObjNavTask(EmbodiedTask):
         distances = horizontal_distance(pose.position, self._positions)
         candidates = np.flatnonzero(distances <= self.detector.range)
         pixels = self.simulator.visible_pixels(self._ids[candidates], self.camera)
-        height, width = self.simulator.image_size(self.camera)
         found = Detections(
             np.zeros((len(self.categories), WIDTH), dtype=np.float32),
             np.zeros(len(self.categories), dtype=np.bool_),
@@ -163,8 +160,8 @@ class ExtObjNavTask(EmbodiedTask):
             (np.asarray(origin.position, dtype=np.float64), origin.heading),
             (candidates, pixels),
             (self._positions, self._rows),
-            self.detector.limits(height * width),
-            (self._miss_key, self.trial.steps, self.detector.miss_probability),
+            self.detector,
+            (self._miss_key, self.trial.steps),
             (found.table, found.within_reach),
         )
         return found
@@ -202,10 +199,9 @@ class ExtObjNavTask(EmbodiedTask):
         self._rows = np.array([self._row_of[i.category] for i in self.simulator.instances])
         self._positions = np.stack([np.asarray(i.position) for i in self.simulator.instances])
         self._ids = np.array([i.id for i in self.simulator.instances])
-        self.target_seen_earlier = self.goals.category in self.trial.categories_seen
-        self._progress = Progress(
-            self._distance_from(start.position), start.position, first_step=self.trial.steps
-        )
+        seen_earlier = self.goals.category in self.trial.categories_seen
+        distance = self._distance_from(start.position)
+        self._progress = Progress(distance, start.position, seen_earlier)
         self.is_stop_called = False
         self._pose = self._distance = self._detections = None
         self.simulator.start_next_episode_at(start.position, start.heading)
@@ -223,7 +219,7 @@ class ExtObjNavTask(EmbodiedTask):
         progress.advance(self.pose.position, self.distance, collided)
         if self.is_stop_called:
             progress.stopped = True
-            progress.success = self.target_is_found()
+            progress.success = float(self.target_is_found())
         return observations
 
     def target_is_found(self) -> bool:
@@ -234,17 +230,8 @@ class ExtObjNavTask(EmbodiedTask):
         ids = [self.goals.instances[i].id for i in near]
         pixels = self.simulator.visible_pixels(ids, self.camera)
         of_target = np.ones(len(positions), dtype=np.bool_)
-        return bool(
-            stop_succeeds(
-                self.pose.position,
-                near,
-                pixels,
-                positions,
-                of_target,
-                self.min_visible_pixels,
-                self.options.radius,
-            )
-        )
+        limits = self.detector.min_pixels, self.detector.reach
+        return bool(stop_succeeds(self.pose.position, near, pixels, positions, of_target, *limits))
 
     def _check_episode_is_active(self, *args: Any, **kwargs: Any) -> bool:
         return not (self.is_stop_called or self.trial.over)

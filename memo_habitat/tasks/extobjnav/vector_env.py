@@ -5,8 +5,7 @@ The same trials, draws, observations and measures as Habitat's own environment, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,46 +13,33 @@ import numpy as np
 from gym import spaces
 from habitat.core.registry import registry
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
-from habitat_baselines.common.env_factory import VectorEnvFactory
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.batched_trials import BatchedTrials
 from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
 from memo_habitat.tasks.extobjnav.episode import house_of
 from memo_habitat.tasks.extobjnav.goals import wrap_angle
+from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure
 from memo_habitat.tasks.extobjnav.oracle import OracleOptions
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration, declared_fields
 from memo_habitat.tasks.vector_env import (
+    BatchedStep,
     BoolArray,
     InProcessVectorEnv,
+    InProcessVectorEnvFactory,
     IntArray,
     Observation,
+    deal_houses,
     measures_of,
 )
 
 #: Simulator whose houses can be stepped here.
 SIMULATOR = "EmbreeSim-v0"
-
-
-@dataclass
-class Step:
-    """What `step_batch` returns.
-
-    Attributes:
-        observations: uuid -> [N, ...], written again by the next step; the next episode's first
-            ones where one ended.
-        rewards: float32 [N].
-        episode_ends: bool [N].
-        measures: name -> [N], of the episode that the step belongs to.
-    """
-
-    observations: Observation
-    rewards: NDArray[np.float32]
-    episode_ends: BoolArray
-    measures: Mapping[str, NDArray[Any]]
+_ACTIONS = ("stop", "move_forward", "turn_left", "turn_right", "look_up", "look_down")
+_USE_WORKERS = "take the default vector_env_factory"
 
 
 class ExtObjNavVectorEnv(InProcessVectorEnv):
@@ -71,38 +57,39 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         """
         habitat = config.habitat
         self._names = list(habitat.task.actions)
-        self._sim_actions = _sim_actions(self._names)
-        self._measures = _measures(habitat.task.measurements)
+        _check_known("actions", self._names, _ACTIONS)
+        self._sim_actions = np.array([HabitatSimActions[name] for name in self._names], np.int64)
+        self._measures = _measures(habitat.task)
         sensors = {registry.get_sensor(n.type).cls_uuid for n in habitat.task.lab_sensors.values()}
         asked = {*sensors, *self._measures}
         self._trials = BatchedTrials(
             habitat,
             dataset.categories,
             iterators,
-            measures=[name for name in self._measures if name != EPISODE_MEASURE],
+            measures={k: v for k, v in self._measures.items() if k != EPISODE_MEASURE},
             looks="target_found" in sensors,
             detects=bool(asked & {"detections", "target_detection", "target_seen_earlier"}),
             records=EPISODE_MEASURE in self._measures,
         )
-        stand_in = SimpleNamespace(
+        agent, options = self._trials.sim.agents[0], self._trials.goal_options
+        # What sensors read of a task to describe what they observe.
+        stand_in: Any = SimpleNamespace(
             categories=dataset.categories,
             action_names=tuple(self._names),
-            options=self._trials.goal_options,
-            simulator=self._trials.sim.agents[0],
+            options=options,
+            simulator=agent,
         )
+        self._readers = self._sensor_readers(len(dataset.categories))
+        _check_known("lab_sensors", sensors, self._readers)
         observed = _observed(habitat, stand_in)
         super().__init__(len(iterators), observed, spaces.Discrete(len(self._names)))
         self._observations = {
             uuid: np.zeros((self.num_envs, *space.shape), dtype=space.dtype)
             for uuid, space in observed.spaces.items()
         }
-        options = self._trials.goal_options
-        if "oracle_action" in self._observations:
+        if "oracle_action" in observed.spaces:
             self._oracle_options = OracleOptions.of(
-                self._trials.sim.agents[0].action_sizes,
-                self._names,
-                options.eye_height,
-                options.radius,
+                agent.action_sizes, self._names, options.eye_height, options.radius
             )
 
     # All at once --------------------------------------------------------------------------------
@@ -113,14 +100,14 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         self._observe(np.arange(self.num_envs))
         return self._observations
 
-    def step_batch(self, actions: IntArray, only: BoolArray | None = None) -> Step:
+    def step_batch(self, actions: IntArray, only: BoolArray | None = None) -> BatchedStep:
         """One step of every environment, or of those where `only` [N] is True."""
         which = np.ones(self.num_envs, dtype=np.bool_) if only is None else only
         return self._step(np.asarray(actions), which)[0]
 
     def step_with_infos(
         self, actions: IntArray, only: BoolArray
-    ) -> tuple[Step, Mapping[int, dict[str, Any]]]:
+    ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:
         """Step those of `only`, and the measures of each."""
         step, records = self._step(np.asarray(actions), only)
         infos = measures_of(step, only)
@@ -130,12 +117,12 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
 
     def _step(
         self, actions: IntArray, which: BoolArray
-    ) -> tuple[Step, Mapping[int, dict[str, Any]]]:
+    ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:
         names = [self._names[action] for action in actions.tolist()]
         outcome = self._trials.step(self._sim_actions[actions], which, names)
         self._observe(np.flatnonzero(which))
         rewards = outcome.rewards.astype(np.float32)
-        step = Step(self._observations, rewards, outcome.episode_ends, outcome.measures)
+        step = BatchedStep(self._observations, rewards, outcome.episode_ends, outcome.measures)
         return step, outcome.records
 
     # What evaluations ask -----------------------------------------------------------------------
@@ -160,78 +147,63 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         """How the measures are recorded."""
         return declared_fields(self._measures)
 
+    # What is observed ---------------------------------------------------------------------------
+
     def _observe(self, rows: IntArray) -> None:
         """Write the observations of the environments `rows`."""
-        out, trials, sim = self._observations, self._trials, self._trials.sim
-        target = trials.target[rows]
-        if "one_hot_target_sensor" in out:
-            out["one_hot_target_sensor"][rows] = 0.0
-            out["one_hot_target_sensor"][rows, target] = 1.0
-        if "gps" in out:
+        for uuid, array in self._observations.items():
+            array[rows] = self._readers[uuid](rows)
+
+    def _sensor_readers(self, categories: int) -> dict[str, Callable[[IntArray], Any]]:
+        """Uuid -> observations [M, ...] of the environments [M], as the sensor makes one."""
+        trials, sim, one_hot = self._trials, self._trials.sim, np.eye(categories)
+
+        def gps(rows: IntArray) -> NDArray[np.float64]:
             sin, cos = np.sin(trials.origin_heading[rows]), np.cos(trials.origin_heading[rows])
             x, _, z = (sim.positions - trials.origin)[rows].T
-            out["gps"][rows] = np.stack([-sin * x - cos * z, -cos * x + sin * z], axis=1)
-        if "compass" in out:
+            return np.stack([-sin * x - cos * z, -cos * x + sin * z], axis=1)
+
+        def compass(rows: IntArray) -> list[list[float]]:
             turned = (sim.headings - trials.origin_heading)[rows]
-            out["compass"][rows, 0] = [wrap_angle(angle) for angle in turned.tolist()]
-        if "trial_step" in out:
-            out["trial_step"][rows, 0] = trials.trial_step[rows]
-        if "last_reward" in out:
-            out["last_reward"][rows, 0] = trials.rewards[rows]
-        if "detections" in out:
-            out["detections"][rows] = trials.table[rows]
-        if "target_detection" in out:
-            out["target_detection"][rows, :-1] = trials.table[rows, target]
-            out["target_detection"][rows, -1] = trials.within_reach[rows, target]
-        if "target_found" in out:
-            out["target_found"][rows, 0] = trials.found[rows]
-        if "oracle_action" in out:
+            return [[wrap_angle(angle)] for angle in turned.tolist()]
+
+        def target_detection(rows: IntArray) -> NDArray[np.float32]:
+            its = rows, trials.target[rows]
+            return np.column_stack([trials.table[its], trials.within_reach[its]])
+
+        def oracle_action(rows: IntArray) -> list[list[int]]:
             best = [trials.best_action(index, self._oracle_options) for index in rows.tolist()]
-            out["oracle_action"][rows, 0] = [self._names.index(name) for name in best]
+            return [[self._names.index(name)] for name in best]
+
+        return {
+            "one_hot_target_sensor": lambda rows: one_hot[trials.target[rows]],
+            "gps": gps,
+            "compass": compass,
+            "trial_step": lambda rows: trials.trial_step[rows, None],
+            "last_reward": lambda rows: trials.rewards[rows, None],
+            "detections": lambda rows: trials.table[rows],
+            "target_detection": target_detection,
+            "target_found": lambda rows: trials.found[rows, None],
+            "oracle_action": oracle_action,
+        }
 
 
-def _sim_actions(names: Sequence[str]) -> IntArray:
-    """`HabitatSimActions` of the task's actions."""
-    known = ("stop", "move_forward", "turn_left", "turn_right", "look_up", "look_down")
-    unknown = [name for name in names if name not in known]
-    if unknown:
+def _measures(task: DictConfig) -> dict[str, EpisodeMeasure]:
+    """By uuid, those of `habitat.task.measurements`: made for their formulas, they see no task."""
+    nodes = task.measurements.values()
+    classes = [registry.get_measure(node.type) for node in nodes]
+    names = [getattr(cls, "cls_uuid", cls.__name__) for cls in classes]
+    own = [cls.cls_uuid for cls in classes if cls.__module__ == EpisodeMeasure.__module__]
+    _check_known("measurements", names, own)
+    if task.reward_measure not in names:
         raise UserError(
-            f"habitat.task.actions has {', '.join(unknown)}, which environments in one process do"
-            f" not know; there are {', '.join(known)}, or take the default vector_env_factory"
+            f"habitat.task.reward_measure={task.reward_measure} is not among"
+            f" habitat.task.measurements; there are {', '.join(names)}"
         )
-    return np.array([HabitatSimActions[name] for name in names], dtype=np.int64)
-
-
-_MEASURES = (
-    "extobjnav_success",
-    "spl",
-    "soft_spl",
-    "distance_to_goal",
-    "num_steps",
-    "collisions",
-    "target_seen_earlier",
-    "extobjnav_reward",
-    EPISODE_MEASURE,
-)
-_SENSORS = (
-    "one_hot_target_sensor",
-    "gps",
-    "compass",
-    "trial_step",
-    "detections",
-    "target_detection",
-    "target_found",
-    "last_reward",
-    "oracle_action",
-)
-
-
-def _measures(nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """Uuid -> class of the measures of `habitat.task.measurements`."""
-    classes = [registry.get_measure(node.type) for node in nodes.values()]
-    found = {getattr(cls, "cls_uuid", cls.__name__): cls for cls in classes}
-    _check_known("measurements", tuple(found), _MEASURES)
-    return found
+    return {
+        name: cls(config=node, task=None)
+        for name, cls, node in zip(names, classes, nodes, strict=True)
+    }
 
 
 def _observed(habitat: DictConfig, task: Any) -> spaces.Dict:
@@ -240,59 +212,43 @@ def _observed(habitat: DictConfig, task: Any) -> spaces.Dict:
         registry.get_sensor(node.type)(config=node, task=task)
         for node in habitat.task.lab_sensors.values()
     ]
-    _check_known("lab_sensors", [sensor.uuid for sensor in sensors], _SENSORS)
     keys = habitat.gym.obs_keys
     return spaces.Dict(
         {s.uuid: s.observation_space for s in sensors if keys is None or s.uuid in keys}
     )
 
 
-def _check_known(group: str, uuids: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [uuid for uuid in uuids if uuid not in known]
+def _check_known(group: str, names: Collection[str], known: Collection[str]) -> None:
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
             f"habitat.task.{group} has {', '.join(unknown)}, which environments in one process do"
-            " not know; take it out, or take the default vector_env_factory"
+            f" not know; take it out, or {_USE_WORKERS}"
         )
 
 
-class ExtObjNavVectorEnvFactory(VectorEnvFactory):
+class ExtObjNavVectorEnvFactory(InProcessVectorEnvFactory):
     """ExtObjNav in the trainer's own process, with houses dealt out as to workers."""
 
-    def construct_envs(
-        self,
-        config: DictConfig,
-        workers_ignore_signals: bool = False,
-        enforce_scenes_greater_eq_environments: bool = False,
-        is_first_rank: bool = True,
-    ) -> ExtObjNavVectorEnv:
-        """The environments of a training, or, where the third argument is True, an evaluation."""
-        is_eval = enforce_scenes_greater_eq_environments
-        habitat, count = config.habitat, config.habitat_baselines.num_environments
-        check_at_least_one("habitat_baselines.num_environments", count)
-        _check_simulator(habitat.simulator)
+    def make_envs(self, config: DictConfig, count: int, is_eval: bool) -> ExtObjNavVectorEnv:
+        """A trial is the same wherever it runs: in evaluations any environment may play it."""
+        habitat = config.habitat
+        if habitat.simulator.type != SIMULATOR:
+            raise UserError(
+                f"habitat.simulator.type={habitat.simulator.type}: environments in one process need"
+                f" {SIMULATOR}; {_USE_WORKERS}"
+            )
+        if habitat.simulator.get("render_images", True):
+            raise UserError(
+                "environments in one process draw no images: set"
+                f" habitat.simulator.render_images=false, or {_USE_WORKERS}"
+            )
         dataset = ExtObjNavDataset(habitat.dataset)
         houses = sorted({house_of(episode.scene_id) for episode in dataset.episodes})
         options = {str(k).lower(): v for k, v in habitat.environment.iterator_options.items()}
         iterators = []
-        for index in range(count):
-            # A trial is the same wherever it runs: in evaluations any environment may play it.
-            shared = is_eval or len(houses) < count
-            own = houses if shared else houses[index::count]
-            episodes = [e for e in dataset.episodes if house_of(e.scene_id) in own]
-            seed = habitat.seed + (0 if is_eval else index)
-            iterators.append(TrialIterator(episodes, **{**options, "seed": seed}))
+        for index, own in enumerate(deal_houses(houses, count)):
+            episodes = [e for e in dataset.episodes if is_eval or house_of(e.scene_id) in own]
+            options["seed"] = habitat.seed + (0 if is_eval else index)
+            iterators.append(TrialIterator(episodes, **options))
         return ExtObjNavVectorEnv(config, dataset, iterators)
-
-
-def _check_simulator(simulator: DictConfig) -> None:
-    if simulator.type != SIMULATOR:
-        raise UserError(
-            f"habitat.simulator.type={simulator.type}: environments in one process need"
-            f" {SIMULATOR}; take the default vector_env_factory"
-        )
-    if simulator.get("render_images", True):
-        raise UserError(
-            "environments in one process draw no images: set habitat.simulator.render_images=false,"
-            " or take the default vector_env_factory"
-        )

@@ -19,6 +19,8 @@ from memo_habitat.tasks.extobjnav.goals import (
     step_reward,
 )
 
+#: Per metre, per step and for success.
+WEIGHTS = RewardWeights(1.0, -0.003, 2.0)
 LENGTHS = st.floats(min_value=0.0, max_value=100.0)
 
 
@@ -95,14 +97,14 @@ def test_both_spl_lie_between_nought_and_one(start, left, path):
     ],
 )
 def test_reward_of_hand_worked_steps(before, after, success, expected):
-    reward = step_reward(before, after, success, RewardWeights())
+    reward = step_reward(before, after, success, WEIGHTS)
     assert reward == pytest.approx(expected)
 
 
 def test_rewards_of_an_episode_add_up_to_the_way_gained():
     distances = [3.0, 2.75, 2.75, 2.5, 0.5, 0.5]
     rewards = [
-        step_reward(before, after, after == 0.5 and i == 4, RewardWeights())
+        step_reward(before, after, after == 0.5 and i == 4, WEIGHTS)
         for i, (before, after) in enumerate(pairwise(distances))
     ]
     assert sum(rewards) == pytest.approx(2.5 - 5 * 0.003 + 2.0)
