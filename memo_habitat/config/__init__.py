@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 
-def register_configs() -> None:
-    """Store the nodes of every station."""
-    register_environment_configs()
-    register_training_configs()
-
-
 def register_environment_configs() -> None:
     """Store the nodes of simulator, task and sensors, which need Habitat-Lab alone."""
     from memo_habitat.config import simulator, task

@@ -134,7 +134,7 @@ MEASUREMENTS: dict[str, MeasurementConfig] = {
     "extobjnav_episode": MeasurementConfig("ExtObjNavEpisodeRecord"),
 }
 
-#: Habitat's own `look_up` and `look_down` need Habitat-Sim.
+#: Habitat's own move a camera of Habitat-Sim; these ask any simulator.
 LOOK_ACTIONS = {
     "look_up": ActionConfig("ExtObjNavLookUpAction"),
     "look_down": ActionConfig("ExtObjNavLookDownAction"),

@@ -108,28 +108,6 @@ class DrawnLayouts:
         return drawn
 
 
-class GivenLayouts:
-    """The layouts of a list, from its beginning again when it is used up."""
-
-    def __init__(self, layouts: IntArray, cells: int) -> None:
-        """Take `layouts` [K, 3], cells (start, key, door) on a grid of `cells` cells."""
-        layouts = np.asarray(layouts, dtype=np.int64)
-        if layouts.ndim != 2 or layouts.shape[1] != 3 or len(layouts) == 0:
-            raise UserError(
-                f"layouts of shape {layouts.shape}; give [K, 3]: start, key and door of K trials"
-            )
-        if int(layouts.min()) < 0 or int(layouts.max()) >= cells:
-            raise UserError(
-                f"layouts name the cells {layouts.min()} to {layouts.max()}; the grid has 0 to "
-                f"{cells - 1}"
-            )
-        self._layouts = layouts
-
-    def of(self, trials: IntArray) -> IntArray:
-        """Cells (start, key, door) of the trials with these numbers [M]: [M, 3]."""
-        return self._layouts[trials % len(self._layouts)]
-
-
 class Visits:
     """The cells in which N trials have observed their agents: a perfect memory of the way so far.
 

@@ -9,10 +9,9 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import attr
 import numpy as np
@@ -20,6 +19,7 @@ from habitat.core.dataset import ALL_SCENES_MASK, Dataset
 from habitat.core.logging import logger
 from habitat.core.registry import registry
 from omegaconf import DictConfig
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.episode import (
@@ -166,12 +166,72 @@ def _find_moved(episodes: list[ExtObjNavEpisode], path: Path) -> None:
         ]
 
 
-_KNOWN_FIELDS = {
-    field.name: field.default
+#: What the fields of Habitat's own episode, which these extend, are called.
+_HABITATS_FIELDS = {
+    field.name
     for field in attr.fields(ExtObjNavEpisode)
     if field.init and field.name not in ("extra", "trial", "episode_index", "target_category")
 }
 _ROTATION_TOLERANCE = 1e-3
+
+_Text = Annotated[str, Field(strict=True, pattern=r"\S")]
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Four = Annotated[list[_Number], Field(min_length=4, max_length=4)]
+
+
+def _object_config(name: str) -> str:
+    if not name.endswith(OBJECT_CONFIG_SUFFIX) or not category_of(name):
+        raise ValueError(f"{_short(name)} is no <category>{OBJECT_CONFIG_SUFFIX}")
+    return name
+
+
+def _transform(matrix: list[list[float]]) -> list[list[float]]:
+    # A column-major matrix has its translation there.
+    if not np.allclose(matrix[3], (0.0, 0.0, 0.0, 1.0), atol=1e-4):
+        raise ValueError(f"last row is {matrix[3]}")
+    return matrix
+
+
+def _unit_quaternion(rotation: list[float]) -> list[float]:
+    norm = float(np.linalg.norm(rotation))
+    if abs(norm - 1.0) > _ROTATION_TOLERANCE:
+        raise ValueError(f"its length is {norm:.3g}")
+    return rotation
+
+
+class _Record(BaseModel):
+    """The fields of an episode that are needed, each with what it should be; others are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    episode_id: Annotated[
+        _Text, BeforeValidator(lambda value: str(value) if type(value) is int else value)
+    ] = Field(description="a name or a number, unique within its house")
+    scene_id: _Text = Field(description="the path or handle of a scene instance")
+    scene_dataset_config: _Text = Field(description="the path of a *.scene_dataset_config.json")
+    additional_obj_config_paths: list[_Text] = Field(
+        description="a list of folders with object configs"
+    )
+    start_position: Annotated[list[_Number], Field(min_length=3, max_length=3)] = Field(
+        description="[x, y, z] in metres"
+    )
+    start_rotation: Annotated[_Four, AfterValidator(_unit_quaternion)] = Field(
+        description="a unit quaternion [x, y, z, w]"
+    )
+    rigid_objs: list[
+        tuple[
+            Annotated[_Text, AfterValidator(_object_config)],
+            Annotated[list[_Four], Field(min_length=4, max_length=4), AfterValidator(_transform)],
+        ]
+    ] = Field(
+        description=f'a list of ["<category>{OBJECT_CONFIG_SUFFIX}", 4x4 row-major transform with '
+        "last row 0 0 0 1]"
+    )
+    name_to_receptacle: dict[str, Any] = Field(
+        description="an object that maps instance names to receptacles"
+    )
+    ao_states: dict[str, Any] = Field({}, description="an object; {} where nothing is articulated")
+    targets: dict[str, Any] = Field({}, description="an object; {} where nothing is to be moved")
 
 
 class MalformedEpisode(UserError):
@@ -209,7 +269,11 @@ def parse_categories(content: dict[str, Any], path: Path) -> list[str] | None:
     if "categories" not in content:
         return None
     names = content["categories"]
-    if not isinstance(names, list) or not names or not all(_is_text(name) for name in names):
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) and name.strip() for name in names)
+    ):
         raise MalformedEpisode(
             f"{path}: field 'categories' is {_short(names)}, not a list of category names"
         )
@@ -242,26 +306,25 @@ def _parse_episode(
             f"{path}: episode number {index} is {_short(record)}, not an object with fields"
         )
     where = f"{path}: episode {record.get('episode_id', f'number {index}')!r}"
-    values: dict[str, Any] = {}
-    for name, (check, wanted) in _CHECKS.items():
-        if name not in record:
-            if name in _OPTIONAL:
-                continue
-            raise MalformedEpisode(f"{where}: field {name!r} is missing; it should be {wanted}")
-        try:
-            values[name] = check(record[name])
-        except (TypeError, ValueError) as error:
-            detail = f" ({error})" if str(error) else ""
-            raise MalformedEpisode(
-                f"{where}: field {name!r} is {_short(record[name])}{detail}; it should be {wanted}"
-            ) from error
+    try:
+        parsed = _Record.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        found = "missing"
+        if name in record:
+            inside = "".join(f"[{step}]" for step in first["loc"][1:])
+            found = f"{_short(record[name])} ({f'{inside}: ' if inside else ''}{first['msg']})"
+        wanted = _Record.model_fields[name].description
+        raise MalformedEpisode(
+            f"{where}: field {name!r} is {found}; it should be {wanted}"
+        ) from error
     if vocabulary is not None:
-        _check_vocabulary(values["rigid_objs"], vocabulary, where)
-    rest = {name: value for name, value in record.items() if name not in values}
-    extra = {name: rest.pop(name) for name in list(rest) if name not in _KNOWN_FIELDS}
-    for name in ("ao_states", "targets"):
-        values.setdefault(name, {})
-    return ExtObjNavEpisode(**values, **rest, extra=extra)
+        _check_vocabulary(parsed.rigid_objs, vocabulary, where)
+    fields = {name: getattr(parsed, name) for name in _Record.model_fields}
+    for name, value in (parsed.model_extra or {}).items():
+        (fields if name in _HABITATS_FIELDS else fields.setdefault("extra", {}))[name] = value
+    return ExtObjNavEpisode(**fields)
 
 
 def _check_vocabulary(objects: list[tuple[str, Any]], vocabulary: list[str], where: str) -> None:
@@ -272,101 +335,6 @@ def _check_vocabulary(objects: list[tuple[str, Any]], vocabulary: list[str], whe
                 f"{where}: field 'rigid_objs' has an object of the unknown category"
                 f" {category_of(name)!r}; the file's 'categories' are {', '.join(vocabulary)}"
             )
-
-
-def _identifier(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return _text(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _text(value: Any) -> str:
-    if not _is_text(value):
-        raise ValueError
-    return str(value)
-
-
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        raise ValueError
-    return [_text(item) for item in value]
-
-
-def _position(value: Any) -> list[float]:
-    return [float(x) for x in _numbers(value, (3,))]
-
-
-def _rotation(value: Any) -> list[float]:
-    quaternion = _numbers(value, (4,))
-    norm = float(np.linalg.norm(quaternion))
-    if abs(norm - 1.0) > _ROTATION_TOLERANCE:
-        raise ValueError(f"its length is {norm:.3g}")
-    return [float(x) for x in quaternion]
-
-
-def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    if not isinstance(value, list):
-        raise ValueError
-    array = np.asarray(value, dtype=np.float64)
-    if array.shape != shape:
-        raise ValueError(f"its shape is {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise ValueError("not every number is finite")
-    return array
-
-
-def _objects(value: Any) -> list[tuple[str, list[list[float]]]]:
-    if not isinstance(value, list):
-        raise ValueError
-    objects = []
-    for number, entry in enumerate(value):
-        if not isinstance(entry, list) or len(entry) != 2:
-            raise ValueError(f"entry {number} is {_short(entry)}")
-        name, transform = entry
-        if (
-            not _is_text(name)
-            or not str(name).endswith(OBJECT_CONFIG_SUFFIX)
-            or not category_of(name)
-        ):
-            raise ValueError(f"entry {number} names {_short(name)}")
-        try:
-            matrix = _numbers(transform, (4, 4))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"transform of entry {number}: {error or 'not a list'}") from error
-        if not np.allclose(matrix[3], (0.0, 0.0, 0.0, 1.0), atol=1e-4):
-            raise ValueError(f"transform of entry {number}: last row is {matrix[3].tolist()}")
-        objects.append((str(name), matrix.tolist()))
-    return objects
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError
-    return value
-
-
-_Check = tuple[Callable[[Any], Any], str]
-_CHECKS: dict[str, _Check] = {
-    "episode_id": (_identifier, "a name or a number, unique within its house"),
-    "scene_id": (_text, "the path or handle of a scene instance"),
-    "scene_dataset_config": (_text, "the path of a *.scene_dataset_config.json"),
-    "additional_obj_config_paths": (_texts, "a list of folders with object configs"),
-    "start_position": (_position, "[x, y, z] in metres"),
-    "start_rotation": (_rotation, "a unit quaternion [x, y, z, w]"),
-    "rigid_objs": (
-        _objects,
-        f'a list of ["<category>{OBJECT_CONFIG_SUFFIX}", 4x4 row-major transform with last row'
-        " 0 0 0 1]",
-    ),
-    "name_to_receptacle": (_mapping, "an object that maps instance names to receptacles"),
-    "ao_states": (_mapping, "an object; {} where nothing is articulated"),
-    "targets": (_mapping, "an object; {} where nothing is to be moved"),
-}
-_OPTIONAL = {"ao_states", "targets"}
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,6 @@ Measures and rewards are functions of numbers, or of arrays of them: one per env
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -189,27 +188,20 @@ def find_goals(simulator: TaskSimulator, options: GoalOptions) -> dict[str, Cate
     A viewpoint of an instance is a navigable point of the largest island on a fixed grid, within
     `options.radius` horizontally, with a free straight line from the eye to the instance.
     """
-    viewpoints: dict[str, list[Array]] = {}
     instances: dict[str, list[Instance]] = {}
     for instance in simulator.instances:
         instances.setdefault(instance.category, []).append(instance)
-        viewpoints.setdefault(instance.category, []).append(
-            viewpoints_of(simulator, instance, options)
-        )
     goals = {}
-    for category in sorted(instances):
-        points = np.unique(np.concatenate(viewpoints[category]), axis=0)
+    for category, placed in sorted(instances.items()):
+        viewpoints = [_viewpoints_of(simulator, instance, options) for instance in placed]
+        points = np.unique(np.concatenate(viewpoints), axis=0)
         points.setflags(write=False)
-        goals[category] = CategoryGoals(
-            category=category,
-            instances=tuple(instances[category]),
-            positions=np.stack([np.asarray(i.position, float) for i in instances[category]]),
-            viewpoints=points,
-        )
+        positions = np.stack([np.asarray(instance.position, float) for instance in placed])
+        goals[category] = CategoryGoals(category, tuple(placed), positions, points)
     return goals
 
 
-def viewpoints_of(simulator: TaskSimulator, instance: Instance, options: GoalOptions) -> Array:
+def _viewpoints_of(simulator: TaskSimulator, instance: Instance, options: GoalOptions) -> Array:
     """Return the viewpoints `[P, 3]` m of one instance; `[0, 3]` where it has none."""
     points = simulator.floor_points_near(instance.position, options.radius, options.spacing)
     points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
@@ -225,15 +217,13 @@ class GoalCache:
     def __init__(self, size: int) -> None:
         """Keep at most `size` arrangements."""
         self._size = size
-        self._kept: OrderedDict[Hashable, dict[str, CategoryGoals]] = OrderedDict()
+        self._kept: dict[Hashable, dict[str, CategoryGoals]] = {}
 
     def get(
         self, key: Hashable, find: Callable[[], dict[str, CategoryGoals]]
     ) -> dict[str, CategoryGoals]:
         """Return the goals kept under `key`, calling `find` where there are none."""
-        if key not in self._kept:
-            self._kept[key] = find()
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        found = self._kept[key] = self._kept.pop(key) if key in self._kept else find()
+        if len(self._kept) > self._size:
+            del self._kept[next(iter(self._kept))]  # the one whose last use is longest ago
+        return found

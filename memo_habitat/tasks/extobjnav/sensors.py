@@ -18,9 +18,16 @@ from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
 
 
 class TaskSensor(Sensor):
-    """A sensor that reads the task; observations are freshly made arrays, never shared ones."""
+    """A sensor that reads the task; observations are freshly made arrays, never shared ones.
+
+    Attributes:
+        cls_uuid: its uuid.
+        sensor_kind: Habitat's name for what it is.
+        box: the space of its observation; else `observation_box` says it.
+    """
 
     cls_uuid: str
+    box: spaces.Box
     sensor_kind: SensorTypes = SensorTypes.MEASUREMENT
 
     def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
@@ -38,8 +45,8 @@ class TaskSensor(Sensor):
         return self.observation_box()
 
     def observation_box(self) -> spaces.Box:
-        """Return the space of the observation."""
-        raise NotImplementedError
+        """Return the space of the observation, for the task given."""
+        return self.box
 
 
 def real_box(low: float, high: float, length: int) -> spaces.Box:
@@ -78,10 +85,7 @@ class TargetFoundSensor(TaskSensor):
     """
 
     cls_uuid = "target_found"
-
-    def observation_box(self) -> spaces.Box:
-        """Return the space of the observation."""
-        return real_box(0.0, 1.0, 1)
+    box = real_box(0.0, 1.0, 1)
 
     def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return whether the target is in reach and in view."""
@@ -116,10 +120,7 @@ class TargetDetectionSensor(TaskSensor):
     the instance it reports."""
 
     cls_uuid = "target_detection"
-
-    def observation_box(self) -> spaces.Box:
-        """Return the space of the observation."""
-        return real_box(-_FAR, _FAR, WIDTH + 1)
+    box = real_box(-_FAR, _FAR, WIDTH + 1)
 
     def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the row."""
@@ -137,10 +138,7 @@ class TrialGPSSensor(TaskSensor):
 
     cls_uuid = "gps"
     sensor_kind = SensorTypes.POSITION
-
-    def observation_box(self) -> spaces.Box:
-        """Return the space of the observation."""
-        return real_box(-_FAR, _FAR, 2)
+    box = real_box(-_FAR, _FAR, 2)
 
     def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the position."""
@@ -154,10 +152,7 @@ class TrialCompassSensor(TaskSensor):
 
     cls_uuid = "compass"
     sensor_kind = SensorTypes.HEADING
-
-    def observation_box(self) -> spaces.Box:
-        """Return the space of the observation."""
-        return real_box(-math.pi, math.pi, 1)
+    box = real_box(-math.pi, math.pi, 1)
 
     def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the heading."""
@@ -170,17 +165,11 @@ class TrialStepSensor(TaskSensor):
     """`[1]` int64: steps taken in the trial before this observation; 0 at its first one."""
 
     cls_uuid = "trial_step"
-
-    def observation_box(self) -> spaces.Box:
-        """Return the space of the observation."""
-        return spaces.Box(low=0, high=np.iinfo(np.int64).max, shape=(1,), dtype=np.int64)
+    box = spaces.Box(low=0, high=np.iinfo(np.int64).max, shape=(1,), dtype=np.int64)
 
     def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the step."""
         return np.array([self._task.trial.steps], dtype=np.int64)
-
-
-_LARGE = float(np.finfo(np.float32).max)
 
 
 @registry.register_sensor(name="LastRewardSensor")
@@ -189,15 +178,12 @@ class LastRewardSensor(TaskSensor):
 
     The reward that ends an episode is seen in the next episode's first observation. Habitat works
     a reward out after the observation of the same step: the sensor declares the place, and the
-    environments of training and evaluation (`trainer.worker.TrialEnv`) fill it in. In a plain
+    environments of training and evaluation (`trainer.env_worker.TrialEnv`) fill it in. In a plain
     `habitat.Env`, which knows no rewards, it stays 0.
     """
 
     cls_uuid = "last_reward"
-
-    def observation_box(self) -> spaces.Box:
-        """Return the space of the observation."""
-        return real_box(-_LARGE, _LARGE, 1)
+    box = real_box(-_FAR, _FAR, 1)
 
     def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the place of the reward."""

@@ -113,7 +113,7 @@ class TrialIterator(EpisodeIterator):
         self.shuffle = shuffle
         self.group_by_scene = group_by_scene
         self.episodes = self._sampled(list(arrangements), num_episode_sample)
-        self.trials_begun = 0
+        self._trials_begun = 0
         self.trial: Trial | None = None
         self._queue: list[Trial] = []
 
@@ -131,18 +131,13 @@ class TrialIterator(EpisodeIterator):
         if self.trial is not None:
             self.trial.over = True
 
-    def skip_to(self, trials_begun: int) -> None:
-        """Go on as if `trials_begun` trials had been begun: for resuming a run."""
-        self.trials_begun = trials_begun
-        self.trial = None
-
     def _begin_trial(self) -> Trial:
         if self._queue:
             return self._queue.pop(0)
-        repetition, place = divmod(self.trials_begun, len(self.episodes))
+        repetition, place = divmod(self._trials_begun, len(self.episodes))
         if repetition > 0 and not self.cycle:
             raise StopIteration
-        self.trials_begun += 1
+        self._trials_begun += 1
         arrangement = self.episodes[self._order(repetition)[place]]
         return Trial(arrangement=arrangement, repetition=repetition, seed=self.seed)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 
 @dataclass
 class PlainTrial:
@@ -89,3 +91,13 @@ class PlainTrial:
             self.last_reward,
             self.trial_step / self.trial_length,
         )
+
+
+class GivenLayouts:
+    """Layouts [K, 3] of a list, from its beginning again when it is used up."""
+
+    def __init__(self, layouts):
+        self._layouts = np.asarray(layouts, dtype=np.int64)
+
+    def of(self, trials):
+        return self._layouts[trials % len(self._layouts)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memo_habitat.tasks.dark_key.layouts import SETTINGS, DrawnLayouts, GivenLayouts, Setting
+from memo_habitat.tasks.dark_key.layouts import SETTINGS, DrawnLayouts, Setting
 from memo_habitat.tasks.dark_key.oracle import (
     RandomActions,
     oracle_actions,
@@ -18,7 +18,7 @@ from memo_habitat.tasks.dark_key.oracle import (
     steps_to_door,
 )
 
-from .plain import PlainTrial
+from .plain import GivenLayouts, PlainTrial
 from .strategies import settings_drawn
 
 
@@ -46,7 +46,7 @@ def best_return(setting, layout):
 )
 def test_no_actions_beat_the_oracle_in_any_layout_of_a_small_grid(setting):
     layouts = np.array(list(itertools.product(range(setting.cells), repeat=3)))
-    found = play(setting, GivenLayouts(layouts, setting.cells), len(layouts), oracle_actions)
+    found = play(setting, GivenLayouts(layouts), len(layouts), oracle_actions)
     assert found.tolist() == [best_return(setting, layout) for layout in layouts]
 
 

@@ -20,12 +20,11 @@ from memo_habitat.tasks.dark_key.layouts import (
     STAY,
     UP,
     DrawnLayouts,
-    GivenLayouts,
     Setting,
 )
 from memo_habitat.tasks.dark_key.rules import Trials
 
-from .plain import PlainTrial
+from .plain import GivenLayouts, PlainTrial
 from .strategies import games
 
 
@@ -43,7 +42,7 @@ def observed(observations, index):
 
 
 def one(setting, start, key, door, renew=True):
-    trials = Trials(setting, 1, GivenLayouts([[start, key, door]], setting.cells), renew=renew)
+    trials = Trials(setting, 1, GivenLayouts([[start, key, door]]), renew=renew)
     trials.reset()
     return trials
 
@@ -58,7 +57,7 @@ def rewards(trials, *actions):
 def test_every_step_agrees_with_the_plain_implementation(game):
     setting, layouts, actions = game
     count = actions.shape[1]
-    trials = Trials(setting, count, GivenLayouts(layouts, setting.cells))
+    trials = Trials(setting, count, GivenLayouts(layouts))
     seen = trials.reset()
     plain = [plain_trial(setting, layouts[i]) for i in range(count)]
     numbers = list(range(count))
@@ -91,7 +90,7 @@ def test_trials_that_stand_still_are_as_if_they_had_not_been_asked(game, seed):
     setting, layouts, actions = game
     count = actions.shape[1]
     stepped = np.random.default_rng(seed).random(actions.shape) < 0.5
-    source = GivenLayouts(layouts, setting.cells)
+    source = GivenLayouts(layouts)
     together, alone = Trials(setting, count, source), []
     for i in range(count):
         turn = iter(range(i, 10**6, count))
@@ -186,7 +185,7 @@ def test_each_reward_is_paid_once_per_episode():
 
 
 def test_a_trial_lasts_500_steps_and_the_next_ones_observation_knows_nothing_of_it():
-    trials = Trials(Setting(), 1, GivenLayouts([[0, 0, 0], [80, 0, 0]], 81))
+    trials = Trials(Setting(), 1, GivenLayouts([[0, 0, 0], [80, 0, 0]]))
     trials.reset()
     for number in range(1, 501):
         step = trials.step(np.array([STAY]))
@@ -286,8 +285,6 @@ def test_reset_begins_again_with_the_first_trials():
         (lambda: Setting(trial_steps=2.5), "trial_steps of Dark-Key-To-Door is 2.5"),
         (lambda: DrawnLayouts(-1, 81), "-1"),
         (lambda: DrawnLayouts(0, 81).of(np.array([-3])), "-3"),
-        (lambda: GivenLayouts([[0, 0, 81]], 81), "0 to 80"),
-        (lambda: GivenLayouts([[0, 0]], 81), "give"),
         (lambda: Trials(Setting(), 0, DrawnLayouts(0, 81)), "0 trials"),
         (lambda: Trials(Setting(), 1, DrawnLayouts(0, 81)).step(np.array([0])), "call reset"),
         (lambda: one(Setting(), 0, 0, 0).step(np.array([5])), "0 to 4 are up"),

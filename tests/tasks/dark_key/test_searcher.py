@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memo_habitat.tasks.dark_key.layouts import SETTINGS, DrawnLayouts, GivenLayouts, Setting
+from memo_habitat.tasks.dark_key.layouts import SETTINGS, DrawnLayouts, Setting
 from memo_habitat.tasks.dark_key.oracle import oracle_actions, play
 from memo_habitat.tasks.dark_key.rules import Trials
 from memo_habitat.tasks.dark_key.searcher import Searcher
 
-from .plain import PlainTrial
+from .plain import GivenLayouts, PlainTrial
 from .strategies import settings_drawn
 
 
@@ -79,7 +79,7 @@ def test_it_collects_what_a_plain_one_does(setting, seed):
 def test_it_acts_alike_in_two_layouts_until_something_shows_that_they_differ(setting, seed):
     drawn = DrawnLayouts(seed, setting.cells).of(np.arange(2))
     drawn[1, 0] = drawn[0, 0]
-    trials = Trials(setting, 2, GivenLayouts(drawn, setting.cells), renew=False)
+    trials = Trials(setting, 2, GivenLayouts(drawn), renew=False)
     trials.reset()
     searcher = Searcher()
     for _ in range(setting.trial_steps):
@@ -115,7 +115,7 @@ def test_it_finds_everything_in_as_many_steps_as_there_are_cells_and_ways():
     layouts = np.array(
         [(start, key, door) for start in range(9) for key in range(9) for door in (0, 4, 8)]
     )
-    trials = Trials(setting, len(layouts), GivenLayouts(layouts, 9), renew=False)
+    trials = Trials(setting, len(layouts), GivenLayouts(layouts), renew=False)
     trials.reset()
     searcher, opened = Searcher(), np.zeros(len(layouts), dtype=bool)
     for _ in range(2 * 9 + 8):

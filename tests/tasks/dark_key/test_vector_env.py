@@ -74,8 +74,8 @@ def test_both_ways_to_step_give_the_same():
         )
         assert list(rewards) == step.rewards.tolist()
         assert list(ends) == step.episode_ends.tolist()
-        assert [info["success"] for info in infos] == step.successes.tolist()
-        assert [info["num_steps"] for info in infos] == step.episode_lengths.tolist()
+        assert [info["success"] for info in infos] == step.measures["success"].tolist()
+        assert [info["num_steps"] for info in infos] == step.measures["num_steps"].tolist()
         assert set(extract_scalars_from_infos(list(infos))) == {"success", "num_steps"}
 
 

@@ -8,7 +8,6 @@ from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from memo_habitat.config import task as sensor_configs
 from memo_habitat.config import task as task_configs
 from memo_habitat.config.compose import choices, compose_config
 
@@ -26,7 +25,7 @@ DEFAULTS = [
         ]
     },
     {"/habitat/task/measurements": list(task_configs.MEASUREMENTS)},
-    {"/habitat/task/lab_sensors": list(sensor_configs.SENSORS)},
+    {"/habitat/task/lab_sensors": list(task_configs.SENSORS)},
     {"/habitat/dataset": "extobjnav_dataset_base"},
     "_self_",
 ]
@@ -37,7 +36,6 @@ def composed():
     import habitat.config.default_structured_configs  # noqa: F401
 
     task_configs.register_configs()
-    sensor_configs.register_configs()
     ConfigStore.instance().store(
         name="extobjnav_for_test", node={"defaults": DEFAULTS}, package="_global_"
     )

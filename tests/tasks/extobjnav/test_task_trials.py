@@ -110,13 +110,6 @@ def test_draws_differ_between_seeds_arrangements_repetitions_and_episodes(arrang
     assert len(draws) == 3 * len(trials)
 
 
-def test_skipping_goes_on_where_a_run_was_left(arrangements):
-    whole = trial_ids(TrialIterator(arrangements, shuffle=True, seed=8), 10)
-    resumed = TrialIterator(arrangements, shuffle=True, seed=8)
-    resumed.skip_to(7)
-    assert trial_ids(resumed, 3) == whole[7:]
-
-
 def test_chosen_trials_are_played_first(arrangements):
     iterator = TrialIterator(arrangements)
     next(iterator)
