@@ -13,6 +13,7 @@ def register_environment_configs() -> None:
 
 def register_training_configs() -> None:
     """Store the nodes of the report and of the trainer, which need Habitat-Baselines."""
+    # Imported here: the workers of environments never load Habitat-Baselines.
     from memo_habitat.config import evaluation, trainer
 
     for station in (evaluation, trainer):

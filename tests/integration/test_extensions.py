@@ -176,18 +176,16 @@ def test_a_plugin_that_is_nowhere_is_named_with_the_remedy() -> None:
 TASK = """
     import numpy as np
     from gym import spaces
-    from habitat_baselines.common.env_factory import VectorEnvFactory
 
     from memo_habitat.tasks import record_fields
     from memo_habitat.tasks.record_fields import EPISODE_MEASURE, RecordField
-    from memo_habitat.tasks.vector_env import InProcessVectorEnv
+    from memo_habitat.tasks.vector_env import (
+        BatchedStep,
+        InProcessVectorEnv,
+        InProcessVectorEnvFactory,
+    )
 
     BUTTONS, PRESSES = 3, 4
-
-    class Step:
-        def __init__(self, observations, rewards, episode_ends, measures):
-            self.observations, self.rewards = observations, rewards
-            self.episode_ends, self.measures = episode_ends, measures
 
     class ButtonsEnv(InProcessVectorEnv):
         \"\"\"One of three buttons is right for a whole trial; pressing it ends an episode.\"\"\"
@@ -235,7 +233,7 @@ TASK = """
             self._episode[ends] += 1
             for i in np.flatnonzero(trial_over):
                 self._begin_trial(i)
-            return Step(self._observations(), rewards, ends, measures)
+            return BatchedStep(self._observations(), rewards, ends, measures)
 
         def _begin_trial(self, i):
             queue = self._queues[i]
@@ -285,9 +283,8 @@ TASK = """
                 "path_length": float(self._presses[i]),
             }
 
-    class ButtonsFactory(VectorEnvFactory):
-        def construct_envs(self, config, *args, **kwargs):
-            count = config.habitat_baselines.num_environments
+    class ButtonsFactory(InProcessVectorEnvFactory):
+        def make_envs(self, config, count, is_eval):
             return ButtonsEnv(count, config.habitat.task.trial_steps, config.habitat.seed)
     """
 

@@ -155,6 +155,7 @@ class BatchedTrials:
         account.collisions[rows] += sim.collided[rows]
         account.path_length[rows] += np.sqrt(((sim.positions - before)[rows] ** 2).sum(1))
         account.previous_distance[rows] = account.distance[rows]
+        # Turning changes no distance, and a query of it costs more than the rest of a turn.
         for index in np.flatnonzero(which & (actions == _FORWARD)).tolist():
             account.distance[index] = self._distance_now(index)
         stops = which & (actions == _STOP)
@@ -173,13 +174,14 @@ class BatchedTrials:
         rewards, records = self.rewards.copy(), {}
         ended = np.flatnonzero(ends).tolist()
         for index in ended:
+            # By `over` the iterator knows whether the next episode begins another trial.
             trial = self._players[index].trial
             trial.steps, trial.over = int(self.trial_step[index]), bool(trial_ends[index])
             if self._records:
                 records[index] = self._record(index, bool(stops[index]))
             self._begin_episode(index)
         if self._looks:
-            self._look(ended)
+            self._look(ended)  # observations are those of the next episode's first step
         return Outcome(rewards, ends, measures, records)
 
     def best_action(self, index: int, options: OracleOptions) -> str:
@@ -197,7 +199,7 @@ class BatchedTrials:
     def _begin_episode(self, index: int) -> None:
         player, agent, account = self._players[index], self.sim.agents[index], self.account
         episode = player.episode = next(player.iterator)
-        if player.iterator.trial is not player.trial:
+        if player.iterator.trial is not player.trial:  # another arrangement, maybe another house
             self.sim.enter(index, episode)
             player.trial = cast(Trial, player.iterator.trial)
             player.rows = np.array([self._categories[i.category] for i in agent.instances])

@@ -119,6 +119,7 @@ def _of_scenes(
 ) -> list[ExtObjNavEpisode]:
     if ALL_SCENES_MASK in scenes:
         return episodes
+    # In the file's order, whatever the order of `scenes`: an unshuffled pass is the same.
     houses = {house_of(episode.scene_id) for episode in episodes}
     missing = sorted(set(scenes) - houses)
     if missing or not scenes:

@@ -148,6 +148,7 @@ def write_detections(pose, frame, in_view, instances, detector, moment, out):  #
             continue
         distance = np.hypot(positions[i, 0] - pose[0][0], positions[i, 2] - pose[0][2])
         c = categories[i]
+        # Of two equally near the first is kept, so that a row does not flicker.
         if distance > detector.range or distance >= nearest[c]:
             continue
         nearest[c] = distance

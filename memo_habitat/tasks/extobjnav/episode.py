@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -140,13 +139,6 @@ class ExtObjNavEpisode(RearrangeEpisode):
     def categories(self) -> list[str]:
         """Categories of the objects placed, sorted, each once."""
         return sorted({category_of(name) for name, _ in self.rigid_objs})
-
-    def for_trial(self, trial: Trial, episode_index: int) -> ExtObjNavEpisode:
-        """Return a new episode of `trial` with this arrangement, which the copy shares."""
-        episode = copy.copy(self)
-        episode.trial = trial
-        episode.episode_index = episode_index
-        return episode
 
     def set_task(self, target_category: str, start: Pose) -> None:
         """Write the target and the start pose that the task drew."""

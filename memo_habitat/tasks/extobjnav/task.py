@@ -174,6 +174,7 @@ class ExtObjNavTask(EmbodiedTask):
         if episode.trial is not None and episode.trial is self._configured_trial:
             return sim_config
         self._configured_trial = episode.trial
+        # Habitat hands this config to `Simulator.reconfigure`, which loads the house.
         with read_write(sim_config):
             simulator = sim_config.simulator
             simulator.scene = episode.scene_id
@@ -210,11 +211,13 @@ class ExtObjNavTask(EmbodiedTask):
     def step(self, action: dict[str, Any], episode: ExtObjNavEpisode) -> Observations:
         """Take one step of the episode and of its trial."""
         trial = self.trial
+        # Before the simulator moves: sensors and `_check_episode_is_active` read it in this step.
         trial.steps += 1
         trial.over = trial.over or trial.steps >= self._trial_steps
         self._pose = self._distance = self._detections = None
         observations = super().step(action, episode)
         progress = self.progress
+        # A stop asks nothing of the simulator, which still tells of the step before.
         collided = not self.is_stop_called and self.simulator.previous_step_collided
         progress.advance(self.pose.position, self.distance, collided)
         if self.is_stop_called:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,14 +43,10 @@ class Trial:
     categories_seen: set[str] = field(default_factory=set)
 
     @property
-    def house(self) -> str:
-        """Name of the house."""
-        return house_of(self.arrangement.scene_id)
-
-    @property
     def trial_id(self) -> str:
         """`<house>/<arrangement>/<repetition>`, unique within a data set and split."""
-        return f"{self.house}/{self.arrangement.episode_id}/{self.repetition}"
+        house = house_of(self.arrangement.scene_id)
+        return f"{house}/{self.arrangement.episode_id}/{self.repetition}"
 
     def generator(self, episode_index: int) -> np.random.Generator:
         """Generator of everything random in the trial's episode `episode_index`.
@@ -58,12 +55,15 @@ class Trial:
         the order of the trials nor what the agent did in earlier episodes changes a draw.
         """
         name = f"{self.arrangement.scene_id}\n{self.arrangement.episode_id}".encode()
+        # NumPy takes no negative seed; Python's own hash would differ from process to process.
         entropy = [self.seed % _SEED_RANGE, zlib.crc32(name), self.repetition, episode_index]
         return np.random.default_rng(entropy)
 
     def next_episode(self) -> ExtObjNavEpisode:
         """Deal out the next episode; the task draws its target and start when it resets."""
-        episode = self.arrangement.for_trial(self, self.episodes)
+        # The objects are shared: only target and start of the copy are written.
+        episode = copy.copy(self.arrangement)
+        episode.trial, episode.episode_index = self, self.episodes
         self.episodes += 1
         return episode
 
@@ -125,11 +125,6 @@ class TrialIterator(EpisodeIterator):
 
     def step_taken(self) -> None:
         """Nothing: the task counts the trial's steps."""
-
-    def end_trial(self) -> None:
-        """Let the next episode begin a new trial; the running episode is not touched."""
-        if self.trial is not None:
-            self.trial.over = True
 
     def _begin_trial(self) -> Trial:
         if self._queue:

@@ -27,7 +27,7 @@ def trial_ids(iterator: TrialIterator, count: int) -> list[str]:
     names = []
     for _ in range(count):
         names.append(next(iterator).trial.trial_id)
-        iterator.end_trial()
+        iterator.trial.over = True
     return names
 
 
@@ -159,4 +159,4 @@ def _first_episodes(arrangements):
     iterator = TrialIterator(arrangements)
     for _ in arrangements:
         yield next(iterator)
-        iterator.end_trial()
+        iterator.trial.over = True
