@@ -95,6 +95,7 @@ class Progress(Account):
         """
         moved = position - self._position
         self.path_length += float(np.sqrt(moved @ moved))
+        # A copy: a simulator may write its next position into the same array.
         self._position = np.array(position, dtype=np.float64)
         self.path.append((float(position[0]), float(position[2])))
         self.previous_distance, self.distance = self.distance, distance

@@ -35,6 +35,7 @@ class Pose:
 
 def wrap_angle(angle: float) -> float:
     """Return `angle` (rad) in the half-open interval (-pi, pi]."""
+    # Exact, unlike a modulus, and in [-pi, pi]: only the lower end is to be mended.
     wrapped = math.remainder(angle, 2.0 * math.pi)
     return math.pi if wrapped == -math.pi else wrapped
 
@@ -195,7 +196,7 @@ def find_goals(simulator: TaskSimulator, options: GoalOptions) -> dict[str, Cate
     for category, placed in sorted(instances.items()):
         viewpoints = [_viewpoints_of(simulator, instance, options) for instance in placed]
         points = np.unique(np.concatenate(viewpoints), axis=0)
-        points.setflags(write=False)
+        points.setflags(write=False)  # simulators keep a distance field for this very array
         positions = np.stack([np.asarray(instance.position, float) for instance in placed])
         goals[category] = CategoryGoals(category, tuple(placed), positions, points)
     return goals

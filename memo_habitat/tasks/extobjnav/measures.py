@@ -154,6 +154,7 @@ class Reward(EpisodeMeasure):
 
     def read(self, account: Account) -> Any:
         """Of one episode, or [N] of many."""
+        # Habitat asks at the reset too, where no step has been taken that slack is owed for.
         before, now = account.previous_distance, account.distance
         earned = step_reward(before, now, account.success, self._weights)
         return np.where(np.equal(account.steps, 0), 0.0, earned)

@@ -92,6 +92,7 @@ class TargetFoundSensor(TaskSensor):
         return np.array([self._task.target_is_found()], dtype=np.float32)
 
 
+# What Habitat's own sensors say where a number has no bounds.
 _FAR = float(np.finfo(np.float32).max)
 
 
@@ -217,6 +218,7 @@ class OracleActionSensor(TaskSensor):
     ) -> np.ndarray:
         """Return the best action's index."""
         task = self._task
+        # Habitat tells sensors nothing of an episode's begin: the first look at it is one.
         if self._oracle is None or self._episode is not episode:
             self._episode = episode
             self._oracle = Oracle(task.simulator, task.goals, self._options, task.target_is_found)

@@ -259,6 +259,7 @@ def draw_episode(
         (episode.scene_dataset_config, episode.scene_id, episode.episode_id),
         lambda: find_goals(simulator, options),
     )
+    # Sorted by name, so that the order of the objects in the file changes no draw.
     reachable = [goals for goals in found.values() if goals.reachable]
     if not reachable:
         raise UserError(

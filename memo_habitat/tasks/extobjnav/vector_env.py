@@ -164,6 +164,7 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
             return np.stack([-sin * x - cos * z, -cos * x + sin * z], axis=1)
 
         def compass(rows: IntArray) -> list[list[float]]:
+            # One by one, because NumPy has no remainder that rounds to the nearest.
             turned = (sim.headings - trials.origin_heading)[rows]
             return [[wrap_angle(angle)] for angle in turned.tolist()]
 
@@ -212,6 +213,7 @@ def _observed(habitat: DictConfig, task: Any) -> spaces.Dict:
         registry.get_sensor(node.type)(config=node, task=task)
         for node in habitat.task.lab_sensors.values()
     ]
+    # As in Habitat, what is configured and not among these is not observed.
     keys = habitat.gym.obs_keys
     return spaces.Dict(
         {s.uuid: s.observation_space for s in sensors if keys is None or s.uuid in keys}
