@@ -50,7 +50,7 @@ class DarkKeyToDoorEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         meta: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        """Make the environment; `rules.SETTINGS` has three of the sizes."""
+        """Make the environment; `layouts.SETTINGS` has three of the sizes."""
         self._setting = Setting(size, episode_steps, trial_steps)
         self._meta, self._width = meta, 12 if meta else 4
         self.render_mode = render_mode

@@ -1,4 +1,4 @@
-"""In which cells a trial has observed its agent, with the key and without it."""
+"""The grid: its sizes and moves, layouts of trials, and the cells that a trial has seen."""
 
 from __future__ import annotations
 
