@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
 from importlib import metadata
-from typing import NamedTuple
 
 import typer
 
@@ -17,67 +17,61 @@ from memo_habitat.utils.processes import available_cores
 MISSING = 1
 
 
-class Fact(NamedTuple):
-    """One line of what was found."""
-
-    name: str
-    text: str
-    is_well: bool = True
-
-
 def doctor(debug: Debug = False) -> None:
     """Say what is installed, found and missing; exits with 1 where training would not work."""
-    facts = [
-        Fact("memo-habitat", __version__),
-        Fact("python", f"{platform.python_version()} ({sys.executable})"),
-        Fact("system", f"{platform.platform()}, {len(available_cores())} cores"),
-        _torch(),
-        *(_version(name) for name in ("habitat-lab", "habitat-baselines", "hydra-core")),
-        *(_version(name) for name in ("trimesh", "embreex", "numpy")),
-        _habitat_sim(),
-        *(_data(name) for name in ("studios", "apartments")),
-    ]
-    for fact in facts:
-        print(f"{'ok' if fact.is_well else '!!':3}{fact.name:19}{fact.text}")
-    if not all(fact.is_well for fact in facts):
+    packages = ("habitat-lab", "habitat-baselines", "hydra-core", "trimesh", "embreex", "numpy")
+    facts: dict[str, Callable[[], str]] = {
+        "memo-habitat": lambda: __version__,
+        "python": lambda: f"{platform.python_version()} ({sys.executable})",
+        "system": lambda: f"{platform.platform()}, {len(available_cores())} cores",
+        "torch": _torch,
+        **{name: lambda name=name: _version(name) for name in packages},  # type: ignore[misc]
+        "habitat-sim": _habitat_sim,
+        "data/studios": lambda: _data("data/studios"),
+        "data/apartments": lambda: _data("data/apartments"),
+    }
+    is_well = True
+    for name, find in facts.items():
+        try:
+            print(f"ok {name:19}{find()}")
+        except UserError as error:
+            print(f"!! {name:19}{error}")
+            is_well = False
+    if not is_well:
         raise typer.Exit(MISSING)
 
 
-def _version(name: str) -> Fact:
+def _version(name: str) -> str:
     try:
-        return Fact(name, metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return Fact(name, f"missing: pip install {name}", False)
+        return metadata.version(name)
+    except metadata.PackageNotFoundError as error:
+        raise UserError(f"missing: pip install {name}") from error
 
 
-def _torch() -> Fact:
+def _torch() -> str:
     try:
         import torch
     except ImportError as error:
-        return Fact("torch", f"missing or broken: {error}", False)
+        raise UserError(f"missing or broken: {error}") from error
     if not torch.cuda.is_available():
-        return Fact("torch", f"{torch.__version__}, no GPU: runs on the CPU")
+        return f"{torch.__version__}, no GPU: runs on the CPU"
     count = torch.cuda.device_count()
     names = sorted({torch.cuda.get_device_name(i) for i in range(count)})
-    return Fact("torch", f"{torch.__version__}, {count} GPU: {', '.join(names)}")
+    return f"{torch.__version__}, {count} GPU: {', '.join(names)}"
 
 
-def _habitat_sim() -> Fact:
+def _habitat_sim() -> str:
     from memo_habitat.compat import habitat_sim_stub
 
     if habitat_sim_stub.habitat_sim_is_missing():
-        text = "not installed: EmbreeSim-v0 runs without; Sim-v0 needs it (docs/troubleshooting.md)"
-        return Fact("habitat-sim", text)
+        return "not installed: EmbreeSim-v0 runs without; Sim-v0 needs it (docs/troubleshooting.md)"
     try:
-        return Fact("habitat-sim", metadata.version("habitat-sim"))
+        return metadata.version("habitat-sim")
     except metadata.PackageNotFoundError:
-        return Fact("habitat-sim", "found, of unknown version")
+        return "found, of unknown version"
 
 
-def _data(name: str) -> Fact:
+def _data(name: str) -> str:
     from memo_habitat.utils.data_paths import resolve
 
-    try:
-        return Fact(f"data/{name}", str(resolve(f"data/{name}").resolve()))
-    except UserError as error:
-        return Fact(f"data/{name}", str(error), False)
+    return str(resolve(name).resolve())

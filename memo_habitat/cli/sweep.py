@@ -23,7 +23,6 @@ from memo_habitat.cli.common import (
 from memo_habitat.errors import UserError, cannot_write, check_at_least_one
 
 if TYPE_CHECKING:
-    from memo_habitat.sweep.runner import Failure
     from memo_habitat.sweep.spec import Sweep
 
 EXAMPLES = examples(
@@ -112,37 +111,30 @@ def _run(planned: Sweep, jobs: int | None, slurm: Sequence[str]) -> int:
         planned.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(planned.folder, error) from error
+    status = 0
     with hold(planned.folder / SWEEP_LOCK):
         write_sweep(planned)
         print(f"sweep folder: {planned.folder}", flush=True)
         outcome = Queue(planned, Places(planned, at_once, slurm), say).run()
-        reported = not has_records(planned) or _write_report(planned)
-    _print_failures(outcome.failures)
+        if has_records(planned):
+            from memo_habitat.report.sweep import write_sweep_report  # seconds, when all is done
+
+            try:
+                print(f"report: {write_sweep_report(planned.folder)}", flush=True)
+            except UserError as error:
+                print(f"no report: {error}", file=sys.stderr)
+                status = FAILED
+    failures = outcome.failures
     remedy = f"resume with: memo-habitat sweep --resume {planned.folder}"
+    if failures:
+        width = max(len(failure.name) for failure in failures)
+        print("failed:", file=sys.stderr)
+        for failure in failures:
+            print(f"  {failure.name:<{width}}  {failure.why}: {failure.said}", file=sys.stderr)
+            print(f"  {'':<{width}}  {failure.log}", file=sys.stderr)
     if outcome.interrupted:
         raise KeyboardInterrupt(f"stopped; {remedy}")
-    if outcome.failures:
-        print(f"{len(outcome.failures)} failed; {remedy}", file=sys.stderr)
-    return 0 if reported and not outcome.failures else FAILED
-
-
-def _write_report(planned: Sweep) -> bool:
-    """Write the report on what was evaluated; whether that worked."""
-    from memo_habitat.report.sweep import write_sweep_report
-
-    try:
-        print(f"report: {write_sweep_report(planned.folder)}", flush=True)
-    except UserError as error:
-        print(f"no report: {error}", file=sys.stderr)
-        return False
-    return True
-
-
-def _print_failures(failures: Sequence[Failure]) -> None:
-    if not failures:
-        return
-    width = max(len(failure.name) for failure in failures)
-    print("failed:", file=sys.stderr)
-    for failure in failures:
-        print(f"  {failure.name:<{width}}  {failure.why}: {failure.said}", file=sys.stderr)
-        print(f"  {'':<{width}}  {failure.log}", file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} failed; {remedy}", file=sys.stderr)
+        status = FAILED
+    return status

@@ -151,7 +151,7 @@ class _Loop:
                 self.recorder.see(index, state.trial.id, state.episode, state.step, frame)
                 self.recorder.remember(index, state.trial.id, state.step + 1, use, stats)
                 self.envs.async_step_at(index, actions[index])
-            for index in busy:
+            for index in busy:  # all have begun their step: workers take theirs at the same time
                 state = states[index]
                 state.observation, reward, done, info = self.envs.wait_step_at(index)
                 state.trial_start, state.episode_start = False, bool(done)

@@ -142,13 +142,10 @@ class TrialEvaluator(Evaluator):
 def mean_measures(
     records: Iterable[EpisodeRecord], fields: Mapping[str, RecordField], steps: int
 ) -> dict[str, float]:
-    """Means of what was measured, by name; the report has them with their intervals.
+    """Means of what was measured in whole trials of `steps` steps; the report has intervals, too.
 
-    Args:
-        records: of whole trials; those that the trial's end cut off count in what is found and
-            earned in a trial, and in no other mean.
-        fields: what the measures are; conditions have no mean.
-        steps: length of a trial.
+    Episodes that the trial's end cut off count in what is found and earned in a trial, and in no
+    other mean. Conditions have no mean.
     """
     values: dict[str, list[float]] = {}
     trials: set[str] = set()

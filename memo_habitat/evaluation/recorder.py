@@ -70,11 +70,9 @@ def file_name(text: str) -> str:
 
 def context_at(use: ContextUse, index: int) -> dict[str, int]:
     """Tokens and bytes in use in environment `index`, by their names in records."""
-    return {
-        "context_tokens": int(use.tokens[index]),
-        "kv_bytes": int(use.kv_bytes[index]),
-        "full_context_kv_bytes": int(use.full_context_kv_bytes[index]),
-    }
+    used = {"context_tokens": use.tokens, "kv_bytes": use.kv_bytes}
+    used["full_context_kv_bytes"] = use.full_context_kv_bytes
+    return {name: int(values[index]) for name, values in used.items()}
 
 
 def keep_trials(path: Path, trials: frozenset[str]) -> frozenset[str]:
@@ -255,7 +253,7 @@ class FilmStrip:
         """Offer one frame, uint8 [H, W, 3]."""
         if self._count % self._spacing == 0:
             self._kept.append((step, frame.copy()))
-            if len(self._kept) == self._size:
+            if len(self._kept) == self._size:  # one place is the latest frame's
                 self._kept = self._kept[::2]
                 self._spacing *= 2
         self._latest = (step, frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,13 +68,10 @@ def tabulate(
 ) -> Episodes:
     """Columns of the records, which are read one at a time and not kept.
 
-    Args:
-        records: the episodes.
-        declared: what their measures are, by name; what is not declared is inferred.
+    `declared` says what their measures are, by name; what is not declared is inferred.
     """
     names: dict[str, int] = {}
-    places: list[tuple[int, int, int]] = []
-    flags: list[bool] = []
+    places: list[tuple[int, int, int, bool]] = []
     columns: dict[str, list[float]] = {name: [] for name in (*_ALWAYS, *CONTEXT)}
     for record in records:
         trial = names.setdefault(record.trial_id, len(names))
@@ -81,34 +79,33 @@ def tabulate(
         for name, value in {**record.measures, **context}.items():
             column = columns.setdefault(name, [])
             # Earlier episodes may lack a measure that was added later.
-            column.extend([np.nan] * (len(flags) - len(column)))
+            column.extend([np.nan] * (len(places) - len(column)))
             column.append(np.nan if value is None else float(value))
-        places.append((trial, record.episode_index, record.trial_step_end))
-        flags.append(record.truncated)
+        places.append((trial, record.episode_index, record.trial_step_end, record.truncated))
     for column in columns.values():
-        column.extend([np.nan] * (len(flags) - len(column)))
-    place = np.array(places, dtype=np.int64).reshape(-1, 3)
+        column.extend([np.nan] * (len(places) - len(column)))
+    trial, index, end, truncated = np.array(places, dtype=np.int64).reshape(-1, 4).T
     known = dict(declared or {})
     # In the order of the declaration, which comes from the task's config.
     ordered = [name for name in dict.fromkeys([*known, *columns]) if name in columns]
     return Episodes(
-        place[:, 0],
-        place[:, 1],
-        place[:, 2],
-        np.array(flags, dtype=bool),
+        trial,
+        index,
+        end,
+        truncated.astype(bool),
         {name: np.array(columns[name], dtype=np.float64) for name in ordered},
         tuple(names),
         {name: known.get(name) or inferred_field(name) for name in ordered if name not in CONTEXT},
     )
 
 
-def estimate(episodes: Episodes, metric: str, seed: int = 0) -> Estimate:
+def estimate(episodes: Episodes, metric: str) -> Estimate:
     """Mean of `metric` over the `episodes` that have it, with its interval."""
     values = episodes.columns[metric]
     known = ~np.isnan(values)
     is_rate = metric in episodes.fields and episodes.fields[metric].kind == "rate"
     bounds = (0.0, 1.0) if is_rate else None
-    return mean_with_interval(values[known], episodes.trial[known], bounds=bounds, seed=seed)
+    return mean_with_interval(values[known], episodes.trial[known], bounds=bounds)
 
 
 # Whole trials -----------------------------------------------------------------------------------
@@ -121,27 +118,25 @@ def trial_returns(episodes: Episodes, name: str = "reward") -> dict[str, float]:
     return {episodes.trial_names[trial]: float(sums[trial]) for trial in np.unique(episodes.trial)}
 
 
-def return_per_trial(episodes: Episodes, name: str = "reward", seed: int = 0) -> Estimate:
-    """Mean return over trials, all their episodes included, with its interval."""
-    returns = np.array(list(trial_returns(episodes, name).values()))
-    return mean_with_interval(returns, np.arange(len(returns)), bounds=None, seed=seed)
+def return_per_trial(episodes: Episodes, name: str = "reward", scale: float = 1.0) -> Estimate:
+    """Mean over trials of `scale` times their return, all episodes included, with its interval."""
+    returns = scale * np.array(list(trial_returns(episodes, name).values()))
+    return mean_with_interval(returns, np.arange(len(returns)), bounds=None)
 
 
-def targets_per_1000_steps(episodes: Episodes, steps: int, seed: int = 0) -> Estimate:
+def targets_per_1000_steps(episodes: Episodes, steps: float) -> Estimate:
     """Successes in 1,000 steps of a trial, over whole trials of `steps` steps, with its interval.
 
     Unlike the success rate it counts the steps: an agent that gives up at once and hopes for an
     easier start has many episodes and few successes among them, and this does not flatter it.
     """
-    values = 1000 / steps * np.array(list(trial_returns(episodes, "success").values()))
-    return mean_with_interval(values, np.arange(len(values)), bounds=None, seed=seed)
+    return return_per_trial(episodes, "success", 1000 / steps)
 
 
 # Along the trial --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Bucket:
+class Bucket(NamedTuple):
     """An estimate over the episodes whose position lies in (low, high]."""
 
     low: float  # position before the bucket
@@ -184,14 +179,7 @@ def by_episode_index(episodes: Episodes, metric: str, max_points: int = 20) -> l
 
 
 def by_trial_step(episodes: Episodes, metric: str, steps: int, buckets: int = 10) -> list[Bucket]:
-    """Mean of `metric` over the episodes that ended in each of `buckets` equal parts of the trial.
-
-    Args:
-        episodes: the episodes.
-        metric: name of a column.
-        steps: length of the trial.
-        buckets: number of parts.
-    """
+    """Mean of `metric` over the episodes that ended in each equal part of a trial of `steps`."""
     edges = np.linspace(0, steps, buckets + 1).tolist()
     return _buckets(episodes, episodes.end, edges, metric)
 
@@ -223,8 +211,7 @@ def gain_within_trial(episodes: Episodes, metric: str, steps: int) -> Estimate:
 # Episode by episode -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class EpisodeCourse:
+class EpisodeCourse(NamedTuple):
     """Means over the trials' first, second, ... episodes; K numbers."""
 
     length: FloatArray  # float64 [K], steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -56,8 +56,7 @@ class Agent:
         return self.evaluation.headline
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """A picture with its title and definition."""
 
     title: str  # what is shown
@@ -158,10 +157,8 @@ def _bucket_figure(
 def reward_figures(agents: Sequence[Agent], note: str = "") -> list[Figure]:
     """Reward collected by each step of the trial, and how fast it comes in along the trial.
 
-    Args:
-        agents: curves are the mean over an agent's evaluations, with a band where there are
-            several.
-        note: what is to be said of the band.
+    Curves are the mean over an agent's evaluations, with a band, of which `note` tells, where there
+    are several.
     """
     earned, rates = [], []
     for agent in agents:

@@ -43,12 +43,9 @@ _STRIPS = 3
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
-    """Write one HTML file about `runs`; returns where it is.
+    """Write one HTML file about `runs`, folders with evaluations in them; returns where it is.
 
-    Args:
-        runs: run folders with evaluations in them.
-        out: where to write; by default report.html in the run folder, or for several runs in the
-            folder of the first one's parent.
+    By default that is report.html in the run folder, or beside the folder of the first of several.
 
     Raises:
         UserError: a run is missing or malformed, a plugin of its config is missing, or the report
@@ -83,6 +80,7 @@ def summarise(runs: Sequence[Path]) -> str:
 def render(runs: Sequence[Run]) -> str:
     """The report on `runs` as one HTML page."""
     agents = _agents(runs)
+    # Reversed, so that of several runs the first one's references stay.
     references = {a.evaluation.agent: a for a in reversed(agents) if len(agents) > 1}
     cells = [(a, grid_trials(a.evaluation, a.color)) for a in agents]
     on_grid = any(trials for _, trials in cells)
@@ -172,17 +170,12 @@ def _maps(agent: Agent, runs: Sequence[Run]) -> list[tuple[EpisodeRecord, Markup
     """First and last finished episode of a trial in each of the first houses."""
     evaluation = agent.evaluation
     run = next(run for run in runs if evaluation in run.evaluations)
-    reach = _success_distance(run)
+    # m within which a stop counts; not every task says it.
+    reach = OmegaConf.select(run.settings, "habitat.task.success_distance")
     return [
         (record, draw_map(record, evaluation.house_map(record.house), reach, agent.color))
         for record in first_and_last(evaluation, _MAP_HOUSES, lambda record: not record.truncated)
     ]
-
-
-def _success_distance(run: Run) -> float | None:
-    """Metres within which a stop counts, from the run's config; None if it does not say."""
-    value = OmegaConf.select(run.settings, "habitat.task.success_distance")
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _strips(evaluation: Evaluation) -> list[tuple[FilmedEpisode, list[Markup]]]:

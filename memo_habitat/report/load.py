@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -38,8 +38,7 @@ from memo_habitat.utils.files import read_json, read_json_lines
 EVAL_FOLDER = "eval"
 
 
-@dataclass(frozen=True)
-class HouseMap:
+class HouseMap(NamedTuple):
     """Where an agent can stand in a house."""
 
     free: np.ndarray  # bool [Z, X]
@@ -56,17 +55,15 @@ class TrialRewards:
 
     def cumulative(self) -> tuple[FloatArray, FloatArray]:
         """Steps [B + 1] from 0 on, and the mean over trials of what was earned by then [B + 1]."""
-        steps = np.concatenate([[0.0], self.ends])
-        return steps, np.concatenate([[0.0], np.cumsum(self.sums.mean(axis=0))])
+        return np.append(0.0, self.ends), np.append(0.0, np.cumsum(self.sums.mean(axis=0)))
 
     def rate(self, parts: int = 10) -> tuple[FloatArray, FloatArray]:
         """Middles [P] of `parts` equal parts of the trial, and the mean reward per step there [P].
 
         The cumulative reward is taken to grow evenly within a bin.
         """
-        steps, earned = self.cumulative()
-        edges = np.linspace(0.0, steps[-1], min(parts, len(self.ends)) + 1)
-        gained = np.diff(np.interp(edges, steps, earned))
+        edges = np.linspace(0.0, self.ends[-1], min(parts, len(self.ends)) + 1)
+        gained = np.diff(np.interp(edges, *self.cumulative()))
         return (edges[1:] + edges[:-1]) / 2, gained / np.diff(edges)
 
 
@@ -90,8 +87,8 @@ def read_rewards(path: Path, trials: Collection[str], steps: int) -> TrialReward
             found[line.trial_id] = line.rewards
     if not found or len(found) < len(set(trials)):
         return None
-    ends = np.minimum(width * np.arange(1.0, -(-steps // width) + 1), steps)
-    return TrialRewards(ends, np.array([found[trial] for trial in sorted(found)]))
+    sums = np.array([found[trial] for trial in sorted(found)])
+    return TrialRewards(np.minimum(width * np.arange(1.0, sums.shape[1] + 1), steps), sums)
 
 
 @dataclass(frozen=True)
@@ -248,18 +245,10 @@ def load_evaluation(folder: Path, label: str) -> Evaluation:
     steps = meta.steps_per_trial or int(episodes.end.max())
     is_whole = np.zeros(len(episodes.trial_names), dtype=bool)
     is_whole[episodes.trial[episodes.end >= steps]] = True
-    if not is_whole.any():
-        is_whole[:] = True
-    names = zip(episodes.trial_names, is_whole, strict=True)
-    return Evaluation(
-        folder,
-        label,
-        meta,
-        steps,
-        episodes.select(is_whole[episodes.trial]),
-        int((~is_whole).sum()),
-        frozenset(name for name, complete in names if complete),
-    )
+    is_whole |= not is_whole.any()  # better what there is than nothing
+    trials = frozenset(np.array(episodes.trial_names)[is_whole].tolist())
+    whole = episodes.select(is_whole[episodes.trial])
+    return Evaluation(folder, label, meta, steps, whole, int((~is_whole).sum()), trials)
 
 
 def first_and_last(
@@ -269,10 +258,6 @@ def first_and_last(
     trial_of: dict[str, str] = {}
     found: dict[str, list[EpisodeRecord]] = {}
     for record in evaluation.records():
-        if trial_of.setdefault(record.house, record.trial_id) != record.trial_id:
-            continue
-        if keep(record):
-            own = found.setdefault(record.house, [])
-            own[1:] = [record]
-    chosen = [found[house] for house in sorted(found)][:houses]
-    return [record for own in chosen for record in own]
+        if trial_of.setdefault(record.house, record.trial_id) == record.trial_id and keep(record):
+            found.setdefault(record.house, [])[1:] = [record]
+    return [record for house in sorted(found)[:houses] for record in found[house]]

@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -89,8 +88,7 @@ _EPISODES = (0, 2)
 _STEP_SECONDS, _PAUSE = 0.18, 6
 
 
-@dataclass(frozen=True)
-class GridTrial:
+class GridTrial(NamedTuple):
     """Some episodes of one trial, by its name, and their drawings."""
 
     name: str
@@ -119,12 +117,7 @@ def grid_trials(evaluation: Evaluation, color: int) -> list[GridTrial]:
 
 
 def draw_grid(record: EpisodeRecord, color: int) -> Markup:
-    """An episode seen from above, z upwards; one unit of the drawing is a cell.
-
-    Args:
-        record: the episode, with its path and the shape of its grid.
-        color: number of the page's series colour for the path.
-    """
+    """An episode on its grid, z upwards; one unit of the drawing is a cell."""
 
     def cells(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
         rows = record.grid_shape[1]

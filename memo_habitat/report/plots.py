@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -22,8 +21,7 @@ from memo_habitat.report.text import short_bytes, short_number
 from memo_habitat.utils.files import atomic_path
 
 
-@dataclass(frozen=True)
-class _Palette:
+class _Palette(NamedTuple):
     """Colours: of text, of lines in the background, and of series by their number."""
 
     ink: str
@@ -46,8 +44,7 @@ _PAPER = _Palette(
 PICTURES = ("curve.png", "curve.svg")
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A line of a plot."""
 
     x: Sequence[float]  # [P] positions
@@ -59,8 +56,7 @@ class Curve:
     marked: bool = False  # whether its points are marked
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One of several areas on top of each other."""
 
     name: str  # what it shows, for the legend
@@ -111,12 +107,8 @@ def amounts(
 ) -> Markup:
     """Values of any size over `x_label`, as SVG; the vertical axis holds 0.
 
-    Args:
-        curves: what is drawn.
-        x_label: what is along the horizontal axis.
-        unit: "B" writes bytes.
-        wide: whether the figure takes the whole width of the page.
-        bands: whether all of the bands is shown; those over few seeds may be very wide.
+    The unit "B" writes bytes. `wide` takes the whole width of the page. `bands` shows all of the
+    bands; those over few seeds may be very wide.
     """
     with rc_context(_PAGE_STYLE):
         axes = _axes(x_label, wide)
@@ -156,14 +148,7 @@ def write_pictures(
 ) -> None:
     """Write learning curves, by the name that the legend gives them, as PNG and SVG.
 
-    Args:
-        folder: where to.
-        curves: the learning curves.
-        lines: references, dashed and named at their right end.
-        title: what was trained.
-
-    Raises:
-        UserError: they cannot be written.
+    `lines` are references, dashed and named at their right end; `title` says what was trained.
     """
     with rc_context(_style(_PAPER, 10)):
         figure = Figure(figsize=(7.6, 4.2), dpi=160, layout="constrained", facecolor="white")
@@ -194,15 +179,11 @@ def write_pictures(
 def value_range(
     values: Iterable[float], lows: Iterable[float], margin: float = 0.0
 ) -> tuple[float, float]:
-    """Both ends of an axis that holds 0 and all that is shown; NaN values are left out.
+    """Both ends of an axis that holds 0 and all values; those that are NaN are left out.
 
     Lower ends of intervals count only where some value is below 0 itself: an interval of two seeds
     reaches far below 0 even where nothing can be negative, and would press the rest together.
-
-    Args:
-        values: what has to be seen.
-        lows: lower ends of their intervals.
-        margin: share of either end that is added to it.
+    `margin` is the share of either end that is added to it.
     """
     known = [0.0, *(value for value in values if not np.isnan(value))]
     if min(known) < 0:

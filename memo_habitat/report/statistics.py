@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,12 +86,7 @@ def ratio_with_interval(
 ) -> Estimate:
     """Sum of the values over the sum of their weights, resampled as in `mean_with_interval`.
 
-    Args:
-        values: float [E], one per episode, such as its success.
-        weights: float [E], what it took, such as its steps; above 0.
-        trials: int [E], the episode's trial.
-        resamples: how many draws of all trials.
-        seed: of the draws.
+    Values and weights are float [E]: such as an episode's success, and its steps (above 0).
     """
     code = np.unique(trials, return_inverse=True)[1]
     sums, took = np.bincount(code, weights=values), np.bincount(code, weights=weights)
@@ -100,17 +96,12 @@ def ratio_with_interval(
 
 
 def difference_with_interval(
-    values: FloatArray, trials: IntArray, late: NDArray[np.bool_], seed: int = 0
+    values: FloatArray, trials: IntArray, late: NDArray[np.bool_]
 ) -> Estimate:
     """Mean of the late episodes less that of the others, both from the same resampled trials.
 
     What is peculiar to a trial cancels. Trials without episodes of both kinds are left out.
-
-    Args:
-        values: float [E], one per episode.
-        trials: int [E], the episode's trial.
-        late: bool [E], which are the late ones.
-        seed: of the draws.
+    `late` is bool [E].
     """
     both = np.intersect1d(trials[late], trials[~late])
     kept = np.isin(trials, both)
@@ -122,7 +113,7 @@ def difference_with_interval(
         lambda drawn: (
             (drawn @ sums[0]) / (drawn @ counts[0]) - (drawn @ sums[1]) / (drawn @ counts[1])
         ),
-        *(len(both), len(values), RESAMPLES, seed),
+        *(len(both), len(values), RESAMPLES, 0),
     )
 
 
@@ -136,6 +127,7 @@ def _resample(
     """A statistic of how often each trial counts, [R, G] to [R], with its interval."""
     if trials == 0:
         return NOTHING
+    # Every trial drawn once is what was measured; a single trial has nothing to be drawn from.
     mean, low, high = float(statistic(np.ones((1, trials)))[0]), np.nan, np.nan
     if trials > 1:
         drawn = [statistic(counts) for counts in _resampled_counts(trials, resamples, seed)]
@@ -206,8 +198,7 @@ def _alike(values: FloatArray) -> NDArray[np.bool_]:
     return alike
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """How much more one kind of agent has than another."""
 
     found: Estimate  # mean difference with its interval

@@ -49,13 +49,7 @@ _GAINS = {"num_steps": "Steps", "reward": "Reward", "success": "Success rate"}
 def write_sweep_report(sweep: Path | Sweep) -> Path:
     """Write report.html, the CSV files and the curves' picture into a sweep's folder.
 
-    A sweep may be reported while it runs: the page says what is missing.
-
-    Args:
-        sweep: its folder, or what was loaded from there.
-
-    Returns:
-        where the page is.
+    A sweep may be reported while it runs: the page, whose path is returned, says what is missing.
 
     Raises:
         UserError: no sweep is there, no run of it has made progress, a plugin of their config is

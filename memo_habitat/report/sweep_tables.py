@@ -6,8 +6,9 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,18 +66,14 @@ def final_return(progress: Progress) -> float:
 
 
 def smooth(progress: Progress, width: float) -> tuple[FloatArray, FloatArray]:
-    """Moving average of the return over the trials that ended within `width` steps.
+    """Steps [P] and mean return [P] of the trials that ended within `width` steps around them.
 
-    Args:
-        progress: of a training.
-        width: environment steps, half of them before each point; fewer at both ends.
-
-    Returns:
-        Environment steps [P] and mean return [P], one for each update in which trials ended.
+    One point for each update in which trials ended; half of the width lies before it.
     """
     ended = progress.ended()
     low = np.searchsorted(ended.steps, ended.steps - width / 2, "left")
     high = np.searchsorted(ended.steps, ended.steps + width / 2, "right")
+    # Sums over any window are then differences of two entries, however wide it is.
     sums = np.concatenate([[0.0], np.cumsum(ended.trials * ended.returns)])
     counts = np.concatenate([[0.0], np.cumsum(ended.trials)])
     return ended.steps, (sums[high] - sums[low]) / (counts[high] - counts[low])
@@ -109,8 +106,7 @@ def steps_to(steps: FloatArray, values: FloatArray, level: float) -> float:
 # By run -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """One run's numbers; NaN where one is not known. Returns are undiscounted, per trial."""
 
     variant: str  # name of its variant
@@ -167,12 +163,10 @@ def results(sweep: Sweep) -> list[Result]:
 
 def write_tables(sweep: Sweep, rows: Sequence[Result]) -> None:
     """Write the CSV files: a row per run, its learning curve, its trials' episodes."""
-    names = [field.name for field in fields(Result)]
-    _write(sweep.folder / RESULTS_FILE, names, map(astuple, rows))
-    names = ["variant", "seed", "steps", "seconds", "return"]
+    _write(sweep.folder / RESULTS_FILE, Result._fields, rows)
+    names = ("variant", "seed", "steps", "seconds", "return")
     _write(sweep.folder / CURVES_FILE, names, _curve_rows(sweep))
-    columns = (field.name for field in fields(EpisodeCourse))
-    names = ["variant", "seed", "trials", "episode", *columns]
+    names = ("variant", "seed", "trials", "episode", *EpisodeCourse._fields)
     _write(sweep.folder / EPISODES_FILE, names, _episode_rows(sweep))
 
 
@@ -197,7 +191,7 @@ def _episode_rows(sweep: Sweep) -> Iterator[tuple[str | int | float, ...]]:
         if evaluation is None:
             continue
         course, trials = episode_course(evaluation.episodes), len(evaluation.trials)
-        for number, row in enumerate(zip(*astuple(course), strict=True), start=1):
+        for number, row in enumerate(zip(*course, strict=True), start=1):
             yield name, seed, trials, number, *map(float, row)
 
 

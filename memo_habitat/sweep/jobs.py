@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
@@ -14,19 +15,12 @@ from memo_habitat.trainer.run_dir import RunFolder, checkpoint_step
 from memo_habitat.utils.files import atomic_write, read_json
 
 
-@dataclass(frozen=True)
-class PendingJob:
-    """What is left to do in one folder.
+class PendingJob(NamedTuple):
+    """What is left to do in one folder."""
 
-    Attributes:
-        commands: arguments of `memo-habitat`, to be run in turn.
-        says: how the sweep calls that.
-        starts: whether what lies in the folder is of no use and has to go first.
-    """
-
-    commands: tuple[tuple[str, ...], ...]
-    says: str
-    starts: bool = False
+    commands: tuple[tuple[str, ...], ...]  # arguments of `memo-habitat`, to be run in turn
+    says: str  # how the sweep calls that
+    starts: bool = False  # whether what lies in the folder is of no use and has to go first
 
 
 @dataclass(frozen=True)
@@ -61,8 +55,10 @@ class SweepJob:
             left = tuple(_evaluation(folder, trials, "--agent", agent) for agent in agents)
             return PendingJob(left, "evaluates") if left else None
         evaluate = _evaluation(folder, trials, "--name", FINAL)
+        # Told by what lies there alone, whatever ended the last attempt, on whichever machine.
         if folder.is_trained():
             step = checkpoint_step(folder.latest_checkpoint)
+            # At this very step: the run may have been trained further since it was evaluated.
             done = _is_evaluated(folder, FINAL, trials, step)
             return None if done else PendingJob((evaluate,), "evaluates")
         if folder.resume_state.is_file():

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -45,8 +45,7 @@ LOCAL_SECONDS, SLURM_SECONDS, SHOW_SECONDS = 0.2, 5.0, 2.0
 _STOPPED = (0, INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A job that did not reach its end: why, what it said last, and where."""
 
     name: str
@@ -70,9 +69,10 @@ class LocalProcess:
     def __init__(self, job: SweepJob, cores: Sequence[int]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", PROGRAM, str(job.sweep.folder), job.name],
-            stdin=subprocess.PIPE,
+            stdin=subprocess.PIPE,  # its end asks the job to stop, also when the sweep is killed
+            # One thread a core: more of them, from every job, would only wait for each other.
             env={"OMP_NUM_THREADS": str(max(1, len(cores))), **os.environ},
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C reaches the sweep alone, which then stops its jobs
         )
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, cores)
@@ -176,8 +176,20 @@ class Queue:
         The first request to stop lets them save and leave, the second ends them.
         """
         self._add_references()
-        bar, shown = self._bar(), 0.0
-        with handling(stop_signals(), self._on_stop):
+        shown = 0.0
+        bar: tqdm[Any] = tqdm(
+            total=len(self._sweep.runs()),
+            initial=self.training_done(),
+            desc=f"{self._outcome.finished}/{self._total}",
+            bar_format="{desc} done · training {percentage:.0f} % · about {remaining} of it left",
+            disable=None,  # unless it is a terminal
+            leave=False,
+        )
+
+        def on_stop(signum: int, frame: FrameType | None) -> None:
+            self._stops += 1
+
+        with handling(stop_signals(), on_stop):
             try:
                 while self._running or (self._jobs and not self._stops):
                     self._advance()
@@ -203,19 +215,6 @@ class Queue:
                     done += share_done(config, rows[-1]["steps"], rows[-1]["updates"])
         return done
 
-    def _bar(self) -> tqdm[Any]:
-        return tqdm(
-            total=len(self._sweep.runs()),
-            initial=self.training_done(),
-            desc=f"{self._outcome.finished}/{self._total}",
-            bar_format="{desc} done · training {percentage:.0f} % · about {remaining} of it left",
-            disable=None,  # unless it is a terminal
-            leave=False,
-        )
-
-    def _on_stop(self, signum: int, frame: FrameType | None) -> None:
-        self._stops += 1
-
     def _advance(self) -> None:
         if self._stops and not self._outcome.interrupted:
             self._outcome.interrupted = True
@@ -227,7 +226,7 @@ class Queue:
                 process.kill()
         for place, (job, process, began) in list(self._running.items()):
             if (status := process.status()) is not None:
-                del self._running[place]
+                del self._running[place]  # the place, with its cores, is free for the next job
                 process.stop()
                 self._end(job, status, time.monotonic() - began)
         while self._jobs and not self._stops and len(self._running) < self._places.count:

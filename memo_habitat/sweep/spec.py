@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from memo_habitat.config.compose import override_key, own_file
 from memo_habitat.errors import UserError, check_at_least_one
@@ -28,8 +29,7 @@ LAST_SEED = 99
 _HOW_TO_WRITE = f"write 0..4 or 0,2,5, with numbers from 0 to {LAST_SEED}"
 
 
-@dataclass(frozen=True)
-class SweepRun:
+class SweepRun(NamedTuple):
     """One run of a sweep: a variant at a seed, in a run folder."""
 
     variant: str
@@ -42,26 +42,18 @@ class SweepRun:
         return f"{self.variant} seed {self.seed}"
 
 
-class Sweep(BaseModel):
+class Sweep(BaseModel, frozen=True):
     """What is trained and evaluated in `folder`: all variants at all seeds. `sweep.json` holds it.
 
-    Attributes:
-        folder: of the sweep.
-        config: of all runs: its name, or the whole path of a YAML file of a user's own.
-        variants: what is compared, choices of the config's group `memory`.
-        seeds: numbers of the seeds; `habitat_seed` says what they stand for.
-        overrides: "key=value" of every run.
-        trials: of each evaluation, in every house; None: as the config says.
+    The file also has the facts of `write_sweep`, which are not read.
     """
 
-    model_config = ConfigDict(frozen=True)  # and the facts beside these fields are ignored
-
     folder: Path = Field(exclude=True)
-    config: str
-    variants: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    overrides: tuple[str, ...] = ()
-    trials: int | None = None
+    config: str  # of all runs: its name, or the whole path of a YAML file of a user's own
+    variants: tuple[str, ...] = ()  # what is compared, choices of the config's group `memory`
+    seeds: tuple[int, ...] = ()  # their numbers; `habitat_seed` says what they stand for
+    overrides: tuple[str, ...] = ()  # "key=value" of every run
+    trials: int | None = None  # of each evaluation, in every house; None: as the config says
 
     def runs(self) -> list[SweepRun]:
         """All runs, seeds outermost, so that an interrupted sweep has as many of each variant."""
@@ -161,9 +153,8 @@ def plan_sweep(
             raise UserError(f"unknown variant {name!r}; there are {', '.join(memories)}")
     variants = (*before.variants, *(request.variants or ())) or (DEFAULT_VARIANT,)
     seeds = {*before.seeds, *(request.seeds or ())} or parse_seeds("0..2")
-    trials = request.trials or before.trials
     changed = {"variants": tuple(dict.fromkeys(variants)), "seeds": tuple(sorted(seeds))}
-    return before.model_copy(update={**changed, "trials": trials})
+    return before.model_copy(update={**changed, "trials": request.trials or before.trials})
 
 
 def check_sweep(sweep: Sweep) -> None:

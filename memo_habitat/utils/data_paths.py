@@ -27,29 +27,23 @@ def data_set_folder(file: str | Path) -> Path | None:
 
 
 def resolve(path: str | Path, beside: str | Path | None = None) -> Path:
-    """The existing file or folder that ``path`` means.
+    """The existing file or folder that ``path``, as written in a config or an episode file, means.
 
     Tried in order: the data set to which ``beside`` (an episode file) belongs, so that a set can
     be moved or copied as a folder; the working directory; the copy of ``data`` that was installed
     with the package.
 
-    Args:
-        path: absolute, or relative as written in a config or an episode file, for example
-            ``data/studios/scenes/HOUSE.scene_instance.json``.
-        beside: file or folder inside the data set that names ``path``.
-
     Raises:
         UserError: nothing of that name in any of these places.
     """
     wanted = Path(path)
-    candidates: list[Path] = []
-    folder = data_set_folder(beside) if beside is not None else None
-    if folder is not None and not wanted.is_absolute():
-        # "data/studios/objects/" names "objects/" of this set, whatever its folder is called now.
-        candidates += [folder.joinpath(*wanted.parts[i:]) for i in range(len(wanted.parts))]
-    candidates.append(wanted)
+    candidates = [wanted]
     if not wanted.is_absolute():
         candidates += [root / wanted for root in data_roots()]
+        if beside is not None and (folder := data_set_folder(beside)) is not None:
+            # "data/studios/objects/" names "objects/" of this set, whatever its folder is called.
+            own = (folder.joinpath(*wanted.parts[i:]) for i in range(len(wanted.parts)))
+            candidates = [*own, *candidates]
     for candidate in candidates:
         if candidate.exists():
             return candidate

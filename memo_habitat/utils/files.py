@@ -1,4 +1,7 @@
-"""Files that are written whole or not at all, and JSON, one object a file or one a line."""
+"""Files that are written whole or not at all, and JSON, one object a file or one a line.
+
+What cannot be read or written is a UserError that names the file and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Readers see the old file or the new one, never a part. The path is a hidden file in the same
     folder, which is made. Its name has no suffix of its own, so libraries that choose a format by
     the suffix must be told the format.
-
-    Raises:
-        UserError: the file cannot be written.
     """
     # Not ending in .json or .safetensors: a file that a kill leaves must not count as one of them.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -47,21 +47,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write `content`, text as UTF-8, to `path`, which has all of it or what it had before.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Write `content`, text as UTF-8, to `path`, which has all of it or what it had before."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write one JSON object, indented, atomically.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Write one JSON object, indented, atomically."""
     atomic_write(path, json.dumps(values, indent=2) + "\n")
 
 
@@ -83,21 +75,13 @@ def read_json(path: Path, parse: Callable[[Json], Any] = dict) -> Any:
 
 
 def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON object as a line.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Append one JSON object as a line."""
     with _as_user_error(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON objects, one a line, atomically.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write JSON objects, one a line, atomically."""
     atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 

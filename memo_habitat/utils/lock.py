@@ -46,7 +46,14 @@ def hold(path: Path, timeout: float = 0.0) -> Iterator[None]:
         lock.acquire(timeout)
         path.write_text(f"{os.getpid()} {socket.gethostname()}\n")
     except Timeout as error:
-        raise _held(path) from error
+        here = socket.gethostname()
+        # The holder may not have written yet.
+        process, host = (*path.read_text().split(), "unknown", here)[:2]
+        where, remedy = ("", "end it") if host == here else (f" on {host}", "end it there")
+        raise HeldError(
+            f"process {process}{where} is at work in {path.parent}; wait for it, or {remedy}: "
+            f"kill {process}"
+        ) from error
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise UserError(
@@ -56,13 +63,3 @@ def hold(path: Path, timeout: float = 0.0) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _held(path: Path) -> HeldError:
-    here = socket.gethostname()
-    # The holder may not have written yet.
-    process, host = (*path.read_text().split(), "unknown", here)[:2]
-    place, remedy = ("", f"kill {process}") if host == here else (f" on {host}", "kill it there")
-    return HeldError(
-        f"process {process}{place} is at work in {path.parent}; wait for it, or end it: {remedy}"
-    )

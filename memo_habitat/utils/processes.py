@@ -62,17 +62,16 @@ def interrupt_with_parent() -> None:
 
     That is a pipe which the parent holds open and writes nothing to: see `lifeline`.
     """
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        if own := threading.main_thread().ident:
+            signal.pthread_kill(own, signal.SIGINT)
+
     # Whoever starts the parent in the background may have Ctrl-C ignored, which is inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=_interrupt_at_the_pipes_end, daemon=True).start()
-
-
-def _interrupt_at_the_pipes_end() -> None:
-    while os.read(0, 1):
-        pass
-    own = threading.main_thread().ident
-    if own is not None:
-        signal.pthread_kill(own, signal.SIGINT)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def write_into(log: Path) -> None:
@@ -85,10 +84,9 @@ def write_into(log: Path) -> None:
 
 def last_line(log: Path) -> str:
     """The last line that is not blank of what the last process wrote into a log; empty if none."""
-    if not log.is_file():
-        return ""
-    lines = [line.strip() for line in tail(log).splitlines() if line.strip()]
-    return "" if not lines or lines[-1].startswith(LOG_HEADER) else lines[-1]
+    lines = tail(log).splitlines() if log.is_file() else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return "" if last.startswith(LOG_HEADER) else last
 
 
 def tail(path: Path) -> str:
@@ -102,10 +100,8 @@ def describe_status(status: int) -> str:
     """What an exit status says: "exit status 2", "killed by SIGKILL"."""
     if status >= 0:
         return f"exit status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"killed by {names.get(-status, f'signal {-status}')}"
 
 
 def is_first_process() -> bool:

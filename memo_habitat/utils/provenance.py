@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import subprocess
 import sys
@@ -40,7 +41,7 @@ class Provenance(BaseModel):
         return cls(
             command=typed_command(),
             started=now(),
-            git_revision=git_revision(),
+            git_revision=_git_revision(),
             versions={"python": platform.python_version(), **package_versions()},
             machine={
                 "system": platform.platform(),
@@ -65,27 +66,23 @@ def package_versions() -> dict[str, str]:
     """Versions of the installed packages among `PACKAGES`."""
     installed = {}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return installed
 
 
-def git_revision() -> str | None:
+def _git_revision() -> str | None:
     """Revision of the checkout this package runs from, "+changes" if edited; None without one."""
     checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():
+    if not (checkout / ".git").exists():  # installed, perhaps inside a checkout of something else
         return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(checkout), *arguments]
+        return subprocess.check_output(command, stderr=subprocess.PIPE, text=True, timeout=10)
+
     try:
-        revision = _git(checkout, "rev-parse", "HEAD")
-        changes = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+        changes = git("status", "--porcelain", "--untracked-files=no").strip()
+        return git("rev-parse", "HEAD").strip() + ("+changes" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return revision + ("+changes" if changes else "")
-
-
-def _git(checkout: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(checkout), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
