@@ -69,5 +69,4 @@ def evaluate(
         inspect_memory=inspect_memory,
     )
     records = launch.evaluate(opened, options)
-    print(summarise([opened.path]))
-    print(records)
+    print(summarise([opened.path]), records, sep="\n")

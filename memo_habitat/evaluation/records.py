@@ -134,11 +134,9 @@ class EpisodeRecord(BaseModel):
 
 
 def iterate_records(path: Path, trials: Collection[str] | None = None) -> Iterator[EpisodeRecord]:
-    """Yield the records of `path`, one at a time; a torn last line is left out.
+    """Yield the records of `path`, one at a time, of the named trials alone if any are named.
 
-    Args:
-        path: the records file.
-        trials: names of the trials whose records are wanted; None: all.
+    A torn last line is left out.
 
     Raises:
         UserError: the file cannot be read, or a line is malformed; names file and line.

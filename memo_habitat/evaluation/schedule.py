@@ -73,10 +73,7 @@ def planned_trials(pairs: Iterable[tuple[str, str]], trials_per_house: int) -> l
 
     A house's arrangements are used in order, again from the first with the next repetition when
     there are fewer of them than trials, so the same trials are played on any number of workers.
-
-    Args:
-        pairs: (house, arrangement) in the data set's order; duplicates are ignored.
-        trials_per_house: trials of each house.
+    `pairs` are (house, arrangement) in the data set's order; duplicates are ignored.
     """
     by_house: dict[str, list[str]] = {}
     for house, arrangement in dict.fromkeys(pairs):

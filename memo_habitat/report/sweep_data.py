@@ -125,7 +125,7 @@ def same_layouts(first: Evaluation, second: Evaluation) -> bool:
 class SweepInfo(BaseModel, extra="allow"):
     """What the report needs of sweep.json; it shows the rest as it is."""
 
-    variants: dict[str, Any] | list[str] = Field(min_length=1)
+    variants: list[str] = Field(min_length=1)
     seeds: list[int]
 
 

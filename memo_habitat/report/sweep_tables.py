@@ -278,7 +278,8 @@ def gain_of_later_episodes(
     shared = [in_every_trial(evaluation.episodes) for evaluation in evaluations]
     first = [value for own in shared for value in own.columns[metric][own.index == 0]]
     later = [pair for e in evaluations for pair in later_less_first(e.episodes, metric).items()]
-    layouts = np.unique([trial for trial, _ in later], return_inverse=True)[1].astype(np.int64)
+    numbers: dict[str, int] = {}
+    layouts = [numbers.setdefault(trial, len(numbers)) for trial, _ in later]
     values = np.array([value for _, value in later], dtype=np.float64)
-    gain = mean_with_interval(values, layouts, bounds=None)
+    gain = mean_with_interval(values, np.array(layouts, dtype=np.int64), bounds=None)
     return float(np.mean(first)) if first else np.nan, gain
