@@ -135,15 +135,13 @@ def _flat(info: Mapping[str, Any]) -> dict[str, Value]:
     """Scalars of `info` and of mappings in it as Python's own; anything else is left out."""
     flat: dict[str, Value] = {}
     for uuid, value in info.items():
-        if uuid == EPISODE_MEASURE:
-            continue
-        if isinstance(value, Mapping):
-            flat.update({f"{uuid}.{key}": item for key, item in _flat(value).items()})
-        elif isinstance(value, np.generic | np.ndarray) and value.size == 1:
-            flat[uuid] = value.item()
+        if isinstance(value, np.generic | np.ndarray) and value.size == 1:
+            value = value.item()
+        if isinstance(value, Mapping) and uuid != EPISODE_MEASURE:
+            flat |= {f"{uuid}.{key}": item for key, item in _flat(value).items()}
         elif value is None or isinstance(value, bool | int | float):
             flat[uuid] = value
-    return {k: v for k, v in flat.items() if v is None or isinstance(v, bool | int | float)}
+    return flat
 
 
 def _checked(field: RecordField, value: Value) -> Value:

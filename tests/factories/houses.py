@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import trimesh
 from PIL import Image
+
+from memo_habitat.testing.tasks import episode_record, write_episodes
 
 NAME = "testhome"
 HOUSE = "two_rooms"
@@ -67,7 +69,7 @@ class TestHouse:
 def write_test_house(root: Path) -> TestHouse:
     """Writes the house below `root` (made when missing) and says where everything is."""
     root = Path(root).resolve()
-    for folder in ("stages", "furniture", "objects", "scenes", "episodes"):
+    for folder in ("stages", "furniture", "objects", "scenes"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     _write_stage(root)
     _write_furniture(root)
@@ -81,10 +83,8 @@ def write_test_house(root: Path) -> TestHouse:
         },
     )
     episodes = [_episode(root, index) for index in range(len(ARRANGEMENTS))]
-    document = {"config": None, "categories": list(categories), "episodes": episodes}
     for split in ("train", "val", "test"):
-        payload = json.dumps(document, sort_keys=True).encode()
-        (root / "episodes" / f"{split}.json.gz").write_bytes(gzip.compress(payload, mtime=0))
+        write_episodes(root / "episodes" / f"{split}.json.gz", episodes, categories)
     return TestHouse(
         root=root,
         name=NAME,
@@ -184,31 +184,21 @@ def _write_objects(root: Path) -> tuple[str, ...]:
 
 
 def _episode(root: Path, index: int) -> dict[str, Any]:
-    rigid_objs, receptacles = [], {}
-    counts: dict[str, int] = {}
-    for category, position, receptacle in ARRANGEMENTS[index]:
-        transform = np.eye(4)
-        transform[:3, 3] = position
-        rigid_objs.append([f"{category}.object_config.json", transform.tolist()])
-        number = counts.get(category, 0)
-        counts[category] = number + 1
-        receptacles[f"{category}_:{number:04d}"] = receptacle
-    return {
-        "episode_id": str(index),
-        "scene_id": str(root / "scenes" / f"{HOUSE}.scene_instance.json"),
-        "scene_dataset_config": str(root / f"{NAME}.scene_dataset_config.json"),
-        "additional_obj_config_paths": [f"{root / 'objects'}/"],
-        "start_position": [-3.0, 0.0, 0.0],
-        "start_rotation": [0.0, 0.0, 0.0, 1.0],
-        "info": {"object_labels": {}},
-        "ao_states": {},
-        "rigid_objs": rigid_objs,
-        "targets": {},
-        "markers": [],
-        "target_receptacles": [],
-        "goal_receptacles": [],
-        "name_to_receptacle": receptacles,
-    }
+    receptacles = {}
+    counts: Counter[str] = Counter()
+    for category, _, receptacle in ARRANGEMENTS[index]:
+        receptacles[f"{category}_:{counts[category]:04d}"] = receptacle
+        counts[category] += 1
+    return episode_record(
+        [(category, position) for category, position, _ in ARRANGEMENTS[index]],
+        episode_id=str(index),
+        scene_id=str(root / "scenes" / f"{HOUSE}.scene_instance.json"),
+        scene_dataset_config=str(root / f"{NAME}.scene_dataset_config.json"),
+        additional_obj_config_paths=[f"{root / 'objects'}/"],
+        start_position=[-3.0, 0.0, 0.0],
+        info={"object_labels": {}},
+        name_to_receptacle=receptacles,
+    )
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
