@@ -28,6 +28,7 @@ from memo_habitat.utils.processes import available_cores
 from tests.trainer import parallel_work
 
 WORKERS = 2
+starts_workers = pytest.mark.slow  # programs that import torch and meet, several of them
 PARENT = """
 import sys
 from pathlib import Path
@@ -74,6 +75,7 @@ def signal_when(folder, *sent):
     return thread
 
 
+@starts_workers
 def test_workers_get_the_config_their_ranks_and_one_place_to_meet(start):
     first, second = start(parallel_work.tell)
     assert (first["LOCAL_RANK"], first["RANK"]) == ("0", "0")
@@ -91,6 +93,7 @@ def test_workers_get_the_config_their_ranks_and_one_place_to_meet(start):
     assert not (start.logs / "0.log").exists()
 
 
+@starts_workers
 def test_workers_share_the_cores_unless_the_user_says_otherwise(start, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     share = str(max(1, len(available_cores()) // WORKERS))
@@ -99,11 +102,13 @@ def test_workers_share_the_cores_unless_the_user_says_otherwise(start, monkeypat
     assert start(parallel_work.tell_threads) == ["3", "3"]
 
 
+@starts_workers
 def test_what_the_user_can_mend_is_told_once(start):
     with pytest.raises(UserError, match=r"^value=7: give another$"):
         start(parallel_work.refuse)
 
 
+@starts_workers
 def test_a_worker_that_fails_ends_the_others_and_is_named_with_its_log(start):
     log = start.logs / "1.log"
     message = f"^worker 1 of 2 failed: ValueError: too much of it; its log is {log}$"
@@ -112,12 +117,14 @@ def test_a_worker_that_fails_ends_the_others_and_is_named_with_its_log(start):
     assert "Traceback" in log.read_text()
 
 
+@starts_workers
 def test_a_killed_worker_ends_the_others_and_is_named_with_its_last_line(start):
     said = "its last line is 'the last words'; its log is .*1.log"
     with pytest.raises(WorkerError, match=f"^worker 1 of 2 ended: killed by SIGKILL; {said}$"):
         start(parallel_work.die)
 
 
+@starts_workers
 def test_the_one_that_was_killed_is_named_not_the_one_that_missed_it(start):
     with pytest.raises(
         WorkerError, match=r"^worker 1 of 2 ended: killed by SIGKILL; its log is .*1.log$"
@@ -125,6 +132,7 @@ def test_the_one_that_was_killed_is_named_not_the_one_that_missed_it(start):
         start(parallel_work.outlive_one_that_died)
 
 
+@starts_workers
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_request_to_stop_reaches_every_worker_once(start, number):
     before = signal.getsignal(number)
@@ -134,12 +142,14 @@ def test_a_request_to_stop_reaches_every_worker_once(start, number):
     assert signal.getsignal(number) == before
 
 
+@starts_workers
 def test_the_second_request_ends_them(start):
     signal_when(start.folder, ("ready", signal.SIGINT), ("asked", signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         start(parallel_work.ignore_the_first)
 
 
+@starts_workers
 def test_slurms_announcement_stops_all_and_queues_the_job_again(tmp_path, monkeypatch):
     scontrol = tmp_path / "bin/scontrol"
     scontrol.parent.mkdir()
@@ -155,6 +165,7 @@ def test_slurms_announcement_stops_all_and_queues_the_job_again(tmp_path, monkey
     assert (tmp_path / "requeued").read_text() == "requeue 17\n"
 
 
+@starts_workers
 def test_workers_whose_parent_is_killed_leave(tmp_path):
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), "wait_forever"])
     wait_for(tmp_path, "ready0", "ready1")
