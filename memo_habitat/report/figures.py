@@ -160,15 +160,16 @@ def reward_figures(agents: Sequence[Agent], note: str = "") -> list[Figure]:
     Curves are the mean over an agent's evaluations, with a band, of which `note` tells, where there
     are several.
     """
-    earned, rates = [], []
+    earned: list[Curve] = []
+    rates: list[Curve] = []
     for agent in agents:
         rewards = [found for e in agent.evaluations if (found := e.rewards()) is not None]
         rewards = [r for r in rewards if np.array_equal(r.ends, rewards[0].ends)]
         if rewards:
-            for kind, curves, marked in (("cumulative", earned, False), ("rate", rates, True)):
-                found = [getattr(r, kind)() for r in rewards]
-                values = np.array([y for _, y in found])
-                curves.append(curve_over_seeds(found[0][0], values, agent.color, marked))
+            steps, sums = zip(*(r.cumulative() for r in rewards), strict=True)
+            earned.append(curve_over_seeds(steps[0], np.array(sums), agent.color))
+            middles, speeds = zip(*(r.rate() for r in rewards), strict=True)
+            rates.append(curve_over_seeds(middles[0], np.array(speeds), agent.color, marked=True))
     texts = (
         "Sum of the trial’s rewards up to each step, mean over trials. A line that bends upwards: "
         "the agent gets faster as the trial goes on.",
@@ -211,8 +212,8 @@ def course_figures(agents: Sequence[Agent]) -> list[Figure]:
             curve = curve_over_seeds(axis, values, agent.color, marked=True)
             curves.append(curve)
             low, high = (ends or [np.nan] * shortest for ends in (curve.low, curve.high))
-            for number, mean, *ends in zip(curve.x, curve.y, low, high, strict=True):
-                both = interval(Estimate(mean, *ends, len(own), len(own)))
+            for number, mean, bottom, top in zip(curve.x, curve.y, low, high, strict=True):
+                both = interval(Estimate(mean, bottom, top, len(own), len(own)))
                 rows.append((agent.name, f"{number:.0f}", amount(mean), both, str(len(own))))
         draw = plots.rates if column == "success" else plots.amounts
         text = f"{text} Only episodes that every trial has finished. {OVER_SEEDS}"
@@ -364,7 +365,8 @@ def learning_figures(runs: Sequence[Run]) -> list[Figure]:
             # Not every update has every measure: trials may take several.
             known = [(x, y) for x, y in points if x is not None and y is not None]
             if len(known) > 1:
-                curves.append(Curve(*zip(*known, strict=True), trained_color(number)))
+                x, y = zip(*known, strict=True)
+                curves.append(Curve(x, y, trained_color(number)))
         if curves:
             draw = plots.amounts if name in ("reward", "return") else plots.rates
             text = "Mean over the latest training episodes, at every update."

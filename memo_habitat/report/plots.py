@@ -132,14 +132,18 @@ def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> Markup
         axes, low = _axes(x_label), np.zeros(len(x))
         for layer in layers:
             high = low + np.asarray(layer.y)
-            style = {"color": _PAGE.series[layer.color], "alpha": layer.alpha, "linewidth": 0}
+            style: dict[str, Any] = {
+                "color": _PAGE.series[layer.color],
+                "alpha": layer.alpha,
+                "linewidth": 0,
+            }
             axes.fill_between(x, low, high, label=layer.name, **style)
             low = high
         axes.set_ylim(0, 1)
         axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-        axes.legend(ncols=len(layers), frameon=False, handlelength=1, **above)
+        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
+        axes.legend(**above, ncols=len(layers), frameon=False, handlelength=1, borderaxespad=0.2)
         return _svg(axes)
 
 
@@ -157,10 +161,16 @@ def write_pictures(
             _draw(axes, curve, _PAPER, name)
         for name, line in lines.items():
             _draw(axes, line, _PAPER)
-            place = {"xytext": (0, 3), "textcoords": "offset points", "ha": "right", "va": "bottom"}
-            look = {"color": _PAPER.series[line.color], "fontsize": 9}
-            end = (line.x[-1], line.y[-1])
-            axes.annotate(f"{name} {line.y[-1]:.1f}", end, **place, **look)
+            axes.annotate(
+                f"{name} {line.y[-1]:.1f}",
+                (line.x[-1], line.y[-1]),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                color=_PAPER.series[line.color],
+                fontsize=9,
+            )
         axes.set_ylim(_range_of_curves([*curves.values(), *lines.values()], 0.12))
         axes.set_xlim(left=0)
         axes.set_title(title, loc="left", fontsize=11)
@@ -230,7 +240,8 @@ def _axes(x_label: str, wide: bool = False) -> Axes:
 
 def _svg(axes: Axes) -> Markup:
     """The figure, with the page's variables in the place of colours and fonts."""
-    buffer, figure = io.StringIO(), axes.get_figure(root=True)
+    buffer = io.StringIO()
+    figure: Any = axes.figure
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

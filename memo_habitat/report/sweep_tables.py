@@ -164,10 +164,10 @@ def results(sweep: Sweep) -> list[Result]:
 def write_tables(sweep: Sweep, rows: Sequence[Result]) -> None:
     """Write the CSV files: a row per run, its learning curve, its trials' episodes."""
     _write(sweep.folder / RESULTS_FILE, Result._fields, rows)
-    names = ("variant", "seed", "steps", "seconds", "return")
-    _write(sweep.folder / CURVES_FILE, names, _curve_rows(sweep))
-    names = ("variant", "seed", "trials", "episode", *EpisodeCourse._fields)
-    _write(sweep.folder / EPISODES_FILE, names, _episode_rows(sweep))
+    curves = ("variant", "seed", "steps", "seconds", "return")
+    _write(sweep.folder / CURVES_FILE, curves, _curve_rows(sweep))
+    episodes = ("variant", "seed", "trials", "episode", *EpisodeCourse._fields)
+    _write(sweep.folder / EPISODES_FILE, episodes, _episode_rows(sweep))
 
 
 def _curve_rows(sweep: Sweep) -> Iterator[tuple[str, int, int, float, float]]:
