@@ -186,10 +186,9 @@ def _cache(memory: Any, batch: int) -> Any:
 
 
 def _close(actual: Tensor, expected: Tensor, message: str) -> None:
-    def told(detail: str) -> str:
-        return f"{message}: {detail}"
-
-    torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=TOLERANCE, msg=told)
+    torch.testing.assert_close(
+        actual, expected, atol=TOLERANCE, rtol=TOLERANCE, msg=lambda told: f"{message}: {told}"
+    )
 
 
 def _require(condition: bool, message: str) -> None:

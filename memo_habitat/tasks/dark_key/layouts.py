@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -82,9 +82,8 @@ class DrawnLayouts:
         """Draw from `seed` (from 0 on) on a grid of `cells` cells."""
         if seed < 0:
             raise UserError(f"the seed of the layouts is {seed}; give a whole number from 0 on")
-        self._seed = seed
-        self._cells = cells
-        self._blocks: OrderedDict[int, IntArray] = OrderedDict()
+        self._seed, self._cells = seed, cells
+        self._block = lru_cache(maxsize=_KEPT)(self._draw)
 
     def of(self, trials: IntArray) -> IntArray:
         """Cells (start, key, door) of the trials with these numbers [M]: [M, 3]."""
@@ -97,15 +96,9 @@ class DrawnLayouts:
             found[inside] = self._block(block)[rows[inside]]
         return found
 
-    def _block(self, number: int) -> IntArray:
-        if number in self._blocks:
-            self._blocks.move_to_end(number)
-            return self._blocks[number]
+    def _draw(self, number: int) -> IntArray:
         rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(number,)))
-        drawn = self._blocks[number] = rng.integers(self._cells, size=(BLOCK, 3))
-        if len(self._blocks) > _KEPT:
-            self._blocks.popitem(last=False)
-        return drawn
+        return rng.integers(self._cells, size=(BLOCK, 3))
 
 
 class Visits:

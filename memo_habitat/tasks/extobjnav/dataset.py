@@ -235,15 +235,11 @@ class _Record(BaseModel):
     targets: dict[str, Any] = Field({}, description="an object; {} where nothing is to be moved")
 
 
-class MalformedEpisode(UserError):
-    """A field of an episode file is missing or cannot be used."""
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read one gzip JSON file.
 
     Raises:
-        MalformedEpisode: the file cannot be read, or holds no object at its top.
+        UserError: the file cannot be read, or holds no object at its top.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -253,13 +249,13 @@ def read_json(path: Path) -> dict[str, Any]:
             remedy = "check habitat.dataset.data_path and habitat.dataset.split"
         else:
             remedy = "it should be a readable gzip JSON file; copy or generate it again"
-        raise MalformedEpisode(f"{path}: cannot be read ({error}); {remedy}") from error
+        raise UserError(f"{path}: cannot be read ({error}); {remedy}") from error
     except (EOFError, zlib.error, ValueError) as error:
-        raise MalformedEpisode(
+        raise UserError(
             f"{path}: not a whole gzip JSON file ({error}); copy or generate it again"
         ) from error
     if not isinstance(content, dict):
-        raise MalformedEpisode(
+        raise UserError(
             f"{path}: the top level is a {type(content).__name__}, not an object with 'episodes'"
         )
     return content
@@ -275,12 +271,12 @@ def parse_categories(content: dict[str, Any], path: Path) -> list[str] | None:
         or not names
         or not all(isinstance(name, str) and name.strip() for name in names)
     ):
-        raise MalformedEpisode(
+        raise UserError(
             f"{path}: field 'categories' is {_short(names)}, not a list of category names"
         )
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise MalformedEpisode(f"{path}: field 'categories' names {twice} more than once")
+        raise UserError(f"{path}: field 'categories' names {twice} more than once")
     return names
 
 
@@ -288,13 +284,11 @@ def parse_episodes(content: dict[str, Any], path: Path) -> list[ExtObjNavEpisode
     """Return the entries of one file.
 
     Raises:
-        MalformedEpisode: with file, episode and field in its text.
+        UserError: with file, episode and field in its text.
     """
     records = content.get("episodes")
     if not isinstance(records, list):
-        raise MalformedEpisode(
-            f"{path}: field 'episodes' is {_short(records)}, not a list of episodes"
-        )
+        raise UserError(f"{path}: field 'episodes' is {_short(records)}, not a list of episodes")
     vocabulary = parse_categories(content, path)
     return [_parse_episode(record, i, path, vocabulary) for i, record in enumerate(records)]
 
@@ -303,7 +297,7 @@ def _parse_episode(
     record: Any, index: int, path: Path, vocabulary: list[str] | None
 ) -> ExtObjNavEpisode:
     if not isinstance(record, dict):
-        raise MalformedEpisode(
+        raise UserError(
             f"{path}: episode number {index} is {_short(record)}, not an object with fields"
         )
     where = f"{path}: episode {record.get('episode_id', f'number {index}')!r}"
@@ -317,9 +311,7 @@ def _parse_episode(
             inside = "".join(f"[{step}]" for step in first["loc"][1:])
             found = f"{_short(record[name])} ({f'{inside}: ' if inside else ''}{first['msg']})"
         wanted = _Record.model_fields[name].description
-        raise MalformedEpisode(
-            f"{where}: field {name!r} is {found}; it should be {wanted}"
-        ) from error
+        raise UserError(f"{where}: field {name!r} is {found}; it should be {wanted}") from error
     if vocabulary is not None:
         _check_vocabulary(parsed.rigid_objs, vocabulary, where)
     fields = {name: getattr(parsed, name) for name in _Record.model_fields}
@@ -332,7 +324,7 @@ def _check_vocabulary(objects: list[tuple[str, Any]], vocabulary: list[str], whe
     known = set(vocabulary)
     for name, _ in objects:
         if category_of(name) not in known:
-            raise MalformedEpisode(
+            raise UserError(
                 f"{where}: field 'rigid_objs' has an object of the unknown category"
                 f" {category_of(name)!r}; the file's 'categories' are {', '.join(vocabulary)}"
             )

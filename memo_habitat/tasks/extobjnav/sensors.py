@@ -200,7 +200,6 @@ class OracleActionSensor(TaskSensor):
     def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
         """Read step sizes and the names of the task's actions."""
         self._names = list(task.action_names)
-        self._index = {name: index for index, name in enumerate(self._names)}
         options = task.options
         self._options = OracleOptions.of(
             task.simulator.action_sizes, self._names, options.eye_height, options.radius
@@ -211,7 +210,7 @@ class OracleActionSensor(TaskSensor):
 
     def observation_box(self) -> spaces.Box:
         """Return the space of the observation."""
-        return spaces.Box(low=0, high=len(self._index) - 1, shape=(1,), dtype=np.int64)
+        return spaces.Box(low=0, high=len(self._names) - 1, shape=(1,), dtype=np.int64)
 
     def get_observation(
         self, *args: Any, episode: ExtObjNavEpisode, action: Any = None, **kwargs: Any
@@ -225,4 +224,4 @@ class OracleActionSensor(TaskSensor):
         if action is not None:
             taken = action["action"]
             self._oracle.saw_action(taken if isinstance(taken, str) else self._names[int(taken)])
-        return np.array([self._index[self._oracle.next_action(task.pose)]], dtype=np.int64)
+        return np.array([self._names.index(self._oracle.next_action(task.pose))], dtype=np.int64)
