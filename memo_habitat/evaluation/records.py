@@ -150,8 +150,5 @@ def iterate_records(path: Path, trials: Collection[str] | None = None) -> Iterat
 
 def complete_trials(path: Path, steps_per_trial: int) -> frozenset[str]:
     """Names of the trials in `path` whose last step was reached; empty if there is no file."""
-    return frozenset(
-        record.trial_id
-        for record in read_json_lines(path, EpisodeRecord.model_validate)
-        if record.trial_step_end >= steps_per_trial
-    )
+    records = read_json_lines(path, EpisodeRecord.model_validate)
+    return frozenset(r.trial_id for r in records if r.trial_step_end >= steps_per_trial)

@@ -131,13 +131,9 @@ def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> Markup
     with rc_context(_PAGE_STYLE):
         axes, low = _axes(x_label), np.zeros(len(x))
         for layer in layers:
-            high = low + np.asarray(layer.y)
-            style: dict[str, Any] = {
-                "color": _PAGE.series[layer.color],
-                "alpha": layer.alpha,
-                "linewidth": 0,
-            }
-            axes.fill_between(x, low, high, label=layer.name, **style)
+            high, color = low + np.asarray(layer.y), _PAGE.series[layer.color]
+            look: dict[str, Any] = {"color": color, "alpha": layer.alpha, "linewidth": 0}
+            axes.fill_between(x, low, high, label=layer.name, **look)
             low = high
         axes.set_ylim(0, 1)
         axes.set_xlim(left=0)

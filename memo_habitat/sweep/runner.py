@@ -124,11 +124,8 @@ class SlurmProcess:
 class Places:
     """Where `count` jobs at once find their place: on this machine, or on a cluster.
 
-    Args:
-        sweep: whose folder gets submitit's files.
-        count: jobs at once.
-        slurm: None: this machine; "key=value" of `sbatch`, such as partition=gpu, time=720
-            (minutes), gpus_per_node=1.
+    `slurm` are options "key=value" of `sbatch`, such as partition=gpu, time=720 (minutes) or
+    gpus_per_node=1; without any it is this machine. `sweep` is whose folder gets submitit's files.
 
     Raises:
         UserError: no SLURM here, or an unknown key.

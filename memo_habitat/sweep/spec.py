@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
-from memo_habitat.config.compose import override_key, own_file
+from memo_habitat.config.compose import override_key, own_file, unknown_config
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.report import REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.launch import refuse_run_dir
@@ -211,14 +211,12 @@ def write_sweep(sweep: Sweep) -> None:
 
 
 def _known(config: str | None, known: Sequence[str]) -> str:
-    from memo_habitat.config.compose import unknown_config
-
     if config is None:
         raise UserError("a new sweep needs --config-name")
     name = _full_name(config)
-    if name not in known and own_file(name) is None:
-        raise UserError(unknown_config(name))
-    return name
+    if name in known or own_file(name):
+        return name
+    raise UserError(unknown_config(name))
 
 
 def _full_name(config: str) -> str:
