@@ -59,66 +59,52 @@ class TaskSimulator(Protocol):
     @property
     def action_sizes(self) -> ActionSizes:
         """As configured."""
-        ...
 
     @property
     def previous_step_collided(self) -> bool:
         """Whether the last step was stopped or slowed by an obstacle."""
-        ...
 
     @property
     def instances(self) -> tuple[Instance, ...]:
         """The small objects of the current arrangement, in order of `rigid_objs`."""
-        ...
 
     def agent_pose(self) -> tuple[np.ndarray, float]:
         """Floor point [3] and heading about +Y: 0 looks along -Z, positive to the left."""
-        ...
 
     def start_next_episode_at(self, position: np.ndarray, heading: float) -> None:
         """The following `Simulator.reset()` places the agent there, camera level."""
-        ...
 
     def sample_floor_point(self, rng: np.random.Generator) -> np.ndarray:
         """[3], uniform on the largest island."""
-        ...
 
     def floor_points_near(self, center: np.ndarray, radius: float, spacing: float) -> np.ndarray:
         """[P, 3] navigable points of the largest island within `radius` of `center`
         horizontally, taken from a fixed world grid (multiples of `spacing` in x and z)."""
-        ...
 
     def sees_instance(self, eyes: np.ndarray, instance_id: int) -> np.ndarray:
         """[P] bool: whether the straight line from each eye point [P, 3] to the centre of the
         instance meets nothing before the instance itself."""
-        ...
 
     def distance_to(self, position: np.ndarray, goals: np.ndarray) -> float:
         """Geodesic distance in m to the nearest of `goals` [G, 3]; inf when unreachable."""
-        ...
 
     @property
     def camera_uuids(self) -> tuple[str, ...]:
         """The agent's cameras, whether their images are observed or not."""
-        ...
 
     def image_size(self, sensor: str) -> tuple[int, int]:
         """Height and width in pixels of the camera with uuid `sensor`."""
-        ...
 
     def visible_pixels(self, instance_ids: Sequence[int] | np.ndarray, sensor: str) -> np.ndarray:
         """[I] int64: pixels that show each instance in the image that the camera with uuid
         `sensor` would take now; equal to the panoptic image's counts, drawn or not."""
-        ...
 
     def next_best_action(self, goals: np.ndarray) -> str | None:
         """ "move_forward", "turn_left" or "turn_right" towards the nearest of `goals` [G, 3];
         None when the agent stands at one (within half a step) or none can be reached."""
-        ...
 
     def top_down_map(self, resolution: float) -> TopDownMap:
         """The largest island seen from above, `resolution` m per cell."""
-        ...
 
 
 def task_simulator(sim: Any) -> TaskSimulator:

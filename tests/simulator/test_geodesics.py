@@ -26,7 +26,6 @@ def grid_of(free):
         free.astype(np.float32),
         (0.0, 0.0),
         CELL,
-        np.zeros((count, 2)),
         np.ones(count),
     )
 

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.motion import Mover, collided, point_ahead
+from memo_habitat.simulator.embree.motion import try_step, walk
 from memo_habitat.simulator.embree.navgrid import AgentShape, build_navgrid
 
 
@@ -32,36 +32,38 @@ def grid_of(*parts, **shape):
 def test_sliding_follows_an_oblique_wall(turn_deg):
     turn = math.radians(turn_deg)
     grid = grid_of(box((0, 1, 0), (4.0, 2.0, 0.4), turn))
-    mover = Mover(grid)
     along = np.array([math.cos(turn), 0, -math.sin(turn)])
     away = np.array([math.sin(turn), 0, math.cos(turn)])
-    start = mover.try_step(-1.0 * along + 0.8 * away, -1.0 * along, sliding=True)
+    start = try_step(grid, -1.0 * along + 0.8 * away, -1.0 * along, sliding=True)
     asked = start + 0.25 * (0.8 * along - 0.6 * away)
     at = start
     for _ in range(4):
-        at = mover.try_step(at, at + asked - start)
+        at = try_step(grid, at, at + asked - start)
     assert (at - start) @ along == pytest.approx(4 * 0.25 * 0.8, rel=0.15)
     assert abs((at - start) @ away) < 0.1
     # Without sliding it stays where it met the wall.
-    stuck = mover.try_step(start, asked, sliding=False)
+    stuck = try_step(grid, start, asked, sliding=False)
     assert np.linalg.norm(stuck - start) < 0.1
 
 
-def test_collisions_are_what_habitat_sim_counts():
-    start = np.zeros(3)
-    asked = np.array([0.25, 0, 0])
-    assert not collided(start, asked, asked)
-    assert not collided(start, asked, np.array([0.24999, 0, 0]))
-    assert collided(start, asked, np.array([0.24, 0, 0]))
+def test_a_collision_is_a_move_that_came_less_far_as_habitat_sim_counts():
+    grid = grid_of(box((0, 1, -1.0), (4.0, 2.0, 0.4)))  # the agent may come to z = -0.65 or so
+    position = np.array([0.0, 0.0, 0.0])
+    assert not walk(position, 0.0, 0.25, True, grid.floor_map)
+    np.testing.assert_allclose(position, [0, 0, -0.25], atol=1e-12)
+    assert not walk(position, 0.0, 0.001, True, grid.floor_map)
+    assert walk(position, 0.0, 0.6, True, grid.floor_map)
+    assert -0.7 < position[2] < -0.55
+    # So near that it makes no difference, nothing collides.
+    assert not walk(position, 0.0, 0.003, True, grid.floor_map)
 
 
 @pytest.mark.parametrize(("height", "is_climbed"), [(0.1, True), (0.19, True), (0.3, False)])
 def test_low_steps_are_climbed_and_high_ones_block(height, is_climbed):
     grid = grid_of(box((1.5, height / 2, 0), (3.0, height, 6.0)))
-    mover = Mover(grid)
     at = np.array([-0.5, 0.0, 0.0])
     for _ in range(4):
-        at = mover.try_step(at, at + np.array([0.25, 0, 0]))
+        at = try_step(grid, at, at + np.array([0.25, 0, 0]))
     assert (at[0] > 0.4) == is_climbed
     assert at[1] == pytest.approx(height if is_climbed else 0.0, abs=1e-6)
 
@@ -123,5 +125,8 @@ def test_a_house_without_floor_names_file_and_remedy():
 
 
 def test_forward_looks_along_minus_z_at_heading_zero():
-    np.testing.assert_allclose(point_ahead(np.zeros(3), 0.0, 1.0), [0, 0, -1], atol=1e-12)
-    np.testing.assert_allclose(point_ahead(np.zeros(3), math.pi / 2, 1.0), [-1, 0, 0], atol=1e-12)
+    grid = grid_of()
+    for heading, ahead in ((0.0, [0, 0, -1]), (math.pi / 2, [-1, 0, 0])):
+        position = np.zeros(3)
+        walk(position, heading, 1.0, True, grid.floor_map)
+        np.testing.assert_allclose(position, ahead, atol=1e-12)

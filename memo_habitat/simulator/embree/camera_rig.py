@@ -17,8 +17,7 @@ from memo_habitat.simulator.embree.geometry import Geometry, Hits
 from memo_habitat.simulator.embree.ray_kernels import (
     PixelRays,
     box_rays,
-    count_between,
-    count_in_boxes,
+    count_hits,
     rotate,
     shade,
     view,
@@ -32,8 +31,8 @@ class CameraSpec:
     height: int
     width: int
     hfov: float  # rad, horizontal
-    position: tuple[float, float, float]  # m, from the agent's floor point
-    orientation: tuple[float, float, float]  # rad, about x, then y, then z
+    position: tuple[float, ...]  # x, y, z in m, from the agent's floor point
+    orientation: tuple[float, ...]  # rad, about x, then y, then z
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -72,32 +71,40 @@ def rotation_about(axis: int, angle: float) -> np.ndarray:
 
 
 class Camera:
-    """Rays and buffers for one spec; casts once per pose, whatever is asked of it."""
+    """Rays and buffers for one spec; casts once per pose, whatever is asked of it.
+
+    Attributes:
+        rays: what counting pixels asks of the camera.
+    """
 
     def __init__(self, spec: CameraSpec) -> None:
         self.spec = spec
         self._directions = ray_directions(spec)
         self._lengths = np.linalg.norm(self._directions, axis=1).astype(np.float32)
-        self._half = math.tan(spec.hfov / 2.0)
         x, y, z = (rotation_about(axis, spec.orientation[axis]) for axis in range(3))
-        self._mount = np.ascontiguousarray(z @ y @ x)
-        self._offset = np.array(spec.position, dtype=np.float64)
+        self.rays = PixelRays(
+            np.ascontiguousarray(z @ y @ x),
+            np.array(spec.position, dtype=np.float64),
+            math.tan(spec.hfov / 2.0),
+            self._directions.reshape(spec.height, spec.width, 3),
+        )
         self._world = np.empty_like(self._directions)
         self._origins = np.empty_like(self._directions)
-        self._cast: tuple[Geometry, tuple[float, ...], Hits] | None = None
+        self._seen: tuple[Geometry, tuple[float, ...]] | None = None
+        self._hits: Hits | None = None
 
     def cast(self, geometry: Geometry, position: np.ndarray, heading: float, tilt: float) -> None:
         """Casts a ray per pixel for the agent at `position` [3] m, unless nothing has changed.
 
         heading: rad about +Y; tilt: rad, positive looks up.
         """
-        pose = (float(position[0]), float(position[1]), float(position[2]), heading, tilt)
-        if self._has_cast(geometry, pose):
-            return
-        rotation, eye = self._view(position, heading, tilt)
-        rotate(self._directions, rotation.astype(np.float32), self._world)
-        self._origins[:] = eye
-        self._cast = geometry, pose, geometry.cast(self._origins, self._world)
+        seen = geometry, (*map(float, position), heading, tilt)
+        if self._seen != seen:
+            position = np.asarray(position, dtype=np.float64)
+            rotation, eye = view(self.rays.mount, self.rays.offset, position, heading, tilt)
+            rotate(self._directions, rotation.astype(np.float32), self._world)
+            self._origins[:] = eye
+            self._seen, self._hits = seen, geometry.cast(self._origins, self._world)
 
     def count(
         self,
@@ -112,37 +119,25 @@ class Camera:
         Where the image of that pose has not been cast, only the pixels inside the instances'
         projected bounding boxes are, with the very rays of the image: the counts are equal.
         """
-        pose = (float(position[0]), float(position[1]), float(position[2]), heading, tilt)
-        if self._has_cast(geometry, pose):
-            triangle = self._latest()[1].triangle
-            found = [count_between(triangle, *geometry.ranges[int(i)]) for i in ids]
-            return np.array(found, dtype=np.int64)
-        pose_now = np.asarray(position, dtype=np.float64), heading, tilt
-        origins, rays, ends = box_rays(geometry.bounds_of(ids), self.pixel_rays(), pose_now)
+        ranges = geometry.ranges_of(ids)
+        seen = geometry, (*map(float, position), heading, tilt)
+        if self._hits is not None and self._seen == seen:
+            begins = np.zeros(len(ranges), dtype=np.int64)
+            ends = begins + len(self._hits.triangle)
+            return np.asarray(count_hits(self._hits.triangle, begins, ends, ranges))
+        pose = np.asarray(position, dtype=np.float64), heading, tilt
+        origins, rays, ends = box_rays(geometry.bounds_of(ids), self.rays, pose)
         if not len(rays):
             return np.zeros(len(ids), dtype=np.int64)
-        ranges = np.array([geometry.ranges[int(i)] for i in ids], dtype=np.int64).reshape(-1, 2)
-        counts: np.ndarray = count_in_boxes(geometry.cast(origins, rays).triangle, ends, ranges)
-        return counts
-
-    def pixel_rays(self) -> PixelRays:
-        """What counting pixels asks of the camera."""
-        rays = self._directions.reshape(self.spec.height, self.spec.width, 3)
-        return PixelRays(self._mount, self._offset, self._half, rays)
+        triangle = geometry.cast(origins, rays).triangle
+        return np.asarray(count_hits(triangle, ends[:-1], ends[1:], ranges))
 
     def rgb(self) -> np.ndarray:
         """[H, W, 3] uint8 of the latest cast."""
         geometry, hits = self._latest()
-        surface, table = geometry.surface, geometry.surface.table
         out = np.empty((self.spec.height, self.spec.width, 3), dtype=np.uint8)
-        shade(
-            (hits.triangle, hits.u, hits.v, hits.distance),
-            self._lengths,
-            np.float32(2.0 * self._half / self.spec.width),
-            (surface.colour, surface.uv, surface.texture, surface.density),
-            (table.texels, table.first_level, table.level),
-            out.reshape(-1, 3),
-        )
+        pixel = np.float32(2.0 * self.rays.half / self.spec.width)
+        shade(hits, self._lengths, pixel, geometry.surface, out.reshape(-1, 3))
         return out
 
     def depth(self) -> np.ndarray:
@@ -152,23 +147,14 @@ class Camera:
         return depth.reshape(self.spec.height, self.spec.width)
 
     def panoptic(self) -> np.ndarray:
-        """[H, W] int32 ids of the latest cast; 0 for the stage and where nothing is."""
+        """[H, W] int32 panoptic ids of the latest cast; 0 where nothing is, and for the stage."""
         geometry, hits = self._latest()
-        return geometry.surface.instance[hits.triangle].reshape(self.spec.height, self.spec.width)
-
-    def _has_cast(self, geometry: Geometry, pose: tuple[float, ...]) -> bool:
-        return self._cast is not None and self._cast[0] is geometry and self._cast[1] == pose
+        return geometry.instance[hits.triangle].reshape(self.spec.height, self.spec.width)
 
     def _latest(self) -> tuple[Geometry, Hits]:
-        if self._cast is None:
+        if self._seen is None or self._hits is None:
             raise RuntimeError("the camera has no image yet: call cast() first")
-        return self._cast[0], self._cast[2]
-
-    def _view(
-        self, position: np.ndarray, heading: float, tilt: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rotation [3, 3] from the camera's frame to the world's, and the eye [3] m."""
-        return view(self._mount, self._offset, np.asarray(position, float), heading, tilt)
+        return self._seen[0], self._hits
 
 
 _PICTURES = {
@@ -189,14 +175,15 @@ class CameraRig:
     def __init__(self, agent_config: Any, render_images: bool = True) -> None:
         sensors = []
         self._camera_of: dict[str, Camera] = {}
-        self.cameras: dict[CameraSpec, Camera] = {}
+        cameras: dict[CameraSpec, Camera] = {}
         for name, config in agent_config.sim_sensors.items():
             sensor = _sensor(name, config)
             sensors.append(sensor)
-            spec = _camera_spec(config)
-            if spec not in self.cameras:
-                self.cameras[spec] = Camera(spec)
-            self._camera_of[sensor.uuid] = self.cameras[spec]
+            position = tuple(float(value) for value in config.position)
+            orientation = tuple(float(value) for value in config.orientation)
+            hfov = math.radians(float(config.hfov))
+            spec = CameraSpec(int(config.height), int(config.width), hfov, position, orientation)
+            self._camera_of[sensor.uuid] = cameras.setdefault(spec, Camera(spec))
         self.sensors = {sensor.uuid: sensor for sensor in sensors}
         self.suite = SensorSuite(sensors if render_images else [])
 
@@ -253,15 +240,3 @@ def _sensor(name: str, config: Any) -> Sensor:
             "EmbreeSim-v0: set it to None"
         )
     return sensor
-
-
-def _camera_spec(config: Any) -> CameraSpec:
-    x, y, z = (float(value) for value in config.position)
-    a, b, c = (float(value) for value in config.orientation)
-    return CameraSpec(
-        int(config.height),
-        int(config.width),
-        math.radians(float(config.hfov)),
-        (x, y, z),
-        (a, b, c),
-    )

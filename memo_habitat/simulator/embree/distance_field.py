@@ -10,16 +10,16 @@ import hashlib
 import math
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from habitat.core.logging import logger
 from numba import njit
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.navgrid import NEAR_FLOOR, NavGrid
+from memo_habitat.simulator.embree.navgrid import NEAR_FLOOR, NavGrid, nearest_free
 from memo_habitat.simulator.embree.theta_star import compute_distances, line_of_sight
 from memo_habitat.utils.files import atomic_write, cache_folder
 
@@ -29,8 +29,7 @@ REACH = 0.5
 _VERSION = 1
 
 
-@dataclass(frozen=True)
-class DistanceField:
+class DistanceField(NamedTuple):
     """Geodesic distances to one goal set, in cells.
 
     The shortest path from a cell leads straight to a waypoint (a goal, or the middle of a cell at
@@ -55,24 +54,22 @@ class DistanceField:
         """The inverse of `to_bytes`; raises ValueError or zlib.error for anything else."""
         raw = zlib.decompress(content)
         rows, columns, count, wide = np.frombuffer(raw, np.int64, 4)
-        at = 32
-        places = np.frombuffer(raw, np.float64, 2 * count, at).reshape(count, 2)
-        lengths = np.frombuffer(raw, np.float64, count, at + 16 * count)
-        following = np.frombuffer(raw, np.int64, count, at + 24 * count)
+        places = np.frombuffer(raw, np.float64, 2 * count, 32).reshape(count, 2)
+        lengths = np.frombuffer(raw, np.float64, count, 32 + 16 * count)
+        following = np.frombuffer(raw, np.int64, count, 32 + 24 * count)
         kind = np.uint32 if wide else np.uint16
-        waypoint = np.frombuffer(raw, kind, rows * columns, at + 32 * count)
+        waypoint = np.frombuffer(raw, kind, rows * columns, 32 + 32 * count)
         return cls(waypoint.reshape(rows, columns), places, lengths, following)
 
 
 @njit(cache=True, nogil=True)
-def distance_at(  # type: ignore[no-untyped-def]
-    islands, waypoint, places, lengths, row, column
-):  # fmt: skip
+def distance_at(islands, field, row, column):  # type: ignore[no-untyped-def]
     """(distance in cells, first waypoint) of a free point given in grid coordinates.
 
     Over its own cell's middle (waypoint -1) or, where the way is free, straight to a waypoint of
     its own or a neighbouring cell.
     """
+    waypoint, places, lengths, _ = field
     rows, columns = islands.shape
     i = int(row)
     j = int(column)
@@ -82,11 +79,9 @@ def distance_at(  # type: ignore[no-untyped-def]
         return np.inf, chosen
     best = lengths[k] + np.hypot(i + 0.5 - places[k, 0], j + 0.5 - places[k, 1])
     best += np.hypot(row - i - 0.5, column - j - 0.5)
-    for di in range(-1, 2):
-        for dj in range(-1, 2):
-            a = i + di
-            b = j + dj
-            if a < 0 or b < 0 or a >= rows or b >= columns or islands[a, b] != islands[i, j]:
+    for a in range(max(i - 1, 0), min(i + 2, rows)):
+        for b in range(max(j - 1, 0), min(j + 2, columns)):
+            if islands[a, b] != islands[i, j]:
                 continue
             k = np.int64(waypoint[a, b])
             far = lengths[k] + np.hypot(row - places[k, 0], column - places[k, 1])
@@ -97,21 +92,23 @@ def distance_at(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def distance_from(position, floor_map, waypoint, places, lengths):  # type: ignore[no-untyped-def]
-    """Distance in m from a point [3], to the last bit as `Geodesics.distance`.
+def standing_place(floor_map, point):  # type: ignore[no-untyped-def]
+    """Grid coordinates (row, column) of where a point [3] m stands, and how many cells it is moved
+    for that; the last is inf when it is farther than `REACH` from the floor's edge."""
+    row, column = nearest_free(floor_map, point, REACH, 0)
+    if row < 0.0 or not abs(point[1] - floor_map.floor[int(row), int(column)]) <= NEAR_FLOOR:
+        return -1.0, -1.0, np.inf
+    aside = row - (point[2] - floor_map.origin[1]) / floor_map.cell
+    return row, column, np.hypot(aside, column - (point[0] - floor_map.origin[0]) / floor_map.cell)
 
-    floor_map: `NavGrid.floor_map`. Returns -1 where the point is not on free floor.
-    """
-    islands, floor, origin, cell = floor_map
-    row = (position[2] - origin[1]) / cell
-    column = (position[0] - origin[0]) / cell
-    if not (0.0 <= row < islands.shape[0] and 0.0 <= column < islands.shape[1]):
-        return -1.0
-    if islands[int(row), int(column)] == 0:
-        return -1.0
-    if not abs(position[1] - floor[int(row), int(column)]) <= NEAR_FLOOR:
-        return -1.0
-    return distance_at(islands, waypoint, places, lengths, row, column)[0] * cell
+
+@njit(cache=True, nogil=True)
+def distance_from(position, floor_map, field):  # type: ignore[no-untyped-def]
+    """Distance in m from a point [3] to the goals of a field; inf when none can be reached."""
+    row, column, gap = standing_place(floor_map, position)
+    if gap == np.inf:
+        return np.inf
+    return (distance_at(floor_map.islands, field, row, column)[0] + gap) * floor_map.cell
 
 
 class Geodesics:
@@ -129,16 +126,14 @@ class Geodesics:
         Read-only goals are those of an arrangement, asked for again and again: their fields are
         found by the array itself and kept on disk.
         """
-        fixed = isinstance(goals, np.ndarray) and not goals.flags.writeable
+        fixed = not goals.flags.writeable
         if fixed and (known := self._of_array.get(id(goals))) is not None:
             return known[1]
         points = np.ascontiguousarray(goals, dtype=np.float64).reshape(-1, 3)
         key = points.tobytes()
         made = self._fields.get(key)
-        if made is None and fixed:
-            made = self._from_disk(points, hashlib.sha1(key).hexdigest())
-        elif made is None:
-            made = self._compute(points)
+        if made is None:
+            made = self._from_disk(points) if fixed else self._compute(points)
         self._fields[key] = made
         self._fields.move_to_end(key)
         if fixed:
@@ -151,48 +146,32 @@ class Geodesics:
     def distance(self, position: np.ndarray, goals: np.ndarray) -> float:
         """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none
         can be reached, or the point or every goal is farther than 0.5 m from the floor's edge."""
-        field = self.field(goals)
-        on_floor = distance_from(
-            position, self._grid.floor_map, field.waypoint, field.places, field.lengths
-        )
-        if on_floor >= 0.0:
-            return float(on_floor)
-        place, extra = self._place(position)
-        if place is None:
-            return math.inf
-        return float(self._at(field, place)[0] + extra) * self._grid.cell
+        point = np.array(position, dtype=np.float64)
+        return float(distance_from(point, self._grid.floor_map, self.field(goals)))
 
     def path(self, position: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """Corners of the shortest path [K, 3] m from a point [3] to the nearest of goals [G, 3],
         both ends included; [0, 3] when none can be reached."""
         field = self.field(goals)
-        place, _ = self._place(position)
-        if place is None:
+        point = np.array(position, dtype=np.float64)
+        row, column, gap = standing_place(self._grid.floor_map, point)
+        if not math.isfinite(gap):
             return np.zeros((0, 3))
-        cells, waypoint = self._at(field, place)
+        cells, waypoint = distance_at(self._grid.islands, field, row, column)
         if not math.isfinite(cells):
             return np.zeros((0, 3))
-        points = [place]
+        points = [(row, column)]
         if waypoint < 0:
-            row, column = int(place[0]), int(place[1])
-            points.append(np.array([row + 0.5, column + 0.5]))
-            waypoint = int(field.waypoint[row, column])
+            points.append((int(row) + 0.5, int(column) + 0.5))
+            waypoint = field.waypoint[int(row), int(column)]
         while waypoint >= 0:
-            points.append(field.places[waypoint])
-            waypoint = int(field.following[waypoint])
-        return self._grid.world(np.stack(points))
+            points.append(tuple(field.places[waypoint]))
+            waypoint = field.following[waypoint]
+        return self._grid.world(np.array(points))
 
-    def _at(self, field: DistanceField, place: np.ndarray) -> tuple[float, int]:
-        row, column = float(place[0]), float(place[1])
-        islands = self._grid.islands
-        cells, waypoint = distance_at(
-            islands, field.waypoint, field.places, field.lengths, row, column
-        )
-        return float(cells), int(waypoint)
-
-    def _from_disk(self, goals: np.ndarray, name: str) -> DistanceField:
-        """The field in the file `name`; computed and written where there is none to use."""
-        file = self._folder / f"{name}.field"
+    def _from_disk(self, goals: np.ndarray) -> DistanceField:
+        """The field in the file of these goals; computed and written where there is none to use."""
+        file = self._folder / f"{hashlib.sha1(goals.tobytes()).hexdigest()}.field"
         try:
             return DistanceField.from_bytes(file.read_bytes())
         except (OSError, ValueError, zlib.error):
@@ -213,47 +192,26 @@ class Geodesics:
             known.update(array.tobytes())
         return cache_folder() / "distance_fields" / known.hexdigest()
 
-    def _place(self, position: np.ndarray) -> tuple[np.ndarray | None, float]:
-        """Grid coordinates [2] where a point stands, and how many cells it was moved."""
-        grid = self._grid
-        place = grid.snap(position, REACH)
-        if place is None:
-            return None, 0.0
-        level = float(grid.floor[int(place[0]), int(place[1])])
-        if not abs(float(position[1]) - level) <= NEAR_FLOOR:
-            return None, 0.0
-        row = (float(position[2]) - grid.origin[1]) / grid.cell
-        column = (float(position[0]) - grid.origin[0]) / grid.cell
-        return place, math.hypot(float(place[0]) - row, float(place[1]) - column)
-
     def _compute(self, goals: np.ndarray) -> DistanceField:
-        found = [self._place(goal) for goal in goals]
-        kept = [(place, extra) for place, extra in found if place is not None]
-        shape = self._grid.islands.shape
-        distance = np.full(shape, np.inf)
-        parent = np.full(shape, -1, dtype=np.int32)
-        spots = np.array([place for place, _ in kept]).reshape(-1, 2)
-        extra = np.array([gap for _, gap in kept])
-        compute_distances(self._grid.islands, spots, extra, distance, parent)
-        return _compact(distance, parent, spots, extra)
-
-
-def _compact(
-    distance: np.ndarray, parent: np.ndarray, goals: np.ndarray, extra: np.ndarray
-) -> DistanceField:
-    """What the search found for each cell, told by waypoints."""
-    reached = np.isfinite(distance)
-    used, index = np.unique(parent[reached], return_inverse=True)
-    waypoint = np.full(
-        distance.shape, len(used), dtype=np.uint16 if len(used) < 2**16 else np.uint32
-    )
-    waypoint[reached] = index.reshape(-1)
-    is_goal = used < 0  # sorted: the goals come first
-    goal, cell = -1 - used[is_goal], used[~is_goal].astype(np.int64)
-    row, column = np.divmod(cell, distance.shape[1])
-    return DistanceField(
-        waypoint,
-        np.concatenate([goals[goal], np.stack([row + 0.5, column + 0.5], axis=1)]),
-        np.concatenate([extra[goal], distance[row, column]]),
-        np.concatenate([np.full(len(goal), -1), waypoint[row, column].astype(np.int64)]),
-    )
+        """Searches from the goals, then tells what was found for each cell by waypoints."""
+        found = np.array([standing_place(self._grid.floor_map, goal) for goal in goals])
+        found = found.reshape(-1, 3)
+        found = found[np.isfinite(found[:, 2])]
+        spots, gaps = np.ascontiguousarray(found[:, :2]), np.ascontiguousarray(found[:, 2])
+        distance = np.full(self._grid.islands.shape, np.inf)
+        parent = np.full(distance.shape, -1, dtype=np.int32)
+        compute_distances(self._grid.islands, spots, gaps, distance, parent)
+        reached = np.isfinite(distance)
+        used, index = np.unique(parent[reached], return_inverse=True)
+        kind = np.uint16 if len(used) < 2**16 else np.uint32
+        waypoint = np.full(distance.shape, len(used), dtype=kind)
+        waypoint[reached] = index.reshape(-1)
+        is_goal = used < 0  # sorted: the goals come first
+        goal, cell = -1 - used[is_goal], used[~is_goal].astype(np.int64)
+        row, column = np.divmod(cell, distance.shape[1])
+        return DistanceField(
+            waypoint,
+            np.concatenate([spots[goal], np.stack([row + 0.5, column + 0.5], axis=1)]),
+            np.concatenate([gaps[goal], distance[row, column]]),
+            np.concatenate([np.full(len(goal), -1), waypoint[row, column].astype(np.int64)]),
+        )

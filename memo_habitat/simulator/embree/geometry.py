@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
@@ -35,21 +37,18 @@ class TriangleSoup:
     def transformed(self, transform: np.ndarray) -> TriangleSoup:
         """The soup under a 4x4 transform; a mirroring one turns the triangles round again."""
         matrix = np.asarray(transform, dtype=np.float64)
-        corners = (self.corners.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]).astype(
-            np.float32
-        )
+        corners = self.corners.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
         order = [0, 2, 1] if np.linalg.det(matrix[:3, :3]) < 0 else [0, 1, 2]
-        return TriangleSoup(
-            np.ascontiguousarray(corners[:, order]),
-            np.ascontiguousarray(self.colours[:, order]),
-            np.ascontiguousarray(self.uv[:, order]),
-            self.texture,
-            self.textures,
+        turned = (
+            np.ascontiguousarray(values[:, order])
+            for values in (corners.astype(np.float32), self.colours, self.uv)
         )
+        return TriangleSoup(*turned, self.texture, self.textures)
 
 
 def join(soups: list[TriangleSoup]) -> TriangleSoup:
     """One soup of several; a texture that several share (the same array) is kept once."""
+    soups = soups or [_NOTHING]
     textures: list[np.ndarray] = []
     index_of: dict[int, int] = {}
     indices = []
@@ -61,47 +60,21 @@ def join(soups: list[TriangleSoup]) -> TriangleSoup:
                 textures.append(image)
             table[local] = index_of[id(image)]
         indices.append(table[soup.texture])
-    if not soups:
-        return TriangleSoup(
-            np.zeros((0, 3, 3), np.float32),
-            np.zeros((0, 3, 3), np.float32),
-            np.zeros((0, 3, 2), np.float32),
-            np.zeros(0, np.int32),
-        )
     return TriangleSoup(
         np.concatenate([soup.corners for soup in soups]),
         np.concatenate([soup.colours for soup in soups]),
         np.concatenate([soup.uv for soup in soups]),
-        np.concatenate(indices).astype(np.int32),
+        np.concatenate(indices),
         textures,
     )
 
 
-@dataclass(frozen=True)
-class TextureTable:
-    """Every level of every texture in one array of texels."""
-
-    texels: np.ndarray  # [P, 3] uint8
-    first_level: np.ndarray  # [X + 1] int32: levels of texture x are first[x] .. first[x + 1] - 1
-    level: np.ndarray  # [L, 3] int32: offset into texels, height, width
-
-
-def build_table(images: list[np.ndarray]) -> TextureTable:
-    """The pyramids of `images` ([h, w, 3] uint8 each): each level halves the one before."""
-    first, levels, texels = [0], [], []
-    offset = 0
-    for image in images:
-        for picture in pyramid(image):
-            height, width = picture.shape[:2]
-            levels.append((offset, height, width))
-            texels.append(picture.reshape(-1, 3))
-            offset += height * width
-        first.append(len(levels))
-    return TextureTable(
-        np.concatenate(texels) if texels else np.zeros((1, 3), np.uint8),
-        np.asarray(first, dtype=np.int32),
-        np.asarray(levels or [(0, 1, 1)], dtype=np.int32),
-    )
+_NOTHING = TriangleSoup(
+    np.zeros((0, 3, 3), np.float32),
+    np.zeros((0, 3, 3), np.float32),
+    np.zeros((0, 3, 2), np.float32),
+    np.zeros(0, np.int32),
+)
 
 
 def pyramid(image: np.ndarray) -> list[np.ndarray]:
@@ -118,8 +91,7 @@ def pyramid(image: np.ndarray) -> list[np.ndarray]:
     return pictures
 
 
-@dataclass(frozen=True)
-class Hits:
+class Hits(NamedTuple):
     """What R rays met first."""
 
     triangle: np.ndarray  # [R] int32, -1 = nothing
@@ -128,76 +100,81 @@ class Hits:
     distance: np.ndarray  # [R] float32, in lengths of the ray's direction
 
 
-@dataclass(frozen=True)
-class Surface:
-    """Everything about T triangles that rendering needs."""
+class Surface(NamedTuple):
+    """Everything about T triangles that shading needs; all levels of all textures lie in one array
+    of texels."""
 
     colour: np.ndarray  # [T, 3, 3] float32 in 0..255: corner colours with the light folded in
     uv: np.ndarray  # [T, 3, 2] float32
     texture: np.ndarray  # [T] int32, -1 = none
     density: np.ndarray  # [T] float32: texture repeats per metre (for the choice of level)
-    instance: np.ndarray  # [T + 1] int32: panoptic id; the last is for rays that hit nothing: 0
-    table: TextureTable
+    texels: np.ndarray  # [P, 3] uint8
+    first_level: np.ndarray  # [X + 1] int32: levels of texture x are first[x] .. first[x + 1] - 1
+    level: np.ndarray  # [L, 3] int32: offset into texels, height, width
 
 
 class Geometry:
-    """A fixed set of parts, each a soup with one panoptic id, ready for rays."""
+    """A fixed set of parts, each a soup with one panoptic id, ready for rays.
+
+    Attributes:
+        soup: all of them.
+        ranges: panoptic id -> first and one past the last of its triangles.
+        instance: [T + 1] int32, panoptic id of each triangle; the last is for rays that hit
+            nothing: 0.
+    """
 
     def __init__(self, soups: list[TriangleSoup], ids: list[int]) -> None:
-        soup = join(soups)
-        self.soup = soup
+        self.soup = join(soups)
         lengths = [len(part) for part in soups]
-        ends = np.cumsum([0, *lengths])
-        #: Panoptic id -> range of its triangles.
-        self.ranges = {
-            identity: (int(ends[index]), int(ends[index + 1])) for index, identity in enumerate(ids)
-        }
-        self._instance = np.repeat(np.asarray(ids, dtype=np.int32), lengths)
-        self._bounds = dict(zip(ids, (part.bounds for part in soups), strict=True))
+        ends = np.cumsum([0, *lengths]).tolist()
+        self.ranges = dict(zip(ids, itertools.pairwise(ends), strict=True))
+        self.instance = np.append(np.repeat(np.array(ids, dtype=np.int32), lengths), np.int32(0))
+        self._bounds = {identity: part.bounds for identity, part in zip(ids, soups, strict=True)}
         # Robust: rays cannot slip through the edge that two triangles share.
         self._scene = EmbreeScene(robust=True)
-        if len(soup):
-            TriangleMesh(self._scene, soup.corners)
-
-    @cached_property
-    def surface(self) -> Surface:
-        """Made when first asked for: counting pixels needs none of it."""
-        return _surface(self.soup, self._instance)
+        if len(self.soup):
+            TriangleMesh(self._scene, self.soup.corners)
 
     def bounds_of(self, ids: Iterable[int]) -> np.ndarray:
         """[I, 2, 3] m: bounding boxes of the parts with these panoptic ids."""
         return np.array([self._bounds[int(identity)] for identity in ids]).reshape(-1, 2, 3)
+
+    def ranges_of(self, ids: Iterable[int]) -> np.ndarray:
+        """[I, 2] int64: `ranges` of the parts with these panoptic ids."""
+        found = [self.ranges[int(identity)] for identity in ids]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
 
     def cast(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
         """First hits of rays: origins and directions [R, 3] float32 C-contiguous, m."""
         found = self._scene.run(origins, directions, output=True)
         return Hits(found["primID"], found["u"], found["v"], found["tfar"])
 
-
-def _surface(soup: TriangleSoup, instance: np.ndarray) -> Surface:
-    edge1 = soup.corners[:, 1] - soup.corners[:, 0]
-    edge2 = soup.corners[:, 2] - soup.corners[:, 0]
-    cross = np.cross(edge1, edge2)
-    area = np.linalg.norm(cross, axis=1)
-    normal = cross / np.maximum(area, 1e-12)[:, None]
-    uv1 = soup.uv[:, 1] - soup.uv[:, 0]
-    uv2 = soup.uv[:, 2] - soup.uv[:, 0]
-    uv_area = np.abs(uv1[:, 0] * uv2[:, 1] - uv1[:, 1] * uv2[:, 0])
-    density = np.sqrt(uv_area / np.maximum(area, 1e-12))
-    colour = soup.colours * (255.0 * light(normal))[:, None, None]
-    return Surface(
-        np.ascontiguousarray(colour, dtype=np.float32),
-        soup.uv,
-        soup.texture,
-        density.astype(np.float32),
-        np.append(instance, np.int32(0)),
-        build_table(soup.textures),
-    )
-
-
-def light(normal: np.ndarray) -> np.ndarray:
-    """Brightness in [0.5, 1] of faces with unit normals [T, 3]: light from above and from one
-    side, so that the faces of a box differ."""
-    above = 0.5 + 0.5 * normal[:, 1]
-    side = np.abs(normal[:, 0] * 0.8 + normal[:, 2] * 0.6)
-    return (0.5 + 0.3 * above + 0.2 * side).astype(np.float32)
+    @cached_property
+    def surface(self) -> Surface:
+        """Made when first asked for: counting pixels needs none of it."""
+        soup = self.soup
+        edges, uv_edges = soup.corners[:, 1:] - soup.corners[:, :1], soup.uv[:, 1:] - soup.uv[:, :1]
+        cross = np.cross(edges[:, 0], edges[:, 1])
+        area = np.maximum(np.linalg.norm(cross, axis=1), 1e-12)
+        normal = cross / area[:, None]
+        (a, b), (c, d) = uv_edges.transpose(1, 2, 0)
+        # From above and from one side, in 0.5..1, so that the faces of a box differ.
+        side = np.abs(normal[:, 0] * 0.8 + normal[:, 2] * 0.6)
+        light = (0.5 + 0.3 * (0.5 + 0.5 * normal[:, 1]) + 0.2 * side).astype(np.float32)
+        colour = soup.colours * (255.0 * light)[:, None, None]
+        first, levels, texels, offset = [0], [], [], 0
+        for image in soup.textures:
+            for picture in pyramid(image):
+                levels.append((offset, *picture.shape[:2]))
+                texels.append(picture.reshape(-1, 3))
+                offset += len(texels[-1])
+            first.append(len(levels))
+        return Surface(
+            np.ascontiguousarray(colour, dtype=np.float32),
+            soup.uv,
+            soup.texture,
+            np.sqrt(np.abs(a * d - b * c) / area).astype(np.float32),
+            np.concatenate(texels) if texels else np.zeros((1, 3), np.uint8),
+            np.asarray(first, dtype=np.int32),
+            np.asarray(levels or [(0, 1, 1)], dtype=np.int32),
+        )

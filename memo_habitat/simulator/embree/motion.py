@@ -1,20 +1,18 @@
-"""Moving a cylinder over the navigable grid, sliding along obstacles, and the best next move."""
+"""Kernels that move a cylinder over the navigable grid, sliding along obstacles."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numba import njit
-from scipy import ndimage
 
-from memo_habitat.simulator.embree.distance_field import Geodesics, distance_from
-from memo_habitat.simulator.embree.navgrid import NavGrid
+from memo_habitat.simulator.embree.distance_field import distance_from
+from memo_habitat.simulator.embree.navgrid import NavGrid, nearest_free
+from memo_habitat.simulator.embree.theta_star import crossings
 
 #: Of the squared lengths asked for and moved, m2: what Habitat-Sim calls a collision.
 COLLISION = 1e-5
+#: A move from a place that is not free begins at the nearest one within this, m.
+_REACH = 2.0
 #: A point before a wall keeps this much of a cell between them.
 _GAP = 1e-3
 #: Cosine between a wall's normal and an axis of the grid from which on its cells form no stairs.
@@ -28,12 +26,8 @@ def _free_share(islands, row, column, d_row, d_column):  # type: ignore[no-untyp
     i = int(np.floor(row))
     j = int(np.floor(column))
     label = islands[i, j]
-    step_i = 1 if d_row > 0 else -1
-    step_j = 1 if d_column > 0 else -1
-    next_i = (i + (1 if step_i > 0 else 0) - row) / d_row if d_row != 0 else np.inf
-    next_j = (j + (1 if step_j > 0 else 0) - column) / d_column if d_column != 0 else np.inf
-    delta_i = abs(1.0 / d_row) if d_row != 0 else np.inf
-    delta_j = abs(1.0 / d_column) if d_column != 0 else np.inf
+    step_i, next_i, delta_i = crossings(row, i, d_row)
+    step_j, next_j, delta_j = crossings(column, j, d_column)
     while True:
         if next_i < next_j:
             share = next_i
@@ -72,26 +66,16 @@ def _advance(islands, place, d_row, d_column):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def slide(islands, normals, start, end, sliding, out):  # type: ignore[no-untyped-def]
-    """Moves from start to end (grid coordinates [2]) into out [2].
-
-    normals [Z, X, 2]: unit directions (row, column) away from obstacles. Along a wall the part
-    of the move that points into it is lost, as in Habitat-Sim.
-    """
-    out[0] = start[0]
-    out[1] = start[1]
-    d_row = end[0] - start[0]
-    d_column = end[1] - start[1]
-    share, axis = _advance(islands, out, d_row, d_column)
+def _slide(islands, away, place, d_row, d_column, sliding):  # type: ignore[no-untyped-def]
+    """Moves place [2] (grid coordinates): along a wall the part of the move that points into it is
+    lost, as in Habitat-Sim."""
+    share, axis = _advance(islands, place, d_row, d_column)
     for _ in range(3):
         if axis < 0 or not sliding:
             return
         d_row *= 1.0 - share
         d_column *= 1.0 - share
-        i = int(out[0])
-        j = int(out[1])
-        n_row = normals[i, j, 0]
-        n_column = normals[i, j, 1]
+        n_row, n_column = away[int(place[0]), int(place[1])]
         into = d_row * n_row + d_column * n_column
         straight = abs(n_row if axis == 0 else n_column) > _STRAIGHT
         if straight or into >= 0.0:
@@ -99,29 +83,28 @@ def slide(islands, normals, start, end, sliding, out):  # type: ignore[no-untype
                 d_row = 0.0
             else:
                 d_column = 0.0
-            share, axis = _advance(islands, out, d_row, d_column)
+            share, axis = _advance(islands, place, d_row, d_column)
         else:
             d_row -= into * n_row
             d_column -= into * n_column
-            _creep(islands, out, d_row, d_column, n_row, n_column)
+            _creep(islands, place, d_row, d_column, n_row, n_column)
             return
 
 
 @njit(cache=True, nogil=True)
-def _creep(islands, out, d_row, d_column, n_row, n_column):  # type: ignore[no-untyped-def]
+def _creep(islands, place, d_row, d_column, n_row, n_column):  # type: ignore[no-untyped-def]
     """Follows an oblique wall, which the grid shows as stairs, in short steps: where a stair is
     in the way, a little away from the wall first."""
-    length = np.hypot(d_row, d_column)
-    parts = int(np.ceil(length * 4.0))
-    label = islands[int(out[0]), int(out[1])]
+    parts = int(np.ceil(np.hypot(d_row, d_column) * 4.0))
+    label = islands[int(place[0]), int(place[1])]
     for _ in range(parts):
         moved = False
-        for away in range(6):
-            row = out[0] + d_row / parts + 0.2 * away * n_row
-            column = out[1] + d_column / parts + 0.2 * away * n_column
+        for aside in range(6):
+            row = place[0] + d_row / parts + 0.2 * aside * n_row
+            column = place[1] + d_column / parts + 0.2 * aside * n_column
             if islands[int(row), int(column)] == label:
-                out[0] = row
-                out[1] = column
+                place[0] = row
+                place[1] = column
                 moved = True
                 break
         if not moved:
@@ -129,159 +112,55 @@ def _creep(islands, out, d_row, d_column, n_row, n_column):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True)
-def walk(position, heading, length, sliding, normals, floor_map):  # type: ignore[no-untyped-def]
-    """Moves position [3] m ahead by `length` m, to the last bit as `Mover.try_step` would.
-
-    normals: as for `slide`; floor_map: `NavGrid.floor_map`.
-
-    Returns:
-        1 if something was in the way, 0 if not; -1 when the position is not free and nothing was
-        moved.
-    """
-    islands, floor, origin, cell = floor_map
-    begin = np.array([(position[2] - origin[1]) / cell, (position[0] - origin[0]) / cell])
-    if not (0.0 <= begin[0] < islands.shape[0] and 0.0 <= begin[1] < islands.shape[1]):
-        return -1
-    if islands[int(begin[0]), int(begin[1])] == 0:
-        return -1
-    to_x = position[0] + length * -np.sin(heading) - position[0]
-    to_z = position[2] + length * -np.cos(heading) - position[2]
-    end = np.array([begin[0] + to_z / cell, begin[1] + to_x / cell])
-    out = np.empty(2)
-    slide(islands, normals, begin, end, sliding, out)
-    x = origin[0] + out[1] * cell
-    z = origin[1] + out[0] * cell
-    moved = (x - position[0]) ** 2 + (z - position[2]) ** 2
-    position[0] = x
-    position[1] = floor[int(out[0]), int(out[1])]
-    position[2] = z
-    return 1 if moved + COLLISION < to_x**2 + to_z**2 else 0
-
-
-class Mover:
-    """Moves of an agent over one grid."""
-
-    def __init__(self, grid: NavGrid) -> None:
-        self._grid = grid
-        # Obstacles are smoothed over a few cells: the normal of an oblique wall, not of a stair.
-        smooth = ndimage.gaussian_filter(grid.clearance.astype(np.float64), 1.5, mode="nearest")
-        normals = np.stack(np.gradient(smooth), axis=-1)
-        length = np.linalg.norm(normals, axis=-1, keepdims=True)
-        self.normals = np.ascontiguousarray(normals / np.maximum(length, 1e-12))
-        self.floor_map = grid.floor_map
-
-    def try_step(self, start: np.ndarray, end: np.ndarray, sliding: bool = True) -> np.ndarray:
-        """Where a move from `start` towards `end` ([3] m) comes to; always on the floor of the
-        island it began on. From a place that is not navigable it begins at the nearest one."""
-        start = np.asarray(start, dtype=np.float64)
-        begin = self._grid.snap(start, reach=2.0)
-        if begin is None:
-            return start.copy()
-        grid = self._grid
-        shift = (np.asarray(end, dtype=np.float64) - start)[[2, 0]] / grid.cell
-        out = np.empty(2)
-        slide(grid.islands, self.normals, begin, begin + shift, sliding, out)
-        level = grid.floor[int(out[0]), int(out[1])]
-        return np.array(
-            [grid.origin[0] + out[1] * grid.cell, level, grid.origin[1] + out[0] * grid.cell]
-        )
-
-
-def collided(start: np.ndarray, asked: np.ndarray, reached: np.ndarray) -> bool:
-    """Whether a move ended nearer to its start than asked for (all [3] m), as in Habitat-Sim."""
-    moved = float(np.sum((reached - start)[[0, 2]] ** 2))
-    wanted = float(np.sum((asked - start)[[0, 2]] ** 2))
-    return moved + COLLISION < wanted
-
-
-#: A turn must be worth this many metres, so that equal ways do not alternate.
-_TURN_COST = 1e-3
-
-
-def point_ahead(position: np.ndarray, heading: float, length: float) -> np.ndarray:
-    """The point [3] `length` m ahead of a pose."""
-    return position + length * np.array([-math.sin(heading), 0.0, -math.cos(heading)])
+def _move(position, to_x, to_z, sliding, floor_map):  # type: ignore[no-untyped-def]
+    """Moves position [3] m by (to_x, to_z) m as far as the way is free; returns whether it came
+    less far. It stays on the floor of the island that it began on."""
+    islands, floor, away, origin, cell = floor_map
+    row, column = nearest_free(floor_map, position, _REACH, 0)
+    moved = 0.0
+    if row >= 0.0:
+        place = np.array([row, column])
+        # Of the end's grid coordinates, so that a move is the same whoever asks for it.
+        d_row = (row + to_z / cell) - row
+        d_column = (column + to_x / cell) - column
+        _slide(islands, away, place, d_row, d_column, sliding)
+        x = origin[0] + place[1] * cell
+        z = origin[1] + place[0] * cell
+        moved = (x - position[0]) ** 2 + (z - position[2]) ** 2
+        position[0] = x
+        position[1] = floor[int(place[0]), int(place[1])]
+        position[2] = z
+    return moved + COLLISION < to_x**2 + to_z**2
 
 
 @njit(cache=True, nogil=True)
-def distances_ahead(  # type: ignore[no-untyped-def]
-    position, headings, length, sliding, normals, floor_map, field
-):
-    """Distances (m) to the goals of `field` after a step of `length` m with each heading [K]; -1
-    where an end is not on free floor.
+def walk(position, heading, length, sliding, floor_map):  # type: ignore[no-untyped-def]
+    """Moves position [3] m ahead by `length` m; returns whether something was in the way, as
+    Habitat-Sim counts collisions.
 
-    normals and floor_map: as for `walk`; field: waypoint, places and lengths of a `DistanceField`.
+    floor_map: `NavGrid.floor_map`.
     """
-    waypoint, places, lengths = field
+    to_x = position[0] + length * -np.sin(heading) - position[0]
+    to_z = position[2] + length * -np.cos(heading) - position[2]
+    return _move(position, to_x, to_z, sliding, floor_map)
+
+
+@njit(cache=True, nogil=True)
+def distances_ahead(position, headings, length, sliding, floor_map, field):  # type: ignore[no-untyped-def]
+    """[K] m: distances to the goals of a `DistanceField` after a step of `length` m with each of
+    K headings."""
     found = np.empty(len(headings))
     for k in range(len(headings)):
         place = position.copy()
-        found[k] = -1.0
-        if walk(place, headings[k], length, sliding, normals, floor_map) >= 0:
-            found[k] = distance_from(place, floor_map, waypoint, places, lengths)
+        walk(place, headings[k], length, sliding, floor_map)
+        found[k] = distance_from(place, floor_map, field)
     return found
 
 
-def next_best_action(
-    scene_floor: tuple[Mover, Geodesics],
-    pose: tuple[np.ndarray, float],
-    sizes: tuple[float, float, bool],
-    goals: np.ndarray,
-    reach: float | None = None,
-) -> str | None:
-    """The first action of the best sequence "turn k times one way, then step".
-
-    Args:
-        scene_floor: moves and distances of a house.
-        pose: position [3] m and heading in rad.
-        sizes: length of move_forward in m, angle of a turn in rad, and whether moves slide.
-        goals: [G, 3] m.
-        reach: so near to a goal counts as arrived, m; half a step when not given.
-
-    Returns:
-        None when a goal is within reach, when no step comes nearer to one within a step, or
-        when none can be reached.
-    """
-    (mover, geodesics), (position, heading), (step, turn, sliding) = scene_floor, pose, sizes
-    left = geodesics.distance(position, goals)
-    if left <= (step / 2 if reach is None else reach) or not math.isfinite(left):
-        return None
-    field = geodesics.field(goals)
-    most = int(math.pi / turn)
-    turns = np.array(sorted(range(-most, most + 1), key=abs))
-    ahead = distances_ahead(
-        position,
-        heading + turns * turn,
-        step,
-        sliding,
-        mover.normals,
-        mover.floor_map,
-        (field.waypoint, field.places, field.lengths),
-    )
-    for k in np.flatnonzero(ahead < 0.0):
-        asked = point_ahead(position, heading + turns[k] * turn, step)
-        ahead[k] = geodesics.distance(mover.try_step(position, asked, sliding), goals)
-    # The first of the best: as few turns as possible.
-    best = int(np.argmin(ahead + _TURN_COST * np.abs(turns)))
-    if not math.isfinite(ahead[best]) or (ahead[best] >= left - _TURN_COST and left <= step):
-        return None
-    return (
-        "move_forward" if turns[best] == 0 else ("turn_left" if turns[best] > 0 else "turn_right")
-    )
-
-
-class GreedyFollower:
-    """What Habitat's `ShortestPathFollower` asks of the simulator: actions towards one goal."""
-
-    def __init__(self, choose: Callable[[np.ndarray, float], str | None], keys: Any, radius: float):
-        """`choose(goals, reach)` gives an action's name or None; `keys` maps names (and "stop")
-        to what `next_action_along` returns; `radius` m around the goal counts as arrived."""
-        self._choose, self._keys, self._radius = choose, keys, radius
-
-    def next_action_along(self, goal: Any) -> Any:
-        """The key of the next action towards a point [3]."""
-        goals = np.asarray(goal, dtype=np.float64).reshape(1, 3)
-        return self._keys[self._choose(goals, self._radius) or "stop"]
-
-    def reset(self) -> None:
-        """Nothing is remembered between actions."""
+def try_step(grid: NavGrid, start: np.ndarray, end: np.ndarray, sliding: bool = True) -> np.ndarray:
+    """Where a move from `start` towards `end` ([3] m) comes to; always on the floor of the island
+    it began on. From a place that is not navigable it begins at the nearest one."""
+    position = np.array(start, dtype=np.float64)
+    to_x, _, to_z = np.asarray(end, dtype=np.float64) - position
+    _move(position, to_x, to_z, sliding, grid.floor_map)
+    return position

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -50,26 +51,17 @@ def rasterise(corners, slope, origin, cell, shape, out):  # type: ignore[no-unty
     piece = np.empty((12, 3))
     triangle = np.empty((12, 3))
     for t in range(corners.shape[0]):
-        for i in range(3):
-            for k in range(3):
-                triangle[i, k] = corners[t, i, k]
-        z_low = min(triangle[0, 2], triangle[1, 2], triangle[2, 2])
-        z_high = max(triangle[0, 2], triangle[1, 2], triangle[2, 2])
-        first_row = max(int(np.floor((z_low - origin[1]) / cell)), 0)
-        last_row = min(int(np.floor((z_high - origin[1]) / cell)), rows - 1)
+        triangle[:3] = corners[t]
+        first_row = max(int(np.floor((triangle[:3, 2].min() - origin[1]) / cell)), 0)
+        last_row = min(int(np.floor((triangle[:3, 2].max() - origin[1]) / cell)), rows - 1)
         for row in range(first_row, last_row + 1):
             z = origin[1] + row * cell
             n = _clip(triangle, 3, 2, z, True, scratch)
             n = _clip(scratch, n, 2, z + cell, False, strip)
             if n == 0:
                 continue
-            x_low = strip[0, 0]
-            x_high = strip[0, 0]
-            for i in range(1, n):
-                x_low = min(x_low, strip[i, 0])
-                x_high = max(x_high, strip[i, 0])
-            first = max(int(np.floor((x_low - origin[0]) / cell)), 0)
-            last = min(int(np.floor((x_high - origin[0]) / cell)), columns - 1)
+            first = max(int(np.floor((strip[:n, 0].min() - origin[0]) / cell)), 0)
+            last = min(int(np.floor((strip[:n, 0].max() - origin[0]) / cell)), columns - 1)
             for column in range(first, last + 1):
                 x = origin[0] + column * cell
                 m = _clip(strip, n, 0, x, True, scratch)
@@ -77,15 +69,10 @@ def rasterise(corners, slope, origin, cell, shape, out):  # type: ignore[no-unty
                 if m == 0:
                     continue
                 if total < out.shape[0]:
-                    low = piece[0, 1]
-                    high = piece[0, 1]
-                    for i in range(1, m):
-                        low = min(low, piece[i, 1])
-                        high = max(high, piece[i, 1])
                     out[total, 0] = row * columns + column
-                    out[total, 1] = low
-                    out[total, 2] = high
-                    out[total, 3] = 1.0 if slope[t] else 0.0
+                    out[total, 1] = piece[:m, 1].min()
+                    out[total, 2] = piece[:m, 1].max()
+                    out[total, 3] = slope[t]
                 total += 1
     return total
 
@@ -141,6 +128,45 @@ class AgentShape:
     min_island_area: float = 0.25  # m2, smaller islands are dropped
 
 
+class FloorMap(NamedTuple):
+    """A `NavGrid` as kernels take it."""
+
+    islands: np.ndarray  # [Z, X] int32
+    floor: np.ndarray  # [Z, X] float64, m
+    away: np.ndarray  # [Z, X, 2] float64: unit directions (row, column) away from obstacles
+    origin: tuple[float, float]  # (x, z) m
+    cell: float  # m
+
+
+@njit(cache=True, nogil=True)
+def nearest_free(floor_map, point, reach, island):  # type: ignore[no-untyped-def]
+    """Grid coordinates (row, column) of the free place nearest to a world point [3] m: the point
+    itself when it is free, else the middle of a cell within `reach` m; (-1, -1) where there is
+    none.
+
+    island: only this one; 0 = any.
+    """
+    islands, cell = floor_map.islands, floor_map.cell
+    rows, columns = islands.shape
+    row = (point[2] - floor_map.origin[1]) / cell
+    column = (point[0] - floor_map.origin[0]) / cell
+    if 0.0 <= row < rows and 0.0 <= column < columns:
+        here = islands[int(row), int(column)]
+        if here != 0 and (island == 0 or here == island):
+            return row, column
+    near = int(np.ceil(reach / cell)) + 1
+    best, best_row, best_column = np.inf, -1.0, -1.0
+    # Also false for points that are not numbers.
+    if -near < row < rows + near and -near < column < columns + near:
+        for i in range(max(int(row) - near, 0), min(int(row) + near + 1, rows)):
+            for j in range(max(int(column) - near, 0), min(int(column) + near + 1, columns)):
+                if islands[i, j] != 0 and (island == 0 or islands[i, j] == island):
+                    gap = np.hypot(i + 0.5 - row, j + 0.5 - column)
+                    if gap < best:
+                        best, best_row, best_column = gap, i + 0.5, j + 0.5
+    return (best_row, best_column) if best * cell <= reach else (-1.0, -1.0)
+
+
 @dataclass(frozen=True)
 class NavGrid:
     """Cells [Z, X] in which the agent's axis may be, one floor level per column.
@@ -154,41 +180,39 @@ class NavGrid:
     clearance: np.ndarray  # [Z, X] float32, m to the nearest obstacle
     origin: tuple[float, float]  # (x, z) m
     cell: float  # m
-    centers: np.ndarray  # [I, 2] (x, z) m: middle of each island's cells, island 1 first
-    radii: np.ndarray  # [I] m: distance of each island's farthest cell from its middle
-
-    def cells_of(self, island: int) -> np.ndarray:
-        """Flat indices of the cells of island `island` (0 the largest; -1: of all)."""
-        if island not in self._cells:
-            wanted = self.islands == island + 1 if island >= 0 else self.islands > 0
-            self._cells[island] = np.flatnonzero(wanted)
-        return self._cells[island]
+    radii: np.ndarray  # [I] m: farthest cell of each island from the middle of its cells
 
     @cached_property
-    def floor_map(self) -> tuple[np.ndarray, np.ndarray, tuple[float, float], float]:
-        """The grid as kernels take it: islands, floor, origin (x, z) and cell."""
-        return self.islands, self.floor, self.origin, self.cell
+    def floor_map(self) -> FloorMap:
+        """The grid for kernels."""
+        # Obstacles are smoothed over a few cells: the normal of an oblique wall, not of a stair.
+        smooth = ndimage.gaussian_filter(self.clearance.astype(np.float64), 1.5, mode="nearest")
+        away = np.stack(np.gradient(smooth), axis=-1)
+        away /= np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-12)
+        return FloorMap(self.islands, self.floor, away, self.origin, self.cell)
 
     @cached_property
     def _cells(self) -> dict[int, np.ndarray]:
         return {}
 
+    def sample(self, rng: np.random.Generator, island: int = -1) -> np.ndarray:
+        """A point [3] m drawn uniformly from island `island` (0 the largest; -1: from all)."""
+        if island not in self._cells:
+            wanted = self.islands == island + 1 if island >= 0 else self.islands > 0
+            self._cells[island] = np.flatnonzero(wanted)
+        cells = self._cells[island]
+        row, column = divmod(int(cells[rng.integers(len(cells))]), self.islands.shape[1])
+        return self.world(np.array([row, column]) + rng.uniform(0.0, 1.0, size=2))[0]
+
     def grid(self, points: np.ndarray) -> np.ndarray:
         """Grid coordinates of world points: [P, 3] m -> [P, 2] float (row, column)."""
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
-        return np.stack(
-            [
-                (points[:, 2] - self.origin[1]) / self.cell,
-                (points[:, 0] - self.origin[0]) / self.cell,
-            ],
-            axis=1,
-        )
+        return (points[:, [2, 0]] - self.origin[::-1]) / self.cell
 
     def world(self, grid: np.ndarray) -> np.ndarray:
         """World points on the floor of grid coordinates: [P, 2] -> [P, 3] m."""
         grid = np.asarray(grid, dtype=np.float64).reshape(-1, 2)
-        row = np.clip(grid[:, 0].astype(int), 0, self.islands.shape[0] - 1)
-        column = np.clip(grid[:, 1].astype(int), 0, self.islands.shape[1] - 1)
+        row, column = np.clip(grid.astype(int), 0, np.array(self.islands.shape) - 1).T
         x = self.origin[0] + grid[:, 1] * self.cell
         z = self.origin[1] + grid[:, 0] * self.cell
         return np.stack([x, self.floor[row, column], z], axis=1)
@@ -197,41 +221,17 @@ class NavGrid:
         """[P] int: the island under each world point [P, 3]; 0 where the agent cannot stand or
         the point is more than `y_tolerance` m away from the floor there."""
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
-        rows_columns = np.floor(self.grid(points)).astype(int)
-        inside = ((rows_columns >= 0) & (rows_columns < self.islands.shape)).all(axis=1)
-        row, column = np.where(inside[:, None], rows_columns, 0).T
-        island = np.where(inside, self.islands[row, column], 0)
+        cells = np.floor(self.grid(points)).astype(int)
+        inside = ((cells >= 0) & (cells < self.islands.shape)).all(axis=1)
+        row, column = np.where(inside[:, None], cells, 0).T
         if math.isfinite(y_tolerance):
-            with np.errstate(invalid="ignore"):
-                near = np.abs(points[:, 1] - self.floor[row, column]) <= y_tolerance
-            island = np.where(near, island, 0)
-        return island
+            inside &= np.abs(points[:, 1] - self.floor[row, column]) <= y_tolerance
+        return np.where(inside, self.islands[row, column], 0)
 
     def snap(self, point: np.ndarray, reach: float, island: int = 0) -> np.ndarray | None:
-        """Grid coordinates [2] of the free place nearest to a world point [3] m: the point itself
-        when it is free, else the middle of a cell within `reach` m; None when there is none.
-
-        island: only this one; 0 = any.
-        """
-        row = (float(point[2]) - self.origin[1]) / self.cell
-        column = (float(point[0]) - self.origin[0]) / self.cell
-        if not (math.isfinite(row) and math.isfinite(column)):
-            return None
-        if 0 <= row < self.islands.shape[0] and 0 <= column < self.islands.shape[1]:
-            here = self.islands[int(row), int(column)]
-            if here and (not island or here == island):
-                return np.array([row, column])
-        cells = math.ceil(reach / self.cell) + 1
-        top, left = max(int(row) - cells, 0), max(int(column) - cells, 0)
-        bottom, right = max(int(row) + cells + 1, 0), max(int(column) + cells + 1, 0)
-        window = self.islands[top:bottom, left:right]
-        free = np.argwhere(window == island if island else window > 0)
-        if not len(free):
-            return None
-        middles = free + np.array([top + 0.5, left + 0.5])
-        gaps = np.hypot(middles[:, 0] - row, middles[:, 1] - column)
-        best = int(gaps.argmin())
-        return middles[best] if gaps[best] * self.cell <= reach else None
+        """Grid coordinates [2] as `nearest_free`; None when there is none."""
+        place = nearest_free(self.floor_map, np.array(point, dtype=np.float64), reach, island)
+        return np.array(place) if place[0] >= 0.0 else None
 
 
 def build_navgrid(corners: np.ndarray, shape: AgentShape, source: str) -> NavGrid:
@@ -256,28 +256,25 @@ def build_navgrid(corners: np.ndarray, shape: AgentShape, source: str) -> NavGri
     clearance = ndimage.distance_transform_edt(np.pad(walkable, 1))[1:-1, 1:-1] * shape.cell
     free = clearance >= shape.radius + shape.cell - 1e-9
     islands = _islands(free, shape)
-    if not (islands > 0).any():
+    if not islands.any():
         raise UserError(
             f"nothing is navigable in {source} for an agent of radius {shape.radius:g} m and "
             f"height {shape.height:g} m (islands under {shape.min_island_area:g} m2 do not count): "
             "check the floor (Y up, metres) or set habitat.simulator.agents.*.radius and .height "
             "smaller"
         )
-    count = int(islands.max())
-    centers, radii = np.zeros((count, 2)), np.zeros(count)
+    radii = []
     for label, (rows, columns) in enumerate(ndimage.find_objects(islands), start=1):
         cells = np.argwhere(islands[rows, columns] == label) + (rows.start, columns.start) + 0.5
         points = cells[:, ::-1] * shape.cell + origin
-        centers[label - 1] = points.mean(axis=0)
-        radii[label - 1] = np.linalg.norm(points - centers[label - 1], axis=1).max()
+        radii.append(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
     return NavGrid(
         islands,
         floor,
         np.maximum(clearance - shape.cell / 2, 0.0).astype(np.float32),
         (float(origin[0]), float(origin[1])),
         shape.cell,
-        centers,
-        radii,
+        np.array(radii),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,22 +11,18 @@ import numpy as np
 from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.camera_rig import CameraRig
-from memo_habitat.simulator.embree.motion import next_best_action
+from memo_habitat.simulator.embree.motion import distances_ahead, try_step
 from memo_habitat.simulator.embree.navgrid import ON_FLOOR
 from memo_habitat.simulator.embree.scene import Arrangement, Scene
 from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
 
-
-def sample_point(scene: Scene, rng: np.random.Generator, island: int = -1) -> np.ndarray:
-    """A point [3] m drawn uniformly from island `island` (0 the largest; -1: from all)."""
-    grid = scene.grid
-    cells = grid.cells_of(island)
-    row, column = divmod(int(cells[rng.integers(len(cells))]), grid.islands.shape[1])
-    return grid.world(np.array([row, column]) + rng.uniform(0.0, 1.0, size=2))[0]
+#: A turn must be worth this many metres, so that equal ways do not alternate.
+_TURN_COST = 1e-3
 
 
 class TaskQueries:
-    """Mixed into `EmbreeSim`; see `TaskSimulator` for what each method means."""
+    """What every agent answers by its pose, house and arrangement, wherever those are kept; see
+    `TaskSimulator` for what each method means."""
 
     habitat_config: Any
     scene: Scene
@@ -39,7 +35,6 @@ class TaskQueries:
     _step_length: float
     _turn_angle: float
     _sliding: bool
-    _next_start: tuple[np.ndarray, float] | None
 
     @property
     def action_sizes(self) -> ActionSizes:
@@ -61,13 +56,9 @@ class TaskQueries:
         """Floor point [3] m and heading in rad."""
         return self._position.copy(), self._heading
 
-    def start_next_episode_at(self, position: np.ndarray, heading: float) -> None:
-        """The next reset starts there."""
-        self._next_start = (np.array(position, dtype=np.float64).reshape(3), float(heading))
-
     def sample_floor_point(self, rng: np.random.Generator) -> np.ndarray:
         """[3] m, uniform on the largest island."""
-        return sample_point(self.scene, rng, island=0)
+        return self.scene.grid.sample(rng, island=0)
 
     def floor_points_near(self, center: np.ndarray, radius: float, spacing: float) -> np.ndarray:
         """[P, 3] m: grid points of the largest island within the radius."""
@@ -89,13 +80,13 @@ class TaskQueries:
 
     def sees_instance(self, eyes: np.ndarray, instance_id: int) -> np.ndarray:
         """[P] bool: the instance is the first thing on the line from each eye to its centre."""
+        geometry = self.arrangement.geometry
         target = self._instance(instance_id).position
         origins = np.ascontiguousarray(np.asarray(eyes).reshape(-1, 3), dtype=np.float32)
         if not len(origins):
             return np.zeros(0, dtype=bool)
-        directions = np.ascontiguousarray(target - origins, dtype=np.float32)
-        hits = self.arrangement.geometry.cast(origins, directions)
-        begin, end = self.arrangement.geometry.ranges[instance_id]
+        hits = geometry.cast(origins, np.ascontiguousarray(target - origins, dtype=np.float32))
+        begin, end = geometry.ranges[instance_id]
         # A hollow or ring-shaped thing may have nothing at its centre: then the line is free when
         # nothing else comes before the centre.
         free = (hits.triangle < 0) | (hits.distance >= 1.0)
@@ -117,26 +108,39 @@ class TaskQueries:
 
     def visible_pixels(self, instance_ids: Sequence[int] | np.ndarray, sensor: str) -> np.ndarray:
         """[I] int64: pixels of each instance in a camera's image from here."""
-        ranges = self.arrangement.geometry.ranges
+        geometry = self.arrangement.geometry
         for identity in instance_ids:
-            if int(identity) not in ranges:
-                self._instance(int(identity))
-        return self._rig.camera(sensor).count(
-            self.arrangement.geometry, self._position, self._heading, self._tilt, instance_ids
-        )
+            if identity not in geometry.ranges:
+                self._instance(identity)
+        pose = self._position, self._heading, self._tilt
+        return self._rig.camera(sensor).count(geometry, *pose, instance_ids)
 
     def next_best_action(self, goals: np.ndarray) -> str | None:
         """The action that leads to the nearest goal."""
-        return self._action_towards(np.asarray(goals, dtype=np.float64), None)
+        return self._action_towards(np.asarray(goals, dtype=np.float64), self._step_length / 2)
 
-    def _action_towards(self, goals: np.ndarray, reach: float | None) -> str | None:
-        return next_best_action(
-            (self.scene.mover, self.scene.geodesics),
-            (self._position, self._heading),
-            (self._step_length, self._turn_angle, self._sliding),
-            goals,
-            reach,
+    def _action_towards(self, goals: np.ndarray, reach: float) -> str | None:
+        """The first action of the best sequence "turn k times one way, then step"; None when a goal
+        [G, 3] m is within `reach` m, when no step comes nearer to one that is within a step, or
+        when none can be reached."""
+        grid, geodesics, turn = self.scene.grid, self.scene.geodesics, self._turn_angle
+        left = geodesics.distance(self._position, goals)
+        if left <= reach or not math.isfinite(left):
+            return None
+        most = int(math.pi / turn)
+        turns = np.array(sorted(range(-most, most + 1), key=abs))
+        headings, field = self._heading + turns * turn, geodesics.field(goals)
+        ahead = distances_ahead(
+            self._position, headings, self._step_length, self._sliding, grid.floor_map, field
         )
+        # The first of the best: as few turns as possible.
+        best = int(np.argmin(ahead + _TURN_COST * np.abs(turns)))
+        is_near = left <= self._step_length
+        if not math.isfinite(ahead[best]) or (is_near and ahead[best] >= left - _TURN_COST):
+            return None
+        if turns[best] == 0:
+            return "move_forward"
+        return "turn_left" if turns[best] > 0 else "turn_right"
 
     def top_down_map(self, resolution: float) -> TopDownMap:
         """The largest island from above."""
@@ -157,6 +161,23 @@ class TaskQueries:
                 return instance
         known = [instance.id for instance in self.arrangement.instances]
         raise UserError(f"no instance has the id {instance_id}: the arrangement has {known}")
+
+
+class GreedyFollower:
+    """What Habitat's `ShortestPathFollower` asks of the simulator: actions towards one goal."""
+
+    def __init__(self, choose: Callable[[np.ndarray, float], str | None], keys: Any, radius: float):
+        """`choose(goals, reach)` gives an action's name or None; `keys` maps names (and "stop")
+        to what `next_action_along` returns; `radius` m around the goal counts as arrived."""
+        self._choose, self._keys, self._radius = choose, keys, radius
+
+    def next_action_along(self, goal: Any) -> Any:
+        """The key of the next action towards a point [3]."""
+        goals = np.asarray(goal, dtype=np.float64).reshape(1, 3)
+        return self._keys[self._choose(goals, self._radius) or "stop"]
+
+    def reset(self) -> None:
+        """Nothing is remembered between actions."""
 
 
 class PathFinder:
@@ -197,11 +218,8 @@ class PathFinder:
 
     def snap_point(self, point: Any, island_index: int = -1) -> np.ndarray:
         """The navigable point [3] nearest to `point` (NaN where there is none within 4 m)."""
-        label = island_index + 1 if island_index >= 0 else 0
-        place = self._scene.grid.snap(np.asarray(point, dtype=np.float64), 4.0, label)
-        if place is None:
-            return np.full(3, np.nan)
-        return self._scene.grid.world(place)[0]
+        place = self._scene.grid.snap(point, 4.0, max(island_index + 1, 0))
+        return np.full(3, np.nan) if place is None else self._scene.grid.world(place)[0]
 
     def get_island(self, point: Any) -> int:
         """Index of the island under a point: 0 is the largest, -1 none."""
@@ -214,7 +232,7 @@ class PathFinder:
 
     def get_random_navigable_point(self, max_tries: int = 10, island_index: int = -1) -> np.ndarray:
         """A point [3] m drawn uniformly from one island, or from all of them."""
-        return sample_point(self._scene, self._rng, island_index)
+        return self._scene.grid.sample(self._rng, island_index)
 
     def distance_to_closest_obstacle(self, point: Any, max_search_radius: float = 2.0) -> float:
         """Distance in m from a point [3] to what is in the way there, at most the radius."""
@@ -227,20 +245,12 @@ class PathFinder:
     def get_topdown_view(self, meters_per_pixel: float, height: float, eps: float = 0.5) -> Any:
         """[Z, X] bool: where one can stand within `eps` m of `height`, over `get_bounds`."""
         grid = self._scene.grid
-        rows, columns = (
-            max(math.ceil(size * grid.cell / meters_per_pixel), 1) for size in grid.islands.shape
-        )
-        row = np.minimum(
-            ((np.arange(rows) + 0.5) * meters_per_pixel / grid.cell).astype(int),
-            grid.islands.shape[0] - 1,
-        )
-        column = np.minimum(
-            ((np.arange(columns) + 0.5) * meters_per_pixel / grid.cell).astype(int),
-            grid.islands.shape[1] - 1,
-        )
-        with np.errstate(invalid="ignore"):
-            level = np.abs(grid.floor - height) <= eps
-        return ((grid.islands > 0) & level)[np.ix_(row, column)]
+        cells = []
+        for count in grid.islands.shape:
+            pixels = max(math.ceil(count * grid.cell / meters_per_pixel), 1)
+            middles = (np.arange(pixels) + 0.5) * meters_per_pixel / grid.cell
+            cells.append(np.minimum(middles.astype(int), count - 1))
+        return ((grid.islands > 0) & (np.abs(grid.floor - height) <= eps))[np.ix_(*cells)]
 
     def find_path(self, path: Any) -> bool:
         """Fills `geodesic_distance` and `points` of a path object that has `requested_start` and
@@ -255,8 +265,8 @@ class PathFinder:
 
     def try_step(self, start: Any, end: Any) -> np.ndarray:
         """Where a move from `start` to `end` ([3] m) comes to, sliding along walls."""
-        return self._scene.mover.try_step(np.asarray(start), np.asarray(end), sliding=True)
+        return try_step(self._scene.grid, start, end, sliding=True)
 
     def try_step_no_sliding(self, start: Any, end: Any) -> np.ndarray:
         """Where a move from `start` to `end` ([3] m) comes to, stopping at walls."""
-        return self._scene.mover.try_step(np.asarray(start), np.asarray(end), sliding=False)
+        return try_step(self._scene.grid, start, end, sliding=False)

@@ -25,22 +25,18 @@ def rotate(directions, rotation, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def shade(hits, lengths, pixel, surface, table, out):  # type: ignore[no-untyped-def]
+def shade(hits, lengths, pixel, surface, out):  # type: ignore[no-untyped-def]
     """Colours of R rays into out [R, 3] uint8; black where nothing was hit.
 
-    hits: (triangle [R], u [R], v [R], distance [R]); lengths [R]: of the directions;
-    pixel: size of a pixel at distance 1; surface: (colour, uv, texture, density);
-    table: (texels, first_level, level).
+    hits, surface: `geometry.Hits` and `geometry.Surface`; lengths [R]: of the directions;
+    pixel: size of a pixel at distance 1.
     """
     triangle, u, v, distance = hits
-    colour, uv, texture, density = surface
-    texels, first_level, level = table
+    colour, uv, texture, density, texels, first_level, level = surface
     for r in range(triangle.shape[0]):
         t = triangle[r]
         if t < 0:
-            out[r, 0] = 0
-            out[r, 1] = 0
-            out[r, 2] = 0
+            out[r] = 0
             continue
         b = u[r]
         c = v[r]
@@ -73,16 +69,6 @@ def shade(hits, lengths, pixel, surface, table, out):  # type: ignore[no-untyped
             if texel >= 0:
                 value *= texels[texel, k] * np.float32(1.0 / 255.0)
             out[r, k] = np.uint8(max(min(value * dim, np.float32(255.0)), np.float32(0.0)))
-
-
-@njit(cache=True, nogil=True)
-def count_between(triangle, begin, end):  # type: ignore[no-untyped-def]
-    """How many rays hit a triangle of the range [begin, end)."""
-    count = 0
-    for r in range(triangle.shape[0]):
-        if begin <= triangle[r] < end:
-            count += 1
-    return count
 
 
 @njit(cache=True, nogil=True)
@@ -227,11 +213,11 @@ def rays_near(centres, bounds, limit, camera, pose):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def count_in_boxes(triangle, ends, ranges):  # type: ignore[no-untyped-def]
-    """[I] int64: of the rays of each instance (see `box_rays`), how many hit one of its triangles
-    ranges [I, 2] (first and one past the last)."""
+def count_hits(triangle, begins, ends, ranges):  # type: ignore[no-untyped-def]
+    """[I] int64: of the rays begins[i] to ends[i], how many hit a triangle of ranges[i] (first and
+    one past the last)."""
     counts = np.zeros(len(ranges), dtype=np.int64)
     for i in range(len(ranges)):
-        for r in range(ends[i], ends[i + 1]):
+        for r in range(begins[i], ends[i]):
             counts[i] += ranges[i, 0] <= triangle[r] < ranges[i, 1]
     return counts

@@ -14,7 +14,6 @@ import numpy as np
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.distance_field import Geodesics
 from memo_habitat.simulator.embree.geometry import Geometry, TriangleSoup
-from memo_habitat.simulator.embree.motion import Mover
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_navgrid
 from memo_habitat.simulator.embree.scene_dataset import (
     OBJECT_SUFFIX,
@@ -41,7 +40,6 @@ class Scene:
     ids: list[int]  # their panoptic ids: 0, then 1, 2, ...
     grid: NavGrid
     geodesics: Geodesics
-    mover: Mover
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,6 @@ def load_scene(
         list(range(STAGE_ID, len(parts))),
         grid,
         Geodesics(grid, kept_fields),
-        Mover(grid),
     )
     _scenes[key] = scene
     while len(_scenes) > max(kept_houses, 1):

@@ -18,9 +18,9 @@ from habitat.sims.habitat_simulator.actions import HabitatSimActions
 from memo_habitat.config.simulator import EmbreeOptions, options_of
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.camera_rig import CameraRig
-from memo_habitat.simulator.embree.motion import GreedyFollower, collided, point_ahead
+from memo_habitat.simulator.embree.motion import walk
 from memo_habitat.simulator.embree.navgrid import AgentShape
-from memo_habitat.simulator.embree.queries import PathFinder, TaskQueries
+from memo_habitat.simulator.embree.queries import GreedyFollower, PathFinder, TaskQueries
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
 
 
@@ -49,8 +49,7 @@ class EmbreeSim(TaskQueries, Simulator):
         self._tilt = 0.0
         self._next_start: tuple[np.ndarray, float] | None = None
         self._prev_sim_obs: dict[str, Any] = {}
-        self._enter(config, (), ())
-        self._place_somewhere()
+        self.reconfigure(config)
 
     # What Habitat asks of a simulator.
 
@@ -86,15 +85,30 @@ class EmbreeSim(TaskQueries, Simulator):
 
     def reconfigure(self, config: Any, episode: Any = None) -> None:
         """Enters the house of `config` with the objects of `episode`; cheap when both stay."""
-        self._options = options_of(config)
-        rigid_objs = getattr(episode, "rigid_objs", None) or ()
-        folders = [
-            *(getattr(episode, "additional_obj_config_paths", None) or ()),
-            *config.get("additional_object_paths", ()),
-        ]
-        is_new_scene = self._enter(config, rigid_objs, folders)
-        if not self._set_configured_start() and is_new_scene:
-            self._place_somewhere()
+        self.habitat_config, self._options = config, options_of(config)
+        self._step_length, self._turn_angle, self._sliding = step_sizes(config)
+        wanted = str(config.scene), str(config.get("scene_dataset", "default")), agent_shape(config)
+        scene = self._scene
+        if scene is None or wanted != self._entered:
+            scene = load_scene(*wanted, self._options.cached_houses, self._options.cached_fields)
+        is_new, self._entered = scene is not self._scene, wanted
+        if is_new:
+            self._scene, self._pathfinder = scene, PathFinder(scene, self._rng)
+        objects = objects_of(config, episode)
+        if is_new or objects != self._arranged:
+            self._arrangement, self._arranged = place_objects(scene, *objects), objects
+        if not self._set_configured_start() and is_new:
+            self._position = self._pathfinder.get_random_navigable_point(island_index=0)
+
+    def _set_configured_start(self) -> bool:
+        agent = get_agent_config(self.habitat_config, 0)
+        if not agent.is_set_start_state:
+            return False
+        return self.set_agent_state(list(agent.start_position), list(agent.start_rotation))
+
+    def start_next_episode_at(self, position: np.ndarray, heading: float) -> None:
+        """The next reset starts there."""
+        self._next_start = np.array(position, dtype=np.float64).reshape(3), float(heading)
 
     def reset(self) -> Observations:
         """Places the agent at its start, camera level, and looks."""
@@ -111,11 +125,14 @@ class EmbreeSim(TaskQueries, Simulator):
             action = HabitatSimActions[action] if HabitatSimActions.has_action(action) else action
         has_collided = False
         if action == HabitatSimActions.move_forward:
-            has_collided = self._move_forward()
-        elif action == HabitatSimActions.turn_left:
-            self._turn(1)
-        elif action == HabitatSimActions.turn_right:
-            self._turn(-1)
+            floor_map = self.scene.grid.floor_map
+            has_collided = walk(
+                self._position, self._heading, self._step_length, self._sliding, floor_map
+            )
+        elif action in (HabitatSimActions.turn_left, HabitatSimActions.turn_right):
+            sign = 1 if action == HabitatSimActions.turn_left else -1
+            angle = self._heading + sign * self._turn_angle
+            self._heading = (angle + math.pi) % (2.0 * math.pi) - math.pi
         elif action == HabitatSimActions.look_up:
             self.look(math.radians(self._options.tilt_angle))
         elif action == HabitatSimActions.look_down:
@@ -186,9 +203,8 @@ class EmbreeSim(TaskQueries, Simulator):
 
     def get_sensor_observations(self, agent_ids: Any = 0) -> dict[str, Any]:
         """Raw pictures by uuid from the current pose."""
-        return self._rig.render(
-            self.arrangement.geometry, self._position, self._heading, self._tilt
-        )
+        pose = self._position, self._heading, self._tilt
+        return self._rig.render(self.arrangement.geometry, *pose)
 
     def get_observations_at(
         self, position: Any = None, rotation: Any = None, keep_agent_at_new_pose: bool = False
@@ -250,16 +266,10 @@ class EmbreeSim(TaskQueries, Simulator):
         right_key: Any = "turn_right",
     ) -> GreedyFollower:
         """A follower for Habitat's `ShortestPathFollower`; near enough is half a step."""
-        keys = {
-            "stop": stop_key,
-            "move_forward": forward_key,
-            "turn_left": left_key,
-            "turn_right": right_key,
-        }
+        keys = {"stop": stop_key, "move_forward": forward_key}
+        keys.update(turn_left=left_key, turn_right=right_key)
         radius = self._step_length / 2 if goal_radius is None else goal_radius
         return GreedyFollower(self._action_towards, keys, radius)
-
-    # Inside.
 
     @property
     def scene(self) -> Scene:  # type: ignore[override]
@@ -275,56 +285,26 @@ class EmbreeSim(TaskQueries, Simulator):
             raise RuntimeError("the simulator is closed: make a new one")
         return self._arrangement
 
-    def _enter(self, config: Any, rigid_objs: Sequence[Any], folders: Sequence[str]) -> bool:
-        """Loads house and arrangement where they have changed; returns whether the house has."""
-        self.habitat_config = config
-        # Read once per episode: every look into an OmegaConf node takes microseconds.
-        self._step_length = float(config.forward_step_size)
-        self._turn_angle = math.radians(float(config.turn_angle))
-        self._sliding = bool(config.habitat_sim_v0.allow_sliding)
-        shape = agent_shape(config)
-        scene = self._scene
-        wanted_scene = (str(config.scene), str(config.get("scene_dataset", "default")), shape)
-        if scene is None or wanted_scene != self._entered:
-            kept = self._options.cached_houses, self._options.cached_fields
-            scene = load_scene(*wanted_scene, *kept)
-            self._entered = wanted_scene
-        is_new = scene is not self._scene
-        if is_new:
-            self._scene = scene
-            self._pathfinder = PathFinder(scene, self._rng)
-        first_id = int(config.get("object_ids_start", 100))
-        wanted = (list(rigid_objs), list(folders), first_id)
-        if is_new or wanted != self._arranged:
-            self._arrangement = place_objects(scene, rigid_objs, folders, first_id)
-            self._arranged = wanted
-        return is_new
-
-    def _set_configured_start(self) -> bool:
-        agent = get_agent_config(self.habitat_config, 0)
-        if not agent.is_set_start_state:
-            return False
-        return self.set_agent_state(list(agent.start_position), list(agent.start_rotation))
-
-    def _place_somewhere(self) -> None:
-        if not self._set_configured_start():
-            self._position = self.pathfinder.get_random_navigable_point(island_index=0)
-
-    def _move_forward(self) -> bool:
-        asked = point_ahead(self._position, self._heading, self._step_length)
-        reached = self.scene.mover.try_step(self._position, asked, self._sliding)
-        has_collided = collided(self._position, asked, reached)
-        self._position = reached
-        return has_collided
-
-    def _turn(self, sign: int) -> None:
-        angle = self._heading + sign * self._turn_angle
-        self._heading = (angle + math.pi) % (2.0 * math.pi) - math.pi
-
     def _observe(self, has_collided: bool) -> Observations:
         pictures = self.get_sensor_observations()
         self._prev_sim_obs = {**pictures, "collided": has_collided}
         return self._rig.suite.get_observations(pictures)
+
+
+def step_sizes(config: Any) -> tuple[float, float, bool]:
+    """Length (m) of move_forward, angle (rad) of a turn, and whether moves slide along walls."""
+    sliding = bool(config.habitat_sim_v0.allow_sliding)
+    return float(config.forward_step_size), math.radians(float(config.turn_angle)), sliding
+
+
+def objects_of(config: Any, episode: Any) -> tuple[list[Any], list[str], int]:
+    """The small objects of an episode (None: there is none), as `place_objects` takes them."""
+    folders = getattr(episode, "additional_obj_config_paths", None) or ()
+    return (
+        list(getattr(episode, "rigid_objs", None) or ()),
+        [*folders, *config.get("additional_object_paths", ())],
+        int(config.get("object_ids_start", 100)),
+    )
 
 
 def agent_shape(config: Any) -> AgentShape:

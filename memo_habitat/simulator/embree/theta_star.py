@@ -16,6 +16,16 @@ _TIE = 1e-9
 
 
 @njit(cache=True, nogil=True)
+def crossings(start, cell, way):  # type: ignore[no-untyped-def]
+    """Where a line from `start` in `cell` crosses the grid's lines along one axis: the step to the
+    next cell, then the shares of `way` up to the first crossing and between two."""
+    step = 1 if way > 0 else -1
+    if way == 0:
+        return step, np.inf, np.inf
+    return step, (cell + (1 if way > 0 else 0) - start) / way, abs(1.0 / way)
+
+
+@njit(cache=True, nogil=True)
 def line_of_sight(islands, row0, column0, row1, column1):  # type: ignore[no-untyped-def]
     """Whether the straight line between two points (grid coordinates) stays on one island.
 
@@ -33,12 +43,8 @@ def line_of_sight(islands, row0, column0, row1, column1):  # type: ignore[no-unt
         return False
     d_row = row1 - row0
     d_column = column1 - column0
-    step_i = 1 if d_row > 0 else -1
-    step_j = 1 if d_column > 0 else -1
-    next_i = (i + (1 if step_i > 0 else 0) - row0) / d_row if d_row != 0 else np.inf
-    next_j = (j + (1 if step_j > 0 else 0) - column0) / d_column if d_column != 0 else np.inf
-    delta_i = abs(1.0 / d_row) if d_row != 0 else np.inf
-    delta_j = abs(1.0 / d_column) if d_column != 0 else np.inf
+    step_i, next_i, delta_i = crossings(row0, i, d_row)
+    step_j, next_j, delta_j = crossings(column0, j, d_column)
     for _ in range(abs(i_end - i) + abs(j_end - j) + 2):
         if i == i_end and j == j_end:
             return True

@@ -226,7 +226,7 @@ class BatchedTrials:
 
     def _distance_now(self, index: int) -> float:
         player = self._players[index]
-        distance = self.sim.distance(index, player.field, player.goals.viewpoints)
+        distance = self.sim.distance(index, player.field)
         return checked_distance(distance, self.sim.positions[index], player.episode)
 
     def _follow(self, rows: IntArray, names: Sequence[str]) -> None:
