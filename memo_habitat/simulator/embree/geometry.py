@@ -39,11 +39,11 @@ class TriangleSoup:
         matrix = np.asarray(transform, dtype=np.float64)
         corners = self.corners.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
         order = [0, 2, 1] if np.linalg.det(matrix[:3, :3]) < 0 else [0, 1, 2]
-        turned = (
+        corners, colours, uv = (
             np.ascontiguousarray(values[:, order])
             for values in (corners.astype(np.float32), self.colours, self.uv)
         )
-        return TriangleSoup(*turned, self.texture, self.textures)
+        return TriangleSoup(corners, colours, uv, self.texture, self.textures)
 
 
 def join(soups: list[TriangleSoup]) -> TriangleSoup:

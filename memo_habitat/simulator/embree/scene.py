@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,16 +18,14 @@ from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_nav
 from memo_habitat.simulator.embree.scene_dataset import (
     OBJECT_SUFFIX,
     SceneDataset,
-    clear_mesh_cache,
     find_scene,
+    forget_meshes,
     object_soup,
     stage_soup,
     stem,
 )
 from memo_habitat.simulator.interface import Instance
 from memo_habitat.utils.data_paths import resolve
-
-STAGE_ID = 0
 
 
 @dataclass
@@ -36,8 +34,7 @@ class Scene:
 
     dataset: SceneDataset
     source: Path
-    parts: list[TriangleSoup]  # the stage, then the furniture, in world coordinates
-    ids: list[int]  # their panoptic ids: 0, then 1, 2, ...
+    parts: list[TriangleSoup]  # in world coordinates: the stage, panoptic id 0, furniture 1, 2, ...
     grid: NavGrid
     geodesics: Geodesics
 
@@ -62,8 +59,7 @@ class Arrangement:
     @cached_property
     def triangles(self) -> np.ndarray:
         """[I, 2] int64: first and one past the last triangle of each instance."""
-        ranges = [self.geometry.ranges[instance.id] for instance in self.instances]
-        return np.array(ranges, dtype=np.int64).reshape(-1, 2)
+        return self.geometry.ranges_of(instance.id for instance in self.instances)
 
 
 _scenes: OrderedDict[tuple[Any, ...], Scene] = OrderedDict()
@@ -72,7 +68,7 @@ _scenes: OrderedDict[tuple[Any, ...], Scene] = OrderedDict()
 def clear_caches() -> None:
     """Empties the process's caches of houses and meshes."""
     _scenes.clear()
-    clear_mesh_cache()
+    forget_meshes()
 
 
 def load_scene(
@@ -86,33 +82,23 @@ def load_scene(
     dataset, instance = find_scene(handle, scene_dataset)
     stamp = instance.source.stat().st_mtime_ns
     key = (instance.source, stamp, dataset.source, shape, kept_fields)
-    if key in _scenes:
-        _scenes.move_to_end(key)
-        return _scenes[key]
-    parts = [stage_soup(instance.stage).transformed(instance.stage_transform)]
-    for placement in instance.furniture:
-        soup, center = object_soup(placement.config)
-        parts.append(soup.transformed(_placed(placement.transform, center, placement.asset_local)))
-    corners = np.concatenate([part.corners for part in parts])
-    grid = build_navgrid(corners, shape, str(instance.source))
-    scene = Scene(
-        dataset,
-        instance.source,
-        parts,
-        list(range(STAGE_ID, len(parts))),
-        grid,
-        Geodesics(grid, kept_fields),
-    )
-    _scenes[key] = scene
-    while len(_scenes) > max(kept_houses, 1):
-        _scenes.popitem(last=False)
-    return scene
+    if key not in _scenes:
+        parts = [stage_soup(instance.stage).transformed(instance.stage_transform)]
+        for piece in instance.furniture:
+            soup, center = object_soup(piece.config)
+            center = np.zeros(3) if piece.asset_local else center
+            parts.append(soup.transformed(_about(piece.transform, center)))
+        corners = np.concatenate([part.corners for part in parts])
+        grid = build_navgrid(corners, shape, str(instance.source))
+        _scenes[key] = Scene(dataset, instance.source, parts, grid, Geodesics(grid, kept_fields))
+        while len(_scenes) > max(kept_houses, 1):
+            _scenes.popitem(last=False)
+    _scenes.move_to_end(key)
+    return _scenes[key]
 
 
-def _placed(transform: np.ndarray, center: np.ndarray, asset_local: bool) -> np.ndarray:
-    """The transform of the asset's own coordinates."""
-    if asset_local or not center.any():
-        return transform
+def _about(transform: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """The transform of an asset's own coordinates that moves its centre as `transform` says."""
     shift = np.eye(4)
     shift[:3, 3] = -center
     return transform @ shift
@@ -132,34 +118,33 @@ def place_objects(
     Raises:
         UserError: for an unknown object, a malformed pair, or ids that overlap the furniture's.
     """
-    if rigid_objs and first_id <= max(scene.ids):
+    parts, ids = list(scene.parts), list(range(len(scene.parts)))
+    if rigid_objs and first_id < len(parts):
         raise UserError(
             f"habitat.simulator.object_ids_start={first_id} is taken: {scene.source} has "
-            f"{max(scene.ids)} pieces of furniture; set it to {max(scene.ids) + 1} or more"
+            f"{len(parts) - 1} pieces of furniture; set it to {len(parts)} or more"
         )
     known = {**scene.dataset.objects, **_configs_in(folders)}
-    parts, ids, instances = list(scene.parts), list(scene.ids), []
-    counts: dict[str, int] = {}
-    for index, entry in enumerate(rigid_objs):
-        name, transform = _pair(entry, f"rigid_objs[{index}] in {scene.source.name}")
+    instances: list[Instance] = []
+    counts: Counter[str] = Counter()
+    for identity, entry in enumerate(rigid_objs, start=first_id):
+        where = f"rigid_objs[{identity - first_id}]"
+        name, transform = _pair(entry, f"{where} in {scene.source.name}")
         category = stem(name)
         if category not in known:
             raise UserError(
-                f"object {name!r} of rigid_objs[{index}] has no {OBJECT_SUFFIX.lstrip('.')} in "
+                f"object {name!r} of {where} has no {OBJECT_SUFFIX.lstrip('.')} in "
                 f"{list(folders)} or the scene data set {scene.dataset.source}: correct the name "
                 "or additional_obj_config_paths"
             )
         soup, center = object_soup(known[category])
-        soup = soup.transformed(_placed(transform, center, asset_local=False))
-        number = counts.get(category, 0)
-        counts[category] = number + 1
-        parts.append(soup)
-        ids.append(first_id + index)
-        position = soup.bounds.mean(axis=0)
+        parts.append(soup.transformed(_about(transform, center)))
+        ids.append(identity)
+        position = parts[-1].bounds.mean(axis=0)
         position.setflags(write=False)
-        instances.append(
-            Instance(f"{category}_:{number:04d}", category, first_id + index, position)
-        )
+        label = f"{category}_:{counts[category]:04d}"
+        instances.append(Instance(label, category, identity, position))
+        counts[category] += 1
     return Arrangement(Geometry(parts, ids), tuple(instances))
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
@@ -21,8 +21,7 @@ SCENE_SUFFIX = ".scene_instance.json"
 MESH_SUFFIXES = (".glb", ".gltf", ".ply", ".obj")
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """One furniture object of a scene instance."""
 
     config: Path
@@ -99,14 +98,19 @@ def find_scene(scene: str, scene_dataset: str) -> tuple[SceneDataset, SceneInsta
 
 def load_dataset(path: Path) -> SceneDataset:
     """The index of a scene data set, cached while its file stays as it is."""
+    remedy = (
+        "check habitat.simulator.scene_dataset or the episode's scene_dataset_config; "
+        "`memo-habitat scenes generate` makes one"
+    )
+    return _load_dataset(path, _modified(path, "scene data set", remedy))
+
+
+def _modified(path: Path, what: str, remedy: str) -> int:
+    """When a file was last written, in ns: part of what it is cached by."""
     try:
-        stamp = path.stat().st_mtime_ns
+        return path.stat().st_mtime_ns
     except OSError as error:
-        raise UserError(
-            f"scene data set {path} is missing: check habitat.simulator.scene_dataset or the "
-            "episode's scene_dataset_config; `memo-habitat scenes generate` makes one"
-        ) from error
-    return _load_dataset(path, stamp)
+        raise UserError(f"{what} {path} is missing: {remedy}") from error
 
 
 @lru_cache(maxsize=32)
@@ -142,9 +146,8 @@ def _expand(root: Path, pattern: str) -> list[Path]:
     """Files that a path of a data set means: a glob, a folder (its files) or a file."""
     if Path(pattern).is_absolute():
         root, pattern = Path("/"), pattern.lstrip("/")
-    matches = sorted(root.glob(pattern.rstrip("/")))
     files = []
-    for match in matches:
+    for match in sorted(root.glob(pattern.rstrip("/"))):
         files += sorted(match.iterdir()) if match.is_dir() else [match]
     return [path for path in files if path.is_file()]
 
@@ -152,36 +155,28 @@ def _expand(root: Path, pattern: str) -> list[Path]:
 def read_scene_instance(path: Path, dataset: SceneDataset) -> SceneInstance:
     """A scene instance with every template looked up in `dataset` (or beside the file)."""
     document = read_json(path, "scene instance")
-    stage = document.get("stage_instance")
-    if not isinstance(stage, dict) or "template_name" not in stage:
-        raise UserError(f'{path}: "stage_instance.template_name" is missing: name the stage')
-    local = str(document.get("translation_origin", "")).lower() == "asset_local"
+    stage: Any = document.get("stage_instance")
+    where = f"{path}: stage_instance"
+    stage_config = _template(dataset.stages, stage, path, STAGE_SUFFIX, where)
+    stage_transform = _instance_transform(stage, where)
+    usual = document.get("translation_origin", "")
     furniture = []
     for index, entry in enumerate(document.get("object_instances", [])):
         where = f"{path}: object_instances[{index}]"
-        if not isinstance(entry, dict) or "template_name" not in entry:
-            raise UserError(f'{where} has no "template_name": name its object template')
-        own = str(entry.get("translation_origin", "")).lower()
-        furniture.append(
-            Placement(
-                _template(dataset.objects, entry["template_name"], path, OBJECT_SUFFIX, where),
-                _instance_transform(entry, where),
-                own == "asset_local" if own else local,
-            )
-        )
-    where = f"{path}: stage_instance"
-    return SceneInstance(
-        path,
-        _template(dataset.stages, stage["template_name"], path, STAGE_SUFFIX, where),
-        _instance_transform(stage, where),
-        tuple(furniture),
-    )
+        config = _template(dataset.objects, entry, path, OBJECT_SUFFIX, where)
+        origin = str(entry.get("translation_origin", "") or usual).lower()
+        transform = _instance_transform(entry, where)
+        furniture.append(Placement(config, transform, origin == "asset_local"))
+    return SceneInstance(path, stage_config, stage_transform, tuple(furniture))
 
 
-def _template(known: dict[str, Path], handle: str, source: Path, suffix: str, where: str) -> Path:
-    name = stem(handle)
-    if name in known:
-        return known[name]
+def _template(known: dict[str, Path], entry: Any, source: Path, suffix: str, where: str) -> Path:
+    """The config of the template that an entry of a scene instance names."""
+    if not isinstance(entry, dict) or "template_name" not in entry:
+        raise UserError(f'{where} has no "template_name": name its template')
+    handle = entry["template_name"]
+    if stem(handle) in known:
+        return known[stem(handle)]
     for folder in (source.parent, source.parent.parent):
         for candidate in (folder / f"{handle}{suffix}", folder / handle):
             if candidate.is_file():
@@ -194,13 +189,11 @@ def _template(known: dict[str, Path], handle: str, source: Path, suffix: str, wh
 
 def _instance_transform(entry: dict[str, Any], where: str) -> np.ndarray:
     """[4, 4] of translation, rotation [w, x, y, z] and scale of a scene instance's entry."""
-    translation = _numbers(entry.get("translation", [0, 0, 0]), 3, f"{where}.translation")
-    rotation = _numbers(entry.get("rotation", [1, 0, 0, 0]), 4, f"{where}.rotation")
-    scale = _numbers(entry.get("non_uniform_scale", [1, 1, 1]), 3, f"{where}.non_uniform_scale")
-    uniform = _numbers([entry.get("uniform_scale", 1.0)], 1, f"{where}.uniform_scale")
+    rotation = rotation_matrix(_numbers(entry, "rotation", (1, 0, 0, 0), where))
+    scale = _numbers(entry, "non_uniform_scale", (1, 1, 1), where)
     matrix = np.eye(4)
-    matrix[:3, :3] = rotation_matrix(rotation) * (scale * uniform)
-    matrix[:3, 3] = translation
+    matrix[:3, :3] = rotation * (scale * _numbers(entry, "uniform_scale", 1.0, where))
+    matrix[:3, 3] = _numbers(entry, "translation", (0, 0, 0), where)
     return matrix
 
 
@@ -218,16 +211,13 @@ def rotation_matrix(wxyz: np.ndarray) -> np.ndarray:
 
 def stage_soup(path: Path) -> TriangleSoup:
     """The stage's triangles with its up and front turned to +Y and -Z and its scale applied."""
-    if path.suffix in MESH_SUFFIXES:
-        return load_soup(path)
-    document = read_json(path, "stage config")
-    soup = load_soup(_render_asset(path, document))
-    up = _numbers(document.get("up", [0, 1, 0]), 3, f"{path}: up")
-    front = _numbers(document.get("front", [0, 0, -1]), 3, f"{path}: front")
-    scale = _numbers(document.get("scale", [1, 1, 1]), 3, f"{path}: scale")
+    soup, document = _template_soup(path, "stage config")
+    up = _numbers(document, "up", (0, 1, 0), str(path))
+    front = _numbers(document, "front", (0, 0, -1), str(path))
     matrix = np.eye(4)
-    matrix[:3, :3] = np.stack([np.cross(front, up), up, -front]) * scale
-    matrix[:3, 3] = -_numbers(document.get("origin", [0, 0, 0]), 3, f"{path}: origin")
+    matrix[:3, :3] = np.stack([np.cross(front, up), up, -front])
+    matrix[:3, :3] *= _numbers(document, "scale", (1, 1, 1), str(path))
+    matrix[:3, 3] = -_numbers(document, "origin", (0, 0, 0), str(path))
     return soup if np.array_equal(matrix, np.eye(4)) else soup.transformed(matrix)
 
 
@@ -237,21 +227,22 @@ def object_soup(path: Path) -> tuple[TriangleSoup, np.ndarray]:
     As in Habitat-Sim, placements move the centre of mass: `COM` of the config, else the centre
     of the bounding box.
     """
-    document = read_json(path, "object config") if path.name.endswith(".json") else {}
-    soup = load_soup(_render_asset(path, document)) if document else load_soup(path)
-    scale = _numbers(document.get("scale", [1, 1, 1]), 3, f"{path}: scale")
+    soup, document = _template_soup(path, "object config")
+    scale = _numbers(document, "scale", (1, 1, 1), str(path))
     if not np.array_equal(scale, np.ones(3)):
         soup = soup.transformed(np.diag([*scale, 1.0]))
-    if "COM" in document:
-        return soup, _numbers(document["COM"], 3, f"{path}: COM")
-    return soup, soup.bounds.mean(axis=0)
+    return soup, _numbers(document, "COM", soup.bounds.mean(axis=0), str(path))
 
 
-def _render_asset(path: Path, document: dict[str, Any]) -> Path:
+def _template_soup(path: Path, what: str) -> tuple[TriangleSoup, dict[str, Any]]:
+    """The mesh that a config names, and the config; a bare mesh has none."""
+    if path.suffix in MESH_SUFFIXES:
+        return load_soup(path), {}
+    document = read_json(path, what)
     name = document.get("render_asset")
     if not isinstance(name, str) or not name:
         raise UserError(f'{path}: "render_asset" is missing: name the mesh file')
-    return (path.parent / name).resolve()
+    return load_soup((path.parent / name).resolve()), document
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -269,13 +260,16 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return document
 
 
-def _numbers(value: Any, count: int, where: str) -> np.ndarray:
+def _numbers(document: dict[str, Any], key: str, default: Any, where: str) -> np.ndarray:
+    """Numbers of a document, as many as the default has."""
+    value = document.get(key, default)
     try:
         numbers = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where} is {value!r}: give {count} numbers") from error
-    if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise UserError(f"{where} is {value!r}: give {count} finite numbers")
+        is_valid = numbers.shape == np.shape(default) and bool(np.isfinite(numbers).all())
+    except (TypeError, ValueError):
+        is_valid = False
+    if not is_valid:
+        raise UserError(f"{where}.{key} is {value!r}: give {np.size(default)} numbers, all finite")
     return numbers
 
 
@@ -286,13 +280,8 @@ def load_soup(path: Path) -> TriangleSoup:
     Raises:
         UserError: when the file is missing, cannot be read or holds no triangle.
     """
-    try:
-        stamp = path.stat().st_mtime_ns
-    except OSError as error:
-        raise UserError(
-            f"3D model {path} is missing: restore the file or correct the config that names it"
-        ) from error
-    return _load_soup(path, stamp)
+    remedy = "restore the file or correct the config that names it"
+    return _load_soup(path, _modified(path, "3D model", remedy))
 
 
 @lru_cache(maxsize=4096)
@@ -319,9 +308,8 @@ def _load_soup(path: Path, _stamp: int) -> TriangleSoup:
     return soup
 
 
-def clear_mesh_cache() -> None:
-    """Forgets every mesh read."""
-    _load_soup.cache_clear()
+#: Empties the cache of meshes.
+forget_meshes = _load_soup.cache_clear
 
 
 def _mesh_soup(mesh: trimesh.Trimesh) -> TriangleSoup:
