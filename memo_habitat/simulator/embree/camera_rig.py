@@ -137,7 +137,7 @@ class Camera:
         geometry, hits = self._latest()
         out = np.empty((self.spec.height, self.spec.width, 3), dtype=np.uint8)
         pixel = np.float32(2.0 * self.rays.half / self.spec.width)
-        shade(hits, self._lengths, pixel, geometry.surface, out.reshape(-1, 3))
+        shade(tuple(hits), self._lengths, pixel, tuple(geometry.surface), out.reshape(-1, 3))
         return out
 
     def depth(self) -> np.ndarray:

@@ -95,20 +95,23 @@ def distance_at(islands, field, row, column):  # type: ignore[no-untyped-def]
 def standing_place(floor_map, point):  # type: ignore[no-untyped-def]
     """Grid coordinates (row, column) of where a point [3] m stands, and how many cells it is moved
     for that; the last is inf when it is farther than `REACH` from the floor's edge."""
+    _, floor, _, origin, cell = floor_map
     row, column = nearest_free(floor_map, point, REACH, 0)
-    if row < 0.0 or not abs(point[1] - floor_map.floor[int(row), int(column)]) <= NEAR_FLOOR:
+    if row < 0.0 or not abs(point[1] - floor[int(row), int(column)]) <= NEAR_FLOOR:
         return -1.0, -1.0, np.inf
-    aside = row - (point[2] - floor_map.origin[1]) / floor_map.cell
-    return row, column, np.hypot(aside, column - (point[0] - floor_map.origin[0]) / floor_map.cell)
+    aside = row - (point[2] - origin[1]) / cell
+    return row, column, np.hypot(aside, column - (point[0] - origin[0]) / cell)
 
 
 @njit(cache=True, nogil=True)
 def distance_from(position, floor_map, field):  # type: ignore[no-untyped-def]
-    """Distance in m from a point [3] to the goals of a field; inf when none can be reached."""
+    """Distance in m from a point [3] to the goals of a field (a plain tuple of `DistanceField`);
+    inf when none can be reached."""
+    islands, _, _, _, cell = floor_map
     row, column, gap = standing_place(floor_map, position)
     if gap == np.inf:
         return np.inf
-    return (distance_at(floor_map.islands, field, row, column)[0] + gap) * floor_map.cell
+    return (distance_at(islands, field, row, column)[0] + gap) * cell
 
 
 class Geodesics:
@@ -147,7 +150,7 @@ class Geodesics:
         """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none
         can be reached, or the point or every goal is farther than 0.5 m from the floor's edge."""
         point = np.array(position, dtype=np.float64)
-        return float(distance_from(point, self._grid.floor_map, self.field(goals)))
+        return float(distance_from(point, self._grid.floor_map, tuple(self.field(goals))))
 
     def path(self, position: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """Corners of the shortest path [K, 3] m from a point [3] to the nearest of goals [G, 3],
@@ -157,7 +160,7 @@ class Geodesics:
         row, column, gap = standing_place(self._grid.floor_map, point)
         if not math.isfinite(gap):
             return np.zeros((0, 3))
-        cells, waypoint = distance_at(self._grid.islands, field, row, column)
+        cells, waypoint = distance_at(self._grid.islands, tuple(field), row, column)
         if not math.isfinite(cells):
             return np.zeros((0, 3))
         points = [(row, column)]

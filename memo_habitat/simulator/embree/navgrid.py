@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -128,16 +128,6 @@ class AgentShape:
     min_island_area: float = 0.25  # m2, smaller islands are dropped
 
 
-class FloorMap(NamedTuple):
-    """A `NavGrid` as kernels take it."""
-
-    islands: np.ndarray  # [Z, X] int32
-    floor: np.ndarray  # [Z, X] float64, m
-    away: np.ndarray  # [Z, X, 2] float64: unit directions (row, column) away from obstacles
-    origin: tuple[float, float]  # (x, z) m
-    cell: float  # m
-
-
 @njit(cache=True, nogil=True)
 def nearest_free(floor_map, point, reach, island):  # type: ignore[no-untyped-def]
     """Grid coordinates (row, column) of the free place nearest to a world point [3] m: the point
@@ -146,10 +136,10 @@ def nearest_free(floor_map, point, reach, island):  # type: ignore[no-untyped-de
 
     island: only this one; 0 = any.
     """
-    islands, cell = floor_map.islands, floor_map.cell
+    islands, _, _, origin, cell = floor_map
     rows, columns = islands.shape
-    row = (point[2] - floor_map.origin[1]) / cell
-    column = (point[0] - floor_map.origin[0]) / cell
+    row = (point[2] - origin[1]) / cell
+    column = (point[0] - origin[0]) / cell
     if 0.0 <= row < rows and 0.0 <= column < columns:
         here = islands[int(row), int(column)]
         if here != 0 and (island == 0 or here == island):
@@ -183,13 +173,16 @@ class NavGrid:
     radii: np.ndarray  # [I] m: farthest cell of each island from the middle of its cells
 
     @cached_property
-    def floor_map(self) -> FloorMap:
-        """The grid for kernels."""
+    def floor_map(self) -> tuple[Any, ...]:
+        """What kernels take: islands, floor, unit directions (row, column) away from obstacles
+        [Z, X, 2], origin and cell."""
+        # Plain tuples to all kernels: Numba takes a microsecond more to recognise a named one, and
+        # its cache on disk cannot be read once the class has another name.
         # Obstacles are smoothed over a few cells: the normal of an oblique wall, not of a stair.
         smooth = ndimage.gaussian_filter(self.clearance.astype(np.float64), 1.5, mode="nearest")
         away = np.stack(np.gradient(smooth), axis=-1)
         away /= np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-12)
-        return FloorMap(self.islands, self.floor, away, self.origin, self.cell)
+        return self.islands, self.floor, away, self.origin, self.cell
 
     @cached_property
     def _cells(self) -> dict[int, np.ndarray]:

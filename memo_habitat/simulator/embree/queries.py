@@ -129,7 +129,7 @@ class TaskQueries:
             return None
         most = int(math.pi / turn)
         turns = np.array(sorted(range(-most, most + 1), key=abs))
-        headings, field = self._heading + turns * turn, geodesics.field(goals)
+        headings, field = self._heading + turns * turn, tuple(geodesics.field(goals))
         ahead = distances_ahead(
             self._position, headings, self._step_length, self._sliding, grid.floor_map, field
         )
