@@ -21,7 +21,7 @@ from memo_habitat.scenes.files import SPLITS
 from memo_habitat.scenes.floor_plan import RandomStream
 from memo_habitat.simulator.embree.camera_rig import Camera, CameraSpec
 from memo_habitat.simulator.embree.geometry import TriangleSoup
-from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid
+from memo_habitat.simulator.embree.navgrid import AgentShape
 from memo_habitat.simulator.embree.queries import TaskQueries
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
 from memo_habitat.simulator.interface import Instance
@@ -70,12 +70,8 @@ class SimulatedHouse:
 
     def __init__(self, scene: Path, scene_dataset: Path) -> None:
         self.scene = load_scene(str(scene), str(scene_dataset), AGENT, 1, 4)
+        self.grid = self.scene.grid
         self._folders = [str(scene_dataset.parent / "objects")]
-
-    @property
-    def grid(self) -> NavGrid:
-        """Where an agent can be."""
-        return self.scene.grid
 
     def arranged(self, rigid_objs: Sequence[Any]) -> ArrangedHouse:
         """The house with small objects in it, given as episodes list them."""
@@ -108,7 +104,7 @@ class ArrangedHouse(TaskQueries):
     def view(self, pose: Pose, size: int) -> Camera:
         """A camera that has cast what an agent sees from a pose, ``size`` pixels each side."""
         camera = Camera(CameraSpec(size, size, math.pi / 2, (0.0, EYE, 0.0), (0.0, 0.0, 0.0)))
-        camera.cast(self.arrangement.geometry, *pose, tilt=0.0)
+        camera.cast(self.arrangement.geometry, (*pose, 0.0))
         return camera
 
 

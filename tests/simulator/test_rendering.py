@@ -203,7 +203,7 @@ def test_mount_and_tilt_turn_the_camera(sim):
 
 def test_orientation_of_the_config_pitches_the_camera(sim):
     tilted = Camera(CameraSpec(9, 9, math.pi / 2, (0, EYE, 0), (-math.pi / 2, 0, 0)))
-    tilted.cast(sim.arrangement.geometry, np.array([2.0, 0.0, -0.6]), 0.0, 0.0)
+    tilted.cast(sim.arrangement.geometry, (np.array([2.0, 0.0, -0.6]), 0.0, 0.0))
     np.testing.assert_allclose(tilted.depth(), EYE, atol=1e-4)
 
 
@@ -218,7 +218,7 @@ def test_a_wide_image_keeps_square_pixels():
 
 def test_nothing_hit_is_black_at_depth_zero():
     camera = Camera(CameraSpec(4, 4, math.pi / 2, (0, 0, 0), (0, 0, 0)))
-    camera.cast(Geometry([], []), np.zeros(3), 0.0, 0.0)
+    camera.cast(Geometry([], []), (np.zeros(3), 0.0, 0.0))
     assert not camera.rgb().any() and not camera.depth().any() and not camera.panoptic().any()
 
 

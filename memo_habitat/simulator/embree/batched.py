@@ -15,36 +15,27 @@ from habitat.config.default import get_agent_config
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import options_of
-from memo_habitat.simulator.embree.camera_rig import CameraRig
+from memo_habitat.simulator.embree.camera_rig import CameraRig, Pose
 from memo_habitat.simulator.embree.distance_field import DistanceField, distance_from
 from memo_habitat.simulator.embree.motion import walk
 from memo_habitat.simulator.embree.queries import TaskQueries
 from memo_habitat.simulator.embree.ray_kernels import count_hits, rays_near
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
-from memo_habitat.simulator.embree.sim import agent_shape, objects_of, step_sizes
+from memo_habitat.simulator.embree.sim import action_sizes, agent_shape, objects_of
 
 
 class BatchedAgent(TaskQueries):
     """One of the agents, behind the interface `TaskSimulator`; its pose is a row of the batch."""
 
     def __init__(self, sim: BatchedSim, index: int) -> None:
-        self.habitat_config = sim.config
         self._sim, self._index, self._rig = sim, index, sim.rig
-        self._step_length, self._turn_angle, self._sliding = sim.step_sizes
+        self._sizes, self._sliding = sim.sizes, sim.sliding
         self.scene: Scene = None  # type: ignore[assignment]
         self.arrangement: Arrangement = None  # type: ignore[assignment]
 
     @property
-    def _position(self) -> np.ndarray:  # type: ignore[override]
-        return self._sim.positions[self._index]
-
-    @property
-    def _heading(self) -> float:  # type: ignore[override]
-        return float(self._sim.headings[self._index])
-
-    @property
-    def _tilt(self) -> float:  # type: ignore[override]
-        return float(self._sim.tilts[self._index])
+    def _pose(self) -> Pose:  # type: ignore[override]
+        return self._sim.pose(self._index)
 
     @property
     def previous_step_collided(self) -> bool:
@@ -79,25 +70,22 @@ class BatchedSim:
         self.headings = np.zeros(num_agents)
         self.tilts = np.zeros(num_agents)
         self.collided = np.zeros(num_agents, dtype=np.bool_)
-        self.step_sizes = step_sizes(config)
-        self._tilt_angle = math.radians(options.tilt_angle)
-        self._tilt_limit = math.radians(options.tilt_limit)
+        self.sizes, self.sliding = action_sizes(config)
         self.agents = [BatchedAgent(self, index) for index in range(num_agents)]
         # Every agent may be in another house, and come back to it.
-        self._scene_options = agent_shape(config), max(options.cached_houses, num_agents)
-        self._fields_kept = options.cached_fields
+        kept = max(options.cached_houses, num_agents)
+        self._house_options = agent_shape(config), kept, options.cached_fields
         self._arrangements: OrderedDict[Hashable, tuple[Scene, Arrangement]] = OrderedDict()
+
+    def pose(self, index: int) -> Pose:
+        """Where an agent is; its position is a row of the batch, not a copy."""
+        return self.positions[index], float(self.headings[index]), float(self.tilts[index])
 
     def enter(self, index: int, episode: Any) -> None:
         """Bring an agent into an episode's house with the episode's objects."""
         key = (episode.scene_dataset_config, episode.scene_id, episode.episode_id)
         if key not in self._arrangements:
-            scene = load_scene(
-                episode.scene_id,
-                episode.scene_dataset_config,
-                *self._scene_options,
-                self._fields_kept,
-            )
+            scene = load_scene(episode.scene_id, episode.scene_dataset_config, *self._house_options)
             self._arrangements[key] = scene, place_objects(scene, *objects_of(self.config, episode))
             if len(self._arrangements) > 2 * len(self.agents):
                 self._arrangements.popitem(last=False)
@@ -113,20 +101,20 @@ class BatchedSim:
         """
         left, right = HabitatSimActions.turn_left, HabitatSimActions.turn_right
         up, down = HabitatSimActions.look_up, HabitatSimActions.look_down
-        length, turn_angle, sliding = self.step_sizes
         self.collided[which] = False
         rows = which & ((actions == left) | (actions == right))
         if rows.any():
-            angle = self.headings[rows] + np.where(actions[rows] == left, 1, -1) * turn_angle
+            angle = self.headings[rows] + np.where(actions[rows] == left, 1, -1) * self.sizes.turn
             self.headings[rows] = (angle + math.pi) % (2.0 * math.pi) - math.pi
         rows = which & ((actions == up) | (actions == down))
         if rows.any():
-            tilt = self.tilts[rows] + np.where(actions[rows] == up, 1, -1) * self._tilt_angle
-            self.tilts[rows] = np.clip(tilt, -self._tilt_limit, self._tilt_limit)
+            tilt = self.tilts[rows] + np.where(actions[rows] == up, 1, -1) * self.sizes.tilt
+            self.tilts[rows] = np.clip(tilt, -self.sizes.tilt_limit, self.sizes.tilt_limit)
         for index in np.flatnonzero(which & (actions == HabitatSimActions.move_forward)).tolist():
             floor_map = self.agents[index].scene.grid.floor_map
             position, heading = self.positions[index], float(self.headings[index])
-            self.collided[index] = walk(position, heading, length, sliding, floor_map)
+            step = self.sizes.step
+            self.collided[index] = walk(position, heading, step, self.sliding, floor_map)
 
     def distance(self, index: int, field: DistanceField) -> float:
         """Geodesic distance (m) of an agent to the goals that `field` belongs to."""
@@ -144,9 +132,8 @@ class BatchedSim:
             int64 [J], places in the arrangement, and int64 [J], counts.
         """
         arrangement = self.agents[index].arrangement
-        pose = self.positions[index], float(self.headings[index]), float(self.tilts[index])
         near, origins, rays, ends = rays_near(
-            arrangement.centres, arrangement.bounds, limit, self._rays, pose
+            arrangement.centres, arrangement.bounds, limit, self._rays, self.pose(index)
         )
         if not len(rays):
             return near, np.zeros(len(near), dtype=np.int64)

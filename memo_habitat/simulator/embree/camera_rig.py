@@ -23,6 +23,10 @@ from memo_habitat.simulator.embree.ray_kernels import (
     view,
 )
 
+#: Where the agent's floor point is ([3] m), its heading about +Y and its cameras' tilt (up is
+#: positive), rad.
+Pose = tuple[np.ndarray, float, float]
+
 
 @dataclass(frozen=True)
 class CameraSpec:
@@ -93,39 +97,26 @@ class Camera:
         self._seen: tuple[Geometry, tuple[float, ...]] | None = None
         self._hits: Hits | None = None
 
-    def cast(self, geometry: Geometry, position: np.ndarray, heading: float, tilt: float) -> None:
-        """Casts a ray per pixel for the agent at `position` [3] m, unless nothing has changed.
-
-        heading: rad about +Y; tilt: rad, positive looks up.
-        """
-        seen = geometry, (*map(float, position), heading, tilt)
+    def cast(self, geometry: Geometry, pose: Pose) -> None:
+        """Casts a ray per pixel, unless nothing has changed since the latest cast."""
+        seen = _key(geometry, pose)
         if self._seen != seen:
-            position = np.asarray(position, dtype=np.float64)
-            rotation, eye = view(self.rays.mount, self.rays.offset, position, heading, tilt)
+            rotation, eye = view(self.rays.mount, self.rays.offset, *pose)
             rotate(self._directions, rotation.astype(np.float32), self._world)
             self._origins[:] = eye
             self._seen, self._hits = seen, geometry.cast(self._origins, self._world)
 
-    def count(
-        self,
-        geometry: Geometry,
-        position: np.ndarray,
-        heading: float,
-        tilt: float,
-        ids: Sequence[int] | np.ndarray,
-    ) -> np.ndarray:
+    def count(self, geometry: Geometry, pose: Pose, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """[I] int64: pixels that show each of the instances `ids` from a pose.
 
         Where the image of that pose has not been cast, only the pixels inside the instances'
         projected bounding boxes are, with the very rays of the image: the counts are equal.
         """
         ranges = geometry.ranges_of(ids)
-        seen = geometry, (*map(float, position), heading, tilt)
-        if self._hits is not None and self._seen == seen:
+        if self._hits is not None and self._seen == _key(geometry, pose):
             begins = np.zeros(len(ranges), dtype=np.int64)
             ends = begins + len(self._hits.triangle)
             return np.asarray(count_hits(self._hits.triangle, begins, ends, ranges))
-        pose = np.asarray(position, dtype=np.float64), heading, tilt
         origins, rays, ends = box_rays(geometry.bounds_of(ids), self.rays, pose)
         if not len(rays):
             return np.zeros(len(ids), dtype=np.int64)
@@ -155,6 +146,11 @@ class Camera:
         if self._seen is None or self._hits is None:
             raise RuntimeError("the camera has no image yet: call cast() first")
         return self._seen[0], self._hits
+
+
+def _key(geometry: Geometry, pose: Pose) -> tuple[Geometry, tuple[float, ...]]:
+    # The numbers of the position: the array itself changes as the agent moves.
+    return geometry, (*pose[0].tolist(), *pose[1:])
 
 
 _PICTURES = {
@@ -201,12 +197,7 @@ class CameraRig:
         return self._camera_of[uuid]
 
     def render(
-        self,
-        geometry: Geometry,
-        position: np.ndarray,
-        heading: float,
-        tilt: float,
-        uuids: Iterable[str] | None = None,
+        self, geometry: Geometry, pose: Pose, uuids: Iterable[str] | None = None
     ) -> dict[str, Any]:
         """Pictures by sensor uuid, in the shapes that Habitat's sensors expect from Habitat-Sim.
 
@@ -215,7 +206,7 @@ class CameraRig:
         pictures = {}
         for uuid in self.suite.sensors if uuids is None else uuids:
             camera = self.camera(uuid)
-            camera.cast(geometry, position, heading, tilt)
+            camera.cast(geometry, pose)
             pictures[uuid] = _PICTURES[self.sensors[uuid].sensor_type](camera)
         return pictures
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from memo_habitat.simulator.embree.distance_field import distance_from
+from memo_habitat.simulator.embree.distance_field import crossings, distance_from
 from memo_habitat.simulator.embree.navgrid import NavGrid, nearest_free
-from memo_habitat.simulator.embree.theta_star import crossings
 
 #: Of the squared lengths asked for and moved, m2: what Habitat-Sim calls a collision.
 COLLISION = 1e-5
@@ -70,7 +69,7 @@ def _slide(islands, away, place, d_row, d_column, sliding):  # type: ignore[no-u
     """Moves place [2] (grid coordinates): along a wall the part of the move that points into it is
     lost, as in Habitat-Sim."""
     share, axis = _advance(islands, place, d_row, d_column)
-    for _ in range(3):
+    for _ in range(3):  # a corner stops two slides; what is left after that is lost
         if axis < 0 or not sliding:
             return
         d_row *= 1.0 - share

@@ -294,6 +294,7 @@ def _floors(corners: np.ndarray, shape: AgentShape) -> tuple[np.ndarray, np.ndar
     length = np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
     gentle = normal[:, 1] / length >= math.cos(shape.max_slope)
     size = (int(rows), int(columns))
+    # Mostly enough for floor, ceiling and a table; else the count says how many there are.
     pieces = np.empty((max(4 * rows * columns, 1024), 4))
     count = rasterise(corners, gentle, origin, cell, size, pieces)
     if count > len(pieces):

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera_rig import CameraRig
+from memo_habitat.simulator.embree.camera_rig import CameraRig, Pose
 from memo_habitat.simulator.embree.motion import distances_ahead, try_step
 from memo_habitat.simulator.embree.navgrid import ON_FLOOR
 from memo_habitat.simulator.embree.scene import Arrangement, Scene
@@ -24,28 +23,18 @@ class TaskQueries:
     """What every agent answers by its pose, house and arrangement, wherever those are kept; see
     `TaskSimulator` for what each method means."""
 
-    habitat_config: Any
     scene: Scene
     arrangement: Arrangement
     _rig: CameraRig
-    _position: np.ndarray
-    _heading: float
-    _tilt: float
+    _pose: Pose
     # Of the config, read once: every look into an OmegaConf node takes microseconds.
-    _step_length: float
-    _turn_angle: float
+    _sizes: ActionSizes
     _sliding: bool
 
     @property
     def action_sizes(self) -> ActionSizes:
         """As configured."""
-        options = options_of(self.habitat_config)
-        return ActionSizes(
-            self._step_length,
-            self._turn_angle,
-            math.radians(options.tilt_angle),
-            math.radians(options.tilt_limit),
-        )
+        return self._sizes
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -54,7 +43,8 @@ class TaskQueries:
 
     def agent_pose(self) -> tuple[np.ndarray, float]:
         """Floor point [3] m and heading in rad."""
-        return self._position.copy(), self._heading
+        position, heading, _ = self._pose
+        return position.copy(), heading
 
     def sample_floor_point(self, rng: np.random.Generator) -> np.ndarray:
         """[3] m, uniform on the largest island."""
@@ -112,31 +102,29 @@ class TaskQueries:
         for identity in instance_ids:
             if identity not in geometry.ranges:
                 self._instance(identity)
-        pose = self._position, self._heading, self._tilt
-        return self._rig.camera(sensor).count(geometry, *pose, instance_ids)
+        return self._rig.camera(sensor).count(geometry, self._pose, instance_ids)
 
     def next_best_action(self, goals: np.ndarray) -> str | None:
         """The action that leads to the nearest goal."""
-        return self._action_towards(np.asarray(goals, dtype=np.float64), self._step_length / 2)
+        return self._action_towards(np.asarray(goals, dtype=np.float64), self._sizes.step / 2)
 
     def _action_towards(self, goals: np.ndarray, reach: float) -> str | None:
         """The first action of the best sequence "turn k times one way, then step"; None when a goal
         [G, 3] m is within `reach` m, when no step comes nearer to one that is within a step, or
         when none can be reached."""
-        grid, geodesics, turn = self.scene.grid, self.scene.geodesics, self._turn_angle
-        left = geodesics.distance(self._position, goals)
+        geodesics, step, turn = self.scene.geodesics, self._sizes.step, self._sizes.turn
+        position, heading, _ = self._pose
+        left = geodesics.distance(position, goals)
         if left <= reach or not math.isfinite(left):
             return None
         most = int(math.pi / turn)
         turns = np.array(sorted(range(-most, most + 1), key=abs))
-        headings, field = self._heading + turns * turn, tuple(geodesics.field(goals))
-        ahead = distances_ahead(
-            self._position, headings, self._step_length, self._sliding, grid.floor_map, field
-        )
+        headings, field = heading + turns * turn, tuple(geodesics.field(goals))
+        floor_map = self.scene.grid.floor_map
+        ahead = distances_ahead(position, headings, step, self._sliding, floor_map, field)
         # The first of the best: as few turns as possible.
         best = int(np.argmin(ahead + _TURN_COST * np.abs(turns)))
-        is_near = left <= self._step_length
-        if not math.isfinite(ahead[best]) or (is_near and ahead[best] >= left - _TURN_COST):
+        if not math.isfinite(ahead[best]) or (left <= step and ahead[best] >= left - _TURN_COST):
             return None
         if turns[best] == 0:
             return "move_forward"

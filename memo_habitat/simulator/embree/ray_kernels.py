@@ -59,7 +59,7 @@ def shade(hits, lengths, pixel, surface, out):  # type: ignore[no-untyped-def]
             width = level[chosen, 2]
             s = a * uv[t, 0, 0] + b * uv[t, 1, 0] + c * uv[t, 2, 0]
             w = a * uv[t, 0, 1] + b * uv[t, 1, 1] + c * uv[t, 2, 1]
-            s -= np.floor(s)
+            s -= np.floor(s)  # textures repeat
             w -= np.floor(w)
             column = min(int(s * width), width - 1)
             row = min(int((np.float32(1.0) - w) * height), height - 1)
@@ -104,7 +104,7 @@ def _pixel_box(bounds, eye, rotation, half, height, width, box):  # type: ignore
         high_x = max(high_x, x)
         low_y = min(low_y, y)
         high_y = max(high_y, y)
-    if behind == 8 or beside.max() == 8:
+    if behind == 8 or beside.max() == 8:  # all corners on the far side of one plane: out of view
         box[:] = 0
     elif in_front < 8:
         # Partly beside or behind the camera's plane: its image may reach any border.

@@ -15,13 +15,14 @@ from habitat.core.registry import registry
 from habitat.core.simulator import AgentState, Observations, SensorSuite, Simulator
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
-from memo_habitat.config.simulator import EmbreeOptions, options_of
+from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.camera_rig import CameraRig
+from memo_habitat.simulator.embree.camera_rig import CameraRig, Pose
 from memo_habitat.simulator.embree.motion import walk
 from memo_habitat.simulator.embree.navgrid import AgentShape
 from memo_habitat.simulator.embree.queries import GreedyFollower, PathFinder, TaskQueries
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
+from memo_habitat.simulator.interface import ActionSizes
 
 
 @registry.register_simulator(name="EmbreeSim-v0")
@@ -38,8 +39,7 @@ class EmbreeSim(TaskQueries, Simulator):
                 f"habitat.simulator.agents has {len(config.agents)} agents: EmbreeSim-v0 moves one"
             )
         self._rng = np.random.default_rng(int(config.get("seed", 0) or 0))
-        self._options: EmbreeOptions = options_of(config)
-        self._rig = CameraRig(get_agent_config(config, 0), self._options.render_images)
+        self._rig = CameraRig(get_agent_config(config, 0), options_of(config).render_images)
         self._scene: Scene | None = None
         self._arrangement: Arrangement | None = None
         self._entered: tuple[Any, ...] | None = None
@@ -85,12 +85,12 @@ class EmbreeSim(TaskQueries, Simulator):
 
     def reconfigure(self, config: Any, episode: Any = None) -> None:
         """Enters the house of `config` with the objects of `episode`; cheap when both stay."""
-        self.habitat_config, self._options = config, options_of(config)
-        self._step_length, self._turn_angle, self._sliding = step_sizes(config)
+        self.habitat_config, options = config, options_of(config)
+        self._sizes, self._sliding = action_sizes(config)
         wanted = str(config.scene), str(config.get("scene_dataset", "default")), agent_shape(config)
         scene = self._scene
         if scene is None or wanted != self._entered:
-            scene = load_scene(*wanted, self._options.cached_houses, self._options.cached_fields)
+            scene = load_scene(*wanted, options.cached_houses, options.cached_fields)
         is_new, self._entered = scene is not self._scene, wanted
         if is_new:
             self._scene, self._pathfinder = scene, PathFinder(scene, self._rng)
@@ -126,17 +126,16 @@ class EmbreeSim(TaskQueries, Simulator):
         has_collided = False
         if action == HabitatSimActions.move_forward:
             floor_map = self.scene.grid.floor_map
-            has_collided = walk(
-                self._position, self._heading, self._step_length, self._sliding, floor_map
-            )
+            step, sliding = self._sizes.step, self._sliding
+            has_collided = walk(self._position, self._heading, step, sliding, floor_map)
         elif action in (HabitatSimActions.turn_left, HabitatSimActions.turn_right):
             sign = 1 if action == HabitatSimActions.turn_left else -1
-            angle = self._heading + sign * self._turn_angle
+            angle = self._heading + sign * self._sizes.turn
             self._heading = (angle + math.pi) % (2.0 * math.pi) - math.pi
         elif action == HabitatSimActions.look_up:
-            self.look(math.radians(self._options.tilt_angle))
+            self.look(self._sizes.tilt)
         elif action == HabitatSimActions.look_down:
-            self.look(-math.radians(self._options.tilt_angle))
+            self.look(-self._sizes.tilt)
         elif action is not None and action != HabitatSimActions.stop:
             raise UserError(
                 f"EmbreeSim-v0 has no action {action!r}: it has stop, move_forward, turn_left, "
@@ -149,14 +148,12 @@ class EmbreeSim(TaskQueries, Simulator):
 
     def look(self, angle: float) -> None:
         """Tilts the cameras up by `angle` rad (down when negative) as far as the limit allows."""
-        limit = math.radians(self._options.tilt_limit)
+        limit = self._sizes.tilt_limit
         self._tilt = min(max(self._tilt + angle, -limit), limit)
 
     def render(self, mode: str = "rgb") -> Any:
         """The picture of the sensor with uuid `mode` from the current pose."""
-        self._rig.camera(mode)
-        pose = self._position, self._heading, self._tilt
-        pictures = self._rig.render(self.arrangement.geometry, *pose, uuids=[mode])
+        pictures = self._rig.render(self.arrangement.geometry, self._pose, [mode])
         return self._rig.sensors[mode].get_observation(pictures)
 
     def close(self, destroy: bool = True) -> None:
@@ -203,8 +200,7 @@ class EmbreeSim(TaskQueries, Simulator):
 
     def get_sensor_observations(self, agent_ids: Any = 0) -> dict[str, Any]:
         """Raw pictures by uuid from the current pose."""
-        pose = self._position, self._heading, self._tilt
-        return self._rig.render(self.arrangement.geometry, *pose)
+        return self._rig.render(self.arrangement.geometry, self._pose)
 
     def get_observations_at(
         self, position: Any = None, rotation: Any = None, keep_agent_at_new_pose: bool = False
@@ -268,8 +264,12 @@ class EmbreeSim(TaskQueries, Simulator):
         """A follower for Habitat's `ShortestPathFollower`; near enough is half a step."""
         keys = {"stop": stop_key, "move_forward": forward_key}
         keys.update(turn_left=left_key, turn_right=right_key)
-        radius = self._step_length / 2 if goal_radius is None else goal_radius
+        radius = self._sizes.step / 2 if goal_radius is None else goal_radius
         return GreedyFollower(self._action_towards, keys, radius)
+
+    @property
+    def _pose(self) -> Pose:  # type: ignore[override]
+        return self._position, self._heading, self._tilt
 
     @property
     def scene(self) -> Scene:  # type: ignore[override]
@@ -291,10 +291,12 @@ class EmbreeSim(TaskQueries, Simulator):
         return self._rig.suite.get_observations(pictures)
 
 
-def step_sizes(config: Any) -> tuple[float, float, bool]:
-    """Length (m) of move_forward, angle (rad) of a turn, and whether moves slide along walls."""
-    sliding = bool(config.habitat_sim_v0.allow_sliding)
-    return float(config.forward_step_size), math.radians(float(config.turn_angle)), sliding
+def action_sizes(config: Any) -> tuple[ActionSizes, bool]:
+    """How far the actions of a `habitat.simulator` node go, and whether moves slide along walls."""
+    options = options_of(config)
+    angles = (config.turn_angle, options.tilt_angle, options.tilt_limit)
+    sizes = ActionSizes(float(config.forward_step_size), *(math.radians(a) for a in angles))
+    return sizes, bool(config.habitat_sim_v0.allow_sliding)
 
 
 def objects_of(config: Any, episode: Any) -> tuple[list[Any], list[str], int]:
