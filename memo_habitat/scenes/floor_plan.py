@@ -302,7 +302,7 @@ def _areas(walls: Sequence[str], letters: Sequence[str]) -> list[tuple[int, int,
             x0, z0, x1, z1 = min(xs), min(zs), max(xs) + 1, max(zs) + 1
             if len(cells) == (x1 - x0) * (z1 - z0):  # else rooms have run into each other
                 take(x0, z0, x1, z1)
-    while left:
+    while left:  # what is left are passages: the longer arm of each corner is one area
         x, z = min(left, key=lambda cell: (cell[1], cell[0]))
         across, down = x + 1, z + 1
         while (across, z) in left:
@@ -358,7 +358,7 @@ def _add_row(
 def _partition(rng: RandomStream, length: float, number: int) -> list[tuple[float, float]]:
     """Cut [0, length] into rooms with walls between them."""
     spare = length - WALL * (number - 1) - MIN_WIDTH * number
-    shares = [0.3 + rng.unit() for _ in range(number)]
+    shares = [0.3 + rng.unit() for _ in range(number)]  # no room is left at the least width
     cuts, x = [], 0.0
     for share in shares[:-1]:
         cuts.append((round(x, 2), round(x + (MIN_WIDTH + spare * share / sum(shares)), 2)))

@@ -96,6 +96,7 @@ class RoomLayout:
     def connected(self, extra: Sequence[Rect] = ()) -> bool:
         """Whether nearly all free floor, and every door, is connected."""
         labels, main = self.floor_parts(extra)
+        # A nook behind a table may be cut off, but no more.
         if main == 0 or (labels == main).sum() < 0.95 * (labels > 0).sum():
             return False
         floor = self.room.floor

@@ -205,6 +205,7 @@ class _Stage:
 
         The texture repeats every ``TILE`` metres, or is stretched once over the quad.
         """
+        # One primitive per texture: readers pay for each material.
         part = self.parts.setdefault(texture.tobytes(), TexturedMesh(Mesh(), [], texture))
         right = _add(origin, u)
         part.mesh.polygon([origin, right, _add(right, v), _add(origin, v)], (255, 255, 255))

@@ -19,15 +19,8 @@ def grid_of(free):
     from scipy import ndimage
 
     islands = ndimage.label(free)[0].astype(np.int32)
-    count = max(int(islands.max()), 1)
-    return NavGrid(
-        islands,
-        np.where(free, 0.0, np.nan),
-        free.astype(np.float32),
-        (0.0, 0.0),
-        CELL,
-        np.ones(count),
-    )
+    floor = np.where(free, 0.0, np.nan)
+    return NavGrid(islands, floor, free.astype(np.float32), (0.0, 0.0), CELL)
 
 
 def cluttered(seed, size=20):

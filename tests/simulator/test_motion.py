@@ -58,6 +58,15 @@ def test_a_collision_is_a_move_that_came_less_far_as_habitat_sim_counts():
     assert not walk(position, 0.0, 0.003, True, grid.floor_map)
 
 
+def test_a_move_from_beside_the_floor_begins_at_the_nearest_place():
+    grid = grid_of()
+    inwards = try_step(grid, np.array([0.0, 0.0, 3.05]), np.array([0.0, 0.0, 2.55]))
+    assert 2.2 < inwards[2] < 2.45  # half a metre from the edge of the floor, less the radius
+    far = np.array([0.0, 0.0, 9.0])
+    np.testing.assert_array_equal(try_step(grid, far, far - [0, 0, 1]), far)
+    assert walk(far, 0.0, 0.25, True, grid.floor_map)
+
+
 @pytest.mark.parametrize(("height", "is_climbed"), [(0.1, True), (0.19, True), (0.3, False)])
 def test_low_steps_are_climbed_and_high_ones_block(height, is_climbed):
     grid = grid_of(box((1.5, height / 2, 0), (3.0, height, 6.0)))

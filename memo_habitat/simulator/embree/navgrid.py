@@ -170,7 +170,6 @@ class NavGrid:
     clearance: np.ndarray  # [Z, X] float32, m to the nearest obstacle
     origin: tuple[float, float]  # (x, z) m
     cell: float  # m
-    radii: np.ndarray  # [I] m: farthest cell of each island from the middle of its cells
 
     @cached_property
     def floor_map(self) -> tuple[Any, ...]:
@@ -183,6 +182,17 @@ class NavGrid:
         away = np.stack(np.gradient(smooth), axis=-1)
         away /= np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-12)
         return self.islands, self.floor, away, self.origin, self.cell
+
+    @cached_property
+    def radii(self) -> np.ndarray:
+        """[I] m: farthest cell of each island, largest first, from the middle of its cells."""
+        radii = []
+        for label, (rows, columns) in enumerate(ndimage.find_objects(self.islands), start=1):
+            cells = np.argwhere(self.islands[rows, columns] == label)
+            cells = cells + (rows.start, columns.start) + 0.5
+            points = cells[:, ::-1] * self.cell + self.origin
+            radii.append(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
+        return np.array(radii)
 
     @cached_property
     def _cells(self) -> dict[int, np.ndarray]:
@@ -242,7 +252,10 @@ def build_navgrid(corners: np.ndarray, shape: AgentShape, source: str) -> NavGri
     walkable = np.isfinite(floor)
     # A drop of more than a step ends the floor on its upper side.
     lowest = ndimage.grey_erosion(
-        np.where(walkable, floor, np.inf), footprint=_CROSS, mode="constant", cval=np.inf
+        np.where(walkable, floor, np.inf),
+        footprint=ndimage.generate_binary_structure(2, 1),
+        mode="constant",
+        cval=np.inf,
     )
     walkable &= np.nan_to_num(floor) - np.where(walkable, lowest, 0.0) <= shape.max_climb
     # A cell's obstacle may begin at its near edge, and the agent stand at its own: two half cells.
@@ -256,22 +269,8 @@ def build_navgrid(corners: np.ndarray, shape: AgentShape, source: str) -> NavGri
             "check the floor (Y up, metres) or set habitat.simulator.agents.*.radius and .height "
             "smaller"
         )
-    radii = []
-    for label, (rows, columns) in enumerate(ndimage.find_objects(islands), start=1):
-        cells = np.argwhere(islands[rows, columns] == label) + (rows.start, columns.start) + 0.5
-        points = cells[:, ::-1] * shape.cell + origin
-        radii.append(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
-    return NavGrid(
-        islands,
-        floor,
-        np.maximum(clearance - shape.cell / 2, 0.0).astype(np.float32),
-        (float(origin[0]), float(origin[1])),
-        shape.cell,
-        np.array(radii),
-    )
-
-
-_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
+    clearance = np.maximum(clearance - shape.cell / 2, 0.0).astype(np.float32)
+    return NavGrid(islands, floor, clearance, (float(origin[0]), float(origin[1])), shape.cell)
 
 
 def _floors(corners: np.ndarray, shape: AgentShape) -> tuple[np.ndarray, np.ndarray]:

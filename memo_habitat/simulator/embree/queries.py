@@ -172,7 +172,7 @@ class PathFinder:
     """A facade over a house's grid and distance fields with Habitat-Sim's names."""
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
-        self._scene = scene
+        self._grid, self._geodesics = scene.grid, scene.geodesics
         self._rng = rng
 
     @property
@@ -183,8 +183,7 @@ class PathFinder:
     @property
     def navigable_area(self) -> float:
         """Area of all islands, m2."""
-        grid = self._scene.grid
-        return float(np.count_nonzero(grid.islands)) * grid.cell**2
+        return float(np.count_nonzero(self._grid.islands)) * self._grid.cell**2
 
     def seed(self, seed: int) -> None:
         """Restarts the sequence of random points."""
@@ -192,7 +191,7 @@ class PathFinder:
 
     def get_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest corner [3] m of the navigable grid."""
-        grid = self._scene.grid
+        grid = self._grid
         rows, columns = grid.islands.shape
         heights = grid.floor[grid.islands > 0]
         low = np.array([grid.origin[0], heights.min(), grid.origin[1]])
@@ -202,29 +201,29 @@ class PathFinder:
 
     def is_navigable(self, point: Any, max_y_delta: float = ON_FLOOR) -> bool:
         """Whether the agent can stand at the point [3], at most `max_y_delta` m off the floor."""
-        return bool(self._scene.grid.island_at(np.asarray(point), max_y_delta)[0])
+        return bool(self._grid.island_at(np.asarray(point), max_y_delta)[0])
 
     def snap_point(self, point: Any, island_index: int = -1) -> np.ndarray:
         """The navigable point [3] nearest to `point` (NaN where there is none within 4 m)."""
-        place = self._scene.grid.snap(point, 4.0, max(island_index + 1, 0))
-        return np.full(3, np.nan) if place is None else self._scene.grid.world(place)[0]
+        place = self._grid.snap(point, 4.0, max(island_index + 1, 0))
+        return np.full(3, np.nan) if place is None else self._grid.world(place)[0]
 
     def get_island(self, point: Any) -> int:
         """Index of the island under a point: 0 is the largest, -1 none."""
-        return int(self._scene.grid.island_at(np.asarray(point), ON_FLOOR)[0]) - 1
+        return int(self._grid.island_at(np.asarray(point), ON_FLOOR)[0]) - 1
 
     def island_radius(self, point: Any) -> float:
         """Distance in m from the middle of the point's island to its farthest cell; 0 off it."""
         island = self.get_island(point)
-        return float(self._scene.grid.radii[island]) if island >= 0 else 0.0
+        return float(self._grid.radii[island]) if island >= 0 else 0.0
 
     def get_random_navigable_point(self, max_tries: int = 10, island_index: int = -1) -> np.ndarray:
         """A point [3] m drawn uniformly from one island, or from all of them."""
-        return self._scene.grid.sample(self._rng, island_index)
+        return self._grid.sample(self._rng, island_index)
 
     def distance_to_closest_obstacle(self, point: Any, max_search_radius: float = 2.0) -> float:
         """Distance in m from a point [3] to what is in the way there, at most the radius."""
-        grid = self._scene.grid
+        grid = self._grid
         row, column = np.floor(grid.grid(point)[0]).astype(int)
         if not (0 <= row < grid.islands.shape[0] and 0 <= column < grid.islands.shape[1]):
             return 0.0
@@ -232,7 +231,7 @@ class PathFinder:
 
     def get_topdown_view(self, meters_per_pixel: float, height: float, eps: float = 0.5) -> Any:
         """[Z, X] bool: where one can stand within `eps` m of `height`, over `get_bounds`."""
-        grid = self._scene.grid
+        grid = self._grid
         cells = []
         for count in grid.islands.shape:
             pixels = max(math.ceil(count * grid.cell / meters_per_pixel), 1)
@@ -247,14 +246,14 @@ class PathFinder:
         goals = np.asarray(path.requested_end if ends is None else ends, dtype=np.float64)
         goals = goals.reshape(-1, 3)
         start = np.asarray(path.requested_start, dtype=np.float64)
-        path.geodesic_distance = self._scene.geodesics.distance(start, goals)
-        path.points = list(self._scene.geodesics.path(start, goals))
+        path.geodesic_distance = self._geodesics.distance(start, goals)
+        path.points = list(self._geodesics.path(start, goals))
         return math.isfinite(path.geodesic_distance)
 
     def try_step(self, start: Any, end: Any) -> np.ndarray:
         """Where a move from `start` to `end` ([3] m) comes to, sliding along walls."""
-        return try_step(self._scene.grid, start, end, sliding=True)
+        return try_step(self._grid, start, end, sliding=True)
 
     def try_step_no_sliding(self, start: Any, end: Any) -> np.ndarray:
         """Where a move from `start` to `end` ([3] m) comes to, stopping at walls."""
-        return try_step(self._scene.grid, start, end, sliding=False)
+        return try_step(self._grid, start, end, sliding=False)
