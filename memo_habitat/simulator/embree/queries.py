@@ -52,15 +52,10 @@ class TaskQueries:
 
     def floor_points_near(self, center: np.ndarray, radius: float, spacing: float) -> np.ndarray:
         """[P, 3] m: grid points of the largest island within the radius."""
-        axes = [
-            np.arange(
-                math.ceil((center[axis] - radius) / spacing),
-                math.floor((center[axis] + radius) / spacing) + 1,
-            )
-            * spacing
-            for axis in (0, 2)
-        ]
-        x, z = (values.ravel() for values in np.meshgrid(*axes, indexing="ij"))
+        center = np.asarray(center)
+        low, high = np.ceil((center - radius) / spacing), np.floor((center + radius) / spacing) + 1
+        cells = np.mgrid[low[0] : high[0], low[2] : high[2]]
+        x, z = (axis.ravel() * spacing for axis in cells)
         near = np.hypot(x - center[0], z - center[2]) <= radius
         points = np.stack([x[near], np.zeros(near.sum()), z[near]], axis=1)
         points = points[self.scene.grid.island_at(points) == 1]
