@@ -45,7 +45,7 @@ class ActingCache(Protocol):
         """Bytes of everything allocated, over all rows."""
 
     def reset(self, which: Tensor) -> None:
-        """Empty the rows where `which` ([N] bool) holds."""
+        """Empty the rows where `which` ([N] bool, on the CPU) holds."""
 
 
 class TrialMemory(Protocol):

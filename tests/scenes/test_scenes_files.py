@@ -171,6 +171,7 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"file": b""}
 
 
+@pytest.mark.slow
 def test_show_draws_a_picture_with_plan_and_views(made: Path, tmp_path: Path) -> None:
     name = Path(read_episodes(made)["test"][0]["scene_id"]).name.split(".")[0]
     for house in (0, name):

@@ -158,6 +158,7 @@ def test_a_random_walk_never_comes_nearer_than_the_radius(sim):
         assert sim.is_navigable(place(sim))
 
 
+@pytest.mark.slow
 def test_the_same_actions_give_the_same_observations_poses_and_distances(make):
     actions = np.random.default_rng(0).integers(0, 6, size=80)
 

@@ -26,6 +26,13 @@ SMALL = (
     f"{BASELINES}.num_environments=4",
     f"{BASELINES}.rl.ppo.num_mini_batch=2",
 )
+STEPS = 64
+TINY = (
+    f"habitat.task.trial_steps={STEPS}",
+    f"{MEMORY}.layers=1",
+    f"{MEMORY}.segment_length=32",
+    f"{MEMORY}.summary_length=8",
+)
 PLENTY = 2**40
 
 
@@ -33,9 +40,14 @@ def small(kind: str = "memo", *overrides: str):
     return compose_config("extobjnav/studio", [f"memory={kind}", *SMALL, *overrides])
 
 
+def tiny(kind: str = "memo", *overrides: str):
+    """Where the sizes do not matter: an estimate follows every step of the code."""
+    return small(kind, *TINY, *overrides)
+
+
 @pytest.fixture(scope="module")
 def estimate() -> MemoryEstimate:
-    return estimate_memory(small(), PLENTY)
+    return estimate_memory(tiny(), PLENTY)
 
 
 def with_usable(config, usable: float) -> MemoryEstimate:
@@ -87,14 +99,14 @@ def test_sizes_add_up(estimate):
     assert estimate.parameter_bytes == estimate.gradient_bytes == 4 * estimate.parameters
     # Adam's two moments a parameter, and a count of steps for each tensor.
     assert 0 < estimate.optimiser_bytes - 2 * estimate.parameter_bytes < 1000
-    images, steps = 4 * 257 * 16 * 16 * 3, 4 * 256
+    images, steps = 4 * (STEPS + 1) * 16 * 16 * 3, 4 * STEPS
     assert estimate.rollout_bytes == pytest.approx(images + steps * 4 * (128 + 30), rel=0.1)
     assert estimate.activation_bytes > 0
 
 
 def test_full_context_keeps_more():
     memo, full = (
-        estimate_memory(small(kind, "habitat.task.trial_steps=512", "encoder=blind"), PLENTY)
+        estimate_memory(tiny(kind, "habitat.task.trial_steps=320", "encoder=blind"), PLENTY)
         for kind in ("memo", "fct")
     )
     assert memo.cache_bytes < full.cache_bytes
@@ -102,7 +114,7 @@ def test_full_context_keeps_more():
 
 
 def test_several_workers_hold_a_flat_copy_of_the_gradients_at_most(estimate):
-    two = estimate_memory(small(), PLENTY, workers=2)
+    two = estimate_memory(tiny(), PLENTY, workers=2)
     assert two.rollout_bytes == estimate.rollout_bytes
     assert 0 <= two.update_bytes - estimate.update_bytes <= estimate.parameter_bytes
 
@@ -116,7 +128,7 @@ def test_with_plenty_everything_fits(estimate):
 
 
 def test_a_minibatch_too_large_is_told_with_the_one_that_fits(estimate):
-    limited = with_usable(small(), estimate.one_environment_bytes)
+    limited = with_usable(tiny(), estimate.one_environment_bytes)
     assert limited.num_mini_batch == 4
     (warning,) = limited.warnings
     assert f"{BASELINES}.rl.ppo.num_mini_batch=2: an update needs" in warning
@@ -124,7 +136,7 @@ def test_a_minibatch_too_large_is_told_with_the_one_that_fits(estimate):
 
 
 def test_what_cannot_fit_is_told_with_what_would_be_smaller():
-    limited = estimate_memory(small(), 1_000_000)
+    limited = estimate_memory(tiny(), 100_000)
     assert limited.num_mini_batch is None
     update, refresh = limited.warnings
     for named in ("num_environments=4", "smaller images", "activation_checkpointing=true"):
@@ -136,12 +148,12 @@ def test_what_cannot_fit_is_told_with_what_would_be_smaller():
 
 
 def test_a_config_of_a_simulator_that_is_not_installed_is_planned(estimate):
-    other = estimate_memory(small("memo", "habitat.simulator.type=Sim-v0"), PLENTY)
+    other = estimate_memory(tiny("memo", "habitat.simulator.type=Sim-v0"), PLENTY)
     assert other == estimate
 
 
 def test_the_config_stays_as_it_was():
-    config = small("fct", "encoder=blind")
+    config = tiny("fct", "encoder=blind")
     before = config.copy()
     estimate_memory(config, PLENTY)
     assert config == before

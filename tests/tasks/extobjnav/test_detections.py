@@ -127,6 +127,7 @@ def test_a_target_counts_as_seen_earlier_once_it_was_detected_in_an_earlier_epis
     assert values == {0.0, 1.0}
 
 
+@pytest.mark.slow
 def test_without_an_image_the_task_is_the_same(tmp_path):
     def play(render_images):
         changes = {"simulator.render_images": render_images, "task.trial_steps": 60}

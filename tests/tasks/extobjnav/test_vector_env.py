@@ -59,6 +59,7 @@ def same(expected, found):
     return np.allclose(np.asarray(expected), np.asarray(found), rtol=0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_observation_reward_and_measure_is_that_of_habitats_environment():
     config = config_of(**{"task.detection_miss_probability": 0.2})
     together = make_envs(config)
