@@ -119,7 +119,7 @@ class BatchedSim:
     def distance(self, index: int, field: DistanceField) -> float:
         """Geodesic distance (m) of an agent to the goals that `field` belongs to."""
         floor_map = self.agents[index].scene.grid.floor_map
-        return float(distance_from(self.positions[index], floor_map, tuple(field)))
+        return float(distance_from(self.positions[index], floor_map, field[:3]))
 
     def near_pixels(self, index: int, limit: float) -> tuple[np.ndarray, np.ndarray]:
         """Instances near an agent, and pixels that show each in its camera.

@@ -224,7 +224,7 @@ def distance_at(islands, field, row, column):  # type: ignore[no-untyped-def]
     Over its own cell's middle (waypoint -1) or, where the way is free, straight to a waypoint of
     its own or a neighbouring cell.
     """
-    waypoint, places, lengths, _ = field
+    waypoint, places, lengths = field
     rows, columns = islands.shape
     i = int(row)
     j = int(column)
@@ -261,8 +261,10 @@ def standing_place(floor_map, point):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def distance_from(position, floor_map, field):  # type: ignore[no-untyped-def]
-    """Distance in m from a point [3] to the goals of a field (a plain tuple of `DistanceField`);
-    inf when none can be reached."""
+    """Distance in m from a point [3] to the goals of a field; inf when none can be reached.
+
+    field: waypoint, places and lengths of a `DistanceField`.
+    """
     islands, _, _, _, cell = floor_map
     row, column, gap = standing_place(floor_map, position)
     if gap == np.inf:
@@ -306,7 +308,7 @@ class Geodesics:
         """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none
         can be reached, or the point or every goal is farther than 0.5 m from the floor's edge."""
         point = np.array(position, dtype=np.float64)
-        return float(distance_from(point, self._grid.floor_map, tuple(self.field(goals))))
+        return float(distance_from(point, self._grid.floor_map, self.field(goals)[:3]))
 
     def path(self, position: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """Corners of the shortest path [K, 3] m from a point [3] to the nearest of goals [G, 3],
@@ -316,7 +318,7 @@ class Geodesics:
         row, column, gap = standing_place(self._grid.floor_map, point)
         if not math.isfinite(gap):
             return np.zeros((0, 3))
-        cells, waypoint = distance_at(self._grid.islands, tuple(field), row, column)
+        cells, waypoint = distance_at(self._grid.islands, field[:3], row, column)
         if not math.isfinite(cells):
             return np.zeros((0, 3))
         points = [(row, column)]

@@ -146,8 +146,8 @@ def walk(position, heading, length, sliding, floor_map):  # type: ignore[no-unty
 
 @njit(cache=True, nogil=True)
 def distances_ahead(position, headings, length, sliding, floor_map, field):  # type: ignore[no-untyped-def]
-    """[K] m: distances to the goals of a `DistanceField` after a step of `length` m with each of
-    K headings."""
+    """[K] m: distances to the goals of a field (see `distance_from`) after a step of `length` m
+    with each of K headings."""
     found = np.empty(len(headings))
     for k in range(len(headings)):
         place = position.copy()

@@ -114,7 +114,7 @@ class TaskQueries:
             return None
         most = int(math.pi / turn)
         turns = np.array(sorted(range(-most, most + 1), key=abs))
-        headings, field = heading + turns * turn, tuple(geodesics.field(goals))
+        headings, field = heading + turns * turn, geodesics.field(goals)[:3]
         floor_map = self.scene.grid.floor_map
         ahead = distances_ahead(position, headings, step, self._sliding, floor_map, field)
         # The first of the best: as few turns as possible.
