@@ -28,7 +28,7 @@ def evaluate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder.")],
     overrides: Overrides = None,
     agent: Annotated[
-        Literal["checkpoint", "random", "oracle"], option("Who acts.", None)
+        Literal["checkpoint", "random", "oracle", "perfect_memory"], option("Who acts.", None)
     ] = "checkpoint",
     checkpoint: Annotated[
         str | None, option("File, or name in the run's checkpoints.", "FILE")

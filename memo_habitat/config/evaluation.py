@@ -55,7 +55,7 @@ class TrialEvaluatorConfig(EvaluationPlan, EvaluatorConfig):
     """Evaluation over whole trials (`habitat_baselines.evaluator`)."""
 
     _target_: str = "memo_habitat.evaluation.evaluator.TrialEvaluator"
-    # "checkpoint", "random" or "oracle".
+    # "checkpoint", "random", "oracle" or "perfect_memory".
     agent: str = "checkpoint"
     # Records go to <output_dir>/<name>/. Empty: the folder eval beside the checkpoint folder.
     output_dir: str = ""
@@ -83,8 +83,12 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
         if any("detection" in name for name in task.lab_sensors):
             # Cheap where detections are made anyway; results are split by it.
             task.measurements.target_seen_earlier = MEASUREMENTS["target_seen_earlier"]
-        if baselines.evaluator.agent == "oracle":
-            task.lab_sensors.oracle_action_sensor = SENSORS["oracle_action_sensor"]
+        # A teacher's actions cost time, and here nobody follows them but the player itself.
+        for player in ("oracle", "perfect_memory"):
+            task.lab_sensors.pop(f"{player}_action_sensor", None)
+            if baselines.evaluator.agent == player:
+                name = f"{player}_action_sensor"
+                task.lab_sensors[name] = OmegaConf.structured(SENSORS[name])
         if trained is not None:
             for part in ("memory", "encoder", "policy"):
                 own, had = baselines.rl[part], trained.habitat_baselines.rl[part]

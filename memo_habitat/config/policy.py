@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 # Kinds of image encoders.
 ENCODERS = ("cnn", "resnet18", "detections", "blind")
 # What outputs of the memory are asked for by the recall loss.
-RECALLS = ("none", "target", "dense")
+RECALLS = ("none", "target")
 # What the image encoder and the memory compute in; parameters and losses are always float32.
 PRECISIONS = ("float32", "bfloat16")
 
@@ -36,8 +36,8 @@ class EncoderConfig:
     # A .npy with a vector for each category, such as a text encoder's, in the place of learned
     # embeddings: categories that were never trained on become possible. Empty: learned.
     category_vectors: str = ""
-    # Of "detections": from every output, predict where the target was seen earlier in the trial
-    # ("target"), or also other categories, drawn at every step ("dense"). Training only.
+    # Of "detections": "target": every output says where the trial has shown the target, which is
+    # learned from the detections and told to the actor; "none": the actor has the output alone.
     recall: str = "none"
     # A binary observation (uuid) that the memory's output learns to predict: seen by the loss,
     # never by the policy, and not needed in evaluation. Empty: none.

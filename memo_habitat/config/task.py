@@ -83,6 +83,14 @@ class ExtObjNavDatasetConfig(DatasetConfig):
 
 
 @dataclass
+class PerfectMemoryActionSensorConfig(LabSensorConfig):
+    """`moves`: "planned" or "reactive", see `tasks.extobjnav.searcher.MOVES`."""
+
+    type: str = "PerfectMemoryActionSensor"
+    moves: str = "planned"
+
+
+@dataclass
 class RewardConfig(MeasurementConfig):
     """Reward of a step: per metre of progress, per step, and at the successful stop."""
 
@@ -115,6 +123,10 @@ SENSORS: dict[str, LabSensorConfig] = {
     "detections_sensor": LabSensorConfig("DetectionsSensor"),
     "target_detection_sensor": LabSensorConfig("TargetDetectionSensor"),
     "last_reward_sensor": LabSensorConfig("LastRewardSensor"),
+    "range_scan_sensor": LabSensorConfig("RangeScanSensor"),
+    "camera_tilt_sensor": LabSensorConfig("CameraTiltSensor"),
+    # For a teacher and for the agent `perfect_memory`, no input of a policy.
+    "perfect_memory_action_sensor": PerfectMemoryActionSensorConfig(),
     # These two know the house: for auxiliary losses and for the oracle, no input of a policy.
     "target_found_sensor": LabSensorConfig("TargetFoundSensor"),
     "oracle_action_sensor": LabSensorConfig("OracleActionSensor"),

@@ -44,14 +44,19 @@ class MemoPPOConfig(PPOConfig):
     use_clipped_value_loss: bool = False
     # Weight of predicting rl.encoder.auxiliary_sensor, where there is one.
     auxiliary_coef: float = 1.0
-    # A teacher that knows the house (the observation oracle_action) at the beginning: the share of
-    # steps in which it acts, and the weight of imitating it in all steps. Both decline linearly and
-    # are 0 from this share of the training on. 0: no teacher.
-    teacher_share: float = 0.0
+    # A teacher at the beginning: the observation (uuid) that names its actions, the share of steps
+    # in which it acts, declining linearly, and the weight of imitating it in all steps. From
+    # `teacher_until` of the training on it has gone, and rewards are learned from; 1: imitation
+    # alone. A weight of 0: no teacher.
+    teacher: str = "perfect_memory_action"
+    teacher_share: float = 0.5
     imitation_coef: float = 0.0
     teacher_until: float = 0.5
     # Weight of the recall loss (rl.encoder.recall).
     recall_coef: float = 1.0
+    # Optimiser steps, after each minibatch's own, in which the same trials are asked for other
+    # targets than they had; with rl.encoder.recall, and without accumulate_gradients.
+    hindsight_passes: int = 0
     # One optimiser step per epoch, from all minibatches; False: one per minibatch.
     accumulate_gradients: bool = True
     # Updates in the course of one trial; the last one is the full update.

@@ -1,4 +1,4 @@
-"""What an evaluation asks of an agent, and the two reference agents: random and oracle."""
+"""What an evaluation asks of an agent, and reference agents: random, oracle, perfect memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 
-ORACLE_SENSOR = "oracle_action"
+#: Agents that are sensors of the task, named `<agent>_action`.
+SENSOR_AGENTS = ("oracle", "perfect_memory")
 
 
 class Agent(Protocol):
@@ -61,19 +62,25 @@ class RandomAgent(Agent):
         return torch.randint(self._num_actions, trial_start.shape, generator=self._generator)
 
 
-class OracleAgent(Agent):
-    """Takes the action that the sensor `oracle_action` names: the next on a shortest path."""
+class SensorAgent(Agent):
+    """Takes the action that a sensor names: a player that the task itself works out.
 
-    name = "oracle"
+    `oracle` knows the house; `perfect_memory` knows all that its trial has shown.
+    """
+
+    def __init__(self, name: str = "oracle") -> None:
+        """Follow one of `SENSOR_AGENTS`."""
+        self.name = name
+        self._uuid = f"{name}_action"
 
     def act(
         self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
     ) -> Tensor:
         """The sensor's actions, long [N]."""
-        if ORACLE_SENSOR not in observations:
+        if self._uuid not in observations:
             raise UserError(
-                f"the oracle needs the sensor '{ORACLE_SENSOR}', but the task observes "
+                f"the agent {self.name} needs the sensor '{self._uuid}', but the task observes "
                 f"{sorted(observations)}; add it to habitat.task.lab_sensors and "
                 "habitat.gym.obs_keys"
             )
-        return observations[ORACLE_SENSOR].reshape(len(trial_start)).long()
+        return observations[self._uuid].reshape(len(trial_start)).long()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
+from memo_habitat.evaluation.agents import SENSOR_AGENTS, Agent, RandomAgent, SensorAgent
 from memo_habitat.evaluation.evaluate import evaluate, recorded_fields
 from memo_habitat.evaluation.recorder import Recorder, file_name
 from memo_habitat.evaluation.records import (
@@ -128,8 +128,8 @@ class TrialEvaluator(Evaluator):
             )
         if self._agent == "random":
             return RandomAgent(int(envs.action_spaces[0].n), plan.seed)
-        if self._agent == "oracle":
-            return OracleAgent()
+        if self._agent in SENSOR_AGENTS:
+            return SensorAgent(self._agent)
         from memo_habitat.policy.agent import PolicyAgent
 
         access.eval()

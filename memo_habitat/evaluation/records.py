@@ -16,7 +16,7 @@ from memo_habitat.utils.provenance import Provenance
 META_FILE = "meta.json"
 RECORDS_FILE = "records.jsonl"
 # Who can be evaluated: what was trained, and those it is compared with.
-AGENTS = ("checkpoint", "random", "oracle")
+AGENTS = ("checkpoint", "random", "oracle", "perfect_memory")
 
 
 class EvaluationMeta(Provenance):

@@ -16,9 +16,8 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.interface import ActingCache
-from memo_habitat.policy.detection_encoder import DETECTIONS, TARGET
+from memo_habitat.policy.detection_encoder import DETECTIONS
 from memo_habitat.policy.network import TRIAL_STEP, ContextUse, MemoNetwork
-from memo_habitat.policy.recall import sightings
 from memo_habitat.rollout.batch import TrialBatch
 from memo_habitat.rollout.storage import TrialStorage
 
@@ -37,8 +36,8 @@ def _initial_stop(config: Any) -> tuple[int, float] | None:
     return actions.index("stop"), float(bias)
 
 
-# The observation that a policy may imitate in training; never an input.
-TEACHER = "oracle_action"
+# Steps, on average, for which a teacher that has the lead keeps it.
+_LEAD = 30
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class ActionEvaluation:
     entropy: Tensor  # [B, t - loss_start]
     auxiliary_logits: Tensor | None  # [B, t - loss_start, W] of the auxiliary sensor
     memory_loss: Tensor | None  # [] of the memory itself, unweighted, over all steps
-    teacher_log_probs: Tensor | None  # [K] of the observation oracle_action
+    teacher_log_probs: Tensor | None  # [B, t - loss_start] of the teacher's actions
     recall_loss: Tensor | None  # [] unweighted
     recall_parts: dict[str, float]  # by name
 
@@ -98,9 +97,11 @@ class MemoPolicy(nn.Module, Policy):
         if stop is not None:
             with torch.no_grad():
                 self.network.actor.bias[stop[0]] = stop[1]
-        #: Share of steps in which the observed teacher acts; the updater sets it.
+        #: Observation (uuid) that is imitated in training, and the share of steps in which it
+        #: acts; the updater sets both.
+        self.teacher: str | None = None
         self.teacher_share = 0.0
-        self._shown: Tensor | None = None
+        self._led: Tensor | None = None
         self._cache: ActingCache | None = None
 
     @classmethod
@@ -131,15 +132,27 @@ class MemoPolicy(nn.Module, Policy):
         logits, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
         log_probs = logits.log_softmax(-1)
         actions = log_probs.argmax(-1) if deterministic else sample_action(log_probs)
-        if self.teacher_share:
-            led = torch.rand(actions.shape, device=actions.device) < self.teacher_share
-            led &= self._can_know(observations)
-            actions = torch.where(led, observations[TEACHER].squeeze(-1), actions)
+        if self.teacher is not None and self.teacher_share:
+            actions = torch.where(
+                self._teacher_leads(actions), observations[self.teacher][:, 0], actions
+            )
         return PolicyActionData(
             actions=actions[:, None],
             values=values[:, None],
             action_log_probs=log_probs.gather(-1, actions[:, None]),
         )
+
+    def _teacher_leads(self, actions: Tensor) -> Tensor:
+        """Where the teacher acts in this step, bool [N]: for stretches, not step by step.
+
+        In turns of single steps neither is ever seen to go through with anything.
+        """
+        draw = torch.rand((2, *actions.shape), device=actions.device)
+        wanted = draw[0] < self.teacher_share
+        if self._led is None or self._led.shape != wanted.shape:
+            self._led = wanted
+        self._led = torch.where(draw[1] < 1.0 / _LEAD, wanted, self._led)
+        return self._led
 
     def get_value(
         self,
@@ -163,7 +176,8 @@ class MemoPolicy(nn.Module, Policy):
         tokens = self.network.tokens(features, observations, prev_actions, episode_starts)
         with self._autocast():
             remembered = self.network.memory.step(tokens, cache, episode_starts)
-        return self.network.heads(remembered.float())
+        heads = self.network.heads(remembered.float(), observations, prev_actions, episode_starts)
+        return heads.logits, heads.values
 
     def _autocast(self) -> torch.autocast:
         device = self.network.critic.weight.device.type
@@ -227,11 +241,16 @@ class MemoPolicy(nn.Module, Policy):
         with self._autocast():
             encoded = self.network.memory.encode(tokens, segment_length, batch.episode_starts)
         network, memory_loss = self.network, encoded.auxiliary_loss
-        projected = network.output_projection(batch.in_loss(encoded.outputs).float())
+        heads = network.heads(
+            batch.in_loss(encoded.outputs).float(),
+            {k: batch.in_loss(v) for k, v in batch.observations.items()},
+            batch.in_loss(batch.prev_actions),
+            batch.in_loss(batch.episode_starts),
+        )
         recall_loss, recall_parts = None, {}
-        if network.recall_loss is not None:
-            recall_loss, recall_parts = network.recall_loss(
-                projected, batch.observations, network.categories(), batch.loss_start
+        if network.recall is not None and heads.recalled is not None:
+            recall_loss, recall_parts = network.recall.loss(
+                heads.recalled, batch.observations, batch.loss_start
             )
         if network.observation_loss is not None:
             memory_loss = network.observation_loss(
@@ -240,49 +259,22 @@ class MemoPolicy(nn.Module, Policy):
                 network.categories(),
                 segment_length or network.memory.config.segment_length,
             )
-        log_probs = network.actor(projected).log_softmax(-1)
+        log_probs = heads.logits.log_softmax(-1)
         taken = batch.in_loss(batch.actions)[..., None]
+        taught = None
+        if self.teacher is not None:
+            wanted = batch.in_loss(batch.observations[self.teacher])
+            taught = log_probs.gather(-1, wanted).squeeze(-1)
         return ActionEvaluation(
             log_probs=log_probs.gather(-1, taken).squeeze(-1),
-            values=network.critic(projected).squeeze(-1),
+            values=heads.values,
             entropy=-(log_probs.exp() * log_probs).sum(-1),
-            auxiliary_logits=None if network.auxiliary is None else network.auxiliary(projected),
+            auxiliary_logits=heads.auxiliary,
             memory_loss=None if memory_loss is None else memory_loss.float(),
-            teacher_log_probs=self._of_teacher(log_probs, batch),
+            teacher_log_probs=taught,
             recall_loss=recall_loss,
             recall_parts=recall_parts,
         )
-
-    def _can_know(self, observations: dict[str, Tensor]) -> Tensor:
-        """Whether the trial has shown the target, bool [N]; everything is known without detections.
-
-        What the teacher knows beyond that cannot be learned, only imitated by hesitating.
-        """
-        if DETECTIONS not in observations:
-            return torch.ones_like(observations[TEACHER][:, 0], dtype=torch.bool)
-        now = observations[DETECTIONS][..., 0] > 0
-        begins = observations[TRIAL_STEP] == 0
-        if self._shown is None or self._shown.shape != now.shape:
-            self._shown = torch.zeros_like(now)
-        self._shown = (self._shown & ~begins) | now
-        target = observations[TARGET].argmax(-1, keepdim=True)
-        return self._shown.gather(1, target).squeeze(-1)
-
-    @staticmethod
-    def _of_teacher(log_probs: Tensor, batch: TrialBatch) -> Tensor | None:
-        """Log-probabilities [K] of the teacher's actions in K steps, where one is observed.
-
-        With detections these are the steps whose target the trial has shown.
-        """
-        if TEACHER not in batch.observations:
-            return None
-        wanted = batch.in_loss(batch.observations[TEACHER])
-        found = log_probs.gather(-1, wanted).squeeze(-1)
-        if DETECTIONS not in batch.observations:
-            return found.flatten()
-        target = batch.observations[TARGET].argmax(-1, keepdim=True)
-        known = sightings(batch.observations[DETECTIONS]).seen.gather(2, target).squeeze(-1)
-        return found[batch.in_loss(known)]
 
     @torch.inference_mode()
     def refresh(self, storage: TrialStorage, chunk: int, values: bool) -> None:
@@ -305,5 +297,7 @@ class MemoPolicy(nn.Module, Policy):
             with self._autocast():
                 remembered = self.network.memory.extend(tokens, cache, starts)
             if values:
-                storage.values[:, window] = self.network.heads(remembered.float())[1]
+                previous = storage.prev_actions[:, window]
+                heads = self.network.heads(remembered.float(), observations, previous, starts)
+                storage.values[:, window] = heads.values
         self.train(was_training)

@@ -21,13 +21,14 @@ from torch.nn.functional import (
     smooth_l1_loss,
 )
 
-from memo_habitat.policy.detection_encoder import COMPASS, DETECTIONS, GPS, TARGET
-from memo_habitat.tasks.extobjnav.detections import AGENT_SCALE, TRIAL_SCALE
+from memo_habitat.policy.detection_encoder import DETECTIONS, TARGET, TARGET_DETECTION
+from memo_habitat.tasks.extobjnav.detections import AGENT_SCALE, TRIAL_SCALE, WIDTH
 
-#: Categories beside the target that the dense loss asks every output for.
-RECALLED_OTHERS = 8
 _HIDDEN = 128
 _PLACE_WEIGHT = 5.0  # an error of 0.1 (1 m) then weighs as much as an answer half wrong
+_PLACE_BETA = 0.05  # 0.5 m, below which errors count by their square
+_UNSEEN_SHARE = 0.05  # weight of a category not seen beside one that was, in drawn targets
+_REACH = 2.0  # m
 
 
 class CategoryReader(nn.Module):
@@ -86,55 +87,94 @@ def relative_place(place: Tensor, gps: Tensor, compass: Tensor) -> Tensor:
     return torch.stack([forward * cos + left * sin, left * cos - forward * sin], dim=-1)
 
 
-class RecallLoss(nn.Module):
-    """Asks each step's output where things lie that the trial has shown and that are out of view.
+class Recalled(NamedTuple):
+    """Where the target was seen last, as outputs of the memory have it.
 
-    Asked by a category's embedding, a small head says whether the category was seen, on which
-    side of the agent it was, and where. Only categories that are not in view are asked for.
+    seen: [*] logit that the trial has shown it. place: [*, 2] forward and left in the trial's
+    frame, in 10 m.
     """
 
-    def __init__(self, width: int, category_width: int, others: int) -> None:
-        """Ask outputs [*, width] for the target and `others` categories drawn at every step."""
-        super().__init__()
-        self.others = others
-        self.read = CategoryReader(width, category_width, outputs=5)
+    seen: Tensor
+    place: Tensor
 
-    def forward(
-        self, outputs: Tensor, observations: Mapping[str, Tensor], table: Tensor, first: int
+
+class TargetRecall(nn.Module):
+    """Reads from each step's output where the target was seen, asked by its embedding.
+
+    What is read is also told to the actor, turned into the agent's own frame: to turn a place
+    by a heading takes products of numbers, which a network learns slowly and can be given.
+    """
+
+    #: Numbers per step that the actor is told.
+    FEATURES = 8
+
+    def __init__(self, width: int, category_width: int) -> None:
+        """Read outputs [*, width] by embeddings [*, category_width]."""
+        super().__init__()
+        self.read = CategoryReader(width, category_width, outputs=3)
+
+    def forward(self, outputs: Tensor, target: Tensor, table: Tensor) -> Recalled:
+        """What outputs [*, D] say of targets [*, C], one-hot, with embeddings [C, E]."""
+        said = self.read(outputs, target.to(table.dtype) @ table)
+        return Recalled(said[..., 0], said[..., 1:])
+
+    def features(self, recalled: Recalled, gps: Tensor, compass: Tensor) -> Tensor:
+        """[*, 8] for the actor: place, direction, distance (5 m) and how sure that is.
+
+        No gradient: what is remembered is learned from what was seen, not from rewards.
+        """
+        place = TRIAL_SCALE * recalled.place.detach()
+        place = relative_place(place[..., None, :], gps, compass).squeeze(-2)
+        distance = place.norm(dim=-1, keepdim=True).clamp(min=1e-3)
+        direction, sure = place / distance, recalled.seen.detach().sigmoid()[..., None]
+        scaled = [place / AGENT_SCALE, direction, distance / AGENT_SCALE, (-distance).exp()]
+        return torch.cat([*scaled, sure, sure * direction[..., 1:]], dim=-1)
+
+    @staticmethod
+    def loss(
+        recalled: Recalled, observations: Mapping[str, Tensor], first: int
     ) -> tuple[Tensor, dict[str, float]]:
         """The loss [] and what it is made of.
 
         Args:
-            outputs: [B, t - first, D] of the steps from `first` on.
+            recalled: of the steps from `first` on.
             observations: of all steps from the trial's first one on, [B, t, ...].
-            table: [C, E] embeddings.
             first: the first step that is asked.
         """
         shown = sightings(observations[DETECTIONS])
         asked = observations[TARGET][:, first:].argmax(-1, keepdim=True)
-        if self.others:
-            shape = (*asked.shape[:2], self.others)
-            drawn = torch.randint(len(table), shape, device=asked.device)
-            asked = torch.cat([asked, drawn], dim=-1)
-        seen, now = (x[:, first:].gather(2, asked) for x in (shown.seen, shown.now))
+        seen, now = (x[:, first:].gather(2, asked).squeeze(2) for x in (shown.seen, shown.now))
         index = asked[..., None].expand(-1, -1, -1, 2)
-        place = relative_place(
-            TRIAL_SCALE * shown.place[:, first:].gather(2, index),
-            observations[GPS][:, first:],
-            observations[COMPASS][:, first:],
-        )
-        said = self.read(outputs[:, :, None], table[asked])
-        hidden, known = (~now).float(), (seen & ~now).float()
-        truth = (seen.float(), (place > 0).float(), place / AGENT_SCALE)
-        was_seen = binary_cross_entropy_with_logits(said[..., 0], truth[0], reduction="none")
-        side = binary_cross_entropy_with_logits(said[..., 1:3], truth[1], reduction="none")
-        error = smooth_l1_loss(said[..., 3:], truth[2], reduction="none", beta=0.2)
+        place = shown.place[:, first:].gather(2, index).squeeze(2)
+        was_seen = binary_cross_entropy_with_logits(recalled.seen, seen.float(), reduction="none")
+        error = smooth_l1_loss(recalled.place, place, reduction="none", beta=_PLACE_BETA).mean(-1)
+        hidden = (~now).float()
+        loss_seen = _mean_where(was_seen, hidden)
+        loss_place = _mean_where(error, seen.float())
+        metres = TRIAL_SCALE * (recalled.place.detach() - place).norm(dim=-1)
         parts = {
-            "recall_seen": _mean_where(was_seen, hidden),
-            "recall_side": _mean_where(side.mean(-1), known),
-            "recall_place": _mean_where(error.mean(-1), known),
+            "recall_seen": loss_seen.item(),
+            "recall_error_m": _mean_where(metres, seen * hidden).item(),
         }
-        return torch.stack(list(parts.values())).sum(), {k: v.item() for k, v in parts.items()}
+        return loss_seen + _PLACE_WEIGHT * loss_place, parts
+
+
+def with_drawn_targets(observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The observations [B, t, ...] of the same steps, had each of them sought something else.
+
+    A trial of 500 steps seeks some fifteen things; asked in hindsight, every one of its steps asks
+    for another, mostly one that the trial has shown. That is what made recall learned within
+    hundreds of optimiser steps (docs/results/recall.md).
+    """
+    detections = observations[DETECTIONS]
+    likely = sightings(detections).seen.float() + _UNSEEN_SHARE
+    drawn = torch.multinomial(likely.flatten(0, 1), 1).view(*likely.shape[:2], 1)
+    row = detections.gather(2, drawn[..., None].expand(-1, -1, -1, WIDTH)).squeeze(2)
+    near = row[..., 1:3].norm(dim=-1) * AGENT_SCALE <= _REACH
+    within_reach = (row[..., 0] > 0) & near
+    target = torch.zeros_like(observations[TARGET]).scatter_(2, drawn, 1.0)
+    detection = torch.cat([row, within_reach[..., None].to(row.dtype)], dim=-1)
+    return {**observations, TARGET: target, TARGET_DETECTION: detection}
 
 
 class ObservationLoss(nn.Module):

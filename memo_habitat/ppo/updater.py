@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from memo_habitat.errors import UserError
-from memo_habitat.policy.policy import ActionEvaluation, MemoPolicy
+from memo_habitat.policy.policy import MemoPolicy
+from memo_habitat.policy.recall import with_drawn_targets
 from memo_habitat.ppo.losses import policy_loss, value_loss
 from memo_habitat.ppo.optimiser import build_optimiser
 from memo_habitat.rollout.batch import TrialBatch
@@ -68,10 +70,13 @@ class MemoPPO(Updater):
         first, last = self.config.entropy_coef, self.config.entropy_coef_final
         if last is not None:
             self.entropy_coef = first + (last - first) * min(share, 1.0)
+        # At first the policy imitates, in steps that the teacher takes less and less of. What the
+        # teacher did is no sample of the policy: rewards are learned from once it has gone.
         left = max(0.0, 1.0 - share / self.config.teacher_until)
-        # What the teacher did is no sample of the policy: its reward is learned from as it leaves.
-        self.surrogate_coef = 1.0 - left if self.config.teacher_share else 1.0
-        self.imitation_coef = left * self.config.imitation_coef
+        is_taught = bool(left and self.config.imitation_coef)
+        self.surrogate_coef = 0.0 if is_taught else 1.0
+        self.imitation_coef = self.config.imitation_coef if is_taught else 0.0
+        self.policy.teacher = self.config.teacher if is_taught else None
         self.policy.teacher_share = left * self.config.teacher_share
 
     def update(self, rollouts: TrialStorage) -> dict[str, float]:
@@ -91,6 +96,9 @@ class MemoPPO(Updater):
                     passes += 1
                     if not accumulate or i + 1 == count:
                         sums["grad_norm"] += self.optimiser_step()
+                    if not accumulate:
+                        for _ in range(self.config.hindsight_passes):
+                            self._hindsight(batch)
         # Losses are means over passes, the gradient's norm over the steps that were made of them.
         steps = passes / count if self.config.accumulate_gradients else passes
         means = {k: v / (steps if k == "grad_norm" else passes) for k, v in sums.items()}
@@ -133,8 +141,8 @@ class MemoPPO(Updater):
         if out.memory_loss is not None:
             memory_loss = out.memory_loss
             loss = loss + self.policy.network.memory.config.memory_loss_coef * memory_loss
-        if self.imitation_coef:
-            imitation = self._imitation_loss(out)
+        if out.teacher_log_probs is not None:
+            imitation = -out.teacher_log_probs.mean()
             loss = loss + self.imitation_coef * imitation
         if out.recall_loss is not None:
             loss = loss + cfg.recall_coef * out.recall_loss
@@ -154,14 +162,24 @@ class MemoPPO(Updater):
             **out.recall_parts,
         }
 
-    def _imitation_loss(self, out: ActionEvaluation) -> Tensor:
-        """Mean cross-entropy against the teacher's actions, where they can be known."""
-        if out.teacher_log_probs is None:
+    def _hindsight(self, batch: TrialBatch) -> None:
+        """One optimiser step of what the same trials would be asked, had they sought other things.
+
+        Of the losses only those that need no acting have an answer there: recall and the memory's.
+        """
+        observations = with_drawn_targets(batch.observations)
+        length = self.policy.network.memory.draw_segment_length()
+        out = self.policy.evaluate_trials(replace(batch, observations=observations), length, True)
+        if out.recall_loss is None:
             raise UserError(
-                "habitat_baselines.rl.ppo.imitation_coef needs the observation oracle_action: add "
-                "oracle_action_sensor to habitat.task.lab_sensors, or set it to 0"
+                "habitat_baselines.rl.ppo.hindsight_passes asks what the recall loss asks: choose "
+                "habitat_baselines.rl.encoder.recall=target with it, or set it to 0"
             )
-        return -out.teacher_log_probs.sum() / max(1, out.teacher_log_probs.numel())
+        loss = self.config.recall_coef * out.recall_loss
+        if out.memory_loss is not None:
+            loss = loss + self.policy.network.memory.config.memory_loss_coef * out.memory_loss
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser_step()
 
     def optimiser_step(self) -> float:
         """Average over workers, clip, step; returns the gradient's norm before clipping."""

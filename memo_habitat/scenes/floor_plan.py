@@ -209,6 +209,44 @@ def apartment_plan(rng: RandomStream) -> Plan:
     return Plan((corridor, *rooms), tuple(doors)).turned(rng)
 
 
+def loft_plan(rng: RandomStream) -> Plan:
+    """Nine areas in three rows, open to their neighbours over most of their width.
+
+    What is behind the next corner has to be looked for, and what is known can be walked to almost
+    straight: homes to study memory in before the way back becomes a task of its own.
+    """
+    widths, depths = ([rng.uniform(3.8, 4.8) for _ in range(3)] for _ in range(2))
+    xs, zs = ([0.0], [0.0])
+    for starts, sizes in ((xs, widths), (zs, depths)):
+        for size in sizes[:-1]:
+            starts.append(_after(starts[-1], size + WALL))
+    floors = [
+        [
+            Rect(x, z, _after(x, width), _after(z, depth))
+            for x, width in zip(xs, widths, strict=True)
+        ]
+        for z, depth in zip(zs, depths, strict=True)
+    ]
+    doors = []
+    for row, column in itertools.product(range(3), repeat=2):
+        here = floors[row][column]
+        if column < 2:
+            span = _opening(rng, here.z0, here.z1)
+            doors.append(Door(Rect(here.x1, span[0], _after(here.x1, WALL), span[1]), True))
+        if row < 2:
+            span = _opening(rng, here.x0, here.x1)
+            doors.append(Door(Rect(span[0], here.z1, span[1], _after(here.z1, WALL)), False))
+    rooms = _many_rooms(rng, [], [floor for row in floors for floor in row])
+    return Plan(rooms, tuple(doors)).turned(rng)
+
+
+def _opening(rng: RandomStream, low: float, high: float) -> tuple[float, float]:
+    """Six to eight tenths of a wall, anywhere in it."""
+    length = (high - low) * rng.uniform(0.6, 0.8)
+    first = low + 0.1 + (high - low - 0.2 - length) * rng.unit()
+    return round(first, 2), round(first + length, 2)
+
+
 def house_plan(rng: RandomStream) -> Plan:
     """Ten to twenty rooms: two corridors with rooms on either side, joined by a third at their end.
 

@@ -19,6 +19,7 @@ from memo_habitat.scenes.floor_plan import (
     apartment_plan,
     house_plan,
     labyrinth_plan,
+    loft_plan,
     studio_plan,
 )
 from memo_habitat.scenes.furniture_layout import House, layout_room
@@ -70,6 +71,7 @@ class Kind:
 KINDS = {
     "studio": Kind(studio_plan, 8, 6, 5, min_furniture=6, min_floor_area=5.0),
     "apartment": Kind(apartment_plan, 24, 14, 12, min_furniture=18, min_floor_area=20.0),
+    "loft": Kind(loft_plan, 24, 16, 14, min_furniture=18, min_floor_area=50.0),
     "house": Kind(house_plan, 56, 32, 30, 40, 60.0, tuple(ALL_OBJECTS)),
     "labyrinth": Kind(labyrinth_plan, 36, 28, 26, 8, 60.0, tuple(ALL_OBJECTS)),
 }

@@ -150,14 +150,14 @@ def task_config(
     Args:
         data_path: the episode file.
         simulator: registered name.
-        oracle: whether the oracle's sensor is there too.
+        oracle: whether the sensors of players, the oracle and perfect memory, are there too.
         image_size: edge of the square images.
         overrides: dotted names below `habitat` and their values.
     """
     task = OmegaConf.structured(ExtObjNavTaskConfig(trial_steps=200))
     task.actions, task.measurements, task.lab_sensors = ACTIONS, MEASUREMENTS, SENSORS
     if not oracle:
-        del task.lab_sensors.oracle_action_sensor
+        del task.lab_sensors.oracle_action_sensor, task.lab_sensors.perfect_memory_action_sensor
     habitat = OmegaConf.structured(HabitatConfig)
     habitat.task = task
     habitat.dataset = ExtObjNavDatasetConfig(data_path=str(data_path))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
+from memo_habitat.evaluation.agents import Agent, RandomAgent, SensorAgent
 from memo_habitat.evaluation.evaluate import evaluate
 from memo_habitat.evaluation.recorder import FilmStrip, Recorder
 from memo_habitat.evaluation.records import EpisodeRecord, iterate_records
@@ -47,7 +47,7 @@ class Counter:
         pass
 
 
-class Remembering(OracleAgent):
+class Remembering(SensorAgent):
     """An oracle whose context is the number of steps since it was last emptied."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ def run(
     plan: EvaluationPlan = PLAN,
 ) -> list[EpisodeRecord]:
     with Recorder(folder, plan) as recorder:
-        evaluate(envs, agent or OracleAgent(), plan, recorder, Counter(), stack)
+        evaluate(envs, agent or SensorAgent(), plan, recorder, Counter(), stack)
     records = iterate_records(folder / "records.jsonl")
     return sorted(records, key=lambda record: (record.trial_id, record.episode_index))
 
@@ -172,7 +172,7 @@ def test_an_agent_without_memory_has_no_context(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_records(tmp_path: Path) -> None:
-    class Impatient(OracleAgent):
+    class Impatient(SensorAgent):
         left = 100
 
         def act(self, *args: Any) -> Tensor:
@@ -208,7 +208,7 @@ def test_more_trials_are_added_to_those_that_are_there(tmp_path: Path) -> None:
 def test_progress_counts_every_step_of_every_trial(tmp_path: Path) -> None:
     counter = Counter()
     with Recorder(tmp_path, PLAN) as recorder:
-        evaluate(vector_env(4), OracleAgent(), PLAN, recorder, counter, stack)
+        evaluate(vector_env(4), SensorAgent(), PLAN, recorder, counter, stack)
     assert counter.total == 6 * STEPS
 
 
@@ -224,7 +224,7 @@ def test_another_trial_length_than_planned_names_the_setting(
 def test_the_oracle_without_its_sensor_names_it() -> None:
     flags = torch.ones(1, dtype=torch.bool)
     with pytest.raises(UserError, match="oracle_action"):
-        OracleAgent().act({"gps": torch.zeros(1, 2)}, flags, flags)
+        SensorAgent().act({"gps": torch.zeros(1, 2)}, flags, flags)
 
 
 def test_random_actions_are_uniform_and_repeatable() -> None:

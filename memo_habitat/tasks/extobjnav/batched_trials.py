@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from memo_habitat.simulator.embree.batched import BatchedSim
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.extobjnav.detections import WIDTH, Detector, stop_succeeds, write_detections
 from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode
 from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, GoalOptions, Pose
 from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure, record_of
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
+from memo_habitat.tasks.extobjnav.range_scan import floor_of, scan
+from memo_habitat.tasks.extobjnav.searcher import Searcher
 from memo_habitat.tasks.extobjnav.task import check_options, checked_distance, draw_episode
 from memo_habitat.tasks.extobjnav.trial import Trial, TrialIterator
 from memo_habitat.tasks.vector_env import BoolArray, IntArray
@@ -42,6 +45,7 @@ class _Player:
         in_view: instances near the agent and the pixels they show; None after a move.
         path: (x, z) of the episode so far; kept for records only.
         oracle: of this episode, where it is asked.
+        searcher: of this trial, likewise.
     """
 
     iterator: TrialIterator
@@ -55,6 +59,7 @@ class _Player:
     in_view: tuple[IntArray, IntArray] | None = None
     path: list[tuple[float, float]] | None = None
     oracle: Oracle | None = None
+    searcher: Searcher | None = None
 
 
 class Outcome(NamedTuple):
@@ -121,6 +126,7 @@ class BatchedTrials:
         self._measures, self._reward = measures, measures[task.reward_measure]
         self._records = records
         self._looks, self._detects = looks or detects, detects
+        self._floors: dict[str, TopDownMap] = {}  # by scene
         self._players = [_Player(iterator) for iterator in iterators]
         self.account = Account.of_many(count)
         self.trial_step = np.zeros(count, dtype=np.int64)
@@ -196,6 +202,28 @@ class BatchedTrials:
             player.oracle = Oracle(agent, player.goals, options, found)
         return player.oracle.next_action(Pose(*agent.agent_pose()))
 
+    def searcher_action(self, index: int, options: OracleOptions, moves: str) -> str:
+        """The same of the player that knows what its trial has shown; detections are needed."""
+        player = self._players[index]
+        if player.searcher is None:
+            origin = Pose(self.origin[index].copy(), float(self.origin_heading[index]))
+            player.searcher = Searcher(self._floor(index), origin, options, moves)
+        pose = Pose(*self.sim.agents[index].agent_pose())
+        player.searcher.look(pose, self.table[index])
+        return player.searcher.next_action(
+            pose, int(self.target[index]), player.goals, bool(self.found[index])
+        )
+
+    def range_scan(self, index: int) -> NDArray[np.float32]:
+        """[12] m, see `range_scan.scan`."""
+        return scan(self._floor(index), Pose(*self.sim.agents[index].agent_pose()))
+
+    def _floor(self, index: int) -> TopDownMap:
+        scene = self._players[index].episode.scene_id
+        if scene not in self._floors:
+            self._floors[scene] = floor_of(self.sim.agents[index])
+        return self._floors[scene]
+
     def _begin_episode(self, index: int) -> None:
         player, agent, account = self._players[index], self.sim.agents[index], self.account
         episode = player.episode = next(player.iterator)
@@ -205,6 +233,9 @@ class BatchedTrials:
             player.rows = np.array([self._categories[i.category] for i in agent.instances])
             self.trial_step[index], self.rewards[index] = 0, 0.0
             self._seen[index] = False
+            player.searcher = None
+        if player.searcher is not None:
+            player.searcher.begin_episode()
         goals, start, player.miss_key = draw_episode(
             episode, self._goal_cache, agent, self.goal_options
         )
@@ -238,6 +269,8 @@ class BatchedTrials:
                 player.path.append((x, z))
             if player.oracle is not None:
                 player.oracle.saw_action(names[index])
+            if player.searcher is not None:
+                player.searcher.saw_action(names[index])
 
     def _look(self, rows: Sequence[int]) -> None:
         """Count the pixels of what is near, and write what is detected of it."""

@@ -13,7 +13,9 @@ from habitat.core.simulator import Sensor, SensorTypes
 from memo_habitat.tasks.extobjnav.detections import WIDTH
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode
 from memo_habitat.tasks.extobjnav.goals import in_frame, wrap_angle
-from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
+from memo_habitat.tasks.extobjnav.oracle import DOWN, UP, Oracle, OracleOptions
+from memo_habitat.tasks.extobjnav.range_scan import DIRECTIONS, RANGE, floor_of, scan
+from memo_habitat.tasks.extobjnav.searcher import Searcher
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
 
 
@@ -191,37 +193,139 @@ class LastRewardSensor(TaskSensor):
         return np.zeros(1, dtype=np.float32)
 
 
-@registry.register_sensor(name="OracleActionSensor")
-class OracleActionSensor(TaskSensor):
-    """`[1]` int64: index, among the task's actions, of the best action now."""
+@registry.register_sensor(name="RangeScanSensor")
+class RangeScanSensor(TaskSensor):
+    """`[12]` float32: how far the floor is free in directions counter-clockwise from straight
+    ahead, as a share of 3 m."""
 
-    cls_uuid = "oracle_action"
+    cls_uuid = "range_scan"
+    box = real_box(0.0, 1.0, DIRECTIONS)
+    _trial: Any = None
 
-    def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
-        """Read step sizes and the names of the task's actions."""
-        self._names = list(task.action_names)
-        options = task.options
-        self._options = OracleOptions.of(
-            task.simulator.action_sizes, self._names, options.eye_height, options.radius
-        )
-        self._oracle: Oracle | None = None
-        self._episode: ExtObjNavEpisode | None = None
-        super().__init__(config=config, task=task)
+    def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Return the scan."""
+        task = self._task
+        if self._trial is not task.trial:
+            self._trial, self._floor = task.trial, floor_of(task.simulator)
+        return scan(self._floor, task.pose) / np.float32(RANGE)
 
-    def observation_box(self) -> spaces.Box:
-        """Return the space of the observation."""
-        return spaces.Box(low=0, high=len(self._names) - 1, shape=(1,), dtype=np.int64)
+
+class _FollowsActions(TaskSensor):
+    """What a sensor needs that keeps account of the actions of an episode."""
+
+    _episode: ExtObjNavEpisode | None = None
 
     def get_observation(
         self, *args: Any, episode: ExtObjNavEpisode, action: Any = None, **kwargs: Any
     ) -> np.ndarray:
-        """Return the best action's index."""
-        task = self._task
+        """Return the observation after `action`."""
         # Habitat tells sensors nothing of an episode's begin: the first look at it is one.
-        if self._oracle is None or self._episode is not episode:
+        if self._episode is not episode:
+            self._begin_episode()
             self._episode = episode
-            self._oracle = Oracle(task.simulator, task.goals, self._options, task.target_is_found)
         if action is not None:
             taken = action["action"]
-            self._oracle.saw_action(taken if isinstance(taken, str) else self._names[int(taken)])
-        return np.array([self._names.index(self._oracle.next_action(task.pose))], dtype=np.int64)
+            names = self._task.action_names
+            self._saw_action(taken if isinstance(taken, str) else names[int(taken)])
+        return self._observe()
+
+    def _begin_episode(self) -> None:
+        raise NotImplementedError
+
+    def _saw_action(self, action: str) -> None:
+        raise NotImplementedError
+
+    def _observe(self) -> np.ndarray:
+        raise NotImplementedError
+
+
+@registry.register_sensor(name="CameraTiltSensor")
+class CameraTiltSensor(_FollowsActions):
+    """`[1]` float32 rad: how far the camera looks up from level."""
+
+    cls_uuid = "camera_tilt"
+    box = real_box(-math.pi / 2, math.pi / 2, 1)
+    _tilt = 0.0
+
+    def _begin_episode(self) -> None:
+        self._tilt = 0.0
+
+    def _saw_action(self, action: str) -> None:
+        sizes = self._task.simulator.action_sizes
+        tilt = self._tilt + sizes.tilt * {UP: 1, DOWN: -1}.get(action, 0)
+        self._tilt = max(-sizes.tilt_limit, min(sizes.tilt_limit, tilt))
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self._tilt], dtype=np.float32)
+
+
+class PlayerSensor(_FollowsActions):
+    """`[1]` int64: index, among the task's actions, of what a player of the task would do now."""
+
+    def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
+        """Read step sizes and the names of the task's actions."""
+        options = task.options
+        self._options = OracleOptions.of(
+            task.simulator.action_sizes, task.action_names, options.eye_height, options.radius
+        )
+        self._player: Any = None
+        super().__init__(config=config, task=task)
+
+    def observation_box(self) -> spaces.Box:
+        """Return the space of the observation."""
+        most = len(self._task.action_names) - 1
+        return spaces.Box(low=0, high=most, shape=(1,), dtype=np.int64)
+
+    def _saw_action(self, action: str) -> None:
+        self._player.saw_action(action)
+
+    def _next_action(self) -> str:
+        raise NotImplementedError
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self._task.action_names.index(self._next_action())], dtype=np.int64)
+
+
+@registry.register_sensor(name="OracleActionSensor")
+class OracleActionSensor(PlayerSensor):
+    """What the oracle would do, which knows the house."""
+
+    cls_uuid = "oracle_action"
+
+    def _begin_episode(self) -> None:
+        task = self._task
+        self._player = Oracle(task.simulator, task.goals, self._options, task.target_is_found)
+
+    def _next_action(self) -> str:
+        action: str = self._player.next_action(self._task.pose)
+        return action
+
+
+@registry.register_sensor(name="PerfectMemoryActionSensor")
+class PerfectMemoryActionSensor(PlayerSensor):
+    """What somebody would do who remembers all that the trial has shown, and knows no more."""
+
+    cls_uuid = "perfect_memory_action"
+    _trial: Any = None
+
+    def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
+        """Read how it moves."""
+        self._moves = config.moves
+        super().__init__(config=config, task=task)
+
+    def _begin_episode(self) -> None:
+        task = self._task
+        if self._trial is task.trial:
+            self._player.begin_episode()
+            return
+        self._trial = task.trial
+        floor = floor_of(task.simulator)
+        self._player = Searcher(floor, task.origin, self._options, self._moves)
+
+    def _next_action(self) -> str:
+        task = self._task
+        self._player.look(task.pose, task.detections.table)
+        action: str = self._player.next_action(
+            task.pose, task.target_row, task.goals, task.target_is_found()
+        )
+        return action

@@ -23,6 +23,7 @@ from memo_habitat.tasks.extobjnav.episode import house_of
 from memo_habitat.tasks.extobjnav.goals import wrap_angle
 from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure
 from memo_habitat.tasks.extobjnav.oracle import OracleOptions
+from memo_habitat.tasks.extobjnav.range_scan import RANGE
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration, declared_fields
 from memo_habitat.tasks.vector_env import (
@@ -39,6 +40,8 @@ from memo_habitat.tasks.vector_env import (
 #: Simulator whose houses can be stepped here.
 SIMULATOR = "EmbreeSim-v0"
 _ACTIONS = ("stop", "move_forward", "turn_left", "turn_right", "look_up", "look_down")
+#: What is asked of these is worked out from detections.
+_OF_DETECTIONS = {"detections", "target_detection", "target_seen_earlier", "perfect_memory_action"}
 _USE_WORKERS = "take the default vector_env_factory"
 
 
@@ -68,7 +71,7 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
             iterators,
             measures={k: v for k, v in self._measures.items() if k != EPISODE_MEASURE},
             looks="target_found" in sensors,
-            detects=bool(asked & {"detections", "target_detection", "target_seen_earlier"}),
+            detects=bool(asked & _OF_DETECTIONS),
             records=EPISODE_MEASURE in self._measures,
         )
         agent, options = self._trials.sim.agents[0], self._trials.goal_options
@@ -87,10 +90,12 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
             uuid: np.zeros((self.num_envs, *space.shape), dtype=space.dtype)
             for uuid, space in observed.spaces.items()
         }
-        if "oracle_action" in observed.spaces:
+        if {"oracle_action", "perfect_memory_action"} & set(observed.spaces):
             self._oracle_options = OracleOptions.of(
                 agent.action_sizes, self._names, options.eye_height, options.radius
             )
+        searcher = habitat.task.lab_sensors.get("perfect_memory_action_sensor")
+        self._moves = None if searcher is None else searcher.moves
 
     # All at once --------------------------------------------------------------------------------
 
@@ -176,6 +181,11 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
             best = [trials.best_action(index, self._oracle_options) for index in rows.tolist()]
             return [[self._names.index(name)] for name in best]
 
+        def perfect_memory_action(rows: IntArray) -> list[list[int]]:
+            asked = self._oracle_options, self._moves
+            best = [trials.searcher_action(index, *asked) for index in rows.tolist()]
+            return [[self._names.index(name)] for name in best]
+
         return {
             "one_hot_target_sensor": lambda rows: one_hot[trials.target[rows]],
             "gps": gps,
@@ -186,6 +196,11 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
             "target_detection": target_detection,
             "target_found": lambda rows: trials.found[rows, None],
             "oracle_action": oracle_action,
+            "perfect_memory_action": perfect_memory_action,
+            "range_scan": lambda rows: [
+                trials.range_scan(index) / RANGE for index in rows.tolist()
+            ],
+            "camera_tilt": lambda rows: sim.tilts[rows, None],
         }
 
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.agents import OracleAgent, RandomAgent
+from memo_habitat.evaluation.agents import RandomAgent, SensorAgent
 from memo_habitat.evaluation.evaluate import evaluate
 from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import RECORDS_FILE, iterate_records
@@ -130,7 +130,7 @@ def test_a_step_is_begun_once_and_waited_for_once(misuse):
 
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_the_evaluator_plays_the_oracle_to_its_known_return(count, tmp_path):
-    records = play_out(QUICK, count, 10, OracleAgent(), tmp_path, seed=5, oracle=True)
+    records = play_out(QUICK, count, 10, SensorAgent(), tmp_path, seed=5, oracle=True)
     layouts = DrawnLayouts(5, QUICK.cells).of(np.arange(10))
     assert returns_of(records) == oracle_returns(QUICK, layouts).tolist()
     to_key, to_door = steps_to_door(layouts, QUICK.size)
@@ -176,7 +176,7 @@ def test_records_of_random_actions_agree_with_what_was_done(tmp_path):
 def test_a_trial_does_not_depend_on_how_many_environments_there_are(tmp_path):
     found = []
     for count in (1, 5):
-        records = play_out(QUICK, count, 5, OracleAgent(), tmp_path / str(count), oracle=True)
+        records = play_out(QUICK, count, 5, SensorAgent(), tmp_path / str(count), oracle=True)
         found.append(sorted(json.dumps(vars(record)) for record in records))
     assert found[0] == found[1]
 
