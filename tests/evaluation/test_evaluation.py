@@ -51,6 +51,7 @@ class Remembering(SensorAgent):
     """An oracle whose context is the number of steps since it was last emptied."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.steps = torch.zeros(0, dtype=torch.long)
         self.seen_starts: list[tuple[list[bool], list[bool], list[int]]] = []
 

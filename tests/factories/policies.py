@@ -10,10 +10,11 @@ from torch import Tensor
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.policy.network import TRIAL_STEP
-from memo_habitat.policy.policy import TEACHER, MemoPolicy
+from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.rollout.storage import TrialStorage
 
 NUM_ACTIONS = 4
+TEACHER = "perfect_memory_action"
 
 
 def observation_space(side: int = 16) -> spaces.Dict:

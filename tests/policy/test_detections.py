@@ -14,9 +14,11 @@ from memo_habitat.errors import UserError
 from memo_habitat.policy.detection_encoder import DetectionEncoder, build_detection_encoder
 from memo_habitat.policy.recall import (
     ObservationLoss,
-    RecallLoss,
+    Recalled,
+    TargetRecall,
     relative_place,
     sightings,
+    with_drawn_targets,
 )
 from memo_habitat.ppo.updater import MemoPPO
 from tests.factories.policies import (
@@ -102,32 +104,50 @@ def test_a_place_is_turned_into_the_agents_view():
     torch.testing.assert_close(seen, torch.tensor([[[0.0, -2.0]]]), atol=1e-6, rtol=0)
 
 
-def test_recall_is_asked_only_of_what_is_out_of_view():
-    trial = observed()
-    everything = torch.ones_like(trial["detections"])
-    outputs = torch.randn(2, 12, 16, requires_grad=True)
-    loss, _ = RecallLoss(16, 8, others=2)(
-        outputs, {**trial, "detections": everything}, torch.randn(CATEGORIES, 8), first=0
-    )
-    assert loss == 0.0
-    loss, parts = RecallLoss(16, 8, others=2)(outputs, trial, torch.randn(CATEGORIES, 8), first=0)
-    assert loss > 0.0
-    assert set(parts) == {"recall_seen", "recall_side", "recall_place"}
-
-
-def test_recall_of_later_steps_knows_what_earlier_ones_showed():
-    torch.manual_seed(0)
-    trial, outputs, table = observed(), torch.randn(2, 12, 16), torch.randn(CATEGORIES, 8)
-    asks = RecallLoss(16, 8, others=0)
-    shown, hidden = sightings(trial["detections"]), trial["target_detection"][..., 0] == 0
+def recalled(trial: dict[str, Tensor]) -> Recalled:
+    """What a memory without fault would say at each step."""
+    shown = sightings(trial["detections"])
     target = trial["one_hot_target_sensor"].argmax(-1, keepdim=True)
-    weights = [hidden[:, part].sum() for part in (slice(0, 5), slice(5, 12))]
-    whole = asks(outputs, trial, table, first=0)[1]["recall_seen"]
-    late = asks(outputs[:, 5:], trial, table, first=5)[1]["recall_seen"]
-    early = asks(outputs[:, :5], {k: v[:, :5] for k, v in trial.items()}, table, first=0)[1]
-    mean = (early["recall_seen"] * weights[0] + late * weights[1]) / sum(weights)
-    assert whole == pytest.approx(float(mean), rel=1e-5)
-    assert shown.seen.gather(2, target).any()
+    place = shown.place.gather(2, target[..., None].expand(-1, -1, -1, 2)).squeeze(2)
+    return Recalled(40.0 * (shown.seen.gather(2, target).squeeze(2).float() - 0.5), place)
+
+
+def test_who_remembers_without_fault_has_no_recall_loss():
+    trial = observed()
+    loss, parts = TargetRecall.loss(recalled(trial), trial, first=0)
+    assert float(loss) == pytest.approx(0.0, abs=1e-6)
+    assert parts["recall_error_m"] == pytest.approx(0.0, abs=1e-6)
+    late = Recalled(*(part[:, 5:] for part in recalled(trial)))
+    assert float(TargetRecall.loss(late, trial, first=5)[0]) == pytest.approx(0.0, abs=1e-6)
+    wrong = recalled(trial)._replace(place=recalled(trial).place + torch.tensor([0.1, 0.0]))
+    assert TargetRecall.loss(wrong, trial, first=0)[1]["recall_error_m"] == pytest.approx(1.0)
+    assert TargetRecall.loss(wrong._replace(seen=-wrong.seen), trial, first=0)[0] > loss + 1.0
+
+
+def test_the_actor_is_told_the_recalled_place_in_its_own_frame():
+    # 3 m ahead of the frame's origin; the agent stands 1 m ahead of it and looks to the left.
+    known = Recalled(torch.tensor([8.0]), torch.tensor([[0.3, 0.0]]))
+    told = TargetRecall(16, 8).features(
+        known, torch.tensor([[1.0, 0.0]]), torch.tensor([[math.pi / 2]])
+    )
+    assert told.shape == (1, TargetRecall.FEATURES)
+    expected = torch.tensor([0.0, -2.0 / 5.0, 0.0, -1.0, 2.0 / 5.0, math.exp(-2.0)])
+    torch.testing.assert_close(told[0, :6], expected, atol=1e-5, rtol=0)
+
+
+def test_in_hindsight_each_step_seeks_something_and_sees_what_it_saw_of_it():
+    torch.manual_seed(0)
+    trial = observed(steps=40)
+    asked = with_drawn_targets(trial)
+    drawn = asked["one_hot_target_sensor"].argmax(-1)
+    assert set(drawn.flatten().tolist()) == set(range(CATEGORIES))
+    assert (asked["one_hot_target_sensor"].sum(-1) == 1.0).all()
+    row = trial["detections"].gather(2, drawn[..., None, None].expand(-1, -1, 1, 6)).squeeze(2)
+    torch.testing.assert_close(asked["target_detection"][..., :6], row)
+    shown = sightings(trial["detections"]).seen
+    asked_for_seen = shown.gather(2, drawn[..., None]).float().mean()
+    assert asked_for_seen > shown.float().mean()
+    assert all(asked[name] is trial[name] for name in ("detections", "gps", "compass"))
 
 
 def test_summaries_learn_to_tell_what_their_segments_showed():
@@ -150,7 +170,8 @@ def test_summaries_learn_to_tell_what_their_segments_showed():
 @pytest.mark.parametrize("kind", ["memo", "fct"])
 def test_training_sees_the_probabilities_that_acting_used(kind):
     torch.manual_seed(0)
-    policy = small_policy(kind, "detections", segment_jitter=0.0, depth_dropout=0.0).eval()
+    sizes = {"segment_jitter": 0.0, "depth_dropout": 0.0}
+    policy = small_policy(kind, "detections", recall="target", **sizes).eval()
     storage = new_storage(policy, num_envs=3, trial_steps=10)
     act_trial(policy, storage, 10)
     storage.compute_returns(torch.zeros(3), use_gae=True, gamma=0.9, tau=0.9)
@@ -163,13 +184,16 @@ def test_training_sees_the_probabilities_that_acting_used(kind):
 def test_both_losses_are_learned_with_their_weights():
     torch.manual_seed(0)
     policy = small_policy(
-        "memo", "detections", recall="dense", memory_loss="observations", memory_loss_coef=1.0
+        "memo", "detections", recall="target", memory_loss="observations", memory_loss_coef=1.0
     )
     storage = new_storage(policy.eval(), num_envs=4, trial_steps=12)
     act_trial(policy, storage, 12)
     storage.compute_returns(torch.zeros(4), use_gae=True, gamma=0.9, tau=0.9)
-    updater = MemoPPO(policy.train(), MemoPPOConfig(lr=3e-3, max_grad_norm=10.0))
-    logs = [updater.update(storage) for _ in range(15)]
+    config = MemoPPOConfig(
+        lr=3e-3, max_grad_norm=10.0, accumulate_gradients=False, hindsight_passes=1
+    )
+    updater = MemoPPO(policy.train(), config)
+    logs = [updater.update(storage) for _ in range(8)]
     for name in ("memory_loss", "recall_seen"):
         assert logs[-1][name] < logs[0][name]
 

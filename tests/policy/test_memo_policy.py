@@ -172,11 +172,13 @@ def test_an_evaluation_shows_previous_actions_as_training_does_across_episodes()
         previous = torch.cat([torch.zeros(envs, 1, dtype=torch.long), actions[:, :-1]], dim=1)
         features = policy.network.features(observations)
         tokens = policy.network.tokens(features, observations, previous, starts)
-        logits, _ = policy.network.heads(policy.network.memory(tokens, None, starts))
+        outputs = policy.network.memory(tokens, None, starts)
+        logits = policy.network.heads(outputs, observations, previous, starts).logits
         assert torch.equal(logits.argmax(-1), actions)
         hidden = previous.masked_fill(starts, 0)
         tokens = policy.network.tokens(features, observations, hidden, starts)
-        logits, _ = policy.network.heads(policy.network.memory(tokens, None, starts))
+        outputs = policy.network.memory(tokens, None, starts)
+        logits = policy.network.heads(outputs, observations, hidden, starts).logits
         assert not torch.equal(logits.argmax(-1), actions)
 
 

@@ -23,7 +23,9 @@ def floor_of(simulator: TaskSimulator) -> TopDownMap:
 
 def scan(floor: TopDownMap, pose: Pose) -> NDArray[np.float32]:
     """[12] m up to where the agent's centre could go in each direction, at most `RANGE`."""
-    row, column = floor.cells(pose.position)[0]
+    # `floor.cells` of one point, without its arrays: this is done at every step.
+    row = (float(pose.position[2]) - floor.origin[1]) / floor.resolution
+    column = (float(pose.position[0]) - floor.origin[0]) / floor.resolution
     limit = RANGE / floor.resolution
     cells: NDArray[np.float32] = _scan(floor.free, row, column, pose.heading, limit)
     return np.float32(floor.resolution) * cells
