@@ -21,6 +21,7 @@ EXAMPLES = examples(
     "memo-habitat eval RUN --agent random --trials 3 --steps 512",
     "memo-habitat eval RUN --checkpoint ckpt.4 --deterministic --name greedy",
     "memo-habitat eval RUN --inspect-memory --name inspected",
+    "memo-habitat eval RUN --forget",
 )
 
 
@@ -40,6 +41,9 @@ def evaluate(
     ] = False,
     inspect_memory: Annotated[
         bool, flag("--inspect-memory", "Record where the memory attends, for the report.")
+    ] = False,
+    forget: Annotated[
+        bool, flag("--forget", "Empty the memory at the start of every episode.")
     ] = False,
     split: Annotated[
         str | None, option("Split of the data set.", None, "the config's, test")
@@ -67,6 +71,7 @@ def evaluate(
         name=name,
         overrides=keys,
         inspect_memory=inspect_memory,
+        forget=forget,
     )
     records = launch.evaluate(opened, options)
     print(summarise([opened.path]), records, sep="\n")

@@ -31,6 +31,8 @@ class EvaluationPlan:
     seed: int = 0
     # True: the likeliest action; False: actions are sampled.
     deterministic: bool = False
+    # True: the agent's memory is emptied at the start of every episode, not of every trial alone.
+    forget: bool = False
     # The first trials are filmed: how many, how many episodes of each, frames of each episode.
     filmed_trials: int = 3
     filmed_episodes: int = 4
@@ -61,6 +63,11 @@ class TrialEvaluatorConfig(EvaluationPlan, EvaluatorConfig):
     output_dir: str = ""
     # Empty: the agent, or the checkpoint's file name.
     name: str = ""
+
+
+def evaluation_name(checkpoint: str, forget: bool) -> str:
+    """Name of the folder of a checkpoint's evaluation, unless another one is given."""
+    return f"{checkpoint}-forget" if forget else checkpoint
 
 
 def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictConfig:

@@ -15,7 +15,7 @@ from habitat_baselines.rl.ppo.evaluator import Evaluator
 from habitat_baselines.utils.common import batch_obs
 from torch import Tensor
 
-from memo_habitat.config.evaluation import EvaluationPlan
+from memo_habitat.config.evaluation import EvaluationPlan, evaluation_name
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import SENSOR_AGENTS, Agent, RandomAgent, SensorAgent
 from memo_habitat.evaluation.evaluate import evaluate, recorded_fields
@@ -103,6 +103,7 @@ class TrialEvaluator(Evaluator):
             steps_per_trial=plan.steps_per_trial,
             seed=plan.seed,
             deterministic=plan.deterministic,
+            forget=plan.forget,
             inspect_every=plan.inspect_every if plan.inspect_memory else None,
             environments=envs.num_envs,
             houses=tuple(sorted({house for own in arrangements(envs) for house, _ in own})),
@@ -115,17 +116,20 @@ class TrialEvaluator(Evaluator):
         if not name and self._agent == "checkpoint":
             chosen = Path(str(baselines.eval_ckpt_path_dir))
             is_file = chosen.suffix in _CHECKPOINT_SUFFIXES
-            name = chosen.stem if is_file else f"ckpt.{checkpoint_index}"
+            name = evaluation_name(
+                chosen.stem if is_file else f"ckpt.{checkpoint_index}", self._plan.forget
+            )
         root = self._output_dir or str(Path(str(baselines.checkpoint_folder)).parent / "eval")
         return Path(root) / file_name(name or self._agent)
 
     def _make_agent(self, access: Any, envs: Any, device: torch.device) -> Agent:
         plan = self._plan
-        if plan.inspect_memory and self._agent != "checkpoint":
-            raise UserError(
-                f"inspect_memory needs an agent with a memory: '{self._agent}' has none; evaluate "
-                "a checkpoint, or leave it out"
-            )
+        for option in ("inspect_memory", "forget"):
+            if getattr(plan, option) and self._agent != "checkpoint":
+                raise UserError(
+                    f"{option} needs an agent whose memory was trained: '{self._agent}' has none; "
+                    "evaluate a checkpoint, or leave it out"
+                )
         if self._agent == "random":
             return RandomAgent(int(envs.action_spaces[0].n), plan.seed)
         if self._agent in SENSOR_AGENTS:
@@ -136,7 +140,9 @@ class TrialEvaluator(Evaluator):
         # Sampling draws from torch's own generator: the seed makes an evaluation repeatable.
         torch.manual_seed(plan.seed)
         every = plan.inspect_every if plan.inspect_memory else 0
-        return PolicyAgent(access.actor_critic, plan.deterministic, every, plan.seed)
+        return PolicyAgent(
+            access.actor_critic, plan.deterministic, every, plan.seed, forget=plan.forget
+        )
 
 
 def mean_measures(

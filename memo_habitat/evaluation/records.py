@@ -37,6 +37,7 @@ class EvaluationMeta(Provenance):
     steps_per_trial: int | None = None  # length of a trial
     seed: int | None = None  # from which, with the trial's name, its episodes were drawn
     deterministic: bool = False  # whether the agent took its likeliest action instead of sampling
+    forget: bool = False  # whether its memory was emptied at the start of every episode
     # One step in so many was looked at for attention; None: none was.
     inspect_every: int | None = None
     environments: int | None = None  # how many there were
@@ -55,7 +56,8 @@ class EvaluationMeta(Provenance):
         if not (folder / META_FILE).exists():
             return
         before = EvaluationMeta.read(folder)
-        for name in ("agent", "step", "steps_per_trial", "seed", "deterministic", "split"):
+        compared = ("agent", "step", "steps_per_trial", "seed", "deterministic", "forget", "split")
+        for name in compared:
             had, has = getattr(before, name), getattr(self, name)
             if had != has:
                 raise UserError(
@@ -108,7 +110,7 @@ class EpisodeRecord(BaseModel):
     # Tokens the agent could attend to at the end; None without memory.
     context_tokens: NonNegativeInt | None = None
     kv_bytes: NonNegativeInt | None = None  # bytes of their keys and values; None without memory
-    # Bytes if every step of the trial were kept; None without memory.
+    # Bytes if every step since the memory was last emptied were kept; None without memory.
     full_context_kv_bytes: NonNegativeInt | None = None
     path: _Points = ()  # [P][2] positions (x, z) in m, one per step, the start first
     start_position: _Point = ()  # [3] m

@@ -14,8 +14,12 @@ from memo_habitat.memory.attention_probe import (
     check_attends,
     observe,
 )
-from memo_habitat.policy.network import ContextUse
+from memo_habitat.policy.network import LAST_REWARD, ContextUse
 from memo_habitat.policy.policy import MemoPolicy
+
+# Observations of the step before, 0 at a trial's first step. At an episode's first step they tell
+# how the episode before it ended.
+_OF_LAST_STEP = (LAST_REWARD, "grid_before")
 
 
 class PolicyAgent:
@@ -29,16 +33,20 @@ class PolicyAgent:
         deterministic: bool = False,
         inspect_every: int = 0,
         seed: int = 0,
+        forget: bool = False,
     ) -> None:
         """Act with `policy`, by its likeliest action where `deterministic`.
 
         The attention of one step in `inspect_every` is looked at, none for 0; `seed` draws which.
         UserError where the policy's memory has no attention to look at.
+
+        With `forget` its memory is emptied at the start of every episode: what it does there
+        depends on nothing before it, but for the step of the trial where that is observed.
         """
         if inspect_every:
             check_attends(policy.network.memory.config)
         self._policy = policy.eval()
-        self._deterministic = deterministic
+        self._deterministic, self._forget = deterministic, forget
         self._previous: Tensor | None = None
         self._inspect_every, self._random = inspect_every, random.Random(seed)
         self._phase = self._looked_at = 0
@@ -49,10 +57,16 @@ class PolicyAgent:
         self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
     ) -> Tensor:
         """Actions, long [N]; the policy empties its memory where the observed trial step is 0."""
+        # The trial step stays as it is where an episode is to be forgotten: it is an input of some
+        # policies, which have learned what to do at the beginning of a trial and not at its end.
         if self._previous is None:
             self._policy.forget()
             self._previous = torch.zeros_like(episode_start, dtype=torch.long)
         previous = self._previous.masked_fill(trial_start, 0)
+        if self._forget:
+            previous = previous.masked_fill(episode_start, 0)
+            self._policy.acting_cache(len(previous)).reset(episode_start.cpu())
+            observations = _without_last_step(observations, episode_start)
         with self._looking(len(episode_start)) as probe:
             data = self._policy.act(
                 observations,
@@ -88,3 +102,12 @@ class PolicyAgent:
         found = self._phase == self._looked_at
         self._phase = (self._phase + 1) % self._inspect_every
         return found
+
+
+def _without_last_step(observations: dict[str, Tensor], where: Tensor) -> dict[str, Tensor]:
+    """The same, with what tells of the step before set to 0 where `where` [N] holds."""
+    known = {name: observations[name] for name in _OF_LAST_STEP if name in observations}
+    return {
+        **observations,
+        **{n: v.masked_fill(where.view(-1, *[1] * (v.dim() - 1)), 0) for n, v in known.items()},
+    }

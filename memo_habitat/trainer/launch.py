@@ -62,6 +62,7 @@ class EvalOptions:
     name: str | None = None  # of its folder; None is the agent, or the checkpoint's name
     overrides: Sequence[str] = ()  # further "key=value"
     inspect_memory: bool = False  # record where the agent's memory attends
+    forget: bool = False  # empty the agent's memory at the start of every episode
 
 
 def make_env(name: str, overrides: Sequence[str] = ()) -> habitat.Env:
@@ -170,19 +171,22 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     """
     refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
     import_habitat()
+    from memo_habitat.config.evaluation import evaluation_name
+
     trained = run.config()
     config = trained.copy()
     update_config(config, options.overrides)
     _point_into(config, run)
     baselines, evaluator = config.habitat_baselines, config.habitat_baselines.evaluator
     name = options.name or options.agent
+    forget = bool(evaluator.get("forget") or options.forget)  # runs of before have no such key
     if options.agent == "checkpoint":
         if baselines.trainer_name == "memo":
             from memo_habitat.trainer.validation import check_evaluated_model
 
             check_evaluated_model(config, trained)
         checkpoint = run.find_checkpoint(options.checkpoint)
-        name = options.name or checkpoint.stem
+        name = options.name or evaluation_name(checkpoint.stem, forget)
         baselines.eval_ckpt_path_dir = str(checkpoint)
     # Where a run keeps its evaluations is decided here, by the one who knows the run's folder.
     baselines.evaluate = True
@@ -194,6 +198,7 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     evaluator.output_dir = str(run.eval_dir(name).parent)
     evaluator.deterministic = options.deterministic
     evaluator.inspect_memory = evaluator.inspect_memory or options.inspect_memory
+    evaluator.forget = forget
     for option, key in (("trials", "trials_per_house"), ("steps", "steps_per_trial")):
         if (count := getattr(options, option)) is not None:
             check_at_least_one(f"--{option}", count)

@@ -42,3 +42,26 @@ def test_inspecting_the_memory_reaches_the_evaluator(run, monkeypatch):
     launch.evaluate(run, launch.EvalOptions(inspect_memory=True))
     launch.evaluate(run, launch.EvalOptions())
     assert [config.habitat_baselines.evaluator.inspect_memory for config in seen] == [True, False]
+
+
+def test_forgetting_reaches_the_evaluator_and_has_a_folder_of_its_own(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr("habitat_baselines.run.execute_exp", lambda config, _: seen.append(config))
+    run.latest_checkpoint.touch()
+    folders = [
+        launch.evaluate(run, launch.EvalOptions(forget=True)),
+        launch.evaluate(run, launch.EvalOptions(forget=True, name="own")),
+        launch.evaluate(
+            run, launch.EvalOptions(overrides=["habitat_baselines.evaluator.forget=True"])
+        ),
+        launch.evaluate(run, launch.EvalOptions()),
+    ]
+    assert [folder.name for folder in folders] == [
+        "latest-forget",
+        "own",
+        "latest-forget",
+        "latest",
+    ]
+    evaluators = [config.habitat_baselines.evaluator for config in seen]
+    assert [evaluator.forget for evaluator in evaluators] == [True, True, True, False]
+    assert [evaluator.name for evaluator in evaluators] == [folder.name for folder in folders]

@@ -131,7 +131,11 @@ def test_an_unknown_agent_names_the_known_ones() -> None:
         TrialEvaluator(agent="perfect", trials_per_house=1, steps_per_trial=1)
 
 
-def test_an_agent_without_memory_cannot_be_inspected_and_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'random' has none"):
-        evaluate_fakes(tmp_path, agent="random", inspect_memory=True)
+@pytest.mark.parametrize("option", ["inspect_memory", "forget"])
+@pytest.mark.parametrize("agent", ["random", "oracle", "perfect_memory"])
+def test_what_needs_a_trained_memory_is_refused_for_others_and_leaves_no_folder(
+    tmp_path: Path, agent: str, option: str
+) -> None:
+    with pytest.raises(UserError, match=f"{option} .* '{agent}' has none; evaluate a checkpoint"):
+        evaluate_fakes(tmp_path, agent=agent, **{option: True})
     assert not any(tmp_path.iterdir())

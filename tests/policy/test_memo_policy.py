@@ -18,6 +18,7 @@ from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.network import fourier_features
 from memo_habitat.policy.policy import MemoPolicy, sample_action
 from tests.factories.policies import (
+    NUM_ACTIONS,
     act_trial,
     new_storage,
     observation_space,
@@ -180,6 +181,56 @@ def test_an_evaluation_shows_previous_actions_as_training_does_across_episodes()
         outputs = policy.network.memory(tokens, None, starts)
         logits = policy.network.heads(outputs, observations, hidden, starts).logits
         assert not torch.equal(logits.argmax(-1), actions)
+
+
+def last_episode_of(agent, earlier, seed=9):
+    """Actions [N, 6] of an episode that is the same whatever the `earlier` seed drew before it."""
+    before, now = (torch.Generator().manual_seed(s) for s in (earlier, seed))
+    envs, episode, actions = 8, 6, []
+    for step in range(7 + episode):
+        # Episodes begin at steps 0, 3 and 7; the trial goes on, as its observed step says.
+        seen = random_observation(envs, step, before if step < 7 else now)
+        reward = torch.full((envs, 1), float(earlier)) if step <= 7 else torch.zeros(envs, 1)
+        trial_start, start = (
+            torch.full((envs,), begins) for begins in (step == 0, step in (0, 3, 7))
+        )
+        actions.append(agent.act({**seen, "last_reward": reward}, trial_start, start))
+    return torch.stack(actions[7:], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(kind, {}) for kind in kinds()]
+    + [("memo", {"token_budget": 8}), ("fct", {"token_budget": 8}), ("lstm", {"reward": True})],
+)
+def test_an_agent_that_forgets_acts_on_its_episode_alone(kind, options):
+    torch.manual_seed(1)
+    options = dict(options)
+    space = observation_space()
+    space = spaces.Dict({**space.spaces, "last_reward": spaces.Box(-1.0, 1.0, (1,), np.float32)})
+    encoder = EncoderConfig(
+        kind="blind",
+        state_sensors=["one_hot_target_sensor", "gps"],
+        last_reward=options.pop("reward", False),
+        action_across_episodes=True,
+    )
+    sizes = dict(width=16, layers=2, heads=2, hidden=32, segment_length=4, summary_length=2)
+    memory = MemoryConfig(kind=kind, **sizes, **options)
+    policy = MemoPolicy(space, spaces.Discrete(NUM_ACTIONS), encoder, memory)
+    # Larger weights: what is remembered moves actions.
+    with torch.no_grad():
+        for weight in (w for w in policy.parameters() if w.dim() > 1):
+            weight.mul_(3)
+        policy.network.actor.weight.mul_(100)
+    with torch.inference_mode():
+        forgetting = PolicyAgent(policy, deterministic=True, forget=True)
+        alone = last_episode_of(forgetting, earlier=1)
+        assert torch.equal(last_episode_of(forgetting, earlier=2), alone)
+        assert int(forgetting.context().tokens.max()) <= 6
+        remembering = PolicyAgent(policy, deterministic=True)
+        first, second = (last_episode_of(remembering, earlier) for earlier in (1, 2))
+        # The previous action alone crosses the border of an episode without memory of others.
+        assert not torch.equal(first, second)
 
 
 def test_harmonics_are_sines_and_cosines_of_multiples_of_pi():
