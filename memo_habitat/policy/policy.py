@@ -98,10 +98,13 @@ class MemoPolicy(nn.Module, Policy):
             with torch.no_grad():
                 self.network.actor.bias[stop[0]] = stop[1]
         #: Observation (uuid) that is imitated in training, and the share of steps in which it
-        #: acts; the updater sets both.
+        #: acts, see `learn_from`.
         self.teacher: str | None = None
         self.teacher_share = 0.0
+        # Where the teacher acts at the moment, bool [N]. Drawn again when a training goes on: its
+        # trials are others then, too.
         self._led: Tensor | None = None
+        self._observed = sorted(observation_space.spaces)
         self._cache: ActingCache | None = None
 
     @classmethod
@@ -114,6 +117,20 @@ class MemoPolicy(nn.Module, Policy):
         memory = MemoryConfig(**dict(rl.memory))
         stop = _initial_stop(config)
         return cls(observation_space, action_space, encoder, memory, rl.precision, stop)
+
+    def learn_from(self, teacher: str | None, share: float) -> None:
+        """From now on imitate an observation (uuid), which acts in `share` of the steps.
+
+        UserError where there is no such observation.
+        """
+        if teacher is not None and teacher not in self._observed:
+            raise UserError(
+                f"habitat_baselines.rl.ppo.teacher={teacher!r} is not observed: add its sensor, "
+                "such as perfect_memory_action_sensor, to habitat.task.lab_sensors, or do without "
+                "a teacher by habitat_baselines.rl.ppo.imitation_coef=0; there are "
+                f"{', '.join(self._observed)}"
+            )
+        self.teacher, self.teacher_share = teacher, share
 
     # Acting -------------------------------------------------------------------------------------
 

@@ -36,7 +36,9 @@ class MemoPPO(Updater):
         self.config = config
         self.optimizer = build_optimiser(policy, config.optimizer, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
-        self.anneal(0.0)
+        # No teacher before the first `anneal`: an evaluation, too, makes an updater, and observes
+        # none.
+        self.surrogate_coef, self.imitation_coef = 1.0, 0.0
         self._distributed = False
 
     @classmethod
@@ -76,8 +78,9 @@ class MemoPPO(Updater):
         is_taught = bool(left and self.config.imitation_coef)
         self.surrogate_coef = 0.0 if is_taught else 1.0
         self.imitation_coef = self.config.imitation_coef if is_taught else 0.0
-        self.policy.teacher = self.config.teacher if is_taught else None
-        self.policy.teacher_share = left * self.config.teacher_share
+        self.policy.learn_from(
+            self.config.teacher if is_taught else None, left * self.config.teacher_share
+        )
 
     def update(self, rollouts: TrialStorage) -> dict[str, float]:
         """One partial or full update from the steps in storage; returns means for the log."""

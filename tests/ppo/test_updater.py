@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from memo_habitat.config.trainer import MemoPPOConfig
+from memo_habitat.errors import UserError
 from memo_habitat.ppo.updater import MemoPPO
 from tests.factories.policies import act_trial, new_storage, small_policy
 
@@ -124,6 +125,7 @@ def test_the_teacher_acts_and_is_imitated_until_it_has_gone():
         policy.train(), MemoPPOConfig(lr=3e-3, teacher_share=1.0, imitation_coef=1.0, gamma=0.9)
     )
     storage = new_storage(policy, num_envs=4, trial_steps=8)
+    updater.anneal(0.0)
     policy.forget()
     act_trial(policy, storage, 8)
     assert (storage.actions == storage.observations["perfect_memory_action"][:, :8, 0]).all()
@@ -137,10 +139,28 @@ def test_the_teacher_acts_and_is_imitated_until_it_has_gone():
     assert updater.update(storage)["imitation_loss"] == 0.0
 
 
+def test_nobody_teaches_before_a_training_says_so():
+    # An evaluation makes an updater, too, in environments that do not observe the teacher.
+    policy, _ = collected()
+    MemoPPO(policy, MemoPPOConfig(teacher="nobody", teacher_share=1.0, imitation_coef=1.0))
+    storage = new_storage(policy, num_envs=2, trial_steps=4)
+    policy.forget()
+    act_trial(policy, storage, 4)
+    assert policy.teacher is None
+
+
+def test_a_teacher_that_is_not_observed_is_refused_with_the_remedy():
+    policy, _ = collected()
+    updater = MemoPPO(policy, MemoPPOConfig(teacher="nobody", imitation_coef=1.0))
+    with pytest.raises(UserError, match=r"'nobody' is not observed: add .*imitation_coef=0"):
+        updater.anneal(0.0)
+    updater.anneal(0.9)  # it has gone by then
+
+
 def test_a_teacher_acts_for_stretches_of_its_share_of_the_steps():
     torch.manual_seed(0)
     policy = small_policy("fct")
-    policy.teacher, policy.teacher_share = "perfect_memory_action", 0.5
+    policy.learn_from("perfect_memory_action", 0.5)
     storage = new_storage(policy, num_envs=64, trial_steps=60)
     act_trial(policy, storage, 60)
     followed = storage.actions == storage.observations["perfect_memory_action"][:, :60, 0]

@@ -98,6 +98,9 @@ def test_measures_and_sensors_have_the_names_of_the_specification(composed):
         "detections",
         "target_detection",
         "last_reward",
+        "range_scan",
+        "camera_tilt",
+        "perfect_memory_action",
         "oracle_action",
     }
 
