@@ -183,6 +183,15 @@ def test_an_evaluation_shows_previous_actions_as_training_does_across_episodes()
         assert not torch.equal(logits.argmax(-1), actions)
 
 
+def test_a_teacher_has_no_say_in_an_evaluation():
+    policy, _ = acted("memo", steps=1)
+    policy.teacher, policy.teacher_share = "perfect_memory_action", 1.0
+    observation = random_observation(3, 0, torch.Generator().manual_seed(1))
+    del observation["perfect_memory_action"]
+    start = torch.ones(3, dtype=torch.bool)
+    PolicyAgent(policy, deterministic=True).act(observation, start, start)
+
+
 def last_episode_of(agent, earlier, seed=9):
     """Actions [N, 6] of an episode that is the same whatever the `earlier` seed drew before it."""
     before, now = (torch.Generator().manual_seed(s) for s in (earlier, seed))
