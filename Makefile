@@ -1,4 +1,4 @@
-# make quickstart   install if needed, then train, evaluate and report a small agent
+# make quickstart   install if needed, show the agent that ships, train a small one, report both
 # make test         install if needed, then lint, types and all tests
 # make test-fast    the tests that take no longer than it takes to think
 # JOBS=2 chooses how many processes test at once.
@@ -32,8 +32,8 @@ $(STAMP): setup.py pyproject.toml
 	$(BIN)/python -m pip install --progress-bar on -e '.[dev]'
 	@touch $@
 
-quickstart: $(STAMP) ## train, evaluate and report a small agent: at most 15 minutes on two cores
-	@echo "== quickstart: train extobjnav/studio, evaluate it beside random and oracle, report"
+quickstart: $(STAMP) ## show the agent that ships, train a small one, report both: 15 minutes
+	@echo "== quickstart: the agent that ships, a small training of extobjnav/recall, report"
 	@$(BIN)/memo-habitat quickstart $(QUICKSTART)
 
 lint: $(STAMP) ## ruff and mypy

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from memo_habitat import __version__
-from memo_habitat.cli import doctor, eval, plan, quickstart, report, scenes, sweep, train
+from memo_habitat.cli import demo, doctor, eval, plan, quickstart, report, scenes, sweep, train
 from memo_habitat.cli.common import Debug
 from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, WorkerError
@@ -59,6 +59,7 @@ def options(
     """Declare the options of `memo-habitat` itself."""
 
 
+app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=quickstart.EXAMPLES)(quickstart.quickstart)
 app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=train.EXAMPLES)(train.train)

@@ -1,4 +1,4 @@
-"""`memo-habitat quickstart`: from nothing to the report of a trained agent."""
+"""`memo-habitat quickstart`: what remembering is worth, and an agent trained to remember."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from memo_habitat.cli.common import (
     examples,
     option,
 )
+from memo_habitat.cli.demo import CONFIG, compare_with_forgetting, copy_of_shipped_agent
 from memo_habitat.errors import check_at_least_one
 
 EXAMPLES = examples(
     "memo-habitat quickstart",
-    "memo-habitat quickstart --train-steps 400000",
+    "memo-habitat quickstart --train-steps 1300000",
     "memo-habitat quickstart memory=fct",
 )
 
@@ -25,28 +26,35 @@ EXAMPLES = examples(
 # The sizes take fifteen minutes in all on two cores.
 def quickstart(
     overrides: Overrides = None,
-    config_name: Annotated[str, ConfigName] = "extobjnav/studio",
-    train_steps: Annotated[int, option("Environment steps to train.")] = 150_000,
-    trials: Annotated[int, option("Trials in every house.")] = 5,
-    steps: Annotated[int, option("Steps of each trial.")] = 256,
+    config_name: Annotated[str, ConfigName] = CONFIG,
+    train_steps: Annotated[int, option("Environment steps to train.")] = 400_000,
+    trials: Annotated[int, option("Trials in every house.")] = 2,
+    steps: Annotated[int, option("Steps of each trial.")] = 1024,
     root: Root = ROOT,
     debug: Debug = False,
 ) -> None:
-    """Train a small agent, evaluate it beside random and oracle, write the report."""
+    """Show an agent that remembers, train a small one, and write a report of both.
+
+    The first has shipped and is evaluated with its memory and without. The second is trained here.
+    """
     for name, value in (("--train-steps", train_steps), ("--trials", trials), ("--steps", steps)):
         check_at_least_one(name, value)
     from memo_habitat.report.html import summarise, write_report
     from memo_habitat.trainer import launch
 
+    shipped = copy_of_shipped_agent(root)
+    print("1/4 the agent that ships, with its memory and without", flush=True)
+    compare_with_forgetting(shipped, trials, steps)
     keys = [f"habitat_baselines.total_num_steps={train_steps}", *(overrides or ())]
     training = launch.start_training(config_name, keys, root)
     run = training.run
-    print(f"1/3 train {config_name} for {train_steps} steps into {run.path}", flush=True)
+    print(f"2/4 train {config_name} for {train_steps} steps into {run.path}", flush=True)
     if not launch.train(training):
         raise KeyboardInterrupt
-    size = f"{trials} trials of {steps} steps in every held-out house"
-    print(f"2/3 evaluate random, trained and oracle: {size}", flush=True)
-    for agent in ("random", "checkpoint", "oracle"):
+    agents = ["checkpoint", "random", "oracle"]
+    print(f"3/4 evaluate it beside {' and '.join(agents[1:])}", flush=True)
+    for agent in agents:
         launch.evaluate(run, launch.EvalOptions(agent=agent, trials=trials, steps=steps))
-    print(summarise([run.path]), "3/3 write the report", sep="\n", flush=True)
-    print(write_report([run.path], run.report_file))
+    runs = [shipped.path, run.path]
+    print(summarise(runs), "4/4 write the report", sep="\n", flush=True)
+    print(write_report(runs, run.report_file))

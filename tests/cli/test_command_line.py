@@ -15,11 +15,12 @@ from memo_habitat import __version__
 from memo_habitat.cli import doctor
 from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError, WorkerError
+from memo_habitat.evaluation.records import iterate_records
 from memo_habitat.trainer.run_dir import RunFolder, create_run, open_run, plan_run
 
 STUDIO = "--config-name=extobjnav/studio"
 COMMANDS = [
-    *("quickstart", "train", "eval", "sweep", "report", "plan", "doctor"),
+    *("demo", "quickstart", "train", "eval", "sweep", "report", "plan", "doctor"),
     *("scenes", "scenes generate", "scenes show"),
 ]
 
@@ -358,19 +359,36 @@ def test_a_new_run_folder_says_how_it_was_made(tmp_path):
     assert again.path != run.path
 
 
-def test_the_quickstart_trains_evaluates_three_agents_and_ends_with_the_report(monkeypatch, capsys):
+def test_the_quickstart_shows_the_shipped_agent_trains_another_and_ends_with_the_report(
+    monkeypatch, capsys, tmp_path
+):
     from memo_habitat.report import html
     from memo_habitat.trainer import launch
 
-    done: list[str] = []
+    done: list[tuple[str, bool]] = []
     training = launch.Training(RunFolder("runs/x"), OmegaConf.create())
     monkeypatch.setattr(launch, "start_training", lambda *a, **k: training)
-    monkeypatch.setattr(launch, "train", lambda t: not done.append("train"))
-    monkeypatch.setattr(launch, "evaluate", lambda run, options: done.append(options.agent))
+    monkeypatch.setattr(launch, "train", lambda t: not done.append(("train", False)))
+    monkeypatch.setattr(launch, "evaluate", lambda run, o: done.append((o.agent, o.forget)))
     monkeypatch.setattr(html, "summarise", lambda runs: "the table")
     monkeypatch.setattr(html, "write_report", lambda runs, out=None: out)
-    assert main(["quickstart"]) == 0
-    assert done == ["train", "random", "checkpoint", "oracle"]
+    assert main(["quickstart", "--root", str(tmp_path)]) == 0
+    shown = [("checkpoint", False), ("checkpoint", True)]
+    trained = [("train", False), ("checkpoint", False), ("random", False), ("oracle", False)]
+    assert done == shown + trained
     lines = capsys.readouterr().out.splitlines()
     assert "the table" in lines
     assert lines[-1] == "runs/x/report.html"
+
+
+@pytest.mark.slow
+def test_the_demo_shows_that_the_shipped_agent_remembers(capsys, tmp_path):
+    assert main(["demo", "--trials", "1", "--steps", "768", "--root", str(tmp_path)]) == 0
+    folder = Path(capsys.readouterr().out.splitlines()[-1]).parent
+    found = {
+        path.name: sum(r.success for r in iterate_records(path / "records.jsonl"))
+        for path in (folder / "eval").iterdir()
+    }
+    assert len(found) == 2
+    forgetful = found.pop(next(name for name in found if name.endswith("forget")))
+    assert next(iter(found.values())) > 1.3 * forgetful
