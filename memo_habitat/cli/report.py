@@ -30,12 +30,17 @@ def report(
     """Write the report of evaluated runs, one HTML file; its path is printed last."""
     from memo_habitat.report import SWEEP_FILE
     from memo_habitat.report.html import write_report
+    from memo_habitat.report.load import left_out
     from memo_habitat.report.sweep import write_sweep_report
     from memo_habitat.report.sweep_data import load_sweep
     from memo_habitat.trainer.run_dir import open_run
 
     if not (folders[0] / SWEEP_FILE).exists():
-        print(write_report([open_run(folder).path for folder in folders], out))
+        paths = [open_run(folder).path for folder in folders]
+        page = write_report(paths, out)
+        for note in (note for path in paths for note in left_out(path)):
+            print(note)
+        print(page)
         return
     if len(folders) > 1 or out is not None:
         raise UserError(

@@ -65,7 +65,8 @@ class RandomAgent(Agent):
 class SensorAgent(Agent):
     """Takes the action that a sensor names: a player that the task itself works out.
 
-    `oracle` knows the house; `perfect_memory` knows all that its trial has shown.
+    `oracle` knows the house and walks straight to the target. `perfect_memory` explores by itself
+    and goes straight back to what its trial has shown.
     """
 
     def __init__(self, name: str = "oracle") -> None:

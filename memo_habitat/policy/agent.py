@@ -46,8 +46,6 @@ class PolicyAgent:
         if inspect_every:
             check_attends(policy.network.memory.config)
         self._policy = policy.eval()
-        # Whoever taught it has no say here.
-        policy.teacher, policy.teacher_share = None, 0.0
         self._deterministic, self._forget = deterministic, forget
         self._previous: Tensor | None = None
         self._inspect_every, self._random = inspect_every, random.Random(seed)

@@ -3,7 +3,7 @@
 <sweep>/
     sweep.json                   config, variants, seeds, overrides, command, versions
     <variant>/seed_<k>/          an ordinary run folder; its evaluation is eval/final
-    reference/eval/{oracle,random}
+    reference/eval/{oracle,random,perfect_memory}
     report.html
 """
 
@@ -17,6 +17,8 @@ FINAL = "final"
 # The run folder without a training, and the agents that are evaluated in it.
 REFERENCE = "reference"
 REFERENCE_AGENTS = ("oracle", "random")
+# One more, where the task has it: ExtObjNav.
+SEARCHER = "perfect_memory"
 
 
 def member_folder(sweep: Path, variant: str, seed: int) -> Path:

@@ -144,23 +144,6 @@ class Bucket(NamedTuple):
     estimate: Estimate  # mean and interval
 
 
-def targets_along_trial(episodes: Episodes, steps: int) -> list[Bucket]:
-    """Targets per 1,000 steps in each thousand of the trial, or each tenth of one below 10,000.
-
-    A target counts where it was found.
-    """
-    width = 1000 if steps >= 10_000 else steps / 10
-    edges = [*np.arange(0, steps - width / 2, width).tolist(), steps]
-    buckets = []
-    for low, high in itertools.pairwise(edges):
-        # Trials without a success there count too, with 0.
-        inside = (episodes.end > low) & (episodes.end <= high)
-        columns = {"success": np.where(inside, episodes.columns["success"], 0.0)}
-        found = targets_per_1000_steps(replace(episodes, columns=columns), high - low)
-        buckets.append(Bucket(low, high, found))
-    return buckets
-
-
 def by_episode_index(episodes: Episodes, metric: str, max_points: int = 20) -> list[Bucket]:
     """Mean of `metric` by the number of the episode in its trial.
 

@@ -11,25 +11,31 @@ from markupsafe import Markup
 
 from memo_habitat.evaluation.attention import TrialBin
 from memo_habitat.report import plots
+from memo_habitat.report.along_trial import targets_along_trial
 from memo_habitat.report.episodes import (
     Bucket,
     Headline,
     by_episode_index,
     by_trial_step,
     episode_course,
-    targets_along_trial,
 )
 from memo_habitat.report.load import Evaluation, Run
 from memo_habitat.report.plots import Curve, Layer, curve_of_buckets, curve_over_seeds
 from memo_habitat.report.statistics import Estimate
 from memo_habitat.report.text import amount, interval, percent, short_bytes
 
-# Series colours of the page: 0 random, 1 oracle, from 2 on what was trained, then again from 2.
-REFERENCE_COLORS = {"random": 0, "oracle": 1}
+# Series colours of the page: from 2 on what was trained, then again from 2. In the order in which
+# agents are shown, those that were trained after random.
+REFERENCE_COLORS = {"random": 0, "perfect_memory": 10, "oracle": 1}
 _FIRST_TRAINED, _NUM_TRAINED = 2, 8
 _STEP, _EPISODE = "step of the trial", "episode of the trial"
+OVER_HOUSES = "Band: 95 % interval, resampled over houses (over trials if all are in one house)."
 OVER_TRIALS = "Band: 95 % interval, resampled over trials."
 OVER_SEEDS = "Band: 95 % interval over seeds (Student’s t); none with a single seed."
+OVER_SEEDS_OR_HOUSES = (
+    "Band: 95 % interval over seeds (Student’s t); of a single seed, and of agents without "
+    "training, resampled over houses (over trials if all are in one house)."
+)
 
 
 def trained_color(number: int) -> int:
@@ -38,7 +44,7 @@ def trained_color(number: int) -> int:
 
 
 @dataclass(frozen=True)
-class Agent:
+class ShownAgent:
     """An agent with its place in the page."""
 
     name: str  # how it is called
@@ -69,10 +75,10 @@ class Figure(NamedTuple):
 
 # Functions of a user's own: what they make of the agents is drawn behind the course of the trial.
 # A module that `habitat_baselines.plugins` names appends to it when it is imported.
-EXTRA_FIGURES: list[Callable[[Sequence[Agent]], list[Figure]]] = []
+EXTRA_FIGURES: list[Callable[[Sequence[ShownAgent]], list[Figure]]] = []
 
 
-def extra_figures(agents: Sequence[Agent]) -> list[Figure]:
+def extra_figures(agents: Sequence[ShownAgent]) -> list[Figure]:
     """What the functions of `EXTRA_FIGURES` make of the agents."""
     return [figure for own in EXTRA_FIGURES for figure in own(agents)]
 
@@ -80,19 +86,19 @@ def extra_figures(agents: Sequence[Agent]) -> list[Figure]:
 # Along the trial --------------------------------------------------------------------------------
 
 
-def targets_figure(agents: Sequence[Agent], band: str = OVER_TRIALS) -> Figure:
+def targets_figure(agents: Sequence[ShownAgent], band: str = OVER_HOUSES) -> Figure:
     """Targets per 1,000 steps along the trial, and what is to be said of the band."""
     return _bucket_figure(
         agents,
         "Targets per 1,000 steps along the trial",
         _STEP,
-        "Targets found in each thousand steps of the trial (each tenth of a short one), per 1,000 "
-        f"steps. Rising: what was seen before helps to find what is asked for now. {band}",
+        "Targets found in each part of the trial, per 1,000 of its steps; an episode counts where "
+        f"it ends. Rising: what was seen before helps to find what is asked for now. {band}",
         lambda e: targets_along_trial(e.episodes, e.steps),
     )
 
 
-def rate_figures(agents: Sequence[Agent], by_step: bool) -> list[Figure]:
+def rate_figures(agents: Sequence[ShownAgent], by_step: bool) -> list[Figure]:
     """Success and SPL along the trial: by episode, and by step where that is asked for."""
     numbered = (
         "Mean over the trials’ first, second, … episodes; numbers that fewer than half of the "
@@ -123,7 +129,7 @@ def rate_figures(agents: Sequence[Agent], by_step: bool) -> list[Figure]:
 
 
 def _bucket_figure(
-    agents: Sequence[Agent],
+    agents: Sequence[ShownAgent],
     title: str,
     axis: str,
     text: str,
@@ -154,7 +160,7 @@ def _bucket_figure(
     return Figure(title, svg, text, columns, tuple(rows), wide=not percents)
 
 
-def reward_figures(agents: Sequence[Agent], note: str = "") -> list[Figure]:
+def reward_figures(agents: Sequence[ShownAgent], note: str = "") -> list[Figure]:
     """Reward collected by each step of the trial, and how fast it comes in along the trial.
 
     Curves are the mean over an agent's evaluations, with a band, of which `note` tells, where there
@@ -197,7 +203,7 @@ _COURSES = {
 }
 
 
-def course_figures(agents: Sequence[Agent]) -> list[Figure]:
+def course_figures(agents: Sequence[ShownAgent]) -> list[Figure]:
     """Length, reward and success of the trials' first, second, ... episodes, over seeds."""
     courses = [(a, [episode_course(e.episodes) for e in a.evaluations]) for a in agents]
     figures = []
@@ -225,7 +231,7 @@ def course_figures(agents: Sequence[Agent]) -> list[Figure]:
 # Memory -----------------------------------------------------------------------------------------
 
 
-def context_figures(agents: Sequence[Agent]) -> list[Figure]:
+def context_figures(agents: Sequence[ShownAgent]) -> list[Figure]:
     """Context and process memory along the first trial of every agent with memory."""
     traces = [(a.color, next(iter(a.evaluation.trace().values()), [])) for a in agents]
     traces = [(color, points) for color, points in traces if points]
@@ -262,7 +268,7 @@ _FAINTER = 0.45  # opacity of summaries beside raw steps of the same colour
 _SINK_COLOR = 0
 
 
-def attention_figures(agents: Sequence[Agent]) -> list[Figure]:
+def attention_figures(agents: Sequence[ShownAgent]) -> list[Figure]:
     """Figures of the evaluations that were inspected; none where none was."""
     found = [(a, bins) for a in agents if (bins := a.evaluation.attention())]
     if not found:
@@ -291,7 +297,7 @@ def _shares(title: str, color: int, bins: list[TrialBin]) -> Figure:
     )
 
 
-def _by_age(found: Sequence[tuple[Agent, list[TrialBin]]]) -> list[Figure]:
+def _by_age(found: Sequence[tuple[ShownAgent, list[TrialBin]]]) -> list[Figure]:
     """Share on single summaries, late in the trial; nothing where no agent has any."""
     curves, rows = [], []
     for agent, bins in found:
@@ -315,7 +321,7 @@ def _by_age(found: Sequence[tuple[Agent, list[TrialBin]]]) -> list[Figure]:
     return [Figure("Attention to single summaries", svg, text, columns, tuple(rows))]
 
 
-def _effective_context(found: Sequence[tuple[Agent, list[TrialBin]]]) -> Figure:
+def _effective_context(found: Sequence[tuple[ShownAgent, list[TrialBin]]]) -> Figure:
     """Tokens that are attended to beside those in use; bytes beside full context's."""
     curves, rows = [], []
     for agent, bins in found:

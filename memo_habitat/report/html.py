@@ -15,10 +15,11 @@ from PIL import Image
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import FilmedEpisode
 from memo_habitat.evaluation.records import EpisodeRecord
+from memo_habitat.report.along_trial import all_quarters
 from memo_habitat.report.episodes import CONTEXT, up_to_trial_step
 from memo_habitat.report.figures import (
     REFERENCE_COLORS,
-    Agent,
+    ShownAgent,
     attention_figures,
     context_figures,
     extra_figures,
@@ -38,6 +39,12 @@ from memo_habitat.utils.provenance import now
 REPORT_FILE = "report.html"
 # Steps of the trial up to which published results are given.
 _MARKS = (10_000, 32_000)
+# Agents that all are compared with, and how the page calls the column.
+_COMPARED = {
+    "random": "× random",
+    "perfect_memory": "Of perfect memory",
+    "oracle": "Of oracle",
+}
 _MAP_HOUSES = 2
 _STRIPS = 3
 
@@ -73,8 +80,10 @@ def write_page(out: Path, page: str) -> Path:
 
 
 def summarise(runs: Sequence[Path]) -> str:
-    """Headline table of all evaluations in `runs`, for the terminal."""
-    return summary_table([found for run in load_runs(runs) for found in run.evaluations])
+    """Headline table of all evaluations in `runs`, and what is left out, for the terminal."""
+    loaded = load_runs(runs)
+    table = summary_table([found for run in loaded for found in run.evaluations])
+    return "\n".join([table, *(note for run in loaded for note in run.notes)])
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -85,7 +94,7 @@ def render(runs: Sequence[Run]) -> str:
     cells = [(a, grid_trials(a.evaluation, a.color)) for a in agents]
     on_grid = any(trials for _, trials in cells)
 
-    def ratio(agent: Agent, reference: str) -> float:
+    def ratio(agent: ShownAgent, reference: str) -> float:
         """Targets, or on a grid return, as a multiple of another agent's; NaN without any."""
         other = references.get(reference, agent)
         rows = (agent.row, other.row)
@@ -108,10 +117,12 @@ def render(runs: Sequence[Run]) -> str:
         ],
         conditions=measures("condition"),
         ratio=ratio,
+        marks_of=_COMPARED,
         references=references,
         span=_span(agents),
+        targets=targets_figure(agents),
+        quarters=[(a, all_quarters(a.evaluation.episodes, a.evaluation.steps)) for a in agents],
         course=[
-            targets_figure(agents),
             # On a grid episodes last about a tenth of the trial: by the step at which they
             # end, those that end early would look better.
             *rate_figures(agents, by_step=not on_grid),
@@ -132,16 +143,16 @@ def render(runs: Sequence[Run]) -> str:
     return page
 
 
-def _agents(runs: Sequence[Run]) -> list[Agent]:
+def _agents(runs: Sequence[Run]) -> list[ShownAgent]:
     found, trained = [], itertools.count()
     for evaluation in [e for run in runs for e in run.evaluations]:
         color = REFERENCE_COLORS.get(evaluation.agent)
         color = trained_color(next(trained)) if color is None else color
-        found.append(Agent(evaluation.label, color, (evaluation,)))
+        found.append(ShownAgent(evaluation.label, color, (evaluation,)))
     return found
 
 
-def _span(agents: Sequence[Agent]) -> tuple[float, float]:
+def _span(agents: Sequence[ShownAgent]) -> tuple[float, float]:
     """Both ends of the interval bars' axis: from 0 to the next tenth above everything shown."""
     ends = [
         end
@@ -153,7 +164,7 @@ def _span(agents: Sequence[Agent]) -> tuple[float, float]:
     return 0.0, min(1.0, max(0.1, math.ceil(10 * max(ends, default=1.0) - 1e-9) / 10))
 
 
-def _context(agents: Sequence[Agent]) -> list[tuple[Agent, dict[str, float]]]:
+def _context(agents: Sequence[ShownAgent]) -> list[tuple[ShownAgent, dict[str, float]]]:
     """Context at the trials' ends, mean over trials, of agents with memory."""
     found = []
     for agent in agents:
@@ -166,7 +177,7 @@ def _context(agents: Sequence[Agent]) -> list[tuple[Agent, dict[str, float]]]:
     return found
 
 
-def _maps(agent: Agent, runs: Sequence[Run]) -> list[tuple[EpisodeRecord, Markup]]:
+def _maps(agent: ShownAgent, runs: Sequence[Run]) -> list[tuple[EpisodeRecord, Markup]]:
     """First and last finished episode of a trial in each of the first houses."""
     evaluation = agent.evaluation
     run = next(run for run in runs if evaluation in run.evaluations)

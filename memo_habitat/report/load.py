@@ -105,7 +105,7 @@ class Evaluation:
 
     @property
     def agent(self) -> str:
-        """Kind of agent: checkpoint, random or oracle."""
+        """Kind of agent, one of `evaluation.records.AGENTS`."""
         return self.meta.agent
 
     @cached_property
@@ -174,6 +174,7 @@ class Run:
     config: str  # config.yaml as text; empty if there is none
     progress: list[dict[str, Any]]  # one mapping of metrics per update, from progress.jsonl
     evaluations: list[Evaluation]  # evaluated agents
+    notes: tuple[str, ...] = ()  # what is left out, one sentence each
 
     @property
     def name(self) -> str:
@@ -207,6 +208,20 @@ def evaluation_folders(run: Path) -> list[Path]:
     return sorted(path.parent for path in run.glob(f"{EVAL_FOLDER}/*/{RECORDS_FILE}"))
 
 
+def left_out(run: Path) -> dict[str, Path]:
+    """The evaluations of a run that hold no record yet: one sentence on each -> its folder."""
+    empty = []
+    for folder in evaluation_folders(run):
+        with (folder / RECORDS_FILE).open("rb") as file:
+            if not file.readline().endswith(b"\n"):
+                empty.append(folder)
+    return {
+        f"{folder.name} is left out: {folder / RECORDS_FILE} holds no record; evaluate it again, "
+        "or delete that folder": folder
+        for folder in empty
+    }
+
+
 def load_run(folder: Path, with_name: bool = False) -> Run:
     """Read the run `folder`; `with_name` puts its name in front of the labels."""
     if not folder.is_dir():
@@ -219,10 +234,13 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
             f"{folder} holds no evaluation ({EVAL_FOLDER}/*/{RECORDS_FILE}); "
             f"run `memo-habitat eval {folder}` first"
         )
+    notes = left_out(folder)
+    # Without any there is nothing to report, which `load_evaluation` says of the first.
+    kept = [path for path in found if path not in notes.values()] or found
     prefix = f"{folder.resolve().name} · " if with_name else ""
-    evaluations = [load_evaluation(path, prefix + path.name) for path in found]
+    evaluations = [load_evaluation(path, prefix + path.name) for path in kept]
     # Reference agents around the trained ones, checkpoints in the order they were made.
-    place = {"random": 0, "oracle": 2}
+    place = {"random": 0, "perfect_memory": 2, "oracle": 3}
     evaluations.sort(key=lambda e: (place.get(e.agent, 1), e.meta.step or 0, e.label))
     config, info = folder / "config.yaml", folder / "run.json"
     return Run(
@@ -231,6 +249,7 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
         config.read_text(encoding="utf-8") if config.exists() else "",
         list(read_json_lines(folder / "progress.jsonl")),
         evaluations,
+        tuple(notes),
     )
 
 

@@ -31,14 +31,14 @@ class _Palette(NamedTuple):
 
 # Stand-ins that matplotlib writes into the SVG, and `_svg` replaces by the page's variables: so
 # one drawing follows light and dark.
-_PAGE = _Palette("#010203", "#040506", tuple(f"#0a0b{number:02x}" for number in range(10)))
+_PAGE = _Palette("#010203", "#040506", tuple(f"#0a0b{number:02x}" for number in range(11)))
 # The page's colours on a light ground.
 _PAPER = _Palette(
     "#1d2127",
     "#dcdfe3",
     (
         *("#8a919c", "#2f9468", "#2764c9", "#d1672a", "#8b4fc0"),
-        *("#b8962e", "#c23d66", "#2b8fa8", "#5d6b1f", "#a14a8a"),
+        *("#b8962e", "#c23d66", "#2b8fa8", "#5d6b1f", "#a14a8a", "#3d434c"),
     ),
 )
 PICTURES = ("curve.png", "curve.svg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,34 @@ def difference_with_interval(
     )
 
 
+def rate_ratio_with_interval(
+    values: FloatArray, weights: FloatArray, trials: IntArray, late: NDArray[np.bool_]
+) -> Estimate:
+    """The late values over their weights, as a multiple of the others'; resampled together.
+
+    All are [E], `late` is bool. The upper end is infinite where the others' values are 0 in too
+    many resamples; without any there is no ratio at all.
+    """
+    code = np.unique(trials, return_inverse=True)[1]
+    count = int(code.max(initial=-1)) + 1
+    late_sums, late_took, sums, took = (
+        np.bincount(code[part], weights=column[part], minlength=count)
+        for part in (late, ~late)
+        for column in (values, weights)
+    )
+    if not (sums.sum() > 0 and late_took.sum() > 0):
+        return NOTHING
+
+    def ratio(drawn: FloatArray) -> FloatArray:
+        # 0 where the drawn trials have nothing late, infinite where they have nothing early.
+        over = (drawn @ late_sums) * (drawn @ took)
+        under = (drawn @ late_took) * (drawn @ sums)
+        found: FloatArray = np.divide(over, under, out=np.full(len(over), np.inf), where=under > 0)
+        return found
+
+    return _resample(ratio, count, len(values), RESAMPLES, 0)
+
+
 def _resample(
     statistic: Callable[[FloatArray], FloatArray],
     trials: int,
@@ -131,7 +159,11 @@ def _resample(
     mean, low, high = float(statistic(np.ones((1, trials)))[0]), np.nan, np.nan
     if trials > 1:
         drawn = [statistic(counts) for counts in _resampled_counts(trials, resamples, seed)]
-        low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        all_drawn = np.concatenate(drawn)
+        # Between infinite numbers nothing can be interpolated.
+        method: Any = "linear" if np.isfinite(all_drawn).all() else "nearest"
+        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        low, high = np.quantile(all_drawn, ends, method=method)
     return Estimate(mean, float(low), float(high), values, trials)
 
 

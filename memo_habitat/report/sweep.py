@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memo_habitat.errors import UserError
-from memo_habitat.report import plots
+from memo_habitat.report import SEARCHER, plots
 from memo_habitat.report.episodes import return_per_trial, targets_per_1000_steps
 from memo_habitat.report.figures import (
     OVER_SEEDS,
+    OVER_SEEDS_OR_HOUSES,
     REFERENCE_COLORS,
-    Agent,
     Figure,
+    ShownAgent,
     course_figures,
     extra_figures,
     reward_figures,
@@ -32,6 +33,7 @@ from memo_habitat.report.sweep_tables import (
     baseline,
     gain_of_later_episodes,
     on_one_axis,
+    quarters_over_seeds,
     results,
     smooth,
     smoothing_width,
@@ -117,6 +119,7 @@ def _render(
 ) -> str:
     references = {name: return_per_trial(e.episodes) for name, e in sweep.references.items()}
     agents = _agents(sweep, variants)
+    cells = _cells(sweep, variants)
     played = [evaluation for agent in agents for evaluation in agent.evaluations]
     page: str = TEMPLATES.get_template("sweep.html.j2").render(
         made=now(),
@@ -135,8 +138,10 @@ def _render(
         shares=SHARES,
         span=_span(references, variants),
         learning=learning,
+        on_grid=bool(cells),
+        targets=targets_figure(agents, OVER_SEEDS_OR_HOUSES) if agents else None,
+        quarters=[(agent, quarters_over_seeds(agent.evaluations)) for agent in agents],
         course=[
-            targets_figure(agents, OVER_SEEDS),
             *reward_figures(agents, f"Mean over seeds. {OVER_SEEDS}"),
             *course_figures(agents),
             *extra_figures(agents),
@@ -148,19 +153,20 @@ def _render(
             for agent in agents
         ],
         gain_titles=list(_GAINS.values()),
-        cells=_cells(sweep, variants),
+        cells=cells,
     )
     return page
 
 
-def _agents(sweep: Sweep, variants: Sequence[Variant]) -> list[Agent]:
-    """Everybody that was evaluated: random, the variants, oracle."""
-    evaluated = [Agent(v.name, v.color, v.evaluations) for v in variants if v.evaluations]
+def _agents(sweep: Sweep, variants: Sequence[Variant]) -> list[ShownAgent]:
+    """Everybody that was evaluated: random, the variants, perfect_memory, oracle."""
+    evaluated = [ShownAgent(v.name, v.color, v.evaluations) for v in variants if v.evaluations]
     ends = {
-        name: [Agent(name, REFERENCE_COLORS[name], (evaluation,))]
+        name: [ShownAgent(name, REFERENCE_COLORS[name], (evaluation,))]
         for name, evaluation in sweep.references.items()
     }
-    return [*ends.get("random", ()), *evaluated, *ends.get("oracle", ())]
+    after = [agent for name in (SEARCHER, "oracle") for agent in ends.get(name, ())]
+    return [*ends.get("random", ()), *evaluated, *after]
 
 
 def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, list[GridTrial]]]:

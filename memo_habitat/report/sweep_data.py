@@ -17,6 +17,7 @@ from memo_habitat.report import (
     FINAL,
     REFERENCE,
     REFERENCE_AGENTS,
+    SEARCHER,
     SWEEP_FILE,
     member_folder,
 )
@@ -80,14 +81,15 @@ class Sweep:
     info: dict[str, Any]  # sweep.json: config, variants, seeds, overrides, command, versions
     variants: tuple[str, ...]  # names of the variants, in order
     runs: tuple[SweepRun, ...]  # those with progress, by variant and seed
-    references: dict[str, Evaluation]  # evaluations of oracle and random, where there are any
+    # Evaluations of oracle, perfect_memory and random, where there are any.
+    references: dict[str, Evaluation]
     notes: tuple[str, ...]  # what is missing or unfinished, one sentence each
 
     def reference_return(self, name: str, evaluation: Evaluation | None = None) -> float:
         """Mean return per trial of a reference agent; NaN where it is not known.
 
         Args:
-            name: oracle or random.
+            name: oracle, perfect_memory or random.
             evaluation: take the layouts that this one played alone.
         """
         if name not in self.references:
@@ -150,11 +152,11 @@ def load_sweep(folder: Path) -> Sweep:
             "report again when one has"
         )
     references = {}
-    for name in REFERENCE_AGENTS:
+    for name in (*REFERENCE_AGENTS, SEARCHER):
         evaluation = _evaluation(folder / REFERENCE / EVAL_FOLDER / name, name, notes)
         if evaluation is not None:
             references[name] = evaluation
-        else:
+        elif name in REFERENCE_AGENTS:  # not every task has the other one
             notes.append(f"{name}: not evaluated, so it is not shown.")
     sweep = Sweep(folder, info.model_dump(), tuple(info.variants), found, references, ())
     return replace(sweep, notes=(*notes, *_differences(sweep)))

@@ -6,12 +6,17 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from memo_habitat.report.along_trial import (
+    Quarters,
+    all_quarters,
+    targets_along_trial,
+)
 from memo_habitat.report.episodes import (
     EpisodeCourse,
     episode_course,
@@ -33,6 +38,7 @@ from memo_habitat.report.sweep_data import Progress, Sweep, SweepRun
 from memo_habitat.utils.files import atomic_write
 
 RESULTS_FILE, CURVES_FILE, EPISODES_FILE = "results.csv", "curves.csv", "episodes.csv"
+TARGETS_FILE = "targets.csv"
 SHARES = (25, 50, 75, 90)
 _CURVE_ROWS = 400
 # A point of a smoothed curve is the mean over this share of the longest training, half of it
@@ -162,12 +168,15 @@ def results(sweep: Sweep) -> list[Result]:
 
 
 def write_tables(sweep: Sweep, rows: Sequence[Result]) -> None:
-    """Write the CSV files: a row per run, its learning curve, its trials' episodes."""
+    """Write the CSV files: a row per run, its curve, its trials' episodes and targets."""
     _write(sweep.folder / RESULTS_FILE, Result._fields, rows)
     curves = ("variant", "seed", "steps", "seconds", "return")
     _write(sweep.folder / CURVES_FILE, curves, _curve_rows(sweep))
     episodes = ("variant", "seed", "trials", "episode", *EpisodeCourse._fields)
     _write(sweep.folder / EPISODES_FILE, episodes, _episode_rows(sweep))
+    ends = ("targets", "low", "high")
+    targets = ("variant", "seed", "trials", "which", "part", *ends)
+    _write(sweep.folder / TARGETS_FILE, targets, _target_rows(sweep))
 
 
 def _curve_rows(sweep: Sweep) -> Iterator[tuple[str, int, int, float, float]]:
@@ -185,14 +194,31 @@ def _curve_rows(sweep: Sweep) -> Iterator[tuple[str, int, int, float, float]]:
 
 def _episode_rows(sweep: Sweep) -> Iterator[tuple[str | int | float, ...]]:
     """Means over the held-out trials' first, second, ... episodes, as in the figures."""
-    evaluations = [(run.variant, str(run.seed), run.evaluation) for run in sweep.runs]
-    evaluations += [(name, "", evaluation) for name, evaluation in sweep.references.items()]
-    for name, seed, evaluation in evaluations:
-        if evaluation is None:
-            continue
+    for name, seed, evaluation in _evaluations(sweep):
         course, trials = episode_course(evaluation.episodes), len(evaluation.trials)
         for number, row in enumerate(zip(*course, strict=True), start=1):
             yield name, seed, trials, number, *map(float, row)
+
+
+def _target_rows(sweep: Sweep) -> Iterator[tuple[str | int | float, ...]]:
+    """Targets per 1,000 steps along the trial, and in its quarters also by condition."""
+    for name, seed, evaluation in _evaluations(sweep):
+        episodes, steps, of = evaluation.episodes, evaluation.steps, (name, seed)
+        trials = len(evaluation.trials)
+        for low, high, found in targets_along_trial(episodes, steps):
+            part = f"{low + 1:.0f}-{high:.0f}"
+            yield *of, trials, "all", part, found.mean, found.low, found.high
+        for q in all_quarters(episodes, steps):
+            which = "all" if q.condition is None else f"{q.condition.name}={str(q.holds).lower()}"
+            for part, found in (("first", q.first), ("last", q.last), ("last/first", q.ratio)):
+                yield *of, trials, which, part, found.mean, found.low, found.high
+
+
+def _evaluations(sweep: Sweep) -> list[tuple[str, str, Evaluation]]:
+    """Variant and seed, or name of a reference agent and nothing, with what was evaluated."""
+    runs = [(run.variant, str(run.seed), run.evaluation) for run in sweep.runs]
+    both = [*runs, *((name, "", evaluation) for name, evaluation in sweep.references.items())]
+    return [(name, seed, e) for name, seed, e in both if e is not None]
 
 
 def _write(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -283,3 +309,20 @@ def gain_of_later_episodes(
     values = np.array([value for _, value in later], dtype=np.float64)
     gain = mean_with_interval(values, np.array(layouts, dtype=np.int64), bounds=None)
     return float(np.mean(first)) if first else np.nan, gain
+
+
+def quarters_over_seeds(evaluations: Sequence[Evaluation]) -> list[Quarters]:
+    """First and last quarters of trials: of one evaluation, or means over the seeds of several."""
+    seeds = [all_quarters(e.episodes, e.steps) for e in evaluations]
+    if len(seeds) == 1:
+        return seeds[0]
+    return [
+        replace(
+            same[0],
+            **{
+                name: over_seeds([getattr(q, name).mean for q in same])
+                for name in ("first", "last", "ratio")
+            },
+        )
+        for same in zip(*seeds, strict=True)
+    ]

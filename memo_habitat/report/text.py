@@ -23,6 +23,8 @@ def amount(value: float, sign: bool = False) -> str:
     """54.234 as "54.2", three digits at least; an en dash where there is no number."""
     if math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "∞"
     digits = 2 if abs(value) < 10 else 1
     value = round(value, digits) + 0.0  # no minus before a zero
     return f"{value:{'+' if sign else ''},.{digits}f}".replace("-", "−")

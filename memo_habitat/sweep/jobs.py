@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
-from memo_habitat.report import FINAL, REFERENCE_AGENTS
+from memo_habitat.report import FINAL, REFERENCE_AGENTS, SEARCHER
 from memo_habitat.sweep.spec import Sweep, SweepRun, habitat_seed
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import RunFolder, checkpoint_step
@@ -51,7 +51,8 @@ class SweepJob:
         """
         folder, trials = RunFolder(self.path), self.sweep.trials
         if self.run is None:
-            agents = [a for a in REFERENCE_AGENTS if not _is_evaluated(folder, a, trials, None)]
+            known = _reference_agents(folder)
+            agents = [a for a in known if not _is_evaluated(folder, a, trials, None)]
             left = tuple(_evaluation(folder, trials, "--agent", agent) for agent in agents)
             return PendingJob(left, "evaluates") if left else None
         evaluate = _evaluation(folder, trials, "--name", FINAL)
@@ -103,6 +104,15 @@ def _is_readably_trained(run: RunFolder) -> bool:
 def _evaluation(run: RunFolder, trials: int | None, *options: str) -> tuple[str, ...]:
     size = () if trials is None else ("--trials", str(trials))
     return ("eval", str(run.path), *options, *size)
+
+
+def _reference_agents(run: RunFolder) -> tuple[str, ...]:
+    """Who is evaluated without training: one more where the task is ExtObjNav."""
+    if run.config_path.is_file():
+        settings = run.config().get("habitat") or {}
+        if str((settings.get("task") or {}).get("type")).startswith("ExtObjNav"):
+            return (*REFERENCE_AGENTS, SEARCHER)
+    return REFERENCE_AGENTS
 
 
 def _is_evaluated(run: RunFolder, name: str, trials: int | None, step: int | None) -> bool:

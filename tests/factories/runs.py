@@ -23,6 +23,7 @@ from memo_habitat.tasks.extobjnav.measures import (
     NumSteps,
     SoftSPL,
     Success,
+    TargetSeenEarlier,
 )
 from memo_habitat.tasks.record_fields import REWARD
 from memo_habitat.utils.files import write_json
@@ -31,7 +32,7 @@ SEGMENT, SUMMARY, BYTES_PER_TOKEN = 256, 32, 8192
 # What ExtObjNav records.
 FIELDS = {
     field.name: field
-    for measure in (Success, SPL, SoftSPL, DistanceToGoal, NumSteps, Collisions)
+    for measure in (Success, SPL, SoftSPL, DistanceToGoal, NumSteps, Collisions, TargetSeenEarlier)
     for field in (REWARD, measure.record)
 }
 CATEGORIES = ("mug", "red_ball", "teapot", "toy_plane")
@@ -50,11 +51,13 @@ def write_run(
     trials_per_house: int = 4,
     seed: int = 0,
     inspected: bool = False,
+    seen: bool = False,
 ) -> Path:
     """Write a run whose agents' success goes from the first to the second rate along the trial.
 
-    Agents called "random" and "oracle" have no memory; the others are checkpoints, whose memory
-    was looked at if `inspected`.
+    Agents called "random", "perfect_memory" and "oracle" have no memory; the others are
+    checkpoints, whose memory was looked at if `inspected`. If `seen`, more than half of the
+    targets count as seen earlier.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("habitat:\n  task:\n    success_distance: 2.0\n")
@@ -69,7 +72,7 @@ def write_run(
     ]
     for number, (name, rates) in enumerate(agents.items()):
         rng = np.random.default_rng([seed, number])
-        _write_evaluation(folder / "eval" / name, name, rates, keys, steps, inspected, rng)
+        _write_evaluation(folder / "eval" / name, name, rates, keys, steps, inspected, rng, seen)
     return folder
 
 
@@ -81,8 +84,9 @@ def _write_evaluation(
     steps: int,
     inspected: bool,
     rng: np.random.Generator,
+    seen: bool,
 ) -> None:
-    has_memory = name not in ("random", "oracle")
+    has_memory = name not in ("random", "oracle", "perfect_memory")
     houses = sorted({key.house for key in keys})
     EvaluationMeta(
         agent="checkpoint" if has_memory else name,
@@ -91,6 +95,7 @@ def _write_evaluation(
         trials_per_house=len(keys) // len(houses),
         steps_per_trial=steps,
         seed=0,
+        forget=name.endswith("-forget"),
         houses=tuple(houses),
         measures=FIELDS,
         command=["memo-habitat", "eval", "RUN", "--agent", name],
@@ -107,7 +112,7 @@ def _write_evaluation(
                 recorder.save_map(key.house, answer)
             if has_memory:
                 _remember(recorder, key, plan, rng)
-            for record in trial_records(key, rates, steps, has_memory, free, rng):
+            for record in trial_records(key, rates, steps, has_memory, free, rng, seen):
                 film(recorder, record, rng)
                 recorder.reward(key.id, record.trial_step_end, record.reward)
                 recorder.end_episode(0, record, record.trial_step_end == steps)
@@ -165,6 +170,7 @@ def trial_records(
     has_memory: bool,
     free: np.ndarray,
     rng: np.random.Generator,
+    seen: bool,
 ) -> Iterator[EpisodeRecord]:
     """Episodes of one trial, back to back to its end."""
     end, index = 0, 0
@@ -195,6 +201,7 @@ def trial_records(
             "soft_spl": float(rng.uniform(0.1, 0.9)),
             "distance_to_goal": float(rng.uniform(0, 3)),
             "num_steps": end - start,
+            **({"seen_earlier": bool(start and rng.random() < 0.6)} if seen else {}),
             "collisions": float(rng.integers(5)),
             "reward": 2 * success,
             "start_distance": float(rng.uniform(1, 5)),

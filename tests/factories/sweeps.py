@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from memo_habitat.config.evaluation import EvaluationPlan
-from memo_habitat.evaluation.agents import Agent, OracleAgent, RandomAgent
+from memo_habitat.evaluation.agents import Agent, RandomAgent, SensorAgent
 from memo_habitat.evaluation.evaluate import evaluate
 from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import EvaluationMeta
@@ -28,11 +28,12 @@ UPDATES, STEPS_PER_UPDATE = 60, 9600
 BYTES_PER_TOKEN = 2048
 
 
-class Learner(OracleAgent):
+class Learner(SensorAgent):
     """Acts as the oracle more and more often in the course of a trial, else at random."""
 
     def __init__(self, skill: float, seed: int, half_time: float = 40.0) -> None:
         """Reach the share `skill` of the oracle's actions, half of it after `half_time` steps."""
+        super().__init__()
         self._skill, self._half_time = skill, half_time
         self._rng = np.random.default_rng(seed)
         self._steps = torch.zeros(0, dtype=torch.long)
@@ -74,7 +75,7 @@ def write_sweep(
     }
     write_json(folder / SWEEP_FILE, info)
     if references:
-        for agent in (OracleAgent(), RandomAgent(5, 0)):
+        for agent in (SensorAgent(), RandomAgent(5, 0)):
             _evaluate(folder / REFERENCE / EVAL_FOLDER / agent.name, agent, setting, trials)
     for name, skill in skills.items():
         for seed in seeds:
@@ -116,7 +117,7 @@ def write_progress(run: Path, skill: float, seed: int, updates: int = UPDATES) -
 def _evaluate(folder: Path, agent: Agent, setting: Setting, trials: int) -> None:
     envs = DarkKeyVectorEnv(setting, min(trials, 64), 0, oracle=True, records=True)
     plan = EvaluationPlan(trials, setting.trial_steps, map_resolution=0)
-    is_reference = agent.name == "random" or type(agent) is OracleAgent
+    is_reference = agent.name == "random" or type(agent) is SensorAgent
     meta = EvaluationMeta(
         agent=agent.name if is_reference else "checkpoint",
         step=UPDATES * STEPS_PER_UPDATE,

@@ -15,7 +15,6 @@ from memo_habitat.report.episodes import (
     later_less_first,
     return_per_trial,
     tabulate,
-    targets_along_trial,
     targets_per_1000_steps,
     trial_returns,
     up_to_trial_step,
@@ -193,23 +192,6 @@ def test_targets_per_1000_steps_count_whole_trials() -> None:
     found = targets_per_1000_steps(tabulate(records_of_two_trials()), 100)
     assert (found.mean, found.low, found.high) == (10.0, 0.0, 20.0)
     assert found.groups == 2
-
-
-def test_targets_along_the_trial_add_up_to_all_of_them() -> None:
-    table = tabulate(records_of_two_trials())
-    found = targets_along_trial(table, 100)
-    assert [(b.low, b.high) for b in found] == [(10.0 * i, 10.0 * i + 10) for i in range(10)]
-    # Those at steps 40 and 80, of two trials: one in 10 steps is 100 in 1,000.
-    assert [b.estimate.mean for b in found] == [0, 0, 0, 50, 0, 0, 0, 50, 0, 0]
-    assert all(b.estimate.groups == 2 for b in found)
-
-
-def test_long_trials_are_told_by_thousand_steps() -> None:
-    records = [episode(trial_id="h/a/0", trial_step_end=end, success=1.0) for end in (500, 10_400)]
-    found = targets_along_trial(tabulate(records), 10_400)
-    assert [b.high for b in found] == [*range(1000, 10_000, 1000), 10_400]
-    assert found[0].estimate.mean == 1.0
-    assert found[-1].estimate.mean == pytest.approx(1000 / 1400)
 
 
 def test_a_measure_that_some_episodes_lack_is_a_mean_over_the_others() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.report import plots
@@ -269,3 +270,40 @@ def test_an_unwritable_report_names_the_remedy(run: Path, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out"):
         write_report([run], tmp_path / "file" / "report.html")
+
+
+PLAYERS = {
+    "random": (0.05, 0.05),
+    "latest": (0.3, 0.9),
+    "latest-forget": (0.3, 0.3),
+    "perfect_memory": (0.4, 0.95),
+    "oracle": (1.0, 1.0),
+}
+
+
+def test_the_first_picture_is_what_was_found_along_the_trial_by_everybody(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", PLAYERS, 2048, 3, trials_per_house=2, seen=True)
+    assert [e.label for e in load_run(folder).evaluations] == list(PLAYERS)
+    text = write_report([folder]).read_text(encoding="utf-8")
+    first = text[: text.index('<section id="results">')]
+    assert first.count("<figure") == 1 and "Targets per 1,000 steps along the trial" in first
+    assert text.count("Targets per 1,000 steps along the trial</h3>") == 1
+    colors = {number for number in range(11) if f"var(--series-{number})" in first}
+    assert colors == {0, 1, 2, 3, 10}  # random, oracle, two of one checkpoint, perfect memory
+    legend = re.search(r'<p class="legend">.*?</p>', first, re.DOTALL)
+    assert legend is not None
+    assert re.findall(r"</span>([\w-]+)</span>", legend[0]) == list(PLAYERS)
+    for title in ("All targets", "Target seen earlier: yes", "Target seen earlier: no"):
+        assert f">{title}</th>" in first
+    assert "Of perfect memory" in text and "memory emptied at each episode" in text
+
+
+def test_evaluations_without_records_are_left_out_with_a_note(tmp_path: Path, capsys) -> None:
+    folder = write_run(tmp_path / "run", AGENTS, 600, 1, trials_per_house=2)
+    (folder / "eval" / "oracle" / "records.jsonl").write_text('{"torn": ')
+    assert [e.label for e in load_run(folder).evaluations] == ["random", "ckpt.2"]
+    assert main(["report", str(folder)]) == 0
+    note, page = capsys.readouterr().out.splitlines()
+    assert note.startswith("oracle is left out: ") and "evaluate it again" in note
+    assert "oracle is left out" in Path(page).read_text(encoding="utf-8")
+    assert "oracle is left out" in summarise([folder])

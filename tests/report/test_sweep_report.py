@@ -318,3 +318,33 @@ def test_the_command_reports_a_sweep(
     assert capsys.readouterr().out.strip() == str(sweep / "report.html")
     assert main(["report", str(sweep), "--out", str(tmp_path / "x.html")]) != 0
     assert "without --out" in capsys.readouterr().err
+
+
+def test_targets_along_the_trial_of_everybody_are_in_a_file(original: Path, page: str) -> None:
+    rows = rows_of(original / "targets.csv")
+    assert {(r["variant"], r["seed"]) for r in rows} == {
+        *(("memo", "0"), ("memo", "1"), ("fct", "0"), ("fct", "1")),
+        *(("oracle", ""), ("random", "")),
+    }
+    own = [r for r in rows if (r["variant"], r["seed"]) == ("fct", "1")]
+    assert [r["part"] for r in own[-3:]] == ["first", "last", "last/first"]
+    parts = [float(r["targets"]) for r in own[:-3]]
+    lines = (original / "fct/seed_1/eval/final/records.jsonl").read_text().splitlines()
+    found = sum(json.loads(line)["success"] for line in lines)
+    assert np.mean(parts) == pytest.approx(1000 * found / (TRIALS * SETTING.trial_steps))
+    first, last, ratio = (float(r["targets"]) for r in own[-3:])
+    assert ratio == pytest.approx(last / first)
+
+
+def test_perfect_memory_is_shown_where_it_was_evaluated(sweep: Path) -> None:
+    references = sweep / "reference" / "eval"
+    shutil.copytree(references / "oracle", references / "perfect_memory")
+    meta = references / "perfect_memory" / "meta.json"
+    meta.write_text(meta.read_text().replace('"oracle"', '"perfect_memory"'))
+    found = load_sweep(sweep)
+    assert list(found.references) == ["oracle", "random", "perfect_memory"]
+    assert found.notes == () and found.unfinished() is None
+    page = write_sweep_report(sweep).read_text(encoding="utf-8")
+    legend = re.search(r'<p class="legend">.*?</p>', page, re.DOTALL)
+    assert legend is not None and "perfect_memory" in legend[0] and "var(--series-10)" in page
+    assert "perfect_memory" in {r["variant"] for r in rows_of(sweep / "targets.csv")}

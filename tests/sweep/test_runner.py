@@ -334,6 +334,19 @@ def test_two_sweeps_in_one_folder_are_refused(capsys):
     assert f"process {os.getpid()} is at work in runs/dark" in capsys.readouterr().err
 
 
+def test_perfect_memory_is_evaluated_too_where_the_task_has_it():
+    assert main([*NEW, "--seeds", "0"]) == 0
+    references = SweepJob(read_sweep(DARK), None)
+    assert references.pending() is None
+    config = DARK / "reference/config.yaml"
+    task = {"habitat": {"task": {"type": "ExtObjNavTask-v0"}}}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **task}))
+    (command,) = references.pending().commands
+    assert command[-2:] == ("--agent", "perfect_memory")
+    assert main(AGAIN) == 0
+    assert (DARK / "reference/eval/perfect_memory/records.jsonl").is_file()
+
+
 def test_a_training_cut_off_before_its_weights_were_written_is_not_taken_for_finished(capsys):
     assert main([*NEW, "--seeds", "0"]) == 0
     job = SweepJob(read_sweep(DARK), read_sweep(DARK).runs()[0])

@@ -1,0 +1,141 @@
+"""Targets found along the trial, and how many more in its last quarter than in its first."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from memo_habitat.report.episodes import Bucket, Episodes
+from memo_habitat.report.statistics import (
+    Estimate,
+    FloatArray,
+    IntArray,
+    mean_with_interval,
+    rate_ratio_with_interval,
+    ratio_with_interval,
+)
+from memo_habitat.tasks.record_fields import RecordField
+
+# Equal parts that a trial is told in, at least and at most.
+_FEWEST, _MOST = 8, 16
+# Steps of a part at least, where the fewest allow it: in shorter ones too few episodes end.
+_SHORTEST = 64
+
+
+def houses_of(episodes: Episodes) -> IntArray:
+    """Number of the house of every trial, int64 [T]; of the trial itself if there is one house.
+
+    These are resampled: trials of one house share rooms and furniture, so an interval over them
+    would not tell how another house would differ.
+    """
+    names = [name.rsplit("/", 2)[0] for name in episodes.trial_names]
+    houses = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    several = len(np.unique(houses[episodes.trial])) > 1
+    return houses if several else np.arange(len(names))
+
+
+def parts_of_trial(steps: int) -> int:
+    """In how many equal parts a trial of `steps` steps is told: 8 to 16, of round lengths."""
+    even = [count for count in range(_FEWEST, _MOST + 1) if steps % count == 0]
+    if not even:
+        return 10
+    zeros = {
+        count: len(f"{steps // count}") - len(f"{steps // count}".rstrip("0")) for count in even
+    }
+    roundest = [count for count in even if zeros[count] == max(zeros.values())]
+    wide = [count for count in roundest if steps // count >= _SHORTEST]
+    return max(wide) if wide else min(roundest)
+
+
+def targets_along_trial(episodes: Episodes, steps: int) -> list[Bucket]:
+    """Targets per 1,000 steps in equal parts of the trial, with intervals over houses.
+
+    A target counts where its episode ended, which is where it was found.
+    """
+    houses, trials = houses_of(episodes), np.unique(episodes.trial)
+    edges = np.linspace(0, steps, parts_of_trial(steps) + 1).tolist()
+    buckets = []
+    for low, high in itertools.pairwise(edges):
+        # Trials without a success there count too, with 0.
+        found = _targets(episodes, low, high)[trials] * 1000 / (high - low)
+        buckets.append(Bucket(low, high, mean_with_interval(found, houses[trials], bounds=None)))
+    return buckets
+
+
+def _targets(episodes: Episodes, low: float, high: float) -> FloatArray:
+    """How many targets every trial found in (low, high], float64 [T]."""
+    inside = (episodes.end > low) & (episodes.end <= high)
+    return np.bincount(
+        episodes.trial,
+        weights=np.where(inside, episodes.columns["success"], 0.0),
+        minlength=len(episodes.trial_names),
+    )
+
+
+@dataclass(frozen=True)
+class Quarters:
+    """Targets per 1,000 steps in the trial's first and last quarter.
+
+    Attributes:
+        condition: of episodes in which this holds, or does not; None: of all.
+        holds: which of the two.
+        first: in the first quarter, with its interval over houses.
+        last: in the last quarter.
+        ratio: last over first, both resampled together; above 1 for an agent that gets faster.
+    """
+
+    condition: RecordField | None
+    holds: bool
+    first: Estimate
+    last: Estimate
+    ratio: Estimate
+
+    @property
+    def title(self) -> str:
+        """Which episodes these are."""
+        if self.condition is None:
+            return "All targets"
+        return f"{self.condition.title}: {'yes' if self.holds else 'no'}"
+
+
+def quarters(
+    episodes: Episodes, steps: int, condition: RecordField | None = None, holds: bool = True
+) -> Quarters:
+    """Targets in the first and last quarter of trials of `steps` steps.
+
+    A target belongs to the quarter in which its episode ends. Steps belong to that in which they
+    were taken: were those of whole episodes counted where they end, a first quarter would lack the
+    steps of the episode that leaves it, and every agent would seem to get slower.
+    """
+    houses, quarter = houses_of(episodes), steps / 4
+    if condition is not None:
+        values = episodes.columns.get(condition.name, np.full(len(episodes), np.nan))
+        episodes = episodes.select(values == holds)
+    start, end = episodes.end - episodes.columns["num_steps"], episodes.end
+    found, took = [], []
+    for low in (0.0, steps - quarter):
+        high = low + quarter
+        found.append(np.where((end > low) & (end <= high), episodes.columns["success"], 0.0))
+        took.append(np.clip(np.minimum(end, high) - np.maximum(start, low), 0.0, None))
+    groups = houses[episodes.trial]
+    first, last = (
+        ratio_with_interval(1000 * found[i][took[i] > 0], took[i][took[i] > 0], groups[took[i] > 0])
+        for i in (0, 1)
+    )
+    late = np.repeat([False, True], len(groups))
+    ratio = rate_ratio_with_interval(
+        np.concatenate(found), np.concatenate(took), np.tile(groups, 2), late
+    )
+    return Quarters(condition, holds, first, last, ratio)
+
+
+def all_quarters(episodes: Episodes, steps: int) -> list[Quarters]:
+    """Of all episodes, then by each condition that was recorded: where it holds, and does not."""
+    split = [
+        quarters(episodes, steps, condition, holds)
+        for condition in episodes.measures("condition")
+        for holds in (True, False)
+    ]
+    return [quarters(episodes, steps), *split]
