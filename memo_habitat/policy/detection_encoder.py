@@ -20,7 +20,7 @@ from gym import spaces
 from torch import Tensor, nn
 
 from memo_habitat.errors import UserError
-from memo_habitat.tasks.extobjnav.detections import TRIAL_SCALE
+from memo_habitat.tasks.extobjnav.detections import TRIAL_SCALE, WIDTH
 
 DETECTIONS, TARGET, TARGET_DETECTION = "detections", "one_hot_target_sensor", "target_detection"
 GPS, COMPASS = "gps", "compass"
@@ -79,7 +79,7 @@ class DetectionEncoder(nn.Module):
             nn.Linear(2 * _HIDDEN, _HIDDEN), nn.GELU(approximate="tanh"), nn.Linear(_HIDDEN, width)
         )
         self.target_detection = nn.Sequential(
-            nn.Linear(7, _TARGET_WIDTH), nn.GELU(approximate="tanh")
+            nn.Linear(WIDTH + 1, _TARGET_WIDTH), nn.GELU(approximate="tanh")
         )
         self.features = 2 * width + _TARGET_WIDTH + pose + 2
 

@@ -24,6 +24,7 @@ from memo_habitat.policy.detection_encoder import (
 )
 from memo_habitat.policy.encoders import build_encoder
 from memo_habitat.policy.recall import ObservationLoss, Recalled, TargetRecall
+from memo_habitat.tasks.extobjnav.detections import WIDTH
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class MemoNetwork(nn.Module):
         self.recall = self.shortcut = self.observation_loss = None
         if encoder.recall != "none":
             self.recall = TargetRecall(memory.width, encoder.category_width)
-            direct = TargetRecall.FEATURES + 7 + state_width + _ACTION_EMBEDDING
+            direct = TargetRecall.FEATURES + WIDTH + 1 + state_width + _ACTION_EMBEDDING
             self.shortcut = Shortcut(memory.width, direct)
         if memory.memory_loss == "observations":
             if encoder.kind != "detections":

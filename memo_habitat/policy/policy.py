@@ -80,12 +80,22 @@ class MemoPolicy(nn.Module, Policy):
         memory: MemoryConfig,
         precision: str = "float32",
         stop: tuple[int, float] | None = None,
+        reach: float = 2.0,
     ) -> None:
-        """Make a policy; `stop` is that action's index and its logit before training."""
+        """Make a policy.
+
+        Args:
+            observation_space, action_space: of one environment.
+            encoder, memory: sizes and options.
+            precision: one of `PRECISIONS`.
+            stop: that action's index and its logit before training.
+            reach: m up to which a stop succeeds, for what is asked in hindsight.
+        """
         nn.Module.__init__(self)
         Policy.__init__(self, action_space)
         check_choice("habitat_baselines.rl.precision", precision, PRECISIONS)
         self._low_precision = precision == "bfloat16"
+        self.reach = reach
         if TRIAL_STEP not in observation_space.spaces:
             raise UserError(
                 f"the memo policy needs the sensor {TRIAL_STEP!r}, which is not observed; "
@@ -115,8 +125,10 @@ class MemoPolicy(nn.Module, Policy):
         rl = config.habitat_baselines.rl
         encoder = EncoderConfig(**dict(rl.encoder))
         memory = MemoryConfig(**dict(rl.memory))
-        stop = _initial_stop(config)
-        return cls(observation_space, action_space, encoder, memory, rl.precision, stop)
+        given: dict[str, Any] = {"stop": _initial_stop(config)}
+        if "success_distance" in config.habitat.task:  # which grids have not
+            given["reach"] = float(config.habitat.task.success_distance)
+        return cls(observation_space, action_space, encoder, memory, rl.precision, **given)
 
     def learn_from(self, teacher: str | None, share: float) -> None:
         """From now on imitate an observation (uuid), which acts in `share` of the steps.

@@ -28,7 +28,6 @@ _HIDDEN = 128
 _PLACE_WEIGHT = 5.0  # an error of 0.1 (1 m) then weighs as much as an answer half wrong
 _PLACE_BETA = 0.05  # 0.5 m, below which errors count by their square
 _UNSEEN_SHARE = 0.05  # weight of a category not seen beside one that was, in drawn targets
-_REACH = 2.0  # m
 
 
 class CategoryReader(nn.Module):
@@ -159,8 +158,10 @@ class TargetRecall(nn.Module):
         return loss_seen + _PLACE_WEIGHT * loss_place, parts
 
 
-def with_drawn_targets(observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_drawn_targets(observations: Mapping[str, Tensor], reach: float) -> dict[str, Tensor]:
     """The observations [B, t, ...] of the same steps, had each of them sought something else.
+
+    reach: m up to which a stop succeeds.
 
     A trial of 500 steps seeks some fifteen things; asked in hindsight, every one of its steps asks
     for another, mostly one that the trial has shown. That is what made recall learned within
@@ -170,7 +171,7 @@ def with_drawn_targets(observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
     likely = sightings(detections).seen.float() + _UNSEEN_SHARE
     drawn = torch.multinomial(likely.flatten(0, 1), 1).view(*likely.shape[:2], 1)
     row = detections.gather(2, drawn[..., None].expand(-1, -1, -1, WIDTH)).squeeze(2)
-    near = row[..., 1:3].norm(dim=-1) * AGENT_SCALE <= _REACH
+    near = row[..., 1:3].norm(dim=-1) * AGENT_SCALE <= reach
     within_reach = (row[..., 0] > 0) & near
     target = torch.zeros_like(observations[TARGET]).scatter_(2, drawn, 1.0)
     detection = torch.cat([row, within_reach[..., None].to(row.dtype)], dim=-1)

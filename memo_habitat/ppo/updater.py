@@ -14,7 +14,6 @@ from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.policy.recall import with_drawn_targets
 from memo_habitat.ppo.losses import policy_loss, value_loss
@@ -99,7 +98,7 @@ class MemoPPO(Updater):
                     passes += 1
                     if not accumulate or i + 1 == count:
                         sums["grad_norm"] += self.optimiser_step()
-                    if not accumulate:
+                    if not accumulate:  # the same number of steps on every worker
                         for _ in range(self.config.hindsight_passes):
                             self._hindsight(batch)
         # Losses are means over passes, the gradient's norm over the steps that were made of them.
@@ -170,14 +169,12 @@ class MemoPPO(Updater):
 
         Of the losses only those that need no acting have an answer there: recall and the memory's.
         """
-        observations = with_drawn_targets(batch.observations)
+        observations = with_drawn_targets(batch.observations, self.policy.reach)
         length = self.policy.network.memory.draw_segment_length()
+        # With gradients of all steps: kept features are of the target that there was.
         out = self.policy.evaluate_trials(replace(batch, observations=observations), length, True)
-        if out.recall_loss is None:
-            raise UserError(
-                "habitat_baselines.rl.ppo.hindsight_passes asks what the recall loss asks: choose "
-                "habitat_baselines.rl.encoder.recall=target with it, or set it to 0"
-            )
+        if out.recall_loss is None:  # `trainer.validation` says so before anything is launched
+            raise ValueError("hindsight_passes needs a policy with a recall loss")
         loss = self.config.recall_coef * out.recall_loss
         if out.memory_loss is not None:
             loss = loss + self.policy.network.memory.config.memory_loss_coef * out.memory_loss
@@ -196,18 +193,25 @@ class MemoPPO(Updater):
 
     def _average_gradients(self) -> None:
         """One all-reduce of all gradients: a call for each parameter would wait for each."""
-        grads: list[Tensor] = []
-        for parameter in self.policy.parameters():
+        parameters = list(self.policy.parameters())
+        used = torch.tensor([float(p.grad is not None) for p in parameters])
+        for parameter in parameters:
             if parameter.grad is None:  # unused on this worker, perhaps used on another
                 parameter.grad = torch.zeros_like(parameter)
-            grads.append(parameter.grad)
+        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         # `parameters_to_vector` takes views, which those of convolutions laid out channels last
         # have none of.
-        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        flat = torch.cat([*(grad.reshape(-1) for grad in grads), used.to(grads[0].device)])
         distributed.all_reduce(flat)
         flat /= distributed.get_world_size()
-        for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        *pieces, used = flat.split([*(grad.numel() for grad in grads), len(grads)])
+        for grad, piece in zip(grads, pieces, strict=True):
             grad.copy_(piece.view_as(grad))
+        # What no worker used, as the actor in a pass in hindsight, stays as it is: from zeros an
+        # optimiser would step on by its momentum, which it does not in a single process.
+        for parameter, share in zip(parameters, used.tolist(), strict=True):
+            if share == 0.0:
+                parameter.grad = None
 
     def get_resume_state(self) -> dict[str, Any]:
         """The optimiser's state."""

@@ -34,7 +34,8 @@ _NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         for key, other in (pair, pair[::-1])
     ),
     (
-        "rl.ppo.lr rl.ppo.lr_final rl.ppo.lr_warmup_start",
+        "rl.ppo.lr rl.ppo.lr_final rl.ppo.lr_warmup_start rl.ppo.imitation_coef "
+        "rl.ppo.recall_coef rl.ppo.hindsight_passes",
         lambda x: 0 <= x < math.inf,
         "give 0 or more",
     ),
@@ -43,7 +44,11 @@ _NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda x: x > 0,
         "give more than 0",
     ),
-    ("rl.ppo.gamma rl.ppo.tau", lambda x: 0 <= x <= 1, "give a number from 0 to 1"),
+    (
+        "rl.ppo.gamma rl.ppo.tau rl.ppo.teacher_share",
+        lambda x: 0 <= x <= 1,
+        "give a number from 0 to 1",
+    ),
 )
 # Keys of `habitat_baselines.rl` that other trainers act on and this one cannot: the only value.
 _FIXED = {
@@ -64,6 +69,7 @@ def check_training_settings(config: DictConfig) -> None:
     """The same but for the folder, which a plan does not write to."""
     check_model_config(config)
     _check_trainer_keys(config)
+    _check_hindsight(config.habitat_baselines.rl)
     trial_steps = config.habitat.task.trial_steps
     _check_token_budget(MemoryConfig(**config.habitat_baselines.rl.memory), trial_steps)
     # Updates of unequal length would be weighted unequally within one trial.
@@ -157,6 +163,22 @@ def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
             f"habitat_baselines.rl.memory.token_budget={memory.token_budget} is less than the "
             f"{needed} tokens of a trial of {trial_steps} steps: train with 0 (no limit), and give "
             "the budget when evaluating"
+        )
+
+
+def _check_hindsight(rl: DictConfig) -> None:
+    """Refuse passes in hindsight that would not be made, or would have nothing to ask."""
+    passes = f"habitat_baselines.rl.ppo.hindsight_passes={rl.ppo.hindsight_passes}"
+    if rl.ppo.hindsight_passes and rl.ppo.accumulate_gradients:
+        raise UserError(
+            f"{passes}: these are optimiser steps after each minibatch's own, which has none where "
+            "gradients accumulate: set habitat_baselines.rl.ppo.accumulate_gradients=false, or "
+            "the passes to 0"
+        )
+    if rl.ppo.hindsight_passes and rl.encoder.recall == "none":
+        raise UserError(
+            f"{passes}: they ask what the recall loss asks: choose "
+            "habitat_baselines.rl.encoder.recall=target with them, or set them to 0"
         )
 
 

@@ -138,12 +138,15 @@ def test_the_actor_is_told_the_recalled_place_in_its_own_frame():
 def test_in_hindsight_each_step_seeks_something_and_sees_what_it_saw_of_it():
     torch.manual_seed(0)
     trial = observed(steps=40)
-    asked = with_drawn_targets(trial)
+    asked = with_drawn_targets(trial, reach=2.0)
     drawn = asked["one_hot_target_sensor"].argmax(-1)
     assert set(drawn.flatten().tolist()) == set(range(CATEGORIES))
     assert (asked["one_hot_target_sensor"].sum(-1) == 1.0).all()
     row = trial["detections"].gather(2, drawn[..., None, None].expand(-1, -1, 1, 6)).squeeze(2)
     torch.testing.assert_close(asked["target_detection"][..., :6], row)
+    near = (5.0 * row[..., 1:3]).norm(dim=-1) <= 2.0
+    assert torch.equal(asked["target_detection"][..., 6] == 1.0, (row[..., 0] > 0) & near)
+    assert not with_drawn_targets(trial, reach=0.0)["target_detection"][..., 6].any()
     shown = sightings(trial["detections"]).seen
     asked_for_seen = shown.gather(2, drawn[..., None]).float().mean()
     assert asked_for_seen > shown.float().mean()

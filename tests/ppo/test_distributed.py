@@ -72,3 +72,41 @@ def test_workers_agree_on_the_step_of_their_mean_gradient_even_where_one_has_non
     alone.optimiser_step()
     for name, weight in alone.policy.state_dict().items():
         torch.testing.assert_close(first[name], weight, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_pass_in_hindsight_leaves_the_actor_alone_among_workers_too(tmp_path, optimizer):
+    """From zeros an optimiser would go on by its momentum."""
+
+    def learn(policy, storage, joined):
+        torch.manual_seed(3)
+        config = MemoPPOConfig(
+            ppo_epoch=2,
+            num_mini_batch=2,
+            lr=1e-3,
+            accumulate_gradients=False,
+            hindsight_passes=2,
+            optimizer=optimizer,
+        )
+        updater = MemoPPO(policy.train(), config)
+        if joined:
+            updater.init_distributed()
+        updater.update(storage)
+
+    sizes = {"segment_jitter": 0.0, "depth_dropout": 0.0, "memory_loss": "observations"}
+    torch.manual_seed(0)
+    policy = small_policy("memo", "detections", recall="target", **sizes)
+    storage = new_storage(policy.eval(), num_envs=4, trial_steps=12)
+    act_trial(policy, storage, 12)
+    storage.compute_returns(torch.zeros(4), use_gae=True, gamma=0.9, tau=0.9)
+    twin = copy.deepcopy(policy)
+    learn(policy, storage, joined=False)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1
+    )
+    try:
+        learn(twin, storage, joined=True)
+    finally:
+        distributed.destroy_process_group()
+    for (name, alone), joined in zip(policy.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(joined, alone, atol=0, rtol=0, msg=name)
