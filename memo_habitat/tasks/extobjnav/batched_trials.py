@@ -181,8 +181,11 @@ class BatchedTrials:
         ended = np.flatnonzero(ends).tolist()
         for index in ended:
             # By `over` the iterator knows whether the next episode begins another trial.
-            trial = self._players[index].trial
+            player = self._players[index]
+            trial = player.trial
             trial.steps, trial.over = int(self.trial_step[index]), bool(trial_ends[index])
+            if player.searcher is not None:  # as a sensor would, sees where the episode ended
+                self._ask_searcher(index, player.searcher)
             if self._records:
                 records[index] = self._record(index, bool(stops[index]))
             self._begin_episode(index)
@@ -208,11 +211,13 @@ class BatchedTrials:
         if player.searcher is None:
             origin = Pose(self.origin[index].copy(), float(self.origin_heading[index]))
             player.searcher = Searcher(self._floor(index), origin, options, moves)
+        return self._ask_searcher(index, player.searcher)
+
+    def _ask_searcher(self, index: int, searcher: Searcher) -> str:
         pose = Pose(*self.sim.agents[index].agent_pose())
-        player.searcher.look(pose, self.table[index])
-        return player.searcher.next_action(
-            pose, int(self.target[index]), player.goals, bool(self.found[index])
-        )
+        searcher.look(pose, self.table[index])
+        goals, found = self._players[index].goals, bool(self.found[index])
+        return searcher.next_action(pose, int(self.target[index]), goals, found)
 
     def range_scan(self, index: int) -> NDArray[np.float32]:
         """[12] m, see `range_scan.scan`."""

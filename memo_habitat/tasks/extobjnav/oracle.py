@@ -58,8 +58,8 @@ class OracleOptions:
         missing = [name for name in _NEEDED if name not in actions]
         if missing:
             raise UserError(
-                f"the sensor oracle_action needs the action(s) {', '.join(missing)}; add them to"
-                " habitat.task.actions"
+                "the sensors oracle_action and perfect_memory_action need the action(s)"
+                f" {', '.join(missing)}; add them to habitat.task.actions"
             )
         return cls(
             turn_angle=sizes.turn,

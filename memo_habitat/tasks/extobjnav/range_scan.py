@@ -41,8 +41,8 @@ def _scan(free, row, column, heading, limit):  # type: ignore[no-untyped-def]
         d_column = -math.sin(angle)
         length = 0.0
         while length < limit:
-            i = int(row + d_row * (length + 0.5))
-            j = int(column + d_column * (length + 0.5))
+            i = math.floor(row + d_row * (length + 0.5))
+            j = math.floor(column + d_column * (length + 0.5))
             if i < 0 or j < 0 or i >= free.shape[0] or j >= free.shape[1] or not free[i, j]:
                 break
             length += 0.5

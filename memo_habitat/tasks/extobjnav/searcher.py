@@ -9,11 +9,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from memo_habitat.errors import check_choice
 from memo_habitat.simulator.interface import TopDownMap
+from memo_habitat.tasks.extobjnav.coarse_map import (
+    FAR,
+    coarser,
+    disc,
+    reveal,
+    shortest,
+    way_ahead,
+)
 from memo_habitat.tasks.extobjnav.detections import TRIAL_SCALE
 from memo_habitat.tasks.extobjnav.goals import (
     CategoryGoals,
@@ -36,13 +43,13 @@ _RESOLUTION = 0.2
 _FORWARD = "move_forward"
 #: Floor counts as seen up to here, m: small things further away are often missed.
 _SIGHT = 2.5
-_HALF_VIEW = math.radians(43.0)  # within the 90 degrees of the camera
-_RAYS = 31
 _SAME_PLACE = 0.5  # m within which two sightings of a category are one thing
-_PATIENCE = 60  # steps towards one goal after which it is given up
+_PATIENCE = 60  # steps towards one unseen place after which it is given up
+_STUCK = 15  # steps on a way back that gets no shorter; to turn round and walk a cell takes 8
 _AHEAD = 2.0  # m of the path that are cut short where the way is free
 _NEAR_WALL, _OPEN = 0.75, 1.5  # m ahead at which wandering turns away, and is content again
 _PASSABLE, _ENOUGH = 0.6, 2.1  # m that a direction must be free to be taken, and that say no more
+_BESIDE = 3  # cells within which an agent that the map has nowhere is taken to stand
 _ANGLES = 2.0 * math.pi * np.arange(DIRECTIONS) / DIRECTIONS
 
 
@@ -66,15 +73,15 @@ class Searcher:
         check_choice("perfect_memory_action_sensor.moves", moves, MOVES)
         self._origin, self._options, self._reacts = origin, options, moves == "reactive"
         self._fine = floor
-        every = max(round(_RESOLUTION / floor.resolution), 1)
-        coarse = np.ascontiguousarray(floor.free[every // 2 :: every, every // 2 :: every])
-        self._floor = TopDownMap(coarse, floor.origin, every * floor.resolution)
-        self._free = coarse
+        self._floor = coarser(floor, max(round(_RESOLUTION / floor.resolution), 1))
+        self._free = self._floor.free
         self._known = np.zeros_like(self._free)
         self._spent = np.zeros_like(self._free)
         self._previous = np.empty(self._free.shape, dtype=np.int64)
         self._places: dict[int, list[NDArray[np.floating]]] = {}
-        self._goal, self._waited = -1, 0
+        # Flat index of the cell that is walked to, steps towards it and the length of the way left.
+        self._goal, self._waited, self._left = -1, 0, 0
+        self._shortest_left, self._stuck = FAR, 0
         self._viewpoints: tuple[CategoryGoals, NDArray[np.int64]] | None = None
         self._tilt, self._most_tilts = 0, 0
         if options.tilt_angle > 0:
@@ -85,6 +92,7 @@ class Searcher:
         """The agent stands somewhere else, with a level camera."""
         self._tilt, self._goal, self._waited, self._last = 0, -1, 0, STOP
         self._spent[:] = False
+        self._shortest_left, self._stuck = FAR, 0
 
     def saw_action(self, action: str) -> None:
         """Account for a camera movement that was made."""
@@ -96,7 +104,7 @@ class Searcher:
         """Remember the floor in view at `pose`, and the places in the detections [C, 6]."""
         if not self._reacts:
             cell = self._cell(pose.position)
-            _reveal(self._free, self._known, cell, pose.heading, _SIGHT / _RESOLUTION)
+            reveal(self._free, self._known, cell, pose.heading, _SIGHT / _RESOLUTION)
         for row in np.flatnonzero(detections[:, 0]).tolist():
             place = self._world(detections[row, 3:5] * TRIAL_SCALE)
             known = self._places.setdefault(row, [])
@@ -148,11 +156,30 @@ class Searcher:
             action = self._face(pose, seen)
             if action is not None:
                 return action
-            self._spent |= _disc(self._free.shape, at, self._options.spent_radius / _RESOLUTION)
-            goal &= ~self._spent
-        if not goal.any():
-            return None
-        return self._walk(pose, goal, self._known | goal) or self._walk(pose, goal, self._free)
+            goal &= ~self._given_up_around(at)
+        while goal.any():
+            action = self._walk(pose, goal, self._known) or self._walk(pose, goal, self._free)
+            if action is None or not self._is_stuck():
+                return action
+            goal &= ~self._given_up_around(divmod(self._goal, goal.shape[1]))
+        return None
+
+    def _is_stuck(self) -> bool:
+        """Whether the way back has not become shorter for long.
+
+        Steps are longer than a cell: one in a corner may be walked over time and again and never
+        be stood in.
+        """
+        if self._left < self._shortest_left:
+            self._shortest_left, self._stuck = self._left, 0
+        self._stuck += 1
+        return self._stuck > _STUCK
+
+    def _given_up_around(self, cell: tuple[int, int]) -> NDArray[np.bool_]:
+        """Cells that nothing is looked for from in this episode, those around `cell` now too."""
+        self._spent |= disc(self._free.shape, cell, self._options.spent_radius / _RESOLUTION)
+        self._shortest_left, self._stuck = FAR, 0
+        return self._spent
 
     def _face(self, pose: Pose, seen: NDArray[np.floating]) -> str | None:
         """Turn and tilt towards the nearest of what was seen; None once it should be in view."""
@@ -177,6 +204,7 @@ class Searcher:
         """
         if self._tilt:
             return DOWN if self._tilt > 0 else UP
+        self._shortest_left, self._stuck = FAR, 0
         unseen = self._free & ~self._known
         goal = np.zeros_like(self._free)
         if self._goal >= 0 and unseen.flat[self._goal] and self._waited < _PATIENCE:
@@ -197,14 +225,14 @@ class Searcher:
 
     def _walk(self, pose: Pose, goal: NDArray[np.bool_], allowed: NDArray[np.bool_]) -> str | None:
         """The action on the shortest way to a cell of `goal` over cells `allowed` besides."""
-        at = self._cell(pose.position)
-        # A cell of the border that the coarse map does not know is one to begin from.
-        reached = _shortest(self._free, allowed, goal, at, self._previous)
+        at = self._nearest_free(self._cell(pose.position))
+        reached, left = shortest(self._free, allowed, goal, at, self._previous)
         if reached < 0:
             return None
-        self._goal = reached
+        self._goal, self._left = reached, left
         place = self._floor.cells(pose.position)[0]
-        ahead = _way_ahead(self._free, self._previous, reached, place, _AHEAD / _RESOLUTION)
+        free = self._free & allowed
+        ahead = way_ahead(free, self._previous, reached, place, _AHEAD / _RESOLUTION)
         turn = wrap_angle(math.atan2(-(ahead[1] - place[1]), -(ahead[0] - place[0])) - pose.heading)
         if abs(turn) <= self._options.turn_angle / 2 + 1e-6:
             return _FORWARD
@@ -255,113 +283,21 @@ class Searcher:
         rows, columns = self._free.shape
         return min(max(row, 0), rows - 1), min(max(column, 0), columns - 1)
 
+    def _nearest_free(self, cell: tuple[int, int]) -> tuple[int, int]:
+        """The agent may stand where the coarse map has nothing free: its way begins beside it."""
+        if self._free[cell]:
+            return cell
+        row, column = max(cell[0] - _BESIDE, 0), max(cell[1] - _BESIDE, 0)
+        window = self._free[row : cell[0] + _BESIDE + 1, column : cell[1] + _BESIDE + 1]
+        free = np.argwhere(window) + np.array([row, column])
+        if not len(free):
+            return cell
+        nearest = free[((free - cell) ** 2).sum(1).argmin()]
+        return int(nearest[0]), int(nearest[1])
+
     def _world(self, place: NDArray[np.floating]) -> NDArray[np.floating]:
         """(x, z) m of a place (forward, left) m in the trial's frame."""
         sin, cos = math.sin(self._origin.heading), math.cos(self._origin.heading)
         forward, left = float(place[0]), float(place[1])
         x, z = self._origin.position[0], self._origin.position[2]
         return np.array([x - sin * forward - cos * left, z - cos * forward + sin * left])
-
-
-def _disc(shape: tuple[int, ...], centre: tuple[int, int], radius: float) -> NDArray[np.bool_]:
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2)
-
-
-@njit(cache=True, nogil=True)
-def _reveal(free, known, at, heading, reach):  # type: ignore[no-untyped-def]
-    """Mark the cells [Z, X] around `at` and those in view, up to `reach` cells away."""
-    rows, columns = free.shape
-    for i in range(max(at[0] - 1, 0), min(at[0] + 2, rows)):
-        for j in range(max(at[1] - 1, 0), min(at[1] + 2, columns)):
-            known[i, j] = True
-    for ray in range(_RAYS):
-        angle = heading - _HALF_VIEW + 2.0 * _HALF_VIEW * ray / (_RAYS - 1)
-        distance = 0.0
-        while distance < reach:
-            distance += 0.5
-            i = int(at[0] + 0.5 - math.cos(angle) * distance)
-            j = int(at[1] + 0.5 - math.sin(angle) * distance)
-            if i < 0 or j < 0 or i >= rows or j >= columns:
-                break
-            known[i, j] = True
-            if not free[i, j] and distance > 1.0:
-                break
-
-
-@njit(cache=True, nogil=True)
-def _shortest(free, allowed, goal, at, previous):  # type: ignore[no-untyped-def]
-    """The nearest cell of `goal` that can be walked to over `allowed` ones, as a flat index.
-
-    A step costs 2, a diagonal one 3, so that whole numbers serve as distances: cells wait in four
-    queues by distance modulo 4 (Dial 1969). `previous` [Z, X] tells the way back; -1 if there is
-    no way.
-    """
-    rows, columns = free.shape
-    distance = np.full(free.shape, 2**30)
-    waiting = np.empty((4, 8 * free.size), dtype=np.int64)
-    count = np.zeros(4, dtype=np.int64)
-    distance[at] = 0
-    previous[at] = -1
-    waiting[0, 0] = at[0] * columns + at[1]
-    count[0] = 1
-    now = 0
-    idle = 0
-    while idle < 4:
-        queue = now % 4
-        idle = 0 if count[queue] else idle + 1
-        for k in range(count[queue]):
-            cell = waiting[queue, k]
-            i = cell // columns
-            j = cell % columns
-            if distance[i, j] != now:
-                continue
-            if goal[i, j]:
-                return cell
-            if now > 0 and not allowed[i, j]:
-                continue
-            for a in range(max(i - 1, 0), min(i + 2, rows)):
-                for b in range(max(j - 1, 0), min(j + 2, columns)):
-                    if not free[a, b]:
-                        continue
-                    straight = a == i or b == j
-                    if not straight and not (free[a, j] and free[i, b]):
-                        continue
-                    length = now + (2 if straight else 3)
-                    if length < distance[a, b]:
-                        distance[a, b] = length
-                        previous[a, b] = cell
-                        into = length % 4
-                        waiting[into, count[into]] = a * columns + b
-                        count[into] += 1
-        count[queue] = 0
-        now += 1
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def _way_ahead(free, previous, cell, place, limit):  # type: ignore[no-untyped-def]
-    """(row, column) of the farthest point of the way to `cell` that lies straight ahead.
-
-    place: (row, column) of the agent; limit: how far ahead at most, cells.
-    """
-    columns = free.shape[1]
-    row = cell // columns + 0.5
-    column = cell % columns + 0.5
-    while previous[cell // columns, cell % columns] >= 0:
-        row = cell // columns + 0.5
-        column = cell % columns + 0.5
-        d_row = row - place[0]
-        d_column = column - place[1]
-        steps = int(4.0 * max(abs(d_row), abs(d_column))) + 1
-        clear = d_row * d_row + d_column * d_column <= limit * limit
-        for k in range(steps + 1):
-            if not clear:
-                break
-            i = int(place[0] + d_row * k / steps)
-            j = int(place[1] + d_column * k / steps)
-            clear = free[i, j] or k * max(abs(d_row), abs(d_column)) < steps
-        if clear:
-            break
-        cell = previous[cell // columns, cell % columns]
-    return row, column

@@ -1,4 +1,4 @@
-"""The action that somebody who knows the house would take: for the oracle agent in evaluations."""
+"""What is observed of the task: target, pose, what lies around, and what players would do."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ SIMULATOR = "EmbreeSim-v0"
 _ACTIONS = ("stop", "move_forward", "turn_left", "turn_right", "look_up", "look_down")
 #: What is asked of these is worked out from detections.
 _OF_DETECTIONS = {"detections", "target_detection", "target_seen_earlier", "perfect_memory_action"}
+_SEARCHER = "PerfectMemoryActionSensor"
 _USE_WORKERS = "take the default vector_env_factory"
 
 
@@ -94,8 +95,9 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
             self._oracle_options = OracleOptions.of(
                 agent.action_sizes, self._names, options.eye_height, options.radius
             )
-        searcher = habitat.task.lab_sensors.get("perfect_memory_action_sensor")
-        self._moves = None if searcher is None else searcher.moves
+        # By type: a node of one's own may have any name.
+        searchers = [n for n in habitat.task.lab_sensors.values() if n.type == _SEARCHER]
+        self._moves = searchers[-1].moves if searchers else ""
 
     # All at once --------------------------------------------------------------------------------
 

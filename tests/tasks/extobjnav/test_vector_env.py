@@ -21,7 +21,7 @@ STOP = 0
 COUNT = 2
 
 
-def config_of(**changes):
+def config_of(moves="planned", **changes):
     config = task_config(
         APARTMENTS,
         simulator="EmbreeSim-v0",
@@ -35,6 +35,8 @@ def config_of(**changes):
         },
     )
     config.habitat_baselines = OmegaConf.create({"num_environments": COUNT})
+    with read_write(config):
+        config.habitat.task.lab_sensors.perfect_memory_action_sensor.moves = moves
     return config
 
 
@@ -60,8 +62,9 @@ def same(expected, found):
 
 
 @pytest.mark.slow
-def test_every_observation_reward_and_measure_is_that_of_habitats_environment():
-    config = config_of(**{"task.detection_miss_probability": 0.2})
+@pytest.mark.parametrize("moves", ["planned", "reactive"])
+def test_every_observation_reward_and_measure_is_that_of_habitats_environment(moves):
+    config = config_of(moves, **{"task.detection_miss_probability": 0.2})
     together = make_envs(config)
     single = [habitats_own(config, index) for index in range(COUNT)]
     rng = np.random.default_rng(0)
