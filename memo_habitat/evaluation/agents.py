@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 import torch
@@ -74,14 +75,18 @@ class SensorAgent(Agent):
         self.name = name
         self._uuid = f"{name}_action"
 
+    def check_observed(self, observed: Collection[str]) -> None:
+        """UserError unless the sensor is among the uuids `observed`."""
+        if self._uuid not in observed:
+            raise UserError(
+                f"the agent {self.name} needs the sensor '{self._uuid}', but the task observes "
+                f"{sorted(observed)}; add it to habitat.task.lab_sensors and habitat.gym.obs_keys "
+                "if the task has one, or evaluate another agent"
+            )
+
     def act(
         self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
     ) -> Tensor:
         """The sensor's actions, long [N]."""
-        if self._uuid not in observations:
-            raise UserError(
-                f"the agent {self.name} needs the sensor '{self._uuid}', but the task observes "
-                f"{sorted(observations)}; add it to habitat.task.lab_sensors and "
-                "habitat.gym.obs_keys"
-            )
+        self.check_observed(observations)
         return observations[self._uuid].reshape(len(trial_start)).long()

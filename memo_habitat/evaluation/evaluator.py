@@ -18,7 +18,7 @@ from torch import Tensor
 from memo_habitat.config.evaluation import EvaluationPlan, evaluation_name
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import SENSOR_AGENTS, Agent, RandomAgent, SensorAgent
-from memo_habitat.evaluation.evaluate import evaluate, recorded_fields
+from memo_habitat.evaluation.play_trials import evaluate, recorded_fields
 from memo_habitat.evaluation.recorder import Recorder, file_name
 from memo_habitat.evaluation.records import (
     AGENTS,
@@ -133,7 +133,9 @@ class TrialEvaluator(Evaluator):
         if self._agent == "random":
             return RandomAgent(int(envs.action_spaces[0].n), plan.seed)
         if self._agent in SENSOR_AGENTS:
-            return SensorAgent(self._agent)
+            player = SensorAgent(self._agent)
+            player.check_observed(envs.observation_spaces[0].spaces)
+            return player
         from memo_habitat.policy.agent import PolicyAgent
 
         access.eval()

@@ -67,11 +67,9 @@ def targets_along_trial(episodes: Episodes, steps: int) -> list[Bucket]:
 def _targets(episodes: Episodes, low: float, high: float) -> FloatArray:
     """How many targets every trial found in (low, high], float64 [T]."""
     inside = (episodes.end > low) & (episodes.end <= high)
-    return np.bincount(
-        episodes.trial,
-        weights=np.where(inside, episodes.columns["success"], 0.0),
-        minlength=len(episodes.trial_names),
-    )
+    found = np.where(inside, episodes.columns["success"], 0.0)
+    counts = np.bincount(episodes.trial, weights=found, minlength=len(episodes.trial_names))
+    return counts.astype(np.float64)
 
 
 @dataclass(frozen=True)

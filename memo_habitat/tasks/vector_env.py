@@ -102,7 +102,11 @@ class InProcessVectorEnv(ABC):
     def step_with_infos(
         self, actions: IntArray, only: BoolArray
     ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:
-        """Step those of `only`, and what Habitat is told of each."""
+        """Step those of `only`, and what Habitat is told of each.
+
+        An environment that is evaluated adds here, where an episode ended, what describes it, under
+        `record_fields.EPISODE_MEASURE`.
+        """
         step = self.step_batch(actions, None if only.all() else only)
         return step, measures_of(step, only)
 

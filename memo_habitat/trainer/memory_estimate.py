@@ -62,6 +62,7 @@ class MemoryEstimate:
     update_bytes: int  # highest sum during the full update
     one_environment_bytes: int  # the same with one environment at once
     usable_bytes: int
+    configured_mini_batch: int  # `num_mini_batch` of the config
     num_mini_batch: int | None = None  # the smallest that fits; None where even one is too many
     warnings: tuple[str, ...] = ()
 
@@ -122,6 +123,7 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
             update_bytes=update_bytes(minibatch),
             one_environment_bytes=update_bytes(1),
             usable_bytes=int(USABLE * memory_bytes),
+            configured_mini_batch=minibatches,
         )
         estimate = replace(
             estimate, num_mini_batch=_smallest_count(estimate, update_bytes(environments))
@@ -201,7 +203,8 @@ def table(name: str, estimate: MemoryEstimate) -> str:
     """An estimate as people read it; warnings in lines of their own at the end."""
     workers = f"{estimate.workers} workers" if estimate.workers > 1 else "1 worker"
     full_context = gigabytes(estimate.full_context_cache_bytes)
-    at_once = f"with {estimate.minibatch} environments at once"
+    at_once = f"with {_environments(estimate.minibatch)} at once"
+    one = ("", estimate.one_environment_bytes, f"with {_environments(1)} at once")
     rows = (
         ("weights", estimate.parameter_bytes, f"{estimate.parameters:,} parameters"),
         ("gradients", estimate.gradient_bytes, ""),
@@ -210,21 +213,28 @@ def table(name: str, estimate: MemoryEstimate) -> str:
         ("caches", estimate.cache_bytes, f"at a trial's end; full context: {full_context}"),
         ("activations", estimate.activation_bytes, f"and temporaries, {at_once}"),
         ("peak of the update", estimate.update_bytes, at_once),
-        ("", estimate.one_environment_bytes, "with 1 environment at once"),
+        *([] if estimate.minibatch == 1 else [one]),
         ("peak of the refresh", estimate.refresh_bytes, "caches recomputed, after every update"),
     )
     fits = "not even one environment per minibatch"
     if estimate.num_mini_batch is not None:
-        fits = f"habitat_baselines.rl.ppo.num_mini_batch={estimate.num_mini_batch} or more"
+        fits = (
+            f"habitat_baselines.rl.ppo.num_mini_batch={estimate.num_mini_batch} or more; the "
+            f"config has {estimate.configured_mini_batch}"
+        )
     usable = f"{gigabytes(estimate.usable_bytes)}, {100 * USABLE:.0f} % of what there is"
     lines = (
-        f"{name}: {workers}, each with {estimate.environments} environments in trials of "
+        f"{name}: {workers}, each with {_environments(estimate.environments)} in trials of "
         f"{estimate.trial_steps} steps",
         *(f"  {what:<21}{gigabytes(size):>10}  {note}".rstrip() for what, size, note in rows),
         f"fits in {usable}: {fits}",
         *(f"warning: {warning}" for warning in estimate.warnings),
     )
     return "\n".join(lines)
+
+
+def _environments(count: int) -> str:
+    return f"{count} environment{'s' if count != 1 else ''}"
 
 
 def gigabytes(count: int) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.attention import TrialBin, over_trials
-from memo_habitat.evaluation.evaluate import evaluate
+from memo_habitat.evaluation.play_trials import evaluate
 from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.schedule import Observation
 from memo_habitat.policy.agent import PolicyAgent

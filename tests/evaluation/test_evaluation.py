@@ -17,16 +17,18 @@ from torch import Tensor
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent, RandomAgent, SensorAgent
-from memo_habitat.evaluation.evaluate import evaluate
+from memo_habitat.evaluation.play_trials import evaluate
 from memo_habitat.evaluation.recorder import FilmStrip, Recorder
 from memo_habitat.evaluation.records import EpisodeRecord, iterate_records
 from memo_habitat.evaluation.schedule import (
     Observation,
+    StepResult,
     TrialKey,
     assign_trials,
     planned_trials,
 )
 from memo_habitat.policy.network import ContextUse
+from memo_habitat.tasks.record_fields import EPISODE_MEASURE
 from tests.factories.vector_envs import NUM_ACTIONS, FakeEnv, FakeVectorEnv
 
 STEPS = 60
@@ -219,6 +221,24 @@ def test_another_trial_length_than_planned_names_the_setting(
 ) -> None:
     envs = FakeVectorEnv([FakeEnv(PAIRS, trial_steps)])
     with pytest.raises(UserError, match=f"trial_steps={STEPS}"):
+        run(tmp_path, envs)
+
+
+def test_an_episode_that_nobody_describes_names_the_measure_and_where_it_goes(
+    tmp_path: Path,
+) -> None:
+    class Silent(FakeEnv):
+        def step(self, action: int) -> StepResult:
+            observation, reward, done, info = super().step(action)
+            return (
+                observation,
+                reward,
+                done,
+                {k: v for k, v in info.items() if k != EPISODE_MEASURE},
+            )
+
+    envs = FakeVectorEnv([Silent(list(PAIRS), STEPS)])
+    with pytest.raises(UserError, match=r"episode_record.*measurements.*step_with_infos"):
         run(tmp_path, envs)
 
 

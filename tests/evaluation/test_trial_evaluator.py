@@ -35,6 +35,8 @@ class Writer:
 def evaluate_fakes(folder: Path, **options: Any) -> Writer:
     envs = FakeVectorEnv([FakeEnv([("loft", "a"), ("studio", "a")], STEPS) for _ in range(2)])
     envs.action_spaces = [spaces.Discrete(NUM_ACTIONS)] * 2  # type: ignore[attr-defined]
+    observed = spaces.Dict({uuid: spaces.Discrete(1) for uuid in envs.envs[0].reset()})
+    envs.observation_spaces = [observed] * 2  # type: ignore[attr-defined]
     config = OmegaConf.create(
         {
             "habitat": {"dataset": {"split": "test"}},
@@ -138,4 +140,12 @@ def test_what_needs_a_trained_memory_is_refused_for_others_and_leaves_no_folder(
 ) -> None:
     with pytest.raises(UserError, match=f"{option} .* '{agent}' has none; evaluate a checkpoint"):
         evaluate_fakes(tmp_path, agent=agent, **{option: True})
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_player_whose_sensor_is_not_observed_is_refused_and_leaves_no_folder(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match="perfect_memory needs the sensor 'perfect_memory_action'"):
+        evaluate_fakes(tmp_path, agent="perfect_memory")
     assert not any(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.evaluation.agents import Agent, RandomAgent, SensorAgent
-from memo_habitat.evaluation.evaluate import evaluate
+from memo_habitat.evaluation.play_trials import evaluate
 from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.policy.network import ContextUse

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from memo_habitat.trainer.memory_estimate import (
     estimate_memory,
     measure_memory,
     parse_memory,
+    table,
 )
 from memo_habitat.trainer.validation import check_training_config
 
@@ -133,6 +136,18 @@ def test_a_minibatch_too_large_is_told_with_the_one_that_fits(estimate):
     (warning,) = limited.warnings
     assert f"{BASELINES}.rl.ppo.num_mini_batch=2: an update needs" in warning
     assert warning.endswith(f"set {BASELINES}.rl.ppo.num_mini_batch=4")
+
+
+def test_the_table_says_how_many_at_once_and_what_the_config_has(estimate):
+    text = table("mine", estimate)
+    assert "each with 4 environments in trials" in text and "with 2 environments at once" in text
+    assert "with 1 environment at once" in text
+    assert "num_mini_batch=1 or more; the config has 2" in text
+    alone = table("mine", replace(estimate, environments=1, minibatch=1))
+    assert "each with 1 environment in trials" in alone and "1 environments" not in alone
+    peaks = [line for line in alone.splitlines() if line.endswith("with 1 environment at once")]
+    assert len(peaks) == 2  # activations, and the peak of the update
+    assert len(alone.splitlines()) == len(text.splitlines()) - 1
 
 
 def test_what_cannot_fit_is_told_with_what_would_be_smaller():

@@ -1,4 +1,4 @@
-"""What is observed of the task: target, pose, what lies around, and what players would do."""
+"""The sensors of ExtObjNav: each reads the task; `TaskSensor` is the base of one's own."""
 
 from __future__ import annotations
 

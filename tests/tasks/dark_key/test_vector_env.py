@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import RandomAgent, SensorAgent
-from memo_habitat.evaluation.evaluate import evaluate
+from memo_habitat.evaluation.play_trials import evaluate
 from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import RECORDS_FILE, iterate_records
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, STAY, DrawnLayouts, Setting

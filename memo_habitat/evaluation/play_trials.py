@@ -206,7 +206,9 @@ class _Loop:
         if EPISODE_MEASURE not in info:
             raise UserError(
                 f"the measure '{EPISODE_MEASURE}' is missing from {sorted(info)}; add it to "
-                "habitat.task.measurements for evaluation"
+                "habitat.task.measurements for evaluation, or, in an InProcessVectorEnv of your "
+                "own, to what step_with_infos tells where an episode ends, under "
+                "tasks.record_fields.EPISODE_MEASURE"
             )
         try:
             measured = recorded_values(info, declared)
