@@ -30,6 +30,8 @@ EXAMPLES = examples(
     "memo-habitat sweep --config-name=dark_key_to_door --out runs/dark --dry-run",
     "memo-habitat sweep --resume runs/dark --jobs 2",
     "memo-habitat sweep --resume runs/dark --variants rmt --seeds 5..9",
+    "PYTHONPATH=. memo-habitat sweep --config-name=dark_key_to_door --variants memo,mine:Class",
+    "memo-habitat sweep --config-name=extobjnav/apartments --slurm partition=gpu --slurm time=720",
 )
 FAILED = 1
 
@@ -39,7 +41,8 @@ def sweep(
     config_name: Annotated[str | None, ConfigName] = None,
     resume: Annotated[Path | None, option("Resume this sweep.", "DIR")] = None,
     variants: Annotated[
-        str | None, option("Choices of the group memory.", "A,B,...", "memo")
+        str | None,
+        option("Choices of the group memory, or your own as module:Class.", "A,B,...", "memo"),
     ] = None,
     seeds: Annotated[str | None, option("0..4, or 0,2,5.", "0..4", "0..2")] = None,
     jobs: Annotated[int | None, option("Runs at once.", shown="1; on a cluster all")] = None,
@@ -61,8 +64,9 @@ def sweep(
 ) -> None:
     """Train and evaluate variants at several seeds, then report on them all."""
     from memo_habitat.config.compose import choices, known_configs
-    from memo_habitat.sweep.spec import Request, check_sweep, parse_seeds, plan_sweep
+    from memo_habitat.sweep.spec import Request, check_sweep, parse_seeds, parse_slurm, plan_sweep
 
+    options = parse_slurm(slurm or ())
     if jobs is not None:
         check_at_least_one("--jobs", jobs)
     if (config_name is None) == (resume is None):
@@ -80,6 +84,9 @@ def sweep(
         check_sweep(planned)
     if dry_run:
         _print_queue(planned)
+        if options:
+            given = " ".join(f"{key}={value}" for key, value in options.items())
+            print(f"each a job of SLURM: {given}, {'all' if jobs is None else jobs} at once")
     elif status := _run(planned, jobs, slurm or ()):
         raise typer.Exit(status)
 

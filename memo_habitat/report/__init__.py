@@ -2,7 +2,8 @@
 
 <sweep>/
     sweep.json                   config, variants, seeds, overrides, command, versions
-    <variant>/seed_<k>/          an ordinary run folder; its evaluation is eval/final
+    <variant>/seed_<k>/          an ordinary run folder; its evaluation is eval/final; of a variant
+                                 "module:Class" it is <Class>
     reference/eval/{oracle,random,perfect_memory}
     report.html
 """
@@ -22,5 +23,5 @@ SEARCHER = "perfect_memory"
 
 
 def member_folder(sweep: Path, variant: str, seed: int) -> Path:
-    """The run folder of a variant at a seed."""
-    return sweep / variant / f"seed_{seed}"
+    """The run folder of a variant, a choice of `memory` or "module:Class", at a seed."""
+    return sweep / variant.rpartition(":")[2] / f"seed_{seed}"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
 from memo_habitat.report import FINAL, REFERENCE_AGENTS, SEARCHER
-from memo_habitat.sweep.spec import Sweep, SweepRun, habitat_seed
+from memo_habitat.sweep.spec import Sweep, SweepRun, habitat_seed, variant_override
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import RunFolder, checkpoint_step
 from memo_habitat.utils.files import atomic_write, read_json
@@ -73,7 +73,7 @@ class SweepJob:
                 "go on from; remove the folder to begin again"
             )
         made = (f"--config-name={self.sweep.config}", "--out", str(folder.path))
-        own = (f"memory={self.run.variant}", f"habitat.seed={habitat_seed(self.run.seed)}")
+        own = (variant_override(self.run.variant), f"habitat.seed={habitat_seed(self.run.seed)}")
         begin = ("train", *made, *self.sweep.overrides, *own)
         return PendingJob((begin, evaluate), "starts", starts=True)
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from memo_habitat.errors import UserError
 from memo_habitat.sweep.jobs import SweepJob, copy_reference_config
-from memo_habitat.sweep.spec import Sweep
+from memo_habitat.sweep.spec import Sweep, parse_slurm
 from memo_habitat.trainer.progress import share_done
 from memo_habitat.trainer.run_dir import SWEEP_LOG, RunFolder
 from memo_habitat.utils.processes import (
@@ -137,8 +137,7 @@ class Places:
         if slurm:
             import submitit
 
-            items = [option.partition("=")[::2] for option in slurm]
-            options: dict[str, Any] = {k: int(v) if v.isdigit() else v for k, v in items}
+            options: dict[str, Any] = parse_slurm(slurm)
             try:
                 # Queued again after each time limit, as often as the training takes.
                 self._executor = submitit.SlurmExecutor(sweep.folder / "slurm", 1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,9 @@ DEFAULT_VARIANT = "memo"
 SEED_STRIDE = 40_000_003
 # NumPy's seeds end at 2^32; what is left over is for the steps of resumed runs.
 LAST_SEED = 99
+_GROUP, _KIND = "memory", "habitat_baselines.rl.memory.kind"
+# What a sweep sets in each of its runs, and the option that says to what.
+_OWN_KEYS = {"habitat.seed": "--seeds", _GROUP: "--variants", _KIND: "--variants"}
 _HOW_TO_WRITE = f"write 0..4 or 0,2,5, with numbers from 0 to {LAST_SEED}"
 
 
@@ -50,7 +53,8 @@ class Sweep(BaseModel, frozen=True):
 
     folder: Path = Field(exclude=True)
     config: str  # of all runs: its name, or the whole path of a YAML file of a user's own
-    variants: tuple[str, ...] = ()  # what is compared, choices of the config's group `memory`
+    # What is compared: choices of the config's group `memory`, or classes as "module:Class".
+    variants: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()  # their numbers; `habitat_seed` says what they stand for
     overrides: tuple[str, ...] = ()  # "key=value" of every run
     trials: int | None = None  # of each evaluation, in every house; None: as the config says
@@ -83,6 +87,22 @@ class Request:
     seeds: tuple[int, ...] | None = None
     overrides: tuple[str, ...] = ()
     trials: int | None = None
+
+
+def variant_override(variant: str) -> str:
+    """The "key=value" that makes a run of this variant."""
+    return f"{_KIND if ':' in variant else _GROUP}={variant}"
+
+
+def parse_slurm(options: Sequence[str]) -> dict[str, int | str]:
+    """Options of sbatch by name, of "key=value" each; UserError for anything else."""
+    found: dict[str, int | str] = {}
+    for option in options:
+        key, equals, value = (part.strip() for part in option.partition("="))
+        if not (key.isidentifier() and equals and value):
+            raise UserError(f"--slurm {option}: write KEY=VALUE, such as partition=gpu or time=720")
+        found[key] = int(value) if value.isdigit() else value
+    return found
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -149,9 +169,10 @@ def plan_sweep(
         before = Sweep(folder=folder, config=config, overrides=request.overrides)
     _check_same(request, before)
     for name in request.variants or ():
-        if name not in memories:
-            raise UserError(f"unknown variant {name!r}; there are {', '.join(memories)}")
+        if name not in memories and ":" not in name:
+            _check_choice(before, name, memories)
     variants = (*before.variants, *(request.variants or ())) or (DEFAULT_VARIANT,)
+    _check_folders(dict.fromkeys(variants))
     seeds = {*before.seeds, *(request.seeds or ())} or parse_seeds("0..2")
     changed = {"variants": tuple(dict.fromkeys(variants)), "seeds": tuple(sorted(seeds))}
     return before.model_copy(update={**changed, "trials": request.trials or before.trials})
@@ -168,11 +189,16 @@ def check_sweep(sweep: Sweep) -> None:
 
     refuse_run_dir(sweep.overrides, "a sweep has its runs in its own folder; use --out, or --root")
     for override in sweep.overrides:
-        for key, option in (("habitat.seed", "--seeds"), ("memory", "--variants")):
+        for key, option in _OWN_KEYS.items():
             if override_key(override) == key:
                 raise UserError(f"{override}: a sweep sets {key} itself, from {option}")
     config = compose_config(sweep.config, sweep.overrides)
     import_plugins(config)
+    if classes := [name for name in sweep.variants if ":" in name]:
+        from memo_habitat.memory.variants import memory_class
+
+        for name in classes:
+            memory_class(name)
     baselines = config.habitat_baselines
     if baselines.trainer_name != "memo":
         raise UserError(
@@ -208,6 +234,34 @@ def write_sweep(sweep: Sweep) -> None:
         facts.update({key: read_json(path).get(key) for key in ("command", "started")})
     seeds = {"habitat_seeds": [habitat_seed(seed) for seed in sweep.seeds]}
     write_json(path, {**sweep.model_dump(mode="json"), **seeds, **facts})
+
+
+def _check_choice(sweep: Sweep, name: str, memories: Sequence[str]) -> None:
+    """Refuse a variant that `train` would not find either: on hydra.searchpath, beside a config."""
+    from memo_habitat.config.compose import compose_config
+
+    try:
+        compose_config(sweep.config, (*sweep.overrides, f"{_GROUP}={name}"))
+    except UserError as error:
+        if f"{_GROUP}/{name}" not in str(error):  # another key is at fault
+            raise
+        raise UserError(
+            f"unknown variant {name!r}; there are {', '.join(memories)}; a class of your own is "
+            "written module:Class, a choice of your own is found on hydra.searchpath"
+        ) from error
+
+
+def _check_folders(variants: Iterable[str]) -> None:
+    """Refuse variants that would train in the same folder."""
+    owners: dict[Path, str] = {}
+    for name in variants:
+        folder = member_folder(Path(), name, 0)
+        if folder in owners:
+            raise UserError(
+                f"variants {owners[folder]} and {name} would both be trained in "
+                f"{folder.parent}; give one of the classes another name"
+            )
+        owners[folder] = name
 
 
 def _known(config: str | None, known: Sequence[str]) -> str:

@@ -208,6 +208,10 @@ BAD_INPUT = {
     "no such sweep": (("sweep", "--resume", "runs/none"), "runs/none"),
     "no config of that variant": (("sweep", STUDIO, "--variants", "mamba"), "there are ac, fct"),
     "seeds that are no numbers": (("sweep", STUDIO, "--seeds", "a"), "--seeds a"),
+    "options of SLURM that are none": (
+        ("sweep", STUDIO, "--dry-run", "--slurm", "nonsense"),
+        "--slurm nonsense: write KEY=VALUE",
+    ),
     "no jobs": (("sweep", STUDIO, "--jobs", "0"), "--jobs 0"),
     "unknown key of a sweep": (("sweep", STUDIO, "habitat.sed=1"), "did you mean habitat.seed"),
     "seed that a sweep sets": (("sweep", STUDIO, "habitat.seed=1"), "--seeds"),

@@ -412,6 +412,9 @@ def test_the_dry_run_lists_the_queue_and_writes_nothing(capsys):
     told = capsys.readouterr().out
     assert "memo seed 0: starts (habitat.seed=100)" in told
     assert "fct seed 0: starts" in told
+    assert "SLURM" not in told
+    assert main([*NEW, "--dry-run", "--slurm", "partition=gpu", "--slurm", "time=60"]) == 0
+    assert "each a job of SLURM: partition=gpu time=60, all at once" in capsys.readouterr().out
     assert list(Path().iterdir()) == []
 
 

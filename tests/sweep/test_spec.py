@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
+from memo_habitat.sweep.jobs import SweepJob
 from memo_habitat.sweep.spec import (
     FIRST_TRAINING_SEED,
     LAST_SEED,
@@ -20,6 +22,7 @@ from memo_habitat.sweep.spec import (
     check_sweep,
     habitat_seed,
     parse_seeds,
+    parse_slurm,
     plan_sweep,
     read_sweep,
     write_sweep,
@@ -74,6 +77,52 @@ def test_no_two_seeds_draw_the_same_and_all_are_numpys():
 def test_an_unknown_variant_is_answered_with_what_there_is(tmp_path):
     with pytest.raises(UserError, match="'mamba'; there are memo, fct, rmt"):
         planned(tmp_path, variants=["memo", "mamba"])
+
+
+def test_a_class_of_ones_own_is_a_variant_in_a_folder_of_its_name(tmp_path):
+    sweep = planned(tmp_path, variants=["memo", "my.memories:HalfCredit"], seeds=[0])
+    assert [run.path.parent.name for run in sweep.runs()] == ["memo", "HalfCredit"]
+    commands = [SweepJob(sweep, run).pending().commands[0] for run in sweep.runs()]
+    assert "memory=memo" in commands[0]
+    assert "habitat_baselines.rl.memory.kind=my.memories:HalfCredit" in commands[1]
+    assert not any(word.startswith("memory=") for word in commands[1])
+    write_sweep(sweep)
+    assert read_sweep(tmp_path) == sweep
+
+
+def test_variants_that_would_share_a_folder_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"a:Mine and b:Mine would both be trained in Mine"):
+        planned(tmp_path, variants=["a:Mine", "b:Mine"])
+
+
+@pytest.mark.slow
+def test_a_class_that_is_not_there_is_refused_before_anything_is_run(tmp_path):
+    sweep = planned(tmp_path, variants=["no_such_module:Mine"])
+    with pytest.raises(UserError, match="'no_such_module:Mine': No module named"):
+        check_sweep(sweep)
+    check_sweep(planned(tmp_path, variants=["tests.memory.my_memories:HalfCredit"]))
+
+
+@pytest.mark.slow
+def test_a_choice_of_ones_own_is_found_where_train_finds_it(tmp_path):
+    (tmp_path / "own/memory").mkdir(parents=True)
+    (tmp_path / "own/memory/mine.yaml").write_text(
+        "# @package habitat_baselines.rl.memory\nkind: memo\nsummary_length: 2\n"
+    )
+    search = f"hydra.searchpath=[file://{tmp_path}/own]"
+    with pytest.raises(UserError, match=r"'mine'; there are memo.*hydra\.searchpath"):
+        planned(tmp_path / "sweep", variants=["mine"])
+    sweep = planned(tmp_path / "sweep", variants=["mine"], overrides=[search])
+    assert sweep.variants == ("mine",)
+    config = compose_config(DARK, [search, "memory=mine"])
+    assert config.habitat_baselines.rl.memory.summary_length == 2
+
+
+@pytest.mark.parametrize("option", ["nonsense", "partition", "=gpu", "partition=", "a b=c"])
+def test_options_of_slurm_are_keys_with_values(option):
+    assert parse_slurm(["partition=gpu", "time=720"]) == {"partition": "gpu", "time": 720}
+    with pytest.raises(UserError, match=f"^--slurm {option}: write KEY=VALUE"):
+        parse_slurm(["partition=gpu", option])
 
 
 def planned(folder: Path, config: str | None = DARK, **request):
@@ -189,7 +238,9 @@ def test_overrides_that_no_run_was_made_with_may_be_corrected(tmp_path):
     assert planned(tmp_path, overrides=["typed=1"]).overrides == ("typed=1",)
 
 
-@pytest.mark.parametrize("key", ["habitat.seed", "memory", "run_dir"])
+@pytest.mark.parametrize(
+    "key", ["habitat.seed", "memory", "habitat_baselines.rl.memory.kind", "run_dir"]
+)
 @pytest.mark.parametrize("override", ["{}=1", "+{}=1", "++{}=1", " {} =1", "~{}"])
 def test_what_a_sweep_sets_itself_is_refused_at_once(tmp_path, key, override):
     given_ = override.format(key)
