@@ -338,6 +338,9 @@ def test_what_tensorboard_gets(train):
         ("rl.ppo.lr", float("nan"), r"rl\.ppo\.lr=nan: give 0 or more"),
         ("rl.ppo.gamma", -0.1, "gamma=-0.1: give a number from 0 to 1"),
         ("rl.ppo.gamma", 1.1, "gamma=1.1: give a number from 0 to 1"),
+        ("rl.ppo.teacher_share", 1.1, "teacher_share=1.1: give a number from 0 to 1"),
+        ("rl.ppo.imitation_coef", -1.0, "imitation_coef=-1.0: give 0 or more"),
+        ("rl.ppo.hindsight_passes", 1, "hindsight_passes=1: .*encoder.recall=target"),
         ("rl.ppo.clip_param", 0, "clip_param=0.*: give more than 0"),
         ("rl.ppo.max_grad_norm", 0, "max_grad_norm=0.*: give more than 0"),
         ("rl.ddppo.train_encoder", False, "train_encoder=False"),
@@ -377,6 +380,16 @@ def test_numbers_at_the_ends_of_what_is_valid_can_be_trained_with(composed, tmp_
         for key, value in values.items():
             OmegaConf.update(config.habitat_baselines, key, value)
     check_training_config(config)
+
+
+def test_passes_in_hindsight_need_optimiser_steps_of_their_own(composed, tmp_path):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+        config.habitat_baselines.rl.ppo.hindsight_passes = 1
+        config.habitat_baselines.rl.ppo.accumulate_gradients = True
+    with pytest.raises(UserError, match=r"hindsight_passes=1: .*set .*accumulate_gradients=false"):
+        check_training_config(config)
 
 
 @pytest.mark.parametrize(("kind", "needed"), [("memo", 10), ("fct", 16)])

@@ -110,11 +110,13 @@ def shortest(free, allowed, goal, at, previous):  # type: ignore[no-untyped-def]
 def way_ahead(free, previous, cell, place, limit):  # type: ignore[no-untyped-def]
     """(row, column) of the farthest point of the way to `cell` that can be walked to straight.
 
-    free: cells that may be walked over, besides the first and the last one.
+    free: cells that may be walked over; besides the last one and, where the agent stands in none
+        of them, what is within a cell of it.
     place: (row, column) of the agent; limit: how far ahead at most, cells.
     """
-    columns = free.shape[1]
+    rows, columns = free.shape
     goal = cell
+    is_lost = not free[min(int(place[0]), rows - 1), min(int(place[1]), columns - 1)]
     row = cell // columns + 0.5
     column = cell % columns + 0.5
     while previous[cell // columns, cell % columns] >= 0:
@@ -127,10 +129,10 @@ def way_ahead(free, previous, cell, place, limit):  # type: ignore[no-untyped-de
         for k in range(steps + 1):
             if not clear:
                 break
-            i = int(place[0] + d_row * k / steps)
-            j = int(place[1] + d_column * k / steps)
-            is_own = k * max(abs(d_row), abs(d_column)) < steps
-            clear = free[i, j] or is_own or i * columns + j == goal
+            i = min(int(place[0] + d_row * k / steps), rows - 1)
+            j = min(int(place[1] + d_column * k / steps), columns - 1)
+            is_beside = is_lost and k * max(abs(d_row), abs(d_column)) < steps
+            clear = free[i, j] or is_beside or i * columns + j == goal
         if clear:
             break
         cell = previous[cell // columns, cell % columns]

@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 
 from memo_habitat.config import task as task_configs
 from memo_habitat.config.compose import choices, compose_config
+from memo_habitat.config.evaluation import evaluation_config
+from memo_habitat.trainer.validation import check_training_settings
 
 DEFAULTS = [
     {"/habitat": "habitat_config_base"},
@@ -160,3 +162,38 @@ def test_a_memory_of_ones_own_is_a_file_in_ones_own_folder(tmp_path):
     chosen = [f"hydra.searchpath=[file://{tmp_path}]", "memory=mine"]
     memory = compose_config("extobjnav/studio", chosen).habitat_baselines.rl.memory
     assert (memory.kind, memory.width, memory.layers) == ("mine", 96, 2)
+
+
+@pytest.mark.parametrize("memory", choices("memory"))
+def test_recall_is_trained_with_every_memory(memory):
+    config = compose_config("extobjnav/recall", [f"memory={memory}"])
+    check_training_settings(config)
+    rl, task = config.habitat_baselines.rl, config.habitat.task
+    assert (rl.encoder.kind, rl.encoder.recall, rl.ppo.hindsight_passes) == (
+        *("detections", "target"),
+        1,
+    )
+    assert config.habitat.dataset.data_path == "data/lofts/episodes/{split}.json.gz"
+    assert task.lab_sensors.perfect_memory_action_sensor.moves == "reactive"
+    # Only summaries can be asked what their segment showed.
+    summarises = rl.memory.kind in ("memo", "rmt", "ac")
+    assert rl.memory.memory_loss == ("observations" if summarises else "none")
+
+
+@pytest.mark.parametrize(
+    ("agent", "players"),
+    [
+        ("checkpoint", []),
+        ("random", []),
+        ("oracle", ["oracle_action_sensor"]),
+        ("perfect_memory", ["perfect_memory_action_sensor"]),
+    ],
+)
+def test_in_evaluations_there_is_no_player_but_the_one_that_acts(agent, players):
+    asked = [f"habitat_baselines.evaluator.agent={agent}"]
+    config = compose_config("extobjnav/recall", asked)
+    sensors = evaluation_config(config, None).habitat.task.lab_sensors
+    assert [name for name in sensors if name.endswith("_action_sensor")] == players
+    assert "perfect_memory_action_sensor" in config.habitat.task.lab_sensors
+    if agent == "perfect_memory":  # the mark, however the teacher moves
+        assert sensors.perfect_memory_action_sensor.moves == "planned"

@@ -12,7 +12,7 @@ from memo_habitat.tasks.extobjnav.goals import Pose, in_frame
 from memo_habitat.testing.tasks import episode_record, write_episodes
 from tests.factories.simulators import flat_room_config
 
-STOP, FORWARD, LEFT, RIGHT = range(4)
+STOP, FORWARD, LEFT, RIGHT, UP, DOWN = range(6)
 OBJECTS = [("mug", (3.0, 0.2, 0.0)), ("box", (-3.0, 0.2, 1.0)), ("hat", (0.0, 0.2, 2.0))]
 CATEGORIES = ["vase", "mug", "sun", "box", "hat"]
 
@@ -125,3 +125,25 @@ def test_the_target_counts_as_found_where_a_stop_succeeds(tmp_path):
                 assert env.get_metrics()["extobjnav_success"] == found[0]
                 seen.add(float(found[0]))
     assert seen == {0.0, 1.0}
+
+
+def test_the_cameras_tilt_is_told_stays_within_its_limit_and_is_level_in_the_next_episode(env):
+    observations, told = env.reset(), []
+    for action in (UP, UP, UP, LEFT, DOWN, DOWN, DOWN, DOWN, DOWN, UP):
+        observations = env.step(action)
+        told.append(round(math.degrees(observations["camera_tilt"][0])))
+    assert told == [30, 60, 60, 60, 30, 0, -30, -60, -60, -30]
+    env.step(STOP)
+    assert env.reset()["camera_tilt"] == pytest.approx([0.0])
+
+
+def test_free_distances_are_shares_of_three_metres(env):
+    observations = env.reset()
+    space = env.observation_space.spaces["range_scan"]
+    for _ in range(20):
+        assert space.contains(observations["range_scan"])
+        ahead = observations["range_scan"][0]
+        before = env.sim.agent_pose()[0]
+        observations = env.step(FORWARD if ahead > 0.1 else LEFT)
+        if ahead > 0.1 and not env.episode_over:
+            assert not np.allclose(before, env.sim.agent_pose()[0])
