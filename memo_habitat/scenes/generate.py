@@ -13,18 +13,17 @@ from tqdm import tqdm
 
 from memo_habitat.errors import UserError
 from memo_habitat.scenes import files
-from memo_habitat.scenes.floor_plan import (
-    Plan,
-    RandomStream,
+from memo_habitat.scenes.floor_plan import Plan, RandomStream
+from memo_habitat.scenes.furniture_layout import House, layout_room
+from memo_habitat.scenes.object_placement import Arrangement, free_point, sample_arrangement
+from memo_habitat.scenes.objects import ALL_OBJECTS, SMALL_OBJECTS
+from memo_habitat.scenes.plans import (
     apartment_plan,
     house_plan,
     labyrinth_plan,
     loft_plan,
     studio_plan,
 )
-from memo_habitat.scenes.furniture_layout import House, layout_room
-from memo_habitat.scenes.object_placement import Arrangement, free_point, sample_arrangement
-from memo_habitat.scenes.objects import ALL_OBJECTS, SMALL_OBJECTS
 from memo_habitat.scenes.stage import stage_parts
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 

@@ -1,4 +1,4 @@
-"""Plans of houses and labyrinths: sizes, no overlaps, and a way from every room to every other."""
+"""Plans of lofts, houses and labyrinths: sizes, no overlaps, and a way from each room to all."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import itertools
 import pytest
 
 from memo_habitat.errors import UserError
-from memo_habitat.scenes.floor_plan import RandomStream, house_plan, labyrinth_plan
+from memo_habitat.scenes.floor_plan import RandomStream
 from memo_habitat.scenes.generate import KINDS, GenerateOptions, sample_house
 from memo_habitat.scenes.objects import ALL_OBJECTS, SMALL_OBJECTS
+from memo_habitat.scenes.plans import house_plan, labyrinth_plan, loft_plan
 
 
 def plan_of(kind, seed):
     if kind == "labyrinth":
         pytest.importorskip("labmaze")
-    return {"house": house_plan, "labyrinth": labyrinth_plan}[kind](RandomStream("plan", seed))
+    plans = {"loft": loft_plan, "house": house_plan, "labyrinth": labyrinth_plan}
+    return plans[kind](RandomStream("plan", seed))
 
 
 def joined(plan):
@@ -32,7 +34,7 @@ def joined(plan):
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("kind", ["house", "labyrinth"])
+@pytest.mark.parametrize("kind", ["loft", "house", "labyrinth"])
 def test_rooms_do_not_overlap_and_all_hang_together(kind, seed):
     plan = plan_of(kind, seed)
     for a, b in itertools.combinations(plan.rooms, 2):
@@ -49,6 +51,24 @@ def test_a_house_has_ten_to_twenty_rooms_over_three_corridors(seed):
     assert {"living", "kitchen", "bathroom"} <= set(kinds)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_loft_has_nine_areas_open_to_their_neighbours_over_most_of_their_width(seed):
+    plan = plan_of("loft", seed)
+    assert len(plan.rooms) == 9 and len(plan.doors) == 12
+    for room in plan.rooms:
+        assert 3.8 <= room.floor.width <= 4.8 and 3.8 <= room.floor.depth <= 4.8
+    for door in plan.doors:
+        opening = door.threshold.depth if door.along_x else door.threshold.width
+        sides = [r.floor for r in plan.rooms if door.threshold.grown(0.01).overlaps(r.floor)]
+        assert len(sides) == 2
+        for floor in sides:
+            wall = floor.depth if door.along_x else floor.width
+            assert 0.59 <= opening / wall <= 0.81
+    x0, z0 = (min(getattr(r.floor, side) for r in plan.rooms) for side in ("x0", "z0"))
+    x1, z1 = (max(getattr(r.floor, side) for r in plan.rooms) for side in ("x1", "z1"))
+    assert 11.6 <= x1 - x0 <= 14.7 and 11.6 <= z1 - z0 <= 14.7
+
+
 def test_large_homes_know_more_categories_and_place_thirty_of_them():
     assert len(ALL_OBJECTS) >= 36 and set(SMALL_OBJECTS) < set(ALL_OBJECTS)
     for kind in ("house", "labyrinth"):
@@ -57,7 +77,7 @@ def test_large_homes_know_more_categories_and_place_thirty_of_them():
     assert KINDS["apartment"].vocabulary == tuple(sorted(SMALL_OBJECTS))
 
 
-@pytest.mark.parametrize("kind", ["house", "labyrinth"])
+@pytest.mark.parametrize("kind", ["loft", "house", "labyrinth"])
 def test_large_homes_are_furnished(kind, tmp_path):
     if kind == "labyrinth":
         pytest.importorskip("labmaze")

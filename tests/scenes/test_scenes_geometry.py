@@ -11,12 +11,13 @@ import pytest
 import trimesh
 
 from memo_habitat.scenes.files import read_manifest
-from memo_habitat.scenes.floor_plan import RandomStream, apartment_plan, studio_plan
+from memo_habitat.scenes.floor_plan import RandomStream
 from memo_habitat.scenes.furniture import CATALOGUE
 from memo_habitat.scenes.generate import KINDS, sample_house
 from memo_habitat.scenes.mesh import Mesh
 from memo_habitat.scenes.object_placement import sample_arrangement
 from memo_habitat.scenes.objects import SMALL_OBJECTS
+from memo_habitat.scenes.plans import apartment_plan, studio_plan
 from memo_habitat.scenes.views import FIRST_ID, SimulatedHouse
 from tests.scenes.scene_sets import SETS, read_episodes
 
