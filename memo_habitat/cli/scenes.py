@@ -26,7 +26,12 @@ def generate(
     seed: Annotated[int | None, option("Determines every byte.", shown="0")] = None,
     kind: Annotated[
         str | None,
-        option("studio (one room), apartment (4-8), house (10-20) or labyrinth.", None, "studio"),
+        option(
+            "studio (one room), apartment (4-8), loft (nine open areas), house (10-20) or"
+            " labyrinth.",
+            None,
+            "studio",
+        ),
     ] = None,
     split_sizes: Annotated[
         str | None, option("Houses for train, val and test.", "A,B,C", "about 70/10/20 %")

@@ -90,7 +90,8 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
         if any("detection" in name for name in task.lab_sensors):
             # Cheap where detections are made anyway; results are split by it.
             task.measurements.target_seen_earlier = MEASUREMENTS["target_seen_earlier"]
-        # A teacher's actions cost time, and here nobody follows them but the player itself.
+        # A teacher's actions cost time, and here nobody follows them but the player itself. It has
+        # its sensor's own defaults: the mark does not depend on how a teacher moves.
         for player in ("oracle", "perfect_memory"):
             task.lab_sensors.pop(f"{player}_action_sensor", None)
             if baselines.evaluator.agent == player:

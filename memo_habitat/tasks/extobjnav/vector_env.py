@@ -43,7 +43,10 @@ _ACTIONS = ("stop", "move_forward", "turn_left", "turn_right", "look_up", "look_
 #: What is asked of these is worked out from detections.
 _OF_DETECTIONS = {"detections", "target_detection", "target_seen_earlier", "perfect_memory_action"}
 _SEARCHER = "PerfectMemoryActionSensor"
-_USE_WORKERS = "take the default vector_env_factory"
+_USE_WORKERS = (
+    "set habitat_baselines.vector_env_factory._target_="
+    "memo_habitat.trainer.env_factory.MemoVectorEnvFactory"
+)
 
 
 class ExtObjNavVectorEnv(InProcessVectorEnv):
