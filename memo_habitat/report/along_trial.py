@@ -41,26 +41,32 @@ def parts_of_trial(steps: int) -> int:
     even = [count for count in range(_FEWEST, _MOST + 1) if steps % count == 0]
     if not even:
         return 10
+    wide = [count for count in even if steps // count >= _SHORTEST]
+    if not wide:
+        return min(even)
     zeros = {
-        count: len(f"{steps // count}") - len(f"{steps // count}".rstrip("0")) for count in even
+        count: len(str(steps // count)) - len(str(steps // count).rstrip("0")) for count in wide
     }
-    roundest = [count for count in even if zeros[count] == max(zeros.values())]
-    wide = [count for count in roundest if steps // count >= _SHORTEST]
-    return max(wide) if wide else min(roundest)
+    return max(count for count in wide if zeros[count] == max(zeros.values()))
 
 
 def targets_along_trial(episodes: Episodes, steps: int) -> list[Bucket]:
     """Targets per 1,000 steps in equal parts of the trial, with intervals over houses.
 
-    A target counts where its episode ended, which is where it was found.
+    A target counts where its episode ended, which is where it was found. Of an evaluation that is
+    not finished, parts are left out that no trial has got through yet.
     """
-    houses, trials = houses_of(episodes), np.unique(episodes.trial)
+    houses, reached = houses_of(episodes), np.zeros(len(episodes.trial_names))
+    np.maximum.at(reached, episodes.trial, episodes.end)
     edges = np.linspace(0, steps, parts_of_trial(steps) + 1).tolist()
     buckets = []
     for low, high in itertools.pairwise(edges):
-        # Trials without a success there count too, with 0.
-        found = _targets(episodes, low, high)[trials] * 1000 / (high - low)
-        buckets.append(Bucket(low, high, mean_with_interval(found, houses[trials], bounds=None)))
+        through = reached >= high
+        if through.any():
+            # Trials without a success there count too, with 0.
+            found = _targets(episodes, low, high)[through] * 1000 / (high - low)
+            over_houses = mean_with_interval(found, houses[through], bounds=None)
+            buckets.append(Bucket(low, high, over_houses))
     return buckets
 
 

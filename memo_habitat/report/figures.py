@@ -142,8 +142,9 @@ def _bucket_figure(
         seeds = [buckets_of(evaluation) for evaluation in agent.evaluations]
         curve = curve_of_buckets(seeds[0], agent.color)
         if len(seeds) > 1:
-            means = np.array([[bucket.estimate.mean for bucket in buckets] for buckets in seeds])
-            curve = curve_over_seeds(np.array(curve.x), means, agent.color, marked=True)
+            shared = min(map(len, seeds))  # evaluations may not be finished
+            means = np.array([[b.estimate.mean for b in buckets[:shared]] for buckets in seeds])
+            curve = curve_over_seeds(np.array(curve.x[:shared]), means, agent.color, marked=True)
         curves.append(curve)
         for bucket in seeds[0] if len(seeds) == 1 else ():
             found, low = bucket.estimate, int(bucket.low) + 1

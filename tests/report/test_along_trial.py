@@ -47,7 +47,7 @@ TWO = {"h/a/0": [(10, 0), (40, 1), (80, 1), (100, 0)], "h/b/0": [(30, 0), (100, 
 @pytest.mark.parametrize(
     ("steps", "parts"),
     [
-        *((97, 10), (100, 10), (256, 8), (512, 8), (1200, 12)),
+        *((97, 10), (100, 10), (150, 10), (256, 8), (512, 8), (1200, 12)),
         *((2048, 16), (4096, 16), (10_000, 10), (10_400, 13), (32_000, 16)),
     ],
 )
@@ -61,6 +61,13 @@ def test_targets_along_the_trial_count_where_they_were_found() -> None:
     # Those at steps 40 and 80, of two trials: one in 10 steps is 100 in 1,000.
     assert [b.estimate.mean for b in found] == [0, 0, 0, 50, 0, 0, 0, 50, 0, 0]
     assert all(b.estimate.groups == 2 for b in found)
+
+
+def test_what_no_trial_has_got_through_yet_is_left_out() -> None:
+    trials = {"h/a/0": [(10, 0), (45, 1)], "h/b/0": [(30, 0)], "h/c/0": [(5, 1), (8, 1)]}
+    found = targets_along_trial(episodes_of(trials), 100)
+    assert [b.high for b in found] == [10.0, 20.0, 30.0, 40.0]
+    assert [b.estimate.groups for b in found] == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("steps", [97, 100, 512])
