@@ -20,6 +20,7 @@ MISSING = 1
 def doctor(debug: Debug = False) -> None:
     """Say what is installed, found and missing; exits with 1 where training would not work."""
     packages = ("habitat-lab", "habitat-baselines", "hydra-core", "trimesh", "embreex", "numpy")
+    sets = ("data/studios", "data/apartments", "data/lofts")
     facts: dict[str, Callable[[], str]] = {
         "memo-habitat": lambda: __version__,
         "python": lambda: f"{platform.python_version()} ({sys.executable})",
@@ -27,8 +28,7 @@ def doctor(debug: Debug = False) -> None:
         "torch": _torch,
         **{name: lambda name=name: _version(name) for name in packages},  # type: ignore[misc]
         "habitat-sim": _habitat_sim,
-        "data/studios": lambda: _data("data/studios"),
-        "data/apartments": lambda: _data("data/apartments"),
+        **{name: lambda name=name: _data(name) for name in sets},  # type: ignore[misc]
     }
     is_well = True
     for name, find in facts.items():

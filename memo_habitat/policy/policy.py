@@ -276,7 +276,7 @@ class MemoPolicy(nn.Module, Policy):
             batch.in_loss(batch.prev_actions),
             batch.in_loss(batch.episode_starts),
         )
-        recall_loss, recall_parts = None, {}
+        recall_loss, recall_parts = None, dict[str, float]()
         if network.recall is not None and heads.recalled is not None:
             recall_loss, recall_parts = network.recall.loss(
                 heads.recalled, batch.observations, batch.loss_start
