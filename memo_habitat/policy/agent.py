@@ -46,6 +46,7 @@ class PolicyAgent:
         if inspect_every:
             check_attends(policy.network.memory.config)
         self._policy = policy.eval()
+        policy.learn_from(None, 0.0)  # whoever taught it has no say here
         self._deterministic, self._forget = deterministic, forget
         self._previous: Tensor | None = None
         self._inspect_every, self._random = inspect_every, random.Random(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -168,3 +169,44 @@ def test_a_teacher_acts_for_stretches_of_its_share_of_the_steps():
     assert 0.5 < followed.float().mean() < 0.75
     runs = (followed[:, 1:] & followed[:, :-1]).float().mean()
     assert runs > 0.8 * followed.float().mean()
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(
+                    not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use"
+                ),
+            ],
+        ),
+    ],
+)
+def test_a_teacher_recall_and_hindsight_are_learned_from_in_bfloat16(device):
+    torch.manual_seed(0)
+    policy = small_policy(
+        "memo",
+        "detections",
+        precision="bfloat16",
+        recall="target",
+        memory_loss="observations",
+    ).to(device)
+    config = MemoPPOConfig(accumulate_gradients=False, hindsight_passes=2, imitation_coef=1.0)
+    updater = MemoPPO(policy.eval(), config)
+    updater.anneal(0.0)
+    storage = new_storage(policy, num_envs=4, trial_steps=12)
+    storage.to(torch.device(device))
+    act_trial(policy, storage, 12)
+    storage.compute_returns(torch.zeros(4, device=device), use_gae=True, gamma=0.9, tau=0.9)
+    policy.train()
+    before = {name: weight.detach().clone() for name, weight in policy.named_parameters()}
+    means = updater.update(storage)
+    assert all(math.isfinite(value) for value in means.values())
+    assert min(means[name] for name in ("recall_seen", "memory_loss", "imitation_loss")) > 0.0
+    for name in ("recall", "observation_loss", "actor", "shortcut", "visual_encoder"):
+        weights = {k: v for k, v in policy.named_parameters() if k.startswith(f"network.{name}.")}
+        assert weights and any(not torch.equal(v, before[k]) for k, v in weights.items()), name

@@ -145,7 +145,10 @@ class Searcher:
     def _go_back(self, pose: Pose, seen: NDArray[np.floating], goals: CategoryGoals) -> str | None:
         """Towards the nearest viewpoint of what was seen; None when all proved useless."""
         if self._viewpoints is None or self._viewpoints[0] is not goals:
-            self._viewpoints = goals, self._floor.cells(goals.viewpoints).astype(np.int64)
+            # Those on the map's very border belong to its last cells.
+            last = np.array(self._free.shape) - 1
+            cells = self._floor.cells(goals.viewpoints).astype(np.int64).clip(0, last)
+            self._viewpoints = goals, cells
         cells, goal = self._viewpoints[1], np.zeros_like(self._free)
         for centre in seen:
             reach = horizontal_distance(centre, goals.viewpoints) <= self._options.reach
