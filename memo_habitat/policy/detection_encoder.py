@@ -2,7 +2,7 @@
 
 One table of category embeddings says both what is sought and what is seen. With separate encodings
 attention must learn for each category on its own that the two mean the same, which it did not in
-millions of steps (docs/results/recall.md).
+millions of steps (docs/results/recall).
 
 Legend: C categories, E width of a category's embedding, * any leading dimensions. What detections
 hold: see `tasks.extobjnav.detections`.

@@ -165,7 +165,7 @@ def with_drawn_targets(observations: Mapping[str, Tensor], reach: float) -> dict
 
     A trial of 500 steps seeks some fifteen things; asked in hindsight, every one of its steps asks
     for another, mostly one that the trial has shown. That is what made recall learned within
-    hundreds of optimiser steps (docs/results/recall.md).
+    hundreds of optimiser steps (docs/results/recall).
     """
     detections = observations[DETECTIONS]
     likely = sightings(detections).seen.float() + _UNSEEN_SHARE
