@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before NumPy and torch are imported: two cores shared by several test processes.
@@ -37,6 +38,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Distance fields are not left in the user's own cache, nor found there."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memories() -> Iterator[None]:
+    """A memory that the tests of a file register is gone with them: kinds are the process's own."""
+    from memo_habitat.memory.variants import kinds, unregister
+
+    before = kinds()
+    yield
+    for kind in set(kinds()) - set(before):
+        unregister(kind)
 
 
 @pytest.fixture(scope="session")
