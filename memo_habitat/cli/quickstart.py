@@ -27,7 +27,7 @@ EXAMPLES = examples(
 def quickstart(
     overrides: Overrides = None,
     config_name: Annotated[str, ConfigName] = CONFIG,
-    train_steps: Annotated[int, option("Environment steps to train.")] = 400_000,
+    train_steps: Annotated[int, option("Environment steps to train.")] = 850_000,
     trials: Annotated[int, option("Trials in every house.")] = 2,
     steps: Annotated[int, option("Steps of each trial.")] = 1024,
     root: Root = ROOT,
