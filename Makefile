@@ -45,11 +45,11 @@ lint: $(STAMP) ## ruff and mypy
 # Torch on one thread a process; a file of tests stays on one process, with its fixtures.
 RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-test: lint ## lint, types and all tests: under 8 minutes on two cores
+test: lint ## lint, types and all tests: ten minutes on two cores
 	@echo "== tests"
 	@$(RUN_TESTS) $(PYTEST)
 
-test-fast: $(STAMP) ## tests that are neither slow nor start commands: under 90 seconds
+test-fast: $(STAMP) ## tests that are neither slow nor start commands: under two minutes
 	@$(RUN_TESTS) -q -m "not slow and not integration" $(PYTEST)
 
 format: $(STAMP) ## rewrite the sources in the house style
