@@ -23,7 +23,7 @@ EXAMPLES = examples(
 )
 
 
-# The sizes take fifteen minutes in all on two cores.
+# The sizes take eight minutes in all on two cores.
 def quickstart(
     overrides: Overrides = None,
     config_name: Annotated[str, ConfigName] = CONFIG,

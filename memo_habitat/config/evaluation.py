@@ -92,11 +92,11 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
             task.measurements.target_seen_earlier = MEASUREMENTS["target_seen_earlier"]
         # A teacher's actions cost time, and here nobody follows them but the player itself. It has
         # its sensor's own defaults: the mark does not depend on how a teacher moves.
-        for player in ("oracle", "perfect_memory"):
-            task.lab_sensors.pop(f"{player}_action_sensor", None)
-            if baselines.evaluator.agent == player:
-                name = f"{player}_action_sensor"
-                task.lab_sensors[name] = OmegaConf.structured(SENSORS[name])
+        for name in SENSORS:
+            if name.endswith("_action_sensor"):
+                task.lab_sensors.pop(name, None)
+                if name == f"{baselines.evaluator.agent}_action_sensor":
+                    task.lab_sensors[name] = OmegaConf.structured(SENSORS[name])
         if trained is not None:
             for part in ("memory", "encoder", "policy"):
                 own, had = baselines.rl[part], trained.habitat_baselines.rl[part]

@@ -12,9 +12,6 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 
-#: Agents that are sensors of the task, named `<agent>_action`.
-SENSOR_AGENTS = ("oracle", "perfect_memory")
-
 
 class Agent(Protocol):
     """Acts N environments in lockstep; one that remembers nothing inherits the two answers None."""

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from memo_habitat.config.evaluation import EvaluationPlan, evaluation_name
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.agents import SENSOR_AGENTS, Agent, RandomAgent, SensorAgent
+from memo_habitat.evaluation.agents import Agent, RandomAgent, SensorAgent
 from memo_habitat.evaluation.play_trials import evaluate, recorded_fields
 from memo_habitat.evaluation.recorder import Recorder, file_name
 from memo_habitat.evaluation.records import (
     AGENTS,
     RECORDS_FILE,
+    SENSOR_AGENTS,
     EpisodeRecord,
     EvaluationMeta,
     iterate_records,

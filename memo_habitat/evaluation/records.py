@@ -15,8 +15,10 @@ from memo_habitat.utils.provenance import Provenance
 
 META_FILE = "meta.json"
 RECORDS_FILE = "records.jsonl"
-# Who can be evaluated: what was trained, and those it is compared with.
-AGENTS = ("checkpoint", "random", "oracle", "perfect_memory")
+# Who can be evaluated: what was trained, and those it is compared with. The latter two are sensors
+# of the task, named `<agent>_action`.
+SENSOR_AGENTS = ("oracle", "perfect_memory")
+AGENTS = ("checkpoint", "random", *SENSOR_AGENTS)
 
 
 class EvaluationMeta(Provenance):

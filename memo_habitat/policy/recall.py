@@ -1,6 +1,6 @@
-"""Losses that teach to remember what was detected: asked by a category, never seen by the policy.
+"""What teaches to remember what was detected, and tells the actor what is recalled of the target.
 
-Neither loss is the paper's. Without them nothing in the reward says what a summary has to hold
+None of it is the paper's. Without them nothing in the reward says what a summary has to hold
 before it is known what will be sought.
 
 Legend: B trials, T steps (t of them so far), K summaries of M tokens, C categories, E width of a
@@ -77,12 +77,12 @@ def sightings(detections: Tensor) -> Sightings:
 
 
 def relative_place(place: Tensor, gps: Tensor, compass: Tensor) -> Tensor:
-    """Places [*, Q, 2] of the trial's frame, m, as seen from poses: forward and left, m [*, Q, 2].
+    """Places [*, 2] of the trial's frame, m, as seen from poses: forward and left, m [*, 2].
 
     gps: [*, 2] m. compass: [*, 1] rad.
     """
-    forward, left = (place - gps[..., None, :]).unbind(-1)
-    cos, sin = compass.cos(), compass.sin()
+    forward, left = (place - gps).unbind(-1)
+    cos, sin = compass.cos().squeeze(-1), compass.sin().squeeze(-1)
     return torch.stack([forward * cos + left * sin, left * cos - forward * sin], dim=-1)
 
 
@@ -122,8 +122,7 @@ class TargetRecall(nn.Module):
 
         No gradient: what is remembered is learned from what was seen, not from rewards.
         """
-        place = TRIAL_SCALE * recalled.place.detach()
-        place = relative_place(place[..., None, :], gps, compass).squeeze(-2)
+        place = relative_place(TRIAL_SCALE * recalled.place.detach(), gps, compass)
         distance = place.norm(dim=-1, keepdim=True).clamp(min=1e-3)
         direction, sure = place / distance, recalled.seen.detach().sigmoid()[..., None]
         scaled = [place / AGENT_SCALE, direction, distance / AGENT_SCALE, (-distance).exp()]

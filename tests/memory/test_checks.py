@@ -33,7 +33,7 @@ from .factories import small_memory, trial
         ({"memory_loss_coef": float("inf")}, "memory_loss_coef is inf"),
         ({"rope_base": float("nan")}, "rope_base is nan"),
         ({"segment_jitter": float("nan")}, "segment_jitter is nan"),
-        ({"kind": "rmt", "token_budget": 512}, "leave it at 0, or use one of memo, fct, ac"),
+        ({"kind": "rmt", "token_budget": 512}, "leave it at 0, or use one of memo, fct, ac$"),
         ({"kind": "fct", "top_k": 4}, "top_k=4 means nothing to kind 'fct': leave it at 0"),
         ({"kind": "lstm", "token_budget": 512}, "token_budget=512 means nothing to kind 'lstm'"),
         ({"token_budget": 287}, "token_budget 287 does not hold .* use at least 288"),

@@ -70,6 +70,43 @@ class OracleOptions:
         )
 
 
+class Gaze:
+    """Where a player's camera looks, by the actions that were made, and how to move it."""
+
+    def __init__(self, options: OracleOptions) -> None:
+        """Begin with a level camera."""
+        self._options = options
+        self._tilt = self._most_tilts = 0  # looks up from level, and how many there can be
+        if options.tilt_angle > 0:
+            self._most_tilts = int(options.tilt_limit / options.tilt_angle + 1e-6)
+
+    def saw_action(self, action: str) -> None:
+        """Account for a camera movement that was made."""
+        self._tilt = self._limited(self._tilt + {UP: 1, DOWN: -1}.get(action, 0))
+
+    def level(self) -> str | None:
+        """The action that brings the camera nearer to level; None where it is level."""
+        return self._tilt_to(0)
+
+    def towards(self, pose: Pose, target: np.ndarray) -> str | None:
+        """Turn, then tilt towards a point [3] m; None once it should be in view."""
+        turn = wrap_angle(heading_to(pose.position, target) - pose.heading)
+        if abs(turn) > self._options.turn_angle / 2 + 1e-6:
+            return LEFT if turn > 0 else RIGHT
+        if self._options.tilt_angle <= 0:
+            return None
+        eye = pose.position + np.array([0.0, self._options.eye_height, 0.0])
+        return self._tilt_to(self._limited(round(pitch_to(eye, target) / self._options.tilt_angle)))
+
+    def _tilt_to(self, wanted: int) -> str | None:
+        if wanted == self._tilt:
+            return None
+        return UP if wanted > self._tilt else DOWN
+
+    def _limited(self, tilt: int) -> int:
+        return max(-self._most_tilts, min(self._most_tilts, tilt))
+
+
 @dataclass
 class _Looking:
     """What is still to be looked at from one place."""
@@ -105,17 +142,14 @@ class Oracle:
         self._viewpoints = goals.viewpoints
         self._options = options
         self._found = found
-        self._tilt = 0
-        tilts = options.tilt_angle > 0
-        self._most_tilts = int(options.tilt_limit / options.tilt_angle + 1e-6) if tilts else 0
+        self._gaze = Gaze(options)
         self._looking: _Looking | None = None
         self._closest = math.inf
         self._waited = 0
 
     def saw_action(self, action: str) -> None:
         """Account for a camera movement that was made."""
-        tilt = self._tilt + {UP: 1, DOWN: -1}.get(action, 0)
-        self._tilt = max(-self._most_tilts, min(self._most_tilts, tilt))
+        self._gaze.saw_action(action)
 
     def next_action(self, pose: Pose) -> str:
         """Return the name of the best action at `pose`."""
@@ -141,16 +175,9 @@ class Oracle:
     def _look(self, pose: Pose, looking: _Looking) -> str | None:
         """Turn and tilt towards each target in turn; None when all have been looked at."""
         while looking.targets:
-            target = looking.targets[0]
-            turn = wrap_angle(heading_to(pose.position, target) - pose.heading)
-            if abs(turn) > self._options.turn_angle / 2 + 1e-6:
-                return LEFT if turn > 0 else RIGHT
-            if self._options.tilt_angle > 0:
-                eye = pose.position + np.array([0.0, self._options.eye_height, 0.0])
-                wanted = round(pitch_to(eye, target) / self._options.tilt_angle)
-                wanted = max(-self._most_tilts, min(self._most_tilts, wanted))
-                if wanted != self._tilt:
-                    return UP if wanted > self._tilt else DOWN
+            action = self._gaze.towards(pose, looking.targets[0])
+            if action is not None:
+                return action
             looking.targets.pop(0)
         return None
 

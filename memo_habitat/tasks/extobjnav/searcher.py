@@ -27,10 +27,9 @@ from memo_habitat.tasks.extobjnav.goals import (
     Pose,
     heading_to,
     horizontal_distance,
-    pitch_to,
     wrap_angle,
 )
-from memo_habitat.tasks.extobjnav.oracle import DOWN, LEFT, RIGHT, STOP, UP, OracleOptions
+from memo_habitat.tasks.extobjnav.oracle import LEFT, RIGHT, STOP, Gaze, OracleOptions
 from memo_habitat.tasks.extobjnav.range_scan import DIRECTIONS, scan
 
 #: "planned": along shortest paths over the floor it has seen, to what it remembers or to the
@@ -50,7 +49,9 @@ _AHEAD = 2.0  # m of the path that are cut short where the way is free
 _NEAR_WALL, _OPEN = 0.75, 1.5  # m ahead at which wandering turns away, and is content again
 _PASSABLE, _ENOUGH = 0.6, 2.1  # m that a direction must be free to be taken, and that say no more
 _BESIDE = 3  # cells within which an agent that the map has nowhere is taken to stand
-_ANGLES = 2.0 * math.pi * np.arange(DIRECTIONS) / DIRECTIONS
+# Of the scanned directions, rad in [-pi, pi).
+_ANGLES = np.remainder(2.0 * math.pi * np.arange(DIRECTIONS) / DIRECTIONS + math.pi, 2.0 * math.pi)
+_ANGLES -= math.pi
 
 
 class Searcher:
@@ -83,21 +84,19 @@ class Searcher:
         self._goal, self._waited, self._left = -1, 0, 0
         self._shortest_left, self._stuck = FAR, 0
         self._viewpoints: tuple[CategoryGoals, NDArray[np.int64]] | None = None
-        self._tilt, self._most_tilts = 0, 0
-        if options.tilt_angle > 0:
-            self._most_tilts = int(options.tilt_limit / options.tilt_angle + 1e-6)
+        self._gaze = Gaze(options)
         self._last_turn, self._last = LEFT, STOP
 
     def begin_episode(self) -> None:
         """The agent stands somewhere else, with a level camera."""
-        self._tilt, self._goal, self._waited, self._last = 0, -1, 0, STOP
+        self._gaze = Gaze(self._options)
+        self._goal, self._waited, self._last = -1, 0, STOP
         self._spent[:] = False
         self._shortest_left, self._stuck = FAR, 0
 
     def saw_action(self, action: str) -> None:
         """Account for a camera movement that was made."""
-        tilt = self._tilt + {UP: 1, DOWN: -1}.get(action, 0)
-        self._tilt = max(-self._most_tilts, min(self._most_tilts, tilt))
+        self._gaze.saw_action(action)
         self._last = action
 
     def look(self, pose: Pose, detections: NDArray[np.float32]) -> None:
@@ -156,7 +155,8 @@ class Searcher:
         goal &= self._free & ~self._spent
         at = self._cell(pose.position)
         if goal[at]:
-            action = self._face(pose, seen)
+            nearest = seen[horizontal_distance(pose.position, seen).argmin()]
+            action = self._gaze.towards(pose, nearest)
             if action is not None:
                 return action
             goal &= ~self._given_up_around(at)
@@ -184,20 +184,6 @@ class Searcher:
         self._shortest_left, self._stuck = FAR, 0
         return self._spent
 
-    def _face(self, pose: Pose, seen: NDArray[np.floating]) -> str | None:
-        """Turn and tilt towards the nearest of what was seen; None once it should be in view."""
-        centre = seen[horizontal_distance(pose.position, seen).argmin()]
-        turn = wrap_angle(heading_to(pose.position, centre) - pose.heading)
-        if abs(turn) > self._options.turn_angle / 2 + 1e-6:
-            return LEFT if turn > 0 else RIGHT
-        if self._options.tilt_angle > 0:
-            eye = pose.position + np.array([0.0, self._options.eye_height, 0.0])
-            wanted = round(pitch_to(eye, centre) / self._options.tilt_angle)
-            wanted = max(-self._most_tilts, min(self._most_tilts, wanted))
-            if wanted != self._tilt:
-                return UP if wanted > self._tilt else DOWN
-        return None
-
     # To what was not ----------------------------------------------------------------------------
 
     def _explore(self, pose: Pose) -> str:
@@ -205,8 +191,8 @@ class Searcher:
 
         A goal is kept until it has come into view, or the player would waver between two.
         """
-        if self._tilt:
-            return DOWN if self._tilt > 0 else UP
+        if (action := self._gaze.level()) is not None:
+            return action
         self._shortest_left, self._stuck = FAR, 0
         unseen = self._free & ~self._known
         goal = np.zeros_like(self._free)
@@ -248,8 +234,8 @@ class Searcher:
 
     def _react(self, pose: Pose, seen: NDArray[np.floating]) -> str:
         """Towards the nearest of what was seen, or wandering."""
-        if self._tilt:
-            return DOWN if self._tilt > 0 else UP
+        if (action := self._gaze.level()) is not None:
+            return action
         ranges = scan(self._fine, pose)
         if not len(seen):
             return self._wander(ranges)
@@ -259,9 +245,8 @@ class Searcher:
 
     def _head_for(self, bearing: float, ranges: NDArray[np.float32]) -> str:
         """The free direction that leads there best, but rather on than aside, and into the open."""
-        angles = np.remainder(_ANGLES + math.pi, 2.0 * math.pi) - math.pi
-        aside = np.abs(np.remainder(angles - bearing + math.pi, 2.0 * math.pi) - math.pi)
-        cost = aside - 0.4 * np.minimum(ranges, _ENOUGH) + 0.35 * np.abs(angles)
+        aside = np.abs(np.remainder(_ANGLES - bearing + math.pi, 2.0 * math.pi) - math.pi)
+        cost = aside - 0.4 * np.minimum(ranges, _ENOUGH) + 0.35 * np.abs(_ANGLES)
         best = int(np.where(ranges >= _PASSABLE, cost, np.inf).argmin())
         if best == 0 and ranges[0] >= _PASSABLE:
             return _FORWARD
