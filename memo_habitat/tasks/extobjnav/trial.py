@@ -51,10 +51,12 @@ class Trial:
     def generator(self, episode_index: int) -> np.random.Generator:
         """Generator of everything random in the trial's episode `episode_index`.
 
-        It depends on the seed, the arrangement, the repetition and the index alone, so that neither
-        the order of the trials nor what the agent did in earlier episodes changes a draw.
+        It depends on the seed, the house, the arrangement, the repetition and the index alone, so
+        that neither the order of the trials nor what the agent did in earlier episodes changes a
+        draw, nor the folder in which the data lie.
         """
-        name = f"{self.arrangement.scene_id}\n{self.arrangement.episode_id}".encode()
+        house = house_of(self.arrangement.scene_id)
+        name = f"{house}\n{self.arrangement.episode_id}".encode()
         # NumPy takes no negative seed; Python's own hash would differ from process to process.
         entropy = [self.seed % _SEED_RANGE, zlib.crc32(name), self.repetition, episode_index]
         return np.random.default_rng(entropy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import pytest
@@ -108,6 +109,15 @@ def test_draws_differ_between_seeds_arrangements_repetitions_and_episodes(arrang
     ]
     draws = {trial.generator(index).random() for trial in trials for index in range(3)}
     assert len(draws) == 3 * len(trials)
+
+
+def test_draws_do_not_depend_on_where_the_data_lie(arrangements):
+    here = next(TrialIterator(arrangements)).trial
+    moved = copy.copy(arrangements[0])
+    moved.scene_id = f"/elsewhere/{moved.scene_id}"
+    there = next(TrialIterator([moved])).trial
+    assert there.arrangement.scene_id != here.arrangement.scene_id
+    assert there.generator(1).random(3).tolist() == here.generator(1).random(3).tolist()
 
 
 def test_chosen_trials_are_played_first(arrangements):
