@@ -128,9 +128,11 @@ setup(
     ],
     extras_require={
         "gymnasium": ["gymnasium>=0.29"],
+        "hub": ["huggingface-hub>=1.0"],
         "labyrinth": ["labmaze>=1.0.6"],
         "dev": [
             "gymnasium>=0.29",
+            "huggingface-hub>=1.0",
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",

@@ -14,7 +14,18 @@ import typer
 from typer.core import TyperGroup
 
 from memo_habitat import __version__
-from memo_habitat.cli import demo, doctor, eval, plan, quickstart, report, scenes, sweep, train
+from memo_habitat.cli import (
+    data,
+    demo,
+    doctor,
+    eval,
+    plan,
+    quickstart,
+    report,
+    scenes,
+    sweep,
+    train,
+)
 from memo_habitat.cli.common import Debug
 from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, WorkerError
@@ -67,6 +78,7 @@ app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.add_typer(scenes.app, name="scenes")
+app.add_typer(data.app, name="data")
 app.command()(doctor.doctor)
 
 

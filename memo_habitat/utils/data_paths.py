@@ -9,6 +9,8 @@ import memo_habitat
 from memo_habitat.errors import UserError
 
 SET_CONFIG_SUFFIX = ".scene_dataset_config.json"
+#: Where below a data folder downloads lie, of which published files know other names.
+_DOWNLOADS = ("scene_datasets", "objects")
 
 
 def data_roots() -> tuple[Path, ...]:
@@ -31,7 +33,8 @@ def resolve(path: str | Path, beside: str | Path | None = None) -> Path:
 
     Tried in order: the data set to which ``beside`` (an episode file) belongs, so that a set can
     be moved or copied as a folder; the working directory; the copy of ``data`` that was installed
-    with the package.
+    with the package; where `memo-habitat data get` puts scenes and objects, since published
+    episodes name the folders of whoever made them.
 
     Raises:
         UserError: nothing of that name in any of these places.
@@ -44,6 +47,10 @@ def resolve(path: str | Path, beside: str | Path | None = None) -> Path:
             # "data/studios/objects/" names "objects/" of this set, whatever its folder is called.
             own = (folder.joinpath(*wanted.parts[i:]) for i in range(len(wanted.parts)))
             candidates = [*own, *candidates]
+    roots = [Path("data"), *(Path(beside).resolve().parents if beside is not None else ())]
+    # The file's own folder at least: a name alone could be anything's.
+    tails = [Path(*wanted.parts[i:]) for i in range(len(wanted.parts) - 1)]
+    candidates += [r / folder / t for r in roots for folder in _DOWNLOADS for t in tails]
     for candidate in candidates:
         if candidate.exists():
             return candidate
