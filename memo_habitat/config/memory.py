@@ -17,7 +17,12 @@ class MemoryConfig:
     hidden: hidden width of the gated MLP.
     segment_length: S, steps between two summaries.
     summary_length: M, summary tokens made per segment; less than S.
-    segment_jitter: share of S by which the segment length varies in training passes, both ways.
+    segment_jitter: share of S by which the segment length varies in training, both ways.
+    segment_jitter_in: where lengths are drawn. "update": for every pass of an update, while acting
+        has segments of S steps, so that a learned policy is not quite the one that acted.
+        "update_with_recomputed_ratios": for an update, which compares with what its first weights
+        would have done at that length. "trial": for the trials of a rollout, in acting as in
+        learning.
     depth_dropout: probability that a training pass skips a layer.
     sink_value: "learned" or "zero", the value of the attention sink.
     rope_base: base of the rotary wave lengths.
@@ -41,6 +46,7 @@ class MemoryConfig:
     segment_length: int = 256
     summary_length: int = 32
     segment_jitter: float = 0.2
+    segment_jitter_in: str = "update"
     depth_dropout: float = 0.1
     sink_value: str = "learned"
     rope_base: float = 10000.0

@@ -62,7 +62,7 @@ def _extend(
         room = _CHUNK
         if memory.variant.summarises:
             # Up to the segment's end: behind it, tokens see the summary in its place.
-            room = min(room, config.segment_length - steps % config.segment_length)
+            room = min(room, cache.segment_length - steps % cache.segment_length)
         elif _streams_steps(memory):
             _make_room(memory, rows, cache)
             room = min(room, config.token_budget - cache.length(rows))
@@ -106,13 +106,13 @@ def _extend_episodes(
 def _close_if_full(memory: MemoTransformer, rows: slice, steps: int, cache: KVCache) -> None:
     """Put the summary in the place of the segment's steps when the last one was appended."""
     config, length = memory.config, memory.config.summary_length
-    if steps % config.segment_length:
+    if steps % cache.segment_length:
         return
     # The queries are appended like steps, read the whole segment, and are cut off with it.
     queries = memory.queries.expand(rows.stop - rows.start, -1, -1)
     summary = memory.summary(memory.forward_layers(queries, cache.begin(rows, queries), length))
     kept = cache.summary_tokens(rows) if memory.variant.accumulates else 0
-    excess = kept + length + config.segment_length - config.token_budget
+    excess = kept + length + cache.segment_length - config.token_budget
     if config.token_budget and excess > 0:
         dropped = -(-excess // length) * length  # whole summaries, the oldest ones
         # What stays passes the stack again, at its new positions: it must not know what is gone.

@@ -53,6 +53,10 @@ class TrialMemory(Protocol):
 
     Acting step by step must give what `encode` gives for the whole trial. A class that derives from
     this one, `class Mine(nn.Module, TrialMemory)`, has `extend` and `draw_segment_length` for free.
+
+    A memory with segments may name "segment_jitter_in" among its `options`. Its caches then have an
+    attribute `segment_length`, S at first, which is set while they are empty: acting is to give
+    what `encode` gives for that length.
     """
 
     config: MemoryConfig
@@ -88,7 +92,7 @@ class TrialMemory(Protocol):
         return torch.stack([self.step(now, cache, begins) for now, begins in steps], dim=1)
 
     def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
-        """A segment length for one training pass."""
+        """A segment length to train with; of the global generator unless one is given."""
         return self.config.segment_length
 
 

@@ -154,7 +154,7 @@ class KVCache:
         self.batch, self.dtype, self.device = batch, dtype, torch.device(device)
         #: Looks at the attention of environment steps, see `attention_probe`.
         self.probe: Any = None
-        self._config = config
+        self._config, self._segment_length = config, config.segment_length
         self._lengths, self._summaries, self._steps = ([0] * batch for _ in range(3))
         # Of each layer keys and values, [2, N, H, slots, dh].
         shape = 2, batch, config.heads, 0, config.width // config.heads
@@ -195,6 +195,20 @@ class KVCache:
     def keys(self, layer: int) -> Tensor:
         """The sink's and the tokens' keys, [N, H, slots, dh]; to look at, not to keep."""
         return self._layers[layer][0]
+
+    @property
+    def segment_length(self) -> int:
+        """Steps after which segments close: S, unless another length is set before the first."""
+        return self._segment_length
+
+    @segment_length.setter
+    def segment_length(self, steps: int) -> None:
+        if steps < 1 or (any(self._steps) and steps != self._segment_length):
+            raise ValueError(
+                f"segments of {steps} steps, for {self._segment_length}: the length is at least 1 "
+                "and changes between trials only, reset all rows first"
+            )
+        self._segment_length = steps
 
     def length(self, rows: slice) -> int:
         """Tokens held by each of `rows`, which agree, as those of one of `runs` do."""

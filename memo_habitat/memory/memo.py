@@ -13,7 +13,6 @@ into pieces, and its end comes where the next segment's beginning would be.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from itertools import pairwise
 from typing import Any
@@ -28,7 +27,7 @@ from memo_habitat.memory.auxiliary_loss import OF_TOKENS, MemoryLoss
 from memo_habitat.memory.block import NORM_EPS, SMALL, Block, initialise
 from memo_habitat.memory.interface import MemoryOutput, TrialMemory, check_starts, check_tokens
 from memo_habitat.memory.kv_cache import DifferentiableKV, KVCache
-from memo_habitat.memory.variants import Memo, check_config, memory_class
+from memo_habitat.memory.variants import Memo, check_config, memory_class, segment_lengths
 
 
 class MemoTransformer(nn.Module):
@@ -78,13 +77,11 @@ class MemoTransformer(nn.Module):
         return MemoryOutput(self.forward_layers(tokens, context, steps, layers))
 
     def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
-        """A segment length for one training pass: uniform over the integers within the jitter."""
-        length = self.config.segment_length
-        # 0.29 * 100 is a little below 29 in floating point.
-        spread = math.floor(self.config.segment_jitter * length + 1e-9)
-        if not self.variant.summarises or spread == 0:
-            return length
-        return int(torch.randint(length - spread, length + spread + 1, (), generator=generator))
+        """A segment length to train with: uniform over the integers within the jitter."""
+        lengths = segment_lengths(self.config)
+        if not self.variant.summarises or len(lengths) == 1:
+            return self.config.segment_length
+        return int(torch.randint(lengths.start, lengths.stop, (), generator=generator))
 
     def _encode_segments(self, segments: tuple[Tensor, ...], layers: list[int]) -> MemoryOutput:
         """Segment after segment, each seeing the summaries before it."""

@@ -16,7 +16,7 @@ from memo_habitat.memory.auxiliary_loss import OF_TOKENS
 #: Options of `MemoryConfig` that not every kind takes; set for one that does not, they are refused.
 PARTICULAR = (
     *("detach_probability", "token_budget", "summary_layer", "top_k", "memory_loss"),
-    *("activation_checkpointing", "compile"),
+    *("segment_jitter_in", "activation_checkpointing", "compile"),
 )
 _METHODS = ("encode", "new_cache", "step", "extend", "draw_segment_length")  # of `TrialMemory`
 
@@ -156,8 +156,15 @@ def takes(kind: str, option: str) -> bool:
     if issubclass(memory, Memo):
         options |= {"activation_checkpointing", "compile"}
         if memory.summarises:
-            options |= {"summary_layer", "top_k", "memory_loss"}
+            options |= {"summary_layer", "top_k", "memory_loss", "segment_jitter_in"}
     return option in options
+
+
+def segment_lengths(config: MemoryConfig) -> range:
+    """The lengths, in steps, that segments may have in training."""
+    # 0.29 * 100 is a little below 29 in floating point.
+    spread = math.floor(config.segment_jitter * config.segment_length + 1e-9)
+    return range(config.segment_length - spread, config.segment_length + spread + 1)
 
 
 # What the values of these settings have to be, and how that is said.
@@ -171,6 +178,7 @@ _VALID: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 _CHOICES = {
     "sink_value": ("learned", "zero"),
     "memory_loss": ("none", *OF_TOKENS, "observations"),
+    "segment_jitter_in": ("update", "update_with_recomputed_ratios", "trial"),
 }
 
 
@@ -198,6 +206,13 @@ def check_config(config: MemoryConfig) -> None:
                 f"memory {name}={value} means nothing to kind {config.kind!r}: leave it at {off}, "
                 f"or use one of {others}"
             )
+    drawn_in = config.segment_jitter_in
+    if drawn_in != MemoryConfig.segment_jitter_in and len(segment_lengths(config)) == 1:
+        raise UserError(
+            f"memory segment_jitter_in={drawn_in} draws nothing, as with segment_jitter "
+            f"{config.segment_jitter} every segment has {config.segment_length} steps: give more "
+            f"jitter, or leave it at {MemoryConfig.segment_jitter_in}"
+        )
     summarises = issubclass(chosen, Memo) and chosen.summarises
     if summarises and config.summary_length >= config.segment_length:
         raise UserError(

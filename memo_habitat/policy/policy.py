@@ -16,6 +16,7 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.interface import ActingCache
+from memo_habitat.memory.variants import takes
 from memo_habitat.policy.detection_encoder import DETECTIONS
 from memo_habitat.policy.network import TRIAL_STEP, ContextUse, MemoNetwork
 from memo_habitat.rollout.batch import TrialBatch
@@ -116,6 +117,8 @@ class MemoPolicy(nn.Module, Policy):
         self._led: Tensor | None = None
         self._observed = sorted(observation_space.spaces)
         self._cache: ActingCache | None = None
+        # Of the trials under way, where it was drawn for them; None: S, as in every evaluation.
+        self._segment_length: int | None = None
 
     @classmethod
     def from_config(
@@ -143,6 +146,22 @@ class MemoPolicy(nn.Module, Policy):
                 f"{', '.join(self._observed)}"
             )
         self.teacher, self.teacher_share = teacher, share
+
+    # Segments -----------------------------------------------------------------------------------
+
+    def begin_trials(self, generator: torch.Generator) -> None:
+        """Trials of a training begin in all environments: draw their segment length, if by trial.
+
+        One length for all of them, which begin together: were there as many as environments, every
+        pass of an update would fall apart into one for each.
+        """
+        config = self.network.memory.config
+        if config.segment_jitter_in == "trial" and takes(config.kind, "segment_jitter_in"):
+            self._segment_length = self.network.memory.draw_segment_length(generator)
+
+    def learning_segment_length(self) -> int:
+        """Steps of a segment in a pass over the trials under way: theirs, or drawn for the pass."""
+        return self._segment_length or self.network.memory.draw_segment_length()
 
     # Acting -------------------------------------------------------------------------------------
 
@@ -227,13 +246,19 @@ class MemoPolicy(nn.Module, Policy):
                 )
             device = self.network.critic.weight.device
             self._cache = self.network.memory.new_cache(num_envs, device, self._cache_dtype)
+            self._set_segment_length(self._cache)
         return self._cache
 
     def _emptied_cache(self, num_envs: int) -> ActingCache:
         """It holds nothing; what is allocated stays for as many environments."""
         if self._cache is not None:
             self._cache.reset(torch.ones(len(self._cache.steps), dtype=torch.bool))
+            self._set_segment_length(self._cache)
         return self.acting_cache(num_envs)
+
+    def _set_segment_length(self, cache: Any) -> None:
+        if self._segment_length is not None:
+            cache.segment_length = self._segment_length
 
     @property
     def _cache_dtype(self) -> torch.dtype:

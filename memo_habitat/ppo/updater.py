@@ -21,6 +21,11 @@ from memo_habitat.ppo.optimiser import build_optimiser
 from memo_habitat.rollout.batch import TrialBatch
 from memo_habitat.rollout.storage import TrialStorage
 
+# Also logged of the passes before an update's first step alone, as initial_...: how far the policy
+# that learns is from the one that acted, where it should be the same.
+_OFF_POLICY = ("clip_fraction", "approx_kl")
+_OLD = ("log_probs", "values")
+
 
 @baseline_registry.register_updater(name="MemoPPO")
 class MemoPPO(Updater):
@@ -84,18 +89,28 @@ class MemoPPO(Updater):
     def update(self, rollouts: TrialStorage) -> dict[str, float]:
         """One partial or full update from the steps in storage; returns means for the log."""
         sums: defaultdict[str, float] = defaultdict(float)
-        passes = 0
+        passes = first_passes = 0
         environments = len(rollouts.actions)
         count = min(self.config.num_mini_batch, environments)
+        length = None  # of segments: another one in every pass
         with g_timer.avg_time("trainer.ppo"):
+            memory = self.policy.network.memory
+            if memory.config.segment_jitter_in == "update_with_recomputed_ratios":
+                length = memory.draw_segment_length()
+                rollouts = self._recomputed(rollouts, length, count)
             for _ in range(self.config.ppo_epoch):
                 # One minibatch at a time exists: together they are a copy of the rollout.
                 for i, batch in enumerate(rollouts.minibatches(count)):
                     accumulate = self.config.accumulate_gradients
                     share = len(batch.actions) / environments if accumulate else 1.0
-                    for name, value in self.backward(batch, share).items():
+                    found = self.backward(batch, share, length)
+                    for name, value in found.items():
                         sums[name] += value
                     passes += 1
+                    if "grad_norm" not in sums:  # no weight has changed yet
+                        first_passes += 1
+                        for name in _OFF_POLICY:
+                            sums[f"initial_{name}"] += found[name]
                     if not accumulate or i + 1 == count:
                         sums["grad_norm"] += self.optimiser_step()
                     if not accumulate:  # the same number of steps on every worker
@@ -103,15 +118,37 @@ class MemoPPO(Updater):
                             self._hindsight(batch)
         # Losses are means over passes, the gradient's norm over the steps that were made of them.
         steps = passes / count if self.config.accumulate_gradients else passes
-        means = {k: v / (steps if k == "grad_norm" else passes) for k, v in sums.items()}
+        counts = {"grad_norm": steps} | {f"initial_{name}": first_passes for name in _OFF_POLICY}
+        means = {name: total / counts.get(name, passes) for name, total in sums.items()}
         means["entropy_coef"] = self.entropy_coef
         means["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         return means
 
-    def backward(self, batch: TrialBatch, share: float) -> dict[str, float]:
-        """Add `share` of this minibatch's gradient."""
+    @torch.no_grad()
+    def _recomputed(self, rollouts: TrialStorage, length: int, count: int) -> TrialStorage:
+        """The rollout with what the weights of now make of it in segments of `length` steps.
+
+        Acting had segments of S steps: its log-probabilities are of a somewhat different policy,
+        and PPO would hold this one near to that. Recomputed in `count` parts, as the passes are.
+        """
+        was_training = self.policy.training
+        self.policy.eval()  # acting drops no layers
+        everyone = torch.arange(len(rollouts.actions))
+        parts = [
+            self.policy.evaluate_trials(rollouts.batch(rows), length, False)
+            for rows in everyone.tensor_split(count)
+        ]
+        self.policy.train(was_training)
+        log_probs, values = (torch.cat([getattr(p, name) for p in parts]) for name in _OLD)
+        return rollouts.with_old_policy(log_probs, values)
+
+    def backward(
+        self, batch: TrialBatch, share: float, segment_length: int | None = None
+    ) -> dict[str, float]:
+        """Add `share` of this minibatch's gradient, in segments of their own length if given."""
         cfg = self.config
-        segment_length = self.policy.network.memory.draw_segment_length()
+        if segment_length is None:
+            segment_length = self.policy.learning_segment_length()
         out = self.policy.evaluate_trials(batch, segment_length, cfg.context_encoder_gradients)
         advantages = batch.in_loss(batch.advantages)
         # Over the minibatch, as PPO implementations do; with few environments this is noise.
@@ -170,7 +207,7 @@ class MemoPPO(Updater):
         Of the losses only those that need no acting have an answer there: recall and the memory's.
         """
         observations = with_drawn_targets(batch.observations, self.policy.reach)
-        length = self.policy.network.memory.draw_segment_length()
+        length = self.policy.learning_segment_length()
         # With gradients of all steps: kept features are of the target that there was.
         out = self.policy.evaluate_trials(replace(batch, observations=observations), length, True)
         if out.recall_loss is None:  # `trainer.validation` says so before anything is launched

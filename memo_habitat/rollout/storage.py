@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -127,14 +128,28 @@ class TrialStorage(Storage):
         """Split the environments, never time, into `count` random groups of about equal size."""
         n = self.actions.shape[0]
         order = torch.randperm(n, generator=generator)
-        loss_start = 0 if self.trial_complete else self.loss_start
         for rows in order.tensor_split(min(count, n)):
-            yield TrialBatch(
-                observations={k: v[rows, : self.steps] for k, v in self.observations.items()},
-                features=self.features[rows, : self.steps],
-                loss_start=loss_start,
-                **{name: getattr(self, name)[rows, : self.steps] for name in STEP_FIELDS},
-            )
+            yield self.batch(rows)
+
+    def batch(self, rows: Tensor) -> TrialBatch:
+        """The trials so far of the environments `rows`, long [B]."""
+        return TrialBatch(
+            observations={k: v[rows, : self.steps] for k, v in self.observations.items()},
+            features=self.features[rows, : self.steps],
+            loss_start=0 if self.trial_complete else self.loss_start,
+            **{name: getattr(self, name)[rows, : self.steps] for name in STEP_FIELDS},
+        )
+
+    def with_old_policy(self, log_probs: Tensor, values: Tensor) -> TrialStorage:
+        """The same rollout, but for what the update compares with, both [N, t - loss_start].
+
+        Returns and advantages stay those of the values that were predicted in acting.
+        """
+        other = copy(self)
+        other.log_probs, other.values = self.log_probs.clone(), self.values.clone()
+        for mine, theirs in ((other.log_probs, log_probs), (other.values, values)):
+            mine[:, self.steps - theirs.shape[1] : self.steps] = theirs
+        return other
 
     def after_update(self) -> None:
         """Go on with the trial, or begin the next one where this one is complete."""

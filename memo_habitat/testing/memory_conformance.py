@@ -25,6 +25,7 @@ def check_memory(memory: Any) -> None:
     check_extending(memory, before=0, chunks=(1, 7, 12, 5))
     check_extending(memory, before=9, chunks=(14, 1, 6), reset_row=1)
     check_refreshing(memory)
+    check_drawn_lengths(memory)
     check_rows_are_independent(memory)
     check_bytes(memory)
 
@@ -147,6 +148,27 @@ def check_refreshing(memory: Any) -> None:
         _close(found, expected, "something of the old weights is left in the cache")
     finally:
         memory.load_state_dict(before)
+
+
+def check_drawn_lengths(memory: Any, lengths: Sequence[int] = (5, 7)) -> None:
+    """Where its caches take a segment length: in steps or chunks, it acts as it trains at that.
+
+    They have S at first, and after a reset any other.
+    """
+    tokens, starts = sample_trial(memory, 2, 23)
+    cache = _cache(memory, 2)
+    if not hasattr(cache, "segment_length"):
+        return
+    own = memory.config.segment_length
+    _require(cache.segment_length == own, f"segments of {cache.segment_length} steps, S is {own}")
+    for length in lengths:
+        cache.reset(torch.ones(2, dtype=torch.bool))
+        cache.segment_length = length
+        acted = act(memory, tokens[:, :9], cache, starts[:, :9])
+        extended = memory.extend(tokens[:, 9:], cache, starts[:, 9:])
+        expected = memory.encode(tokens, length, starts).outputs
+        found = torch.cat([acted, extended], dim=1)
+        _close(found, expected, f"in segments of {length} steps it acts differently than it trains")
 
 
 def check_rows_are_independent(memory: Any) -> None:

@@ -29,6 +29,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.ppo.updater import MemoPPO
@@ -272,6 +273,7 @@ class Rehearsal:
         with read_write(config):
             memory = config.habitat_baselines.rl.memory
             memory.segment_jitter = memory.depth_dropout = 0.0
+            memory.segment_jitter_in = MemoryConfig.segment_jitter_in  # nothing is drawn
             memory.compile = memory.compile and not is_fake  # compiled code cannot be faked
         self._config, self._ppo = config, config.habitat_baselines.rl.ppo
         self.is_low_precision = config.habitat_baselines.rl.precision == "bfloat16"

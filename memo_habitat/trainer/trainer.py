@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,11 @@ class MemoTrainer(PPOTrainer):
                 "environments and trainer disagree on where trials begin; trial_steps="
                 f"{storage.trial_steps} must be the same for both"
             )
+        if storage.steps == 0:
+            # Of the place in the training alone: a restart before this trial draws the same.
+            place = f"segment length {self.config.habitat.seed} {int(self.num_steps_done)}"
+            generator = torch.Generator().manual_seed(random.Random(place).getrandbits(63))
+            self._agent.actor_critic.begin_trials(generator)
         begun = storage.steps
         collected = 0
         for _ in range(storage.trial_steps // self._ppo_cfg.updates_per_trial):

@@ -14,7 +14,7 @@ from memo_habitat.config.evaluation import RUNTIME_KEYS
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError, check_choice
-from memo_habitat.memory.variants import check_config, memory_class
+from memo_habitat.memory.variants import check_config, memory_class, segment_lengths
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.trainer.checkpoint import RESUME_STATE
 
@@ -156,8 +156,11 @@ def _check_token_budget(memory: MemoryConfig, trial_steps: int) -> None:
     needed = trial_steps
     if getattr(memory_class(memory.kind), "summarises", False):
         # Acting always leaves room for a whole segment.
-        closed = (trial_steps - 1) // memory.segment_length
-        needed = closed * memory.summary_length + memory.segment_length
+        by_trial = memory.segment_jitter_in == "trial"
+        lengths = segment_lengths(memory) if by_trial else (memory.segment_length,)
+        needed = max(
+            (trial_steps - 1) // length * memory.summary_length + length for length in lengths
+        )
     if needed > memory.token_budget:
         raise UserError(
             f"habitat_baselines.rl.memory.token_budget={memory.token_budget} is less than the "

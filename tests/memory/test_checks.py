@@ -36,6 +36,19 @@ from .factories import small_memory, trial
         ({"kind": "rmt", "token_budget": 512}, "leave it at 0, or use one of memo, fct, ac$"),
         ({"kind": "fct", "top_k": 4}, "top_k=4 means nothing to kind 'fct': leave it at 0"),
         ({"kind": "lstm", "token_budget": 512}, "token_budget=512 means nothing to kind 'lstm'"),
+        (
+            {"segment_jitter_in": "pass"},
+            "segment_jitter_in 'pass': use one of update, update_with_",
+        ),
+        ({"kind": "fct", "segment_jitter_in": "trial"}, "=trial means nothing to kind 'fct'"),
+        (
+            {"segment_jitter_in": "trial", "segment_jitter": 0.0},
+            "=trial draws nothing, .* every segment has 256 steps: .* leave it at update",
+        ),
+        (
+            {"segment_jitter_in": "update_with_recomputed_ratios", "segment_jitter": 0.003},
+            "_ratios draws nothing, as with segment_jitter 0.003",
+        ),
         ({"token_budget": 287}, "token_budget 287 does not hold .* use at least 288"),
         ({"kind": "fct", "token_budget": 256}, "token_budget 256 does not hold .* at least 257"),
     ],

@@ -78,6 +78,22 @@ def test_tokens_in_use_follow_the_formula(memory: Any, steps: int) -> None:
         assert cache.tokens_in_use().tolist() == expected
 
 
+def test_the_segment_length_changes_between_trials_only() -> None:
+    memory = small_memory()
+    cache = memory.new_cache(2, "cpu")
+    cache.segment_length = 4
+    memory.extend(trial(memory, 2, 5), cache)
+    cache.segment_length = 4
+    assert cache.tokens_in_use().tolist() == [2 + 1] * 2
+    for length in (5, 0):
+        with pytest.raises(ValueError, match=f"segments of {length} steps, for 4: .* reset all"):
+            cache.segment_length = length
+    cache.reset(torch.tensor([True, True]))
+    cache.segment_length = 5
+    with pytest.raises(ValueError, match="segments of 0 steps"):
+        cache.segment_length = 0
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bytes_in_use_follow_the_formula(dtype: torch.dtype) -> None:
     memory = small_memory(layers=3)

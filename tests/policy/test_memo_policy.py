@@ -45,6 +45,38 @@ def test_training_sees_the_log_probabilities_and_values_of_acting(kind, encoder)
     torch.testing.assert_close(out.values, batch.values, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["memo", "rmt", "ac"])
+def test_lengths_drawn_by_trial_hold_in_acting_refresh_and_update(kind):
+    torch.manual_seed(0)
+    policy = small_policy(kind, segment_jitter=0.5, segment_jitter_in="trial").eval()
+    storage = new_storage(policy, 3, trial_steps=16)
+    lengths = set()
+    for seed in range(6):
+        storage.steps = 0
+        policy.begin_trials(torch.Generator().manual_seed(seed))
+        act_trial(policy, storage, 7, seed)
+        length = policy.learning_segment_length()
+        assert policy.learning_segment_length() == length
+        policy.refresh(storage, chunk=3, values=False)
+        act_trial(policy, storage, 5, seed)
+        batch = storage.batch(torch.arange(3))
+        out = policy.evaluate_trials(batch, length, context_encoder_gradients=True)
+        torch.testing.assert_close(out.log_probs, batch.log_probs, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(out.values, batch.values, atol=1e-5, rtol=1e-5)
+        policy.refresh(storage, chunk=64, values=True)
+        torch.testing.assert_close(out.values, storage.values[:, :12], atol=1e-5, rtol=1e-5)
+        lengths.add(length)
+    assert len(lengths) > 2
+
+
+@pytest.mark.parametrize("drawn_in", ["update", "update_with_recomputed_ratios"])
+def test_lengths_drawn_in_the_update_leave_acting_alone(drawn_in):
+    policy = small_policy(segment_jitter=0.5, segment_jitter_in=drawn_in)
+    policy.begin_trials(torch.Generator())
+    assert policy.acting_cache(2).segment_length == 4
+    assert {policy.learning_segment_length() for _ in range(100)} == {2, 3, 4, 5, 6}
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 64])
 @pytest.mark.parametrize("kind", kinds())
 def test_refresh_with_new_weights_equals_acting_anew_from_the_start(kind, chunk):

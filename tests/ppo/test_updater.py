@@ -68,6 +68,69 @@ def test_the_first_pass_has_ratio_one():
     assert abs(means["approx_kl"]) < 1e-6
 
 
+def decided(seed=0, **memory):
+    """A policy that has made up its mind by what it remembers, and what it did."""
+    torch.manual_seed(seed)
+    policy = small_policy(segment_jitter=0.4, segment_length=5, depth_dropout=0.0, **memory)
+    with torch.no_grad():
+        policy.network.actor.weight.mul_(200)
+        policy.network.memory.queries.normal_()
+    policy.begin_trials(torch.Generator().manual_seed(seed))
+    storage = new_storage(policy.eval(), num_envs=6, trial_steps=24)
+    act_trial(policy, storage, 24)
+    storage.compute_returns(torch.zeros(6), use_gae=True, gamma=0.9, tau=0.9)
+    return policy, storage
+
+
+@pytest.mark.parametrize("accumulate", [True, False])
+@pytest.mark.parametrize(
+    ("drawn_in", "is_same"),
+    [("update", False), ("update_with_recomputed_ratios", True), ("trial", True)],
+)
+def test_how_far_the_policy_that_acted_is_from_the_one_that_learns(drawn_in, is_same, accumulate):
+    drawn, apart = set(), []
+    for seed in range(5):
+        policy, storage = decided(seed, segment_jitter_in=drawn_in)
+        config = {"num_mini_batch": 2, "accumulate_gradients": accumulate, "clip_param": 0.1}
+        before = storage.log_probs.clone(), storage.values.clone()
+        _, means = updated(policy, storage, **config)
+        drawn.add(means["segment_length"])
+        apart.append(means["initial_approx_kl"])
+        if is_same:
+            assert abs(means["initial_approx_kl"]) < 1e-8  # of ratios within 1e-5 of 1
+            assert means["initial_clip_fraction"] == 0.0
+        assert torch.equal(storage.log_probs, before[0])
+        assert torch.equal(storage.values, before[1])
+    assert drawn != {5.0}
+    assert is_same or max(apart) > 0.01
+
+
+def test_the_first_passes_alone_tell_how_far_the_policy_was_that_acted():
+    policy, storage = decided(segment_jitter_in="trial")
+    updater = MemoPPO(policy, MemoPPOConfig(ppo_epoch=3, num_mini_batch=2, lr=1e-2))
+    means = updater.update(storage)
+    assert abs(means["initial_approx_kl"]) < 1e-8 < means["approx_kl"]
+
+
+@pytest.mark.parametrize("steps", [24, 16])
+def test_recomputed_ratios_are_those_of_the_drawn_length_and_of_no_dropped_layer(steps):
+    policy, storage = decided(segment_jitter_in="update_with_recomputed_ratios")
+    storage.steps = steps  # 16: a partial update, from step 9 on
+    storage.loss_start = 9
+    lengths = []
+
+    def watched(batch, length, gradients, evaluate=policy.evaluate_trials):
+        lengths.append(length)
+        return evaluate(batch, length, gradients)
+
+    policy.evaluate_trials = watched
+    updater = MemoPPO(policy, MemoPPOConfig(ppo_epoch=2, num_mini_batch=3, lr=0.0))
+    means = updater.update(storage)
+    assert len(set(lengths)) == 1
+    assert len(lengths) == 3 + 6
+    assert abs(means["approx_kl"]) < 1e-8
+
+
 def test_actions_with_positive_advantage_become_more_probable():
     policy, storage = collected()
     storage.advantages.fill_(1.0)

@@ -31,6 +31,7 @@ from memo_habitat.trainer.trainer import MemoTrainer
 from memo_habitat.trainer.validation import (
     check_resumed_model,
     check_training_config,
+    check_training_settings,
 )
 from tests.factories.policies import NUM_ACTIONS, observation_space
 
@@ -99,10 +100,11 @@ class ScriptedEnvs:
 class ScriptedTrainer(MemoTrainer):
     """The trainer with scripted environments in the place of workers."""
 
-    trial_steps, at, num_envs = TRIAL, (), ENVS
+    trial_steps, at, num_envs, begins_at = TRIAL, (), ENVS, 0
 
     def _init_envs(self, config=None, is_eval=False):
         self.envs = ScriptedEnvs(self.trial_steps, self.at, self.num_envs)
+        self.envs._steps = self.begins_at
         self._env_spec = EnvironmentSpec(
             observation_space=self.envs.observation_spaces[0],
             action_space=self.envs.action_spaces[0],
@@ -239,6 +241,45 @@ def test_a_kill_goes_back_to_the_last_trials_end_and_no_step_counts_twice(train)
     assert read_resume_state(train.folder / "checkpoints")["counts"]["num_steps_done"] == 16
     assert train(64).num_steps_done == 64
     assert counted(train.folder) == every_update(64)
+
+
+def by_trial(composed, folder):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(folder)
+        config.habitat_baselines.total_num_steps = 64
+        config.habitat_baselines.rl.memory.segment_jitter = 0.5
+        config.habitat_baselines.rl.memory.segment_jitter_in = "trial"
+    return config
+
+
+def test_a_restart_draws_the_lengths_that_an_undisturbed_training_has(composed, tmp_path):
+    torch.manual_seed(0)
+    whole = ScriptedTrainer(by_trial(composed, tmp_path / "whole"))
+    whole.train()
+    torch.manual_seed(0)
+    config = by_trial(composed, tmp_path / "killed")
+    killed = ScriptedTrainer(config)
+    killed.at = {21: kill}  # in the third trial, behind its first update
+    with pytest.raises(Killed):
+        killed.train()
+    resumed = ScriptedTrainer(config)
+    resumed.begins_at = 2 * TRIAL
+    resumed.train()
+    learned = [
+        [(row["steps"], row["learner"]) for row in rows(tmp_path / name)]
+        for name in ("whole", "killed")
+    ]
+    assert learned[0] == learned[1]
+    assert len({row["segment_length"] for _, row in learned[0]}) > 1
+    assert all(
+        first[1]["segment_length"] == last[1]["segment_length"]
+        for first, last in zip(learned[0][::2], learned[0][1::2], strict=True)
+    )
+    assert max(abs(row["initial_approx_kl"]) for _, row in learned[0]) < 1e-6
+    weights = whole._agent.actor_critic.state_dict()
+    for name, weight in resumed._agent.actor_critic.state_dict().items():
+        assert torch.equal(weights[name], weight), name
 
 
 def test_a_finished_training_is_not_trained_or_saved_again(train):
@@ -405,6 +446,20 @@ def test_training_needs_a_token_budget_that_drops_nothing(composed, tmp_path, ki
         config.habitat_baselines.rl.memory.token_budget = needed - 1
     with pytest.raises(UserError, match=f"token_budget={needed - 1} is less than the {needed}"):
         check_training_config(config)
+
+
+def test_a_token_budget_is_to_hold_trials_in_the_longest_segments_they_may_act_in(composed):
+    config = composed.copy()
+    with read_write(config):
+        memory = config.habitat_baselines.rl.memory
+        config.habitat.task.trial_steps, memory.segment_jitter = 16, 0.5
+        memory.segment_jitter_in = "trial"
+        # Segments of 2 to 6 steps: seven summaries of 2 tokens and 2 steps are the most.
+        memory.token_budget = 16
+        check_training_settings(config)
+        memory.token_budget = 15
+    with pytest.raises(UserError, match="token_budget=15 is less than the 16 tokens"):
+        check_training_settings(config)
 
 
 def test_how_the_model_is_run_may_change_when_going_on(train, composed):
