@@ -24,6 +24,7 @@ ENVIRONMENT = (
 TRAINING = (
     "memo_habitat.rollout.storage",
     "memo_habitat.policy.policy",
+    "memo_habitat.policy.image_detector",
     "memo_habitat.ppo.updater",
     "memo_habitat.trainer.agent_access_mgr",
     "memo_habitat.trainer.trainer",

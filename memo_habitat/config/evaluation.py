@@ -87,8 +87,9 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
         config.habitat.environment.iterator_options.shuffle = False
         task = config.habitat.task
         task.measurements.extobjnav_episode = MEASUREMENTS["extobjnav_episode"]
-        if any("detection" in name for name in task.lab_sensors):
-            # Cheap where detections are made anyway; results are split by it.
+        transforms = [t for p in baselines.rl.policy.values() for t in p.get("obs_transforms", ())]
+        if any("detection" in name for name in (*task.lab_sensors, *transforms)):
+            # What an agent with detections could remember: results are split by it.
             task.measurements.target_seen_earlier = MEASUREMENTS["target_seen_earlier"]
         # A teacher's actions cost time, and here nobody follows them but the player itself. It has
         # its sensor's own defaults: the mark does not depend on how a teacher moves.
@@ -102,8 +103,9 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
                 own, had = baselines.rl[part], trained.habitat_baselines.rl[part]
                 kept = {key: own[key] for key in RUNTIME_KEYS.get(part, ()) if key in own}
                 baselines.rl[part] = OmegaConf.merge(own, had, kept)
-        # What only the loss predicts need not be observed here.
+        # What only the loss predicts need not be observed here, nor what a training began with.
         baselines.rl.encoder.auxiliary_sensor = ""
+        baselines.rl.ddppo.pretrained = False
     return config
 
 

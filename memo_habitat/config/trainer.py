@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional
 
 from habitat_baselines.config.default_structured_configs import (
+    ObsTransformConfig,
     AgentAccessMgrConfig,
     HabitatBaselinesRLConfig,
     PolicyConfig,
@@ -14,6 +15,7 @@ from habitat_baselines.config.default_structured_configs import (
     VectorEnvFactoryConfig,
 )
 from hydra.core.config_store import ConfigStore
+from omegaconf import II
 
 from memo_habitat.config.evaluation import TrialEvaluatorConfig
 from memo_habitat.config.memory import MemoryConfig
@@ -150,6 +152,19 @@ class MemoBaselinesConfig(HabitatBaselinesRLConfig):
     evaluator: TrialEvaluatorConfig = field(default_factory=TrialEvaluatorConfig)
     rl: MemoRLConfig = field(default_factory=MemoRLConfig)
 
+@dataclass
+class ImageDetectionsConfig(ObsTransformConfig):
+    """`habitat_baselines.rl.policy.*.obs_transforms.image_detections`: `policy.image_detector`."""
+
+    type: str = "ImageDetections"
+    # Made by tools/train_detector.py for the categories of a data set.
+    weights: str = "data/agents/detector/lofts.safetensors"
+    camera: str = "head_rgb"
+    # Probability from which a category counts as seen.
+    threshold: float = 0.5
+    # Stopping within this distance (m) of what is seen is said to succeed: the task's own.
+    reach: float = II("habitat.task.success_distance")
+
 
 def register_configs() -> None:
     """Store this station's nodes under own names."""
@@ -163,3 +178,8 @@ def register_configs() -> None:
             package="habitat_baselines.vector_env_factory",
         )
     store.store(group="habitat_baselines/rl/policy", name="memo_policy_base", node=MemoPolicyConfig)
+    store.store(
+        group="habitat_baselines/rl/policy/obs_transforms",
+        name="image_detections_base",
+        node=ImageDetectionsConfig,
+    )

@@ -13,7 +13,8 @@ from habitat_baselines.utils.timing import g_timer
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.ppo.optimiser import LearningRate
 from memo_habitat.rollout.storage import TrialStorage
-from memo_habitat.trainer.checkpoint import load_weights
+from memo_habitat.trainer.checkpoint import load_weights, read_checkpoint
+from memo_habitat.utils.data_paths import resolve
 
 # Names of the weights that predict the auxiliary sensor, and nothing else, begin with this.
 _AUXILIARY = "network.auxiliary."
@@ -29,6 +30,9 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         self, lr_schedule_fn: Callable[[float], float], resume_state: dict[str, Any] | None
     ) -> None:
         self._actor_critic: MemoPolicy = self._create_policy()
+        ddppo = self._config.habitat_baselines.rl.ddppo
+        if ddppo.pretrained and resume_state is None:
+            self.load_ckpt_state_dict(read_checkpoint(resolve(ddppo.pretrained_weights)))
         self._updater = self._create_updater(self._actor_critic)
         # Habitat's schedules count updates; ours is asked before each rollout, see `pre_rollout`.
         self._lr_scheduler = None

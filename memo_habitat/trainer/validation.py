@@ -53,7 +53,6 @@ _NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 # Keys of `habitat_baselines.rl` that other trainers act on and this one cannot: the only value.
 _FIXED = {
     "ddppo.train_encoder": True,
-    "ddppo.pretrained": False,
     "ddppo.pretrained_encoder": False,
     "ppo.use_double_buffered_sampler": False,
 }

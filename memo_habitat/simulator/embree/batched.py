@@ -64,7 +64,7 @@ class BatchedSim:
     def __init__(self, config: Any, num_agents: int, camera: str) -> None:
         """No agent is anywhere yet; pixels are counted of the camera with uuid `camera`."""
         self.config, options = config, options_of(config)
-        self.rig = CameraRig(get_agent_config(config, 0), render_images=False)
+        self.rig = CameraRig(get_agent_config(config, 0), options.render_images)
         self._rays = self.rig.camera(camera).rays
         self.positions = np.zeros((num_agents, 3))
         self.headings = np.zeros(num_agents)
@@ -115,6 +115,12 @@ class BatchedSim:
             position, heading = self.positions[index], float(self.headings[index])
             step = self.sizes.step
             self.collided[index] = walk(position, heading, step, self.sliding, floor_map)
+
+    def picture(self, index: int, uuid: str) -> Any:
+        """What the camera with this uuid observes from where an agent is."""
+        geometry = self.agents[index].arrangement.geometry
+        pictures = self.rig.render(geometry, self.pose(index), [uuid])
+        return self.rig.sensors[uuid].get_observation(pictures)
 
     def distance(self, index: int, field: DistanceField) -> float:
         """Geodesic distance (m) of an agent to the goals that `field` belongs to."""

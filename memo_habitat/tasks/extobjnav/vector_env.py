@@ -1,4 +1,4 @@
-"""ExtObjNav stepped all together in the trainer's process: vector sensors only, no images.
+"""ExtObjNav stepped all together in the trainer's process.
 
 The same trials, draws, observations and measures as Habitat's own environment, one by one.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from gym import spaces
 from habitat.core.registry import registry
+from habitat.core.simulator import SensorSuite
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 from numpy.typing import NDArray
 from omegaconf import DictConfig
@@ -88,7 +89,9 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         )
         self._readers = self._sensor_readers(len(dataset.categories))
         _check_known("lab_sensors", sensors, self._readers)
-        observed = _observed(habitat, stand_in)
+        for uuid in self._trials.sim.rig.suite.sensors:
+            self._readers[uuid] = self._pictures(uuid)
+        observed = _observed(habitat, stand_in, self._trials.sim.rig.suite)
         super().__init__(len(iterators), observed, spaces.Discrete(len(self._names)))
         self._observations = {
             uuid: np.zeros((self.num_envs, *space.shape), dtype=space.dtype)
@@ -164,6 +167,9 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         for uuid, array in self._observations.items():
             array[rows] = self._readers[uuid](rows)
 
+    def _pictures(self, uuid: str) -> Callable[[IntArray], Any]:
+        return lambda rows: [self._trials.sim.picture(index, uuid) for index in rows.tolist()]
+
     def _sensor_readers(self, categories: int) -> dict[str, Callable[[IntArray], Any]]:
         """Uuid -> observations [M, ...] of the environments [M], as the sensor makes one."""
         trials, sim, one_hot = self._trials, self._trials.sim, np.eye(categories)
@@ -227,17 +233,17 @@ def _measures(task: DictConfig) -> dict[str, EpisodeMeasure]:
     }
 
 
-def _observed(habitat: DictConfig, task: Any) -> spaces.Dict:
-    """The space of one environment's observations, as its sensors declare it to `task`."""
+def _observed(habitat: DictConfig, task: Any, cameras: SensorSuite) -> spaces.Dict:
+    """The space of one environment's observations: what its sensors declare to `task`, images."""
     sensors = [
         registry.get_sensor(node.type)(config=node, task=task)
         for node in habitat.task.lab_sensors.values()
     ]
     # As in Habitat, what is configured and not among these is not observed.
     keys = habitat.gym.obs_keys
-    return spaces.Dict(
-        {s.uuid: s.observation_space for s in sensors if keys is None or s.uuid in keys}
-    )
+    declared = {s.uuid: s.observation_space for s in sensors}
+    declared |= cameras.observation_spaces.spaces
+    return spaces.Dict({k: v for k, v in declared.items() if keys is None or k in keys})
 
 
 def _check_known(group: str, names: Collection[str], known: Collection[str]) -> None:
@@ -259,11 +265,6 @@ class ExtObjNavVectorEnvFactory(InProcessVectorEnvFactory):
             raise UserError(
                 f"habitat.simulator.type={habitat.simulator.type}: environments in one process need"
                 f" {SIMULATOR}; {_USE_WORKERS}"
-            )
-        if habitat.simulator.get("render_images", True):
-            raise UserError(
-                "environments in one process draw no images: set"
-                f" habitat.simulator.render_images=false, or {_USE_WORKERS}"
             )
         dataset = ExtObjNavDataset(habitat.dataset)
         houses = sorted({house_of(episode.scene_id) for episode in dataset.episodes})

@@ -62,9 +62,10 @@ def same(expected, found):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moves", ["planned", "reactive"])
-def test_every_observation_reward_and_measure_is_that_of_habitats_environment(moves):
-    config = config_of(moves, **{"task.detection_miss_probability": 0.2})
+@pytest.mark.parametrize(("moves", "images"), [("planned", False), ("reactive", True)])
+def test_every_observation_reward_and_measure_is_that_of_habitats_environment(moves, images):
+    changes = {"task.detection_miss_probability": 0.2, "simulator.render_images": images}
+    config = config_of(moves, **changes)
     together = make_envs(config)
     single = [habitats_own(config, index) for index in range(COUNT)]
     rng = np.random.default_rng(0)
@@ -97,6 +98,7 @@ def test_every_observation_reward_and_measure_is_that_of_habitats_environment(mo
                 for name, value in record.items():
                     assert same(value, info["episode_record"][name]), name
                 expected[index] = env.reset()
+    assert ("head_rgb" in observed[0]) == images
     assert len(trials) >= 2 * COUNT and successes > 5
 
 
@@ -140,7 +142,6 @@ def test_maps_are_answered_for_the_present_house():
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("simulator.render_images", True, "render_images=false"),
         ("simulator.type", "FlatRoomSim-v0", "FlatRoomSim-v0"),
         ("task.camera", "elsewhere", "elsewhere"),
     ],

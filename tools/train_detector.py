@@ -1,0 +1,133 @@
+"""Train the detector of `encoder=image_detections` on what the simulator knows, then test it.
+
+    python tools/train_detector.py --out data/agents/detector/lofts.safetensors
+    python tools/train_detector.py extobjnav/recall home=apartments --out runs/apartments.safetensors
+
+Frames come from the training homes of a config, along walks that the player with perfect memory and
+chance take in turns; the table printed is of held-out homes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from habitat.config.default import patch_config
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from memo_habitat.config.compose import compose_config
+from memo_habitat.policy.image_detector import ImageDetector, detector_loss
+from memo_habitat.register import register_all
+from memo_habitat.tasks.extobjnav.detections import AGENT_SCALE
+from memo_habitat.tasks.extobjnav.vector_env import ExtObjNavVectorEnvFactory
+
+ENVIRONMENTS = 32
+# Short episodes and trials, so that frames come from many places and arrangements.
+WALK = [
+    "habitat.simulator.render_images=true",
+    "habitat.environment.max_episode_steps=16",
+    "habitat.task.trial_steps=64",
+    f"habitat_baselines.num_environments={ENVIRONMENTS}",
+]
+# stop, move_forward, turn_left, turn_right, look_up, look_down
+BY_CHANCE = [0.0, 0.3, 0.25, 0.25, 0.1, 0.1]
+
+
+class Frames(NamedTuple):
+    """F frames: images [F, H, W, 3] uint8, tilts [F, 1] rad, perfect detections [F, C, 6]."""
+
+    images: Tensor
+    tilts: Tensor
+    tables: Tensor
+
+
+def walk(name: str, overrides: list[str], split: str, seed: int) -> Iterator[Frames]:
+    """What the environments of a config observe, step by step, without an end."""
+    config = compose_config(
+        name, [*overrides, *WALK, f"habitat.dataset.split={split}", f"habitat.seed={seed}"]
+    )
+    envs = ExtObjNavVectorEnvFactory().construct_envs(patch_config(config), False, False)
+    rng = np.random.default_rng(seed)
+    observed = envs.reset_batch()
+    while True:
+        wanted = ("head_rgb", "camera_tilt", "detections")
+        yield Frames(*(torch.from_numpy(observed[uuid].copy()) for uuid in wanted))
+        actions = observed["perfect_memory_action"][:, 0].copy()
+        wanders = rng.random(len(actions)) < 0.5
+        actions[wanders] = rng.choice(len(BY_CHANCE), size=wanders.sum(), p=BY_CHANCE)
+        envs.step_batch(actions)
+
+
+def collect(name: str, overrides: list[str], split: str, count: int, seed: int) -> Frames:
+    """About `count` frames."""
+    steps = -(-count // ENVIRONMENTS)
+    frames = walk(name, overrides, split, seed)
+    taken = [next(frames) for _ in tqdm(range(steps), f"frames of {split}")]
+    return Frames(*(torch.cat(part) for part in zip(*taken, strict=True)))
+
+
+def train(frames: Frames, steps: int, batch: int, seed: int) -> ImageDetector:
+    """A detector after `steps` steps of AdamW on batches drawn from the frames."""
+    torch.manual_seed(seed)
+    detector = ImageDetector(frames.tables.shape[1])
+    optimiser = torch.optim.AdamW(detector.parameters(), 2e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    bar = tqdm(range(steps), "training")
+    for _ in bar:
+        drawn = torch.randint(len(frames.images), (batch,))
+        loss = detector_loss(
+            detector(frames.images[drawn], frames.tilts[drawn]), frames.tables[drawn]
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    return detector.eval()
+
+
+@torch.no_grad()
+def report(detector: ImageDetector, frames: Frames) -> str:
+    """Precision, recall, and how far from the truth what it sees is placed."""
+    parts = zip(frames.images.split(512), frames.tilts.split(512), strict=True)
+    logits, places, _ = (torch.cat(p) for p in zip(*(detector(*p) for p in parts), strict=True))
+    there, said = frames.tables[..., 0] > 0.0, logits > 0.0
+    right = int((there & said).sum())
+    error = (places - AGENT_SCALE * frames.tables[..., 1:3])[there].norm(dim=-1)
+    return (
+        f"{len(frames.images)} held-out frames: precision {right / max(1, int(said.sum())):.3f}, "
+        f"recall {right / max(1, int(there.sum())):.3f}, place error {error.median():.2f} m "
+        f"(median), {error.quantile(0.9):.2f} m (90th percentile)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", nargs="?", default="extobjnav/recall")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=50_000)
+    parser.add_argument("--steps", type=int, default=3_000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    register_all()
+    what = asked.config, asked.overrides
+    detector = train(
+        collect(*what, "train", asked.frames, asked.seed), asked.steps, asked.batch, asked.seed
+    )
+    print(report(detector, collect(*what, "test", max(512, asked.frames // 10), asked.seed)))
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous() for name, value in detector.state_dict().items()}
+    save_file(weights, asked.out)
+    print(asked.out)
+
+
+if __name__ == "__main__":
+    main()
