@@ -1,7 +1,7 @@
 """Train the detector of `encoder=image_detections` on what the simulator knows, then test it.
 
     python tools/train_detector.py --out data/agents/detector/lofts.safetensors
-    python tools/train_detector.py extobjnav/recall home=apartments --out runs/apartments.safetensors
+    python tools/train_detector.py extobjnav/recall home=apartments --out apartments.safetensors
 
 Frames come from the training homes of a config, along walks that the player with perfect memory and
 chance take in turns; the table printed is of held-out homes.
@@ -108,6 +108,7 @@ def report(detector: ImageDetector, frames: Frames) -> str:
 
 
 def main() -> None:
+    """Train as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="?", default="extobjnav/recall")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")

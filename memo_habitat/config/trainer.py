@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional
 
 from habitat_baselines.config.default_structured_configs import (
-    ObsTransformConfig,
     AgentAccessMgrConfig,
     HabitatBaselinesRLConfig,
+    ObsTransformConfig,
     PolicyConfig,
     PPOConfig,
     RLConfig,
@@ -151,6 +151,7 @@ class MemoBaselinesConfig(HabitatBaselinesRLConfig):
     vector_env_factory: VectorEnvFactoryConfig = field(default_factory=MemoVectorEnvFactoryConfig)
     evaluator: TrialEvaluatorConfig = field(default_factory=TrialEvaluatorConfig)
     rl: MemoRLConfig = field(default_factory=MemoRLConfig)
+
 
 @dataclass
 class ImageDetectionsConfig(ObsTransformConfig):
