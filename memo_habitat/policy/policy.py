@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,14 +150,18 @@ class MemoPolicy(nn.Module, Policy):
 
     # Segments -----------------------------------------------------------------------------------
 
-    def begin_trials(self, generator: torch.Generator) -> None:
+    def begin_trials(self, seed: int, place: int) -> None:
         """Trials of a training begin in all environments: draw their segment length, if by trial.
 
         One length for all of them, which begin together: were there as many as environments, every
-        pass of an update would fall apart into one for each.
+        pass of an update would fall apart into one for each. It follows from the seed and the place
+        in the training alone, so that a training restarted there draws the same.
         """
         config = self.network.memory.config
         if config.segment_jitter_in == "trial" and takes(config.kind, "segment_jitter_in"):
+            # Hashed: generators of neighbouring seeds begin alike.
+            hashed = random.Random(f"segments of {seed} at {int(place)}").getrandbits(63)
+            generator = torch.Generator().manual_seed(hashed)
             self._segment_length = self.network.memory.draw_segment_length(generator)
 
     def learning_segment_length(self) -> int:

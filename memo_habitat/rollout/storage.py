@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,24 @@ class TrialStorage(Storage):
             tensor[:, 0] = tensor[:, self.steps]
         self.prev_actions[:, 0] = 0
         self.steps = self.loss_start = 0
+
+    def shuffle_episodes(self) -> None:
+        """Draw the order of each trial's finished episodes anew; the running one stays last.
+
+        All that is known of a step moves with it, also what it observed of the step before and of
+        the time: that is what the policy acted on. Cached keys and values are of the old order.
+        """
+        n = self.steps
+        moved = [*self.observations.values(), self.features]
+        moved += [getattr(self, name) for name in (*STEP_FIELDS, "rewards")]
+        for row, starts in enumerate(self.episode_starts[:, : n + 1].tolist()):
+            borders = [step for step in range(n + 1) if starts[step]]
+            episodes = [torch.arange(*ends) for ends in pairwise(borders)]
+            if len(episodes) < 2:
+                continue
+            order = [episodes[i] for i in torch.randperm(len(episodes)).tolist()]
+            for tensor in moved:  # row by row: a copy of one at a time exists
+                tensor[row, : borders[-1]] = tensor[row, torch.cat(order)]
 
     # Housekeeping -------------------------------------------------------------------------------
 

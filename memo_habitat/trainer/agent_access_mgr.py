@@ -77,6 +77,8 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
 
     def after_update(self) -> None:
         """With new weights every cached key and value is stale: recompute them."""
+        if self._ppo_cfg.shuffle_episodes:
+            self._rollouts.shuffle_episodes()
         with g_timer.avg_time("trainer.refresh"):
             self._actor_critic.refresh(
                 self._rollouts, self._ppo_cfg.refresh_chunk, self._ppo_cfg.refresh_values

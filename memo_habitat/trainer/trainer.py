@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from pathlib import Path
 from typing import Any
@@ -161,10 +160,7 @@ class MemoTrainer(PPOTrainer):
                 f"{storage.trial_steps} must be the same for both"
             )
         if storage.steps == 0:
-            # Of the place in the training alone: a restart before this trial draws the same.
-            place = f"segment length {self.config.habitat.seed} {int(self.num_steps_done)}"
-            generator = torch.Generator().manual_seed(random.Random(place).getrandbits(63))
-            self._agent.actor_critic.begin_trials(generator)
+            self._agent.actor_critic.begin_trials(self.config.habitat.seed, self.num_steps_done)
         begun = storage.steps
         collected = 0
         for _ in range(storage.trial_steps // self._ppo_cfg.updates_per_trial):

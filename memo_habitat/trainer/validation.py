@@ -69,6 +69,7 @@ def check_training_settings(config: DictConfig) -> None:
     check_model_config(config)
     _check_trainer_keys(config)
     _check_hindsight(config.habitat_baselines.rl)
+    _check_shuffling(config.habitat_baselines.rl)
     trial_steps = config.habitat.task.trial_steps
     _check_token_budget(MemoryConfig(**config.habitat_baselines.rl.memory), trial_steps)
     # Updates of unequal length would be weighted unequally within one trial.
@@ -181,6 +182,28 @@ def _check_hindsight(rl: DictConfig) -> None:
         raise UserError(
             f"{passes}: they ask what the recall loss asks: choose "
             "habitat_baselines.rl.encoder.recall=target with them, or set them to 0"
+        )
+
+
+def _check_shuffling(rl: DictConfig) -> None:
+    """Refuse a new order of episodes that nothing would see, or that returns depend on."""
+    if not rl.ppo.shuffle_episodes:
+        return
+    shuffled = "habitat_baselines.rl.ppo.shuffle_episodes=true"
+    if rl.ppo.updates_per_trial == 1:
+        raise UserError(
+            f"{shuffled}: it is done between the updates of a trial, and there is one: set "
+            "habitat_baselines.rl.ppo.updates_per_trial to 2 or more, or do not shuffle"
+        )
+    if getattr(memory_class(rl.memory.kind), "within_episode", False):
+        raise UserError(
+            f"{shuffled} changes nothing for habitat_baselines.rl.memory.kind={rl.memory.kind}, "
+            "which sees no earlier episode: do not shuffle"
+        )
+    if rl.ppo.returns_across_episodes:
+        raise UserError(
+            f"{shuffled} with habitat_baselines.rl.ppo.returns_across_episodes=true: what an "
+            "episode leads to in the next ones depends on their order; use one of the two"
         )
 
 

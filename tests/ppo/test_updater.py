@@ -75,7 +75,7 @@ def decided(seed=0, **memory):
     with torch.no_grad():
         policy.network.actor.weight.mul_(200)
         policy.network.memory.queries.normal_()
-    policy.begin_trials(torch.Generator().manual_seed(seed))
+    policy.begin_trials(seed, 0)
     storage = new_storage(policy.eval(), num_envs=6, trial_steps=24)
     act_trial(policy, storage, 24)
     storage.compute_returns(torch.zeros(6), use_gae=True, gamma=0.9, tau=0.9)

@@ -129,3 +129,49 @@ def test_a_batch_that_breaks_the_contract_is_refused(change):
     TrialBatch(**fields)
     with pytest.raises(UserError):
         TrialBatch(**{**fields, **change})
+
+
+def test_finished_episodes_change_places_with_all_that_is_known_of_their_steps():
+    torch.manual_seed(0)
+    space = spaces.Dict({"gps": spaces.Box(-1, 1, (2,), np.float32)})
+    orders = set()
+    for _ in range(20):
+        store = TrialStorage(2, 8, space, feature_width=3)
+        count = torch.arange(8.0).expand(2, 8)
+        store.steps = 7
+        # Of row 0 the episodes 0-1, 2-4 and 5, and 6 under way; of row 1 only one.
+        store.episode_starts[:] = False
+        store.episode_starts[0, [0, 2, 5, 6]] = True
+        store.episode_starts[1, 0] = True
+        store.actions[:] = store.prev_actions[:, :8] = count.long()
+        for tensor in (store.rewards, store.log_probs, store.values, store.advantages):
+            tensor[:] = count
+        store.returns[:], store.features[:] = count, count[..., None]
+        store.observations["gps"][:, :8] = count[..., None]
+        store.shuffle_episodes()
+        order = store.actions[0].tolist()
+        assert sorted(order) == list(range(8))
+        assert order[6:] == [6, 7]
+        assert " 0 1 " in f" {' '.join(map(str, order))} "
+        assert " 2 3 4 " in f" {' '.join(map(str, order))} "
+        assert store.actions[1].tolist() == list(range(8))
+        starts = [step in (0, 2, 5, 6) for step in order]
+        assert store.episode_starts[0, :8].tolist() == starts
+        assert store.observations["gps"][0, :8, 0].tolist() == order
+        assert store.features[0, :, 2].tolist() == order
+        names = ("prev_actions", "rewards", "log_probs", "values", "returns", "advantages")
+        assert all(getattr(store, name)[0, :8].tolist() == order for name in names)
+        orders.add(tuple(order))
+    assert len(orders) == 6
+
+
+def test_a_finished_episode_at_the_border_of_two_updates_is_moved_too():
+    store = storage()
+    for step in range(3):
+        collect(store, ends=(0,) if step in (0, 2) else ())
+    for _ in range(50):
+        store.shuffle_episodes()
+        if store.actions[0, 0] == 2:
+            break
+    assert store.actions[0, :3].tolist() == [2, 3, 1]
+    assert store.get_last_step()["prev_actions"].flatten().tolist() == [3] * ENVS

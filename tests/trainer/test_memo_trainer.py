@@ -19,6 +19,7 @@ from memo_habitat.config.compose import compose_config
 from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.config.task import SENSORS
 from memo_habitat.errors import UserError
+from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.trainer.checkpoint import (
     LATEST,
     RESUME_STATE,
@@ -431,6 +432,54 @@ def test_passes_in_hindsight_need_optimiser_steps_of_their_own(composed, tmp_pat
         config.habitat_baselines.rl.ppo.accumulate_gradients = True
     with pytest.raises(UserError, match=r"hindsight_passes=1: .*set .*accumulate_gradients=false"):
         check_training_config(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"ppo.updates_per_trial": 1}, r"there is one: set .*updates_per_trial to 2 or more"),
+        ({"memory.kind": "no_iea"}, r"changes nothing for .*kind=no_iea"),
+        ({"ppo.returns_across_episodes": True}, r"returns_across_episodes=true: .*use one"),
+        ({}, None),
+    ],
+)
+def test_shuffling_is_refused_where_it_does_nothing_or_harm(composed, values, named):
+    config = composed.copy()
+    with read_write(config):
+        for key, value in {"ppo.shuffle_episodes": True, **values}.items():
+            OmegaConf.update(config.habitat_baselines.rl, key, value)
+    if named is None:
+        check_training_settings(config)
+        return
+    with pytest.raises(UserError, match=f"shuffle_episodes=true.*{named}"):
+        check_training_settings(config)
+
+
+def test_episodes_are_shuffled_before_the_memory_is_recomputed(composed, tmp_path, monkeypatch):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path)
+        config.habitat_baselines.total_num_steps = 4 * 16 * ENVS
+        config.habitat_baselines.rl.ppo.shuffle_episodes = True
+        config.habitat.task.trial_steps = 16
+    seen = []
+
+    def refresh(self, storage, chunk, values, refresh=MemoPolicy.refresh):
+        refresh(self, storage, chunk, values)
+        seen.append(storage.observations["trial_step"][:, : storage.steps, 0].tolist())
+        assert self.acting_cache(ENVS).steps.tolist() == [storage.steps] * ENVS
+
+    monkeypatch.setattr(MemoPolicy, "refresh", refresh)
+    torch.manual_seed(0)
+    trainer = ScriptedTrainer(config)
+    trainer.trial_steps = 16
+    trainer.train()
+    # Of the eight steps before a trial's first update, two episodes of three or so are finished.
+    halfway = [row for trials in seen[::2] for row in trials]
+    assert [sorted(row) for row in halfway] == [list(range(8))] * 4 * ENVS
+    assert {row[0] for row in halfway} > {0}
+    assert all(row[-1] == 7 for row in halfway)
+    assert seen[1::2] == [[[]] * ENVS] * 4
 
 
 @pytest.mark.parametrize(("kind", "needed"), [("memo", 10), ("fct", 16)])
