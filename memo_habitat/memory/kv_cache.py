@@ -212,11 +212,11 @@ class KVCache:
 
     def length(self, rows: slice) -> int:
         """Tokens held by each of `rows`, which agree, as those of one of `runs` do."""
-        return self._lengths[rows.start]
+        return int(self._lengths[rows.start])
 
     def summary_tokens(self, rows: slice) -> int:
         """Summary tokens held by each of them."""
-        return self._summaries[rows.start]
+        return int(self._summaries[rows.start])
 
     def recorded(self, rows: slice, places: slice) -> Tensor:
         """The tokens at the given places of the stacks as they came in, [n, places, D]."""

@@ -9,7 +9,7 @@ Legend: C categories, H x W pixels, K cells of the network's last maps, * any le
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class ImageDetector(nn.Module):
         """A detector of C categories for a camera with a horizontal field of view in rad."""
         super().__init__()
         width = 4 * channels
+        self.categories = categories
         self._half = math.tan(hfov / 2)
         self.maps = nn.Sequential(
             nn.Conv2d(3, channels, kernel_size=4, stride=2, padding=1),
@@ -71,7 +72,7 @@ class ImageDetector(nn.Module):
         )
         self.matches = nn.Conv2d(width, categories, kernel_size=1)
         # Of twenty categories one is in view: a detector that begins by seeing nothing.
-        nn.init.constant_(self.matches.bias, -3.0)
+        nn.init.constant_(cast(Tensor, self.matches.bias), -3.0)
         self.place = nn.Sequential(
             nn.Linear(width + 3, width), nn.ReLU(inplace=True), nn.Linear(width, 3)
         )
@@ -84,7 +85,7 @@ class ImageDetector(nn.Module):
         # Twice as sharp as the match itself, since a place between two instances is no place.
         weights = (2.0 * matches).softmax(-1)
         held = weights @ maps.flatten(2).transpose(1, 2)
-        centre = weights @ _cell_centres(*maps.shape[-2:], maps.device)
+        centre = weights @ _cell_centres(maps.shape[-2], maps.shape[-1], maps.device)
         tilts = tilt.unsqueeze(1).expand(-1, matches.shape[1], -1)
         told = self.place(torch.cat([held, centre, tilts], dim=-1))
         bearing = torch.atan(self._half * centre[..., 0]) + 0.1 * told[..., 1]
@@ -160,9 +161,9 @@ class ImageDetections(ObservationTransformer):  # type: ignore[misc]
         if missing:
             raise UserError(f"{_KEY} needs {', '.join(missing)}, which is not observed")
         categories = there[TARGET].shape[0]
-        if categories != len(self.detector.matches.bias):
+        if categories != self.detector.categories:
             raise UserError(
-                f"{_KEY}.weights are of {len(self.detector.matches.bias)} categories and the data"
+                f"{_KEY}.weights are of {self.detector.categories} categories and the data"
                 f" set has {categories}: train a detector for it with tools/train_detector.py"
             )
         del there[self.camera]
