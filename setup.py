@@ -130,9 +130,11 @@ setup(
         "gymnasium": ["gymnasium>=0.29"],
         "hub": ["huggingface-hub>=1.0"],
         "labyrinth": ["labmaze>=1.0.6"],
+        "timm": ["timm>=1.0.12"],
         "dev": [
             "gymnasium>=0.29",
             "huggingface-hub>=1.0",
+            "timm>=1.0.12",
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",

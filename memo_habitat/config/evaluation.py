@@ -16,7 +16,7 @@ from memo_habitat.errors import UserError
 # changed when a training goes on, and in the evaluation of a checkpoint.
 RUNTIME_KEYS = {
     "memory": ("token_budget", "activation_checkpointing", "compile"),
-    "encoder": ("chunk_size",),
+    "encoder": ("chunk_size", "weights"),
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 # Kinds of image encoders.
-ENCODERS = ("cnn", "resnet18", "detections", "blind")
+ENCODERS = ("cnn", "resnet18", "resnet50", "timm", "detections", "blind")
 # What outputs of the memory are asked for by the recall loss.
 RECALLS = ("none", "target")
 # What the image encoder and the memory compute in; parameters and losses are always float32.
@@ -16,13 +18,24 @@ PRECISIONS = ("float32", "bfloat16")
 class EncoderConfig:
     """What turns an image into features."""
 
-    # "cnn": three convolutions, for small images; "resnet18": Habitat-Baselines' own;
+    # "cnn": three convolutions, for small images; "resnet18", "resnet50": Habitat-Baselines' own;
+    # "timm": a pretrained model that stays as it is, such as VC-1: features are stored, no images;
     # "detections": what a detector reports in the place of an image; "blind": no image.
     kind: str = "cnn"
-    # The camera that is encoded (uuid).
-    camera: str = "head_rgb"
-    # Width of the visual features that join goal, pose and previous action in the step token.
+    # The cameras that are encoded (uuids), RGB or depth: each by an encoder of its own, or
+    # (`stack_cameras`) all by one, which sees their channels stacked.
+    cameras: list[str] = field(default_factory=lambda: ["head_rgb"])
+    stack_cameras: bool = False
+    # Width of the visual features of an encoder, which join goal, pose and previous action in the
+    # step token.
     features: int = 128
+    # Of "timm": the model's name in that library; its weights: a file, "pretrained" (downloaded by
+    # timm) or "random"; the edge to which images are scaled (0: that of its training).
+    backbone: str = "vit_base_patch16_224.mae"
+    weights: str = "pretrained"
+    image_size: int = 0
+    # sha256 of that file: filled in when training begins, and held to from then on.
+    weights_digest: str = ""
     # Channels of the ResNet's first stage, or of the CNN's first layer.
     base_channels: int = 16
     # The goal (uuid), and how many queries of it the CNN looks for in the image (0: none).
@@ -52,3 +65,19 @@ class EncoderConfig:
     # Show the last action of an episode at the first step of the next one too: where an episode's
     # end is learned from, as in meta-learning tasks, it says what led there. Never across trials.
     action_across_episodes: bool = False
+
+    @property
+    def sees(self) -> bool:
+        """Whether it looks at images."""
+        return self.kind not in ("blind", "detections")
+
+
+DEFAULT_ENCODER = EncoderConfig()
+
+
+def encoder_config(node: Mapping[str, Any]) -> EncoderConfig:
+    """The settings in a config's node `rl.encoder`; older ones name their one `camera`."""
+    settings = dict(node)
+    if camera := settings.pop("camera", None):
+        settings["cameras"] = [camera]
+    return EncoderConfig(**settings)

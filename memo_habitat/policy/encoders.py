@@ -1,119 +1,37 @@
-"""Image encoders: uint8 images [*, H, W, C] to features [*, F]."""
+"""Which encoder a config names: checked, and built for what is observed."""
 
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
-import torch
+import numpy as np
 from gym import spaces
-from torch import Tensor, nn
+from torch import nn
 
-from memo_habitat.config.policy import ENCODERS, RECALLS, EncoderConfig
+from memo_habitat.config.policy import DEFAULT_ENCODER, ENCODERS, RECALLS, EncoderConfig
 from memo_habitat.errors import UserError, check_at_least_one, check_choice
 from memo_habitat.policy.detection_encoder import build_detection_encoder
+from memo_habitat.policy.image_encoders import EncoderPerCamera, FrozenFeatures, ResNet, SmallCNN
+
+_TRAINED = ("cnn", "resnet18", "resnet50")  # along with the policy, on images
 
 
-class SmallCNN(nn.Module):
-    """Three convolutions, then what is seen and where: small objects survive the pooling.
-
-    Per channel: its maximum over the image (is it there?), its expected place under a spatial
-    softmax (where? Levine et al., arXiv 1504.00702), averages over the image's quarters (layout).
-    A network that flattens the last map instead must learn an object separately in every place.
-
-    With `goal_queries`, the goal also looks for itself: each query is a direction among the
-    channels, linear in the goal, and the map of matches is pooled in the same way.
-    """
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        base_channels: int,
-        features: int,
-        goal_width: int = 0,
-        goal_queries: int = 0,
-    ) -> None:
-        super().__init__()
-        c = base_channels
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(image_shape[2], c, kernel_size=4, stride=4),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(c, 2 * c, kernel_size=3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(2 * c, 4 * c, kernel_size=3, stride=2, padding=1),
-            nn.ReLU(inplace=True),
-        )
-        self.goal_queries = nn.Linear(goal_width, goal_queries * 4 * c) if goal_queries else None
-        self.head = nn.Sequential(
-            nn.Linear((1 + 2 + 4) * 4 * c + (1 + 2) * goal_queries, features),
-            nn.LayerNorm(features),
-            nn.GELU(approximate="tanh"),
-        )
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, images: Tensor, goal: Tensor | None = None) -> Tensor:
-        """Encode images [*, H, W, C] uint8, seen with the goal [*, goal_width], to [*, F]."""
-        lead = images.shape[:-3]
-        # Images come with their channels last; the convolutions are laid out so, too: no copy.
-        x = images.reshape(-1, *images.shape[-3:]).permute(0, 3, 1, 2)
-        seen = self.convolutions(x.float().mul_(1 / 127.5).sub_(1.0))
-        parts = [_presence(seen), _place(seen), _layout(seen)]
-        if self.goal_queries is not None and goal is not None:
-            queries = self.goal_queries(goal.reshape(len(seen), -1))
-            queries = queries.unflatten(1, (-1, seen.shape[1]))
-            matches = (queries @ seen.flatten(2)).unflatten(2, seen.shape[-2:])
-            parts += [_presence(matches), _place(matches)]
-        out: Tensor = self.head(torch.cat(parts, dim=1))
-        return out.reshape(*lead, -1)
+def feature_uuid(camera: str) -> str:
+    """The observation that a frozen encoder makes of a camera's images."""
+    return f"{camera}_features"
 
 
-def _presence(maps: Tensor) -> Tensor:
-    """Maximum of each map: [B, C, H, W] to [B, C]."""
-    return maps.flatten(2).amax(-1)
-
-
-def _place(maps: Tensor) -> Tensor:
-    """Expected coordinates in [-1, 1] under the softmax of each map: [B, C, H, W] to [B, 2C]."""
-    height, width = maps.shape[-2:]
-    weights = maps.flatten(2).softmax(-1).unflatten(2, (height, width))
-    rows = torch.linspace(-1.0, 1.0, height, device=maps.device)
-    columns = torch.linspace(-1.0, 1.0, width, device=maps.device)
-    return torch.cat([weights.sum(2) @ columns, weights.sum(3) @ rows], dim=1)
-
-
-def _layout(maps: Tensor) -> Tensor:
-    """Averages over the quarters of each map: [B, C, H, W] to [B, 4C]."""
-    return nn.functional.adaptive_avg_pool2d(maps, 2).flatten(1)
-
-
-class ResNet18(nn.Module):
-    """Habitat-Baselines' ResNet-18 encoder (group norm), followed by a linear layer."""
-
-    def __init__(
-        self, image_shape: tuple[int, int, int], base_channels: int, features: int
-    ) -> None:
-        super().__init__()
-        from habitat_baselines.rl.ddppo.policy import resnet
-        from habitat_baselines.rl.ddppo.policy.resnet_policy import ResNetEncoder
-
-        space = spaces.Dict({"rgb": spaces.Box(0, 255, image_shape, dtype="uint8")})
-        self.backbone = ResNetEncoder(
-            space,
-            baseplanes=base_channels,
-            ngroups=base_channels // 2,
-            make_backbone=resnet.resnet18,
-            normalize_visual_inputs=False,
-        )
-        flat = int(torch.tensor(self.backbone.output_shape).prod())
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(flat, features), nn.LayerNorm(features), nn.GELU()
-        )
-
-    def forward(self, images: Tensor, goal: Tensor | None = None) -> Tensor:
-        """Encode images [*, H, W, C] uint8 to [*, F], whatever the goal."""
-        lead = images.shape[:-3]
-        x = {"rgb": images.reshape(-1, *images.shape[-3:])}
-        out: Tensor = self.head(self.backbone(x))
-        return out.reshape(*lead, -1)
+def camera_spaces(config: EncoderConfig, observation_space: spaces.Dict) -> dict[str, spaces.Box]:
+    """The images that the encoder looks at; UserError where one is not observed, or no image."""
+    for uuid in config.cameras:
+        space = observation_space.spaces.get(uuid)
+        if space is None or len(space.shape) != 3 or not np.isfinite(space.high).all():
+            raise UserError(
+                f"habitat_baselines.rl.encoder.cameras names {uuid!r}, which is no image that is "
+                f"observed; there are: {', '.join(sorted(observation_space.spaces))}"
+            )
+    return {uuid: observation_space.spaces[uuid] for uuid in config.cameras}
 
 
 def check_encoder(config: EncoderConfig) -> None:
@@ -132,6 +50,30 @@ def check_encoder(config: EncoderConfig) -> None:
         raise UserError(
             f"{key}.fourier_features={config.fourier_features}: give 0 for none, or how many"
         )
+    _check_camera_keys(config, key)
+
+
+def _check_camera_keys(config: EncoderConfig, key: str) -> None:
+    """Refuse keys of cameras, and of a frozen encoder, that would have no effect."""
+    cameras = list(config.cameras)
+    if not config.sees and cameras != DEFAULT_ENCODER.cameras:
+        raise UserError(f"{key}.cameras={cameras}: {key}.kind={config.kind!r} looks at no image")
+    if not cameras or len(set(cameras)) < len(cameras):
+        raise UserError(f"{key}.cameras={cameras}: name at least one, and each once")
+    if config.stack_cameras and (len(cameras) == 1 or config.kind not in _TRAINED):
+        raise UserError(
+            f"{key}.stack_cameras=true stacks several cameras of kind={' or '.join(_TRAINED)}; "
+            f"here are {cameras} of kind={config.kind}: set it to false"
+        )
+    if config.kind != "timm":
+        for name in ("backbone", "weights", "image_size"):
+            if getattr(config, name) != getattr(DEFAULT_ENCODER, name):
+                raise UserError(
+                    f"{key}.{name}={getattr(config, name)} has no effect on kind={config.kind}: "
+                    "choose encoder=timm, or leave it out"
+                )
+    elif find_spec("timm") is None:
+        raise UserError(f"{key}.kind=timm needs timm: pip install 'memo-habitat[timm]'")
 
 
 def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:
@@ -143,14 +85,28 @@ def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.M
         return build_detection_encoder(
             config.category_width, config.category_vectors, observation_space
         )
-    for uuid in (config.camera, config.goal_sensor):
-        if uuid not in observation_space.spaces:
-            raise UserError(
-                f"habitat_baselines.rl.encoder names {uuid!r}, which is not observed; "
-                f"there are: {', '.join(sorted(observation_space.spaces))}"
-            )
-    shape = observation_space.spaces[config.camera].shape
-    if config.kind == "resnet18":
-        return ResNet18(shape, config.base_channels, config.features)
-    goal_width = math.prod(observation_space.spaces[config.goal_sensor].shape)
-    return SmallCNN(shape, config.base_channels, config.features, goal_width, config.goal_queries)
+    if config.kind == "timm":
+        inputs = [feature_uuid(camera) for camera in config.cameras]
+        return FrozenFeatures({u: observation_space.spaces[u] for u in inputs}, config.features)
+    cameras = camera_spaces(config, observation_space)
+    if config.goal_sensor not in observation_space.spaces:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.goal_sensor={config.goal_sensor!r} is not observed; "
+            f"there are: {', '.join(sorted(observation_space.spaces))}"
+        )
+    groups = [cameras] if config.stack_cameras else [{u: space} for u, space in cameras.items()]
+    sizes = {space.shape[:2] for space in cameras.values()}
+    if config.stack_cameras and len(sizes) > 1:
+        raise UserError(
+            f"habitat_baselines.rl.encoder.stack_cameras=true: {', '.join(cameras)} have sizes of "
+            f"their own, {sorted(sizes)}: give them the same width and height, or do not stack"
+        )
+    goal = config.goal_sensor, math.prod(observation_space.spaces[config.goal_sensor].shape)
+    channels, features = config.base_channels, config.features
+    encoders: list[SmallCNN | ResNet] = [
+        SmallCNN(group, channels, features, goal, config.goal_queries)
+        if config.kind == "cnn"
+        else ResNet(config.kind, group, channels, features)
+        for group in groups
+    ]
+    return encoders[0] if len(encoders) == 1 else EncoderPerCamera(encoders)

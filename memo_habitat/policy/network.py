@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from gym import spaces
@@ -89,18 +89,17 @@ class MemoNetwork(nn.Module):
         memory: MemoryConfig,
     ) -> None:
         super().__init__()
-        self.camera, self.goal_sensor = encoder.camera, encoder.goal_sensor
         self.auxiliary_sensor = encoder.auxiliary_sensor
         last_reward = [LAST_REWARD] if encoder.last_reward else []
         self.state_sensors = tuple(dict.fromkeys([*encoder.state_sensors, *last_reward]))
-        self.visual_encoder = build_encoder(encoder, observation_space)
+        self.visual_encoder: Any = build_encoder(encoder, observation_space)
         self._chunk_size = encoder.chunk_size if memory.activation_checkpointing else 0
-        self.feature_width = 0 if self.visual_encoder is None else int(encoder.features)
-        if isinstance(self.visual_encoder, DetectionEncoder):
-            self.feature_width = self.visual_encoder.features
+        self.feature_width = 0 if self.visual_encoder is None else int(self.visual_encoder.features)
         state_width = sum(
             _width(observation_space, "state_sensors", uuid) for uuid in self.state_sensors
         )
+        # Of these the rollout keeps copies for context steps, so that they are encoded once.
+        self.kept_features = 0 if encoder.kind == "timm" else self.feature_width
         self.action_embedding = nn.Embedding(num_actions, _ACTION_EMBEDDING)
         self._frequencies = encoder.fourier_features
         self._action_across_episodes = encoder.action_across_episodes
@@ -142,25 +141,28 @@ class MemoNetwork(nn.Module):
         if self.visual_encoder is None:
             lead = observations[self.state_sensors[0]].shape[:-1]
             return torch.zeros((*lead, 0), device=self.critic.weight.device)
-        if isinstance(self.visual_encoder, DetectionEncoder):
-            detected: Tensor = self.visual_encoder(observations)
-            return detected
-        images, goal = observations[self.camera], observations[self.goal_sensor].float()
-        if self._chunk_size and torch.is_grad_enabled():
-            return self._features_in_chunks(self.visual_encoder, images, goal)
-        out: Tensor = self.visual_encoder(images, goal)
-        return out
+        in_chunks = self._chunk_size and torch.is_grad_enabled()
+        if in_chunks and not isinstance(self.visual_encoder, DetectionEncoder):
+            return self._features_in_chunks(self.visual_encoder, observations)
+        features: Tensor = self.visual_encoder(observations)
+        return features
 
-    def _features_in_chunks(self, encoder: nn.Module, images: Tensor, goal: Tensor) -> Tensor:
+    def _features_in_chunks(self, encoder: Any, observations: dict[str, Tensor]) -> Tensor:
         """The same, with the activations of one piece at a time, recomputed for its gradient."""
-        flat, goals = images.flatten(0, -4), goal.flatten(0, -2)
-        pieces = zip(flat.split(self._chunk_size), goals.split(self._chunk_size), strict=True)
+        lead = observations[TRIAL_STEP].shape[:-1]
+        flat = {u: observations[u].flatten(0, len(lead) - 1) for u in encoder.inputs}
+        pieces = zip(*(x.split(self._chunk_size) for x in flat.values()), strict=True)
         # Encoders draw nothing at random: no generator has to be wound back.
         encoded = [
-            checkpoint(encoder, image, wanted, use_reentrant=False, preserve_rng_state=False)
-            for image, wanted in pieces
+            checkpoint(
+                encoder,
+                dict(zip(flat, piece, strict=True)),
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            for piece in pieces
         ]
-        return torch.cat(encoded).unflatten(0, images.shape[:-3])
+        return torch.cat(encoded).unflatten(0, lead)
 
     def tokens(
         self,

@@ -14,7 +14,7 @@ from habitat_baselines.utils.common import get_num_actions
 from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.config.policy import PRECISIONS, EncoderConfig
+from memo_habitat.config.policy import PRECISIONS, EncoderConfig, encoder_config
 from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.interface import ActingCache
 from memo_habitat.memory.variants import takes
@@ -127,7 +127,7 @@ class MemoPolicy(nn.Module, Policy):
     ) -> MemoPolicy:
         """Build the policy from the composed config, as Habitat calls it."""
         rl = config.habitat_baselines.rl
-        encoder = EncoderConfig(**dict(rl.encoder))
+        encoder = encoder_config(rl.encoder)
         memory = MemoryConfig(**dict(rl.memory))
         given: dict[str, Any] = {"stop": _initial_stop(config)}
         if "success_distance" in config.habitat.task:  # which grids have not
@@ -291,9 +291,12 @@ class MemoPolicy(nn.Module, Policy):
         self, batch: TrialBatch, segment_length: int | None, context_encoder_gradients: bool
     ) -> ActionEvaluation:
         """Log-probabilities, values and entropy of the steps in the losses, with gradients."""
-        start = 0 if context_encoder_gradients else batch.loss_start
+        kept = self.network.kept_features
+        start = 0 if context_encoder_gradients or not kept else batch.loss_start
         recent = {k: v[:, start:] for k, v in batch.observations.items()}
-        features = torch.cat([batch.features[:, :start], self._features(recent)], dim=1)
+        features = self._features(recent)
+        if start:
+            features = torch.cat([batch.features[:, :start], features], dim=1)
         tokens = self.network.tokens(
             features, batch.observations, batch.prev_actions, batch.episode_starts
         )
@@ -348,7 +351,8 @@ class MemoPolicy(nn.Module, Policy):
             window = slice(start, min(start + chunk, storage.steps))
             observations = {k: v[:, window] for k, v in storage.observations.items()}
             features = self._features(observations)
-            storage.features[:, window] = features
+            if self.network.kept_features:
+                storage.features[:, window] = features
             starts = storage.episode_starts[:, window]
             tokens = self.network.tokens(
                 features, observations, storage.prev_actions[:, window], starts

@@ -64,7 +64,7 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
             num_envs,
             self._config.habitat.task.trial_steps,
             env_spec.observation_space,
-            self._actor_critic.network.feature_width,
+            self._actor_critic.network.kept_features,
         )
         storage.to(self._device)
         return storage

@@ -217,15 +217,18 @@ def refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:
 
 
 def check(config: DictConfig) -> None:
-    """Refuse what can be known to be wrong before anything is written or launched."""
+    """Refuse what can be known to be wrong before anything is written or launched.
+
+    In `config`, the file of a frozen encoder's weights is noted.
+    """
     from memo_habitat.register import import_plugins
 
     import_plugins(config)
     _check_simulator(config)
     if config.habitat_baselines.trainer_name == "memo":
-        from memo_habitat.trainer.validation import check_training_config
+        from memo_habitat.trainer.validation import check_and_pin_weights
 
-        check_training_config(config)
+        check_and_pin_weights(config)
 
 
 @contextlib.contextmanager

@@ -15,27 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from habitat.config import read_write
 from habitat.config.default import patch_config
-from habitat.gym import make_gym_from_config
-from habitat_baselines.common.env_spec import EnvironmentSpec
-from habitat_baselines.common.obs_transformers import (
-    apply_obs_transforms_obs_space,
-    get_active_obs_transforms,
-)
 from omegaconf import DictConfig
-from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
-from memo_habitat.policy.policy import MemoPolicy
-from memo_habitat.ppo.updater import MemoPPO
 from memo_habitat.register import import_plugins
-from memo_habitat.rollout.storage import TrialStorage
-from memo_habitat.trainer.live_bytes import fake_tensors, faked
+from memo_habitat.trainer.live_bytes import fake_tensors
+from memo_habitat.trainer.rehearsal import Rehearsal, stored_spec
 from memo_habitat.trainer.validation import check_training_settings
 from memo_habitat.utils.peak_bytes import peak_bytes
 
@@ -53,6 +41,7 @@ class MemoryEstimate:
     trial_steps: int
     parameters: int  # how many there are
     parameter_bytes: int
+    frozen_bytes: int  # of a frozen encoder, in half precision
     gradient_bytes: int
     optimiser_bytes: int
     rollout_bytes: int
@@ -70,7 +59,8 @@ class MemoryEstimate:
     @property
     def held_bytes(self) -> int:
         """What stays from one update to the next."""
-        return self.parameter_bytes + self.optimiser_bytes + self.rollout_bytes + self.cache_bytes
+        weights = self.parameter_bytes + self.frozen_bytes + self.optimiser_bytes
+        return weights + self.rollout_bytes + self.cache_bytes
 
     @property
     def activation_bytes(self) -> int:
@@ -87,9 +77,10 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
     environments = int(config.habitat_baselines.num_environments)
     minibatches = int(config.habitat_baselines.rl.ppo.num_mini_batch)
     minibatch = math.ceil(environments / min(minibatches, environments))
-    spec = environment_spec(config)
+    device = torch.device("cpu")
+    spec, transforms = stored_spec(config, device)
     with fake_tensors() as live:
-        rehearsal = Rehearsal(config, spec, torch.device("cpu"), is_fake=True)
+        rehearsal = Rehearsal(config, spec, transforms, device, is_fake=True)
         parameters = list(rehearsal.policy.parameters())
         parameter_bytes = sum(p.nbytes for p in parameters)
         before = live.now
@@ -112,6 +103,7 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
             trial_steps=rehearsal.storage.trial_steps,
             parameters=sum(p.numel() for p in parameters),
             parameter_bytes=parameter_bytes,
+            frozen_bytes=sum(tensor.nbytes for tensor in rehearsal.frozen.state_dict().values()),
             gradient_bytes=parameter_bytes,
             optimiser_bytes=optimiser_bytes,
             rollout_bytes=sum(tensor.nbytes for tensor in rehearsal.storage_tensors()),
@@ -136,9 +128,10 @@ def measure_memory(config: DictConfig, minibatch: int) -> dict[str, Any]:
     """Run refresh and update here, for real, `minibatch` environments at once: peaks in bytes."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = _checked(config)
-    rehearsal = Rehearsal(config, environment_spec(config), device, is_fake=False)
+    rehearsal = Rehearsal(config, *stored_spec(config, device), device, is_fake=False)
     rehearsal.make_optimiser_state()
     tensors = [*rehearsal.storage_tensors(), *rehearsal.policy.state_dict().values()]
+    tensors += rehearsal.frozen.state_dict().values()
     tensors += [t for t in tree_leaves(rehearsal.updater.get_resume_state()) if torch.is_tensor(t)]
     held = sum(tensor.nbytes for tensor in tensors)
     refresh_bytes = held + peak_bytes(rehearsal.refresh, device)
@@ -206,8 +199,10 @@ def table(name: str, estimate: MemoryEstimate) -> str:
     full_context = gigabytes(estimate.full_context_cache_bytes)
     at_once = f"with {_environments(estimate.minibatch)} at once"
     one = ("", estimate.one_environment_bytes, f"with {_environments(1)} at once")
+    frozen = ("frozen encoder", estimate.frozen_bytes, "in half precision; on a CPU twice that")
     rows = (
         ("weights", estimate.parameter_bytes, f"{estimate.parameters:,} parameters"),
+        *([frozen] if estimate.frozen_bytes else []),
         ("gradients", estimate.gradient_bytes, ""),
         ("optimiser", estimate.optimiser_bytes, ""),
         ("rollout", estimate.rollout_bytes, "one trial of every environment"),
@@ -259,88 +254,3 @@ def available_memory(workers: int) -> int:
         return int(torch.cuda.mem_get_info()[0])
     available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     return 0 if available is None else int(available[1]) * 1024 // workers
-
-
-class Rehearsal:
-    """Everything that one worker holds at the end of a trial, with steps that are made up.
-
-    Segments have their nominal length and no layer is dropped, so that two rehearsals agree.
-    """
-
-    def __init__(
-        self, config: DictConfig, spec: EnvironmentSpec, device: torch.device, is_fake: bool
-    ) -> None:
-        with read_write(config):
-            memory = config.habitat_baselines.rl.memory
-            memory.segment_jitter = memory.depth_dropout = 0.0
-            memory.segment_jitter_in = MemoryConfig.segment_jitter_in  # nothing is drawn
-            memory.compile = memory.compile and not is_fake  # compiled code cannot be faked
-        self._config, self._ppo = config, config.habitat_baselines.rl.ppo
-        self.is_low_precision = config.habitat_baselines.rl.precision == "bfloat16"
-        observed = spec.observation_space
-
-        def make() -> MemoPolicy:
-            return MemoPolicy.from_config(config, observed, spec.action_space).to(device)
-
-        self.policy: MemoPolicy = faked(make) if is_fake else make()
-        self.updater = MemoPPO(self.policy, self._ppo)
-        self.storage = TrialStorage(
-            int(config.habitat_baselines.num_environments),
-            int(config.habitat.task.trial_steps),
-            observed,
-            self.policy.network.feature_width,
-        )
-        self.storage.to(device)
-        longest = config.habitat.environment.max_episode_steps or self.storage.trial_steps
-        self.storage.episode_starts.fill_(False)
-        self.storage.episode_starts[:, ::longest] = True
-        self.storage.steps = self.storage.trial_steps
-
-    def storage_tensors(self) -> list[Tensor]:
-        """All that the rollout consists of."""
-        values = [*self.storage.observations.values(), *vars(self.storage).values()]
-        return [value for value in values if isinstance(value, Tensor)]
-
-    def make_optimiser_state(self) -> None:
-        """Let the optimiser allocate what it keeps; the gradients are gone again."""
-        self._fill_gradients()
-        self.updater.optimiser_step()
-
-    def refresh(self) -> None:
-        """Recompute the acting cache, as after an update."""
-        self.policy.refresh(self.storage, self._ppo.refresh_chunk, self._ppo.refresh_values)
-
-    def backward(self, minibatch: int) -> None:
-        """Forward and backward pass of the update's largest minibatch."""
-        self.policy.train()
-        if self._ppo.accumulate_gradients and minibatch < len(self.storage.actions):
-            self._fill_gradients()  # what earlier minibatches left
-        count = math.ceil(len(self.storage.actions) / minibatch)
-        self.updater.backward(next(self.storage.minibatches(count)), 1.0)
-
-    def _fill_gradients(self) -> None:
-        for parameter in self.policy.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-
-
-def environment_spec(config: DictConfig) -> EnvironmentSpec:
-    """The spaces that the trainer learns from its environments.
-
-    A factory of environments that knows them by itself says so by a method of this name.
-    """
-    factory = hydra.utils.instantiate(config.habitat_baselines.vector_env_factory)
-    if hasattr(factory, "environment_spec"):
-        known: EnvironmentSpec = factory.environment_spec()
-        return known
-    # In the embedded simulator whichever the config names: a plan for a cluster is made where its
-    # simulator need not be installed.
-    config = config.copy()
-    with read_write(config):
-        config.habitat.simulator.type = "EmbreeSim-v0"
-    env = make_gym_from_config(config)
-    observed = apply_obs_transforms_obs_space(
-        env.observation_space, get_active_obs_transforms(config)
-    )
-    spec = EnvironmentSpec(observed, env.action_space, env.original_action_space)
-    env.close()
-    return spec

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from memo_habitat.utils.files import append_json_line, read_json_lines, write_json_lines
@@ -30,6 +31,18 @@ class ProgressFile:
 def read_progress(path: Path) -> list[dict[str, Any]]:
     """Rows of a progress file; a last line cut off by a kill is left out."""
     return list(read_json_lines(path))
+
+
+def ended_in_window(window: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+    """Sums over the episodes that ended within the window of Habitat's running statistics.
+
+    Habitat keeps the running sums of the last updates: what ended since is their difference, and
+    with a single one all of it.
+    """
+    return {
+        name: float((sums[-1] - sums[0] if len(sums) > 1 else sums[0]).sum())
+        for name, sums in window.items()
+    }
 
 
 def share_done(baselines: Mapping[str, Any], steps: float, updates: float) -> float:

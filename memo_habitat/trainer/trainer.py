@@ -40,12 +40,13 @@ from memo_habitat.trainer.collection import (
     stop_on_interrupt,
 )
 from memo_habitat.trainer.env_factory import worker_death
-from memo_habitat.trainer.progress import ProgressFile, steps_bar
+from memo_habitat.trainer.observations import observation_transforms
+from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
 from memo_habitat.trainer.run_dir import TRAIN_LOCK
 from memo_habitat.trainer.validation import (
+    check_and_pin_weights,
     check_model_config,
     check_resumed_model,
-    check_training_config,
 )
 from memo_habitat.utils.lock import hold
 
@@ -91,7 +92,7 @@ class MemoTrainer(PPOTrainer):
 
     def train(self) -> None:
         """Train until the configured number of steps or updates, or until asked to stop."""
-        check_training_config(self.config)
+        check_and_pin_weights(self.config)
         folder = Path(self.config.habitat_baselines.checkpoint_folder)
         with hold(folder / TRAIN_LOCK):
             self._train_from(read_resume_state(folder))
@@ -221,12 +222,7 @@ class MemoTrainer(PPOTrainer):
             writer.add_scalar(tag, self._losses[name], self.num_steps_done)
         if trials is not None:
             writer.add_scalar("trials/return", trials["return"], self.num_steps_done)
-        # Habitat keeps running sums of the last updates: what ended within the window is their
-        # difference, and with a single one all of it.
-        ended = {
-            name: float((sums[-1] - sums[0] if len(sums) > 1 else sums[0]).sum())
-            for name, sums in self.window_episode_stats.items()
-        }
+        ended = ended_in_window(self.window_episode_stats)
         count = max(ended.pop("count"), 1.0)
         progress.append(
             {
@@ -341,6 +337,10 @@ class MemoTrainer(PPOTrainer):
             with read_write(config):
                 config.habitat.seed += self._resumed_at
         super()._init_envs(config, is_eval)
+
+    def _create_obs_transforms(self) -> None:
+        """As Habitat, and the frozen encoder: all that follows knows its features, no images."""
+        self.obs_transforms = observation_transforms(self.config, self._env_spec, self.device)
 
     # Evaluation ---------------------------------------------------------------------------------
 

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from habitat.config import read_write
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.evaluation import RUNTIME_KEYS
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.config.policy import PRECISIONS, EncoderConfig
+from memo_habitat.config.policy import PRECISIONS, encoder_config
 from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.variants import check_config, memory_class, segment_lengths
 from memo_habitat.policy.encoders import check_encoder
+from memo_habitat.policy.frozen_encoder import pinned_digest
 from memo_habitat.trainer.checkpoint import RESUME_STATE
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
@@ -64,8 +66,20 @@ def check_training_config(config: DictConfig) -> None:
     _check_checkpoint_folder(config)
 
 
+def check_and_pin_weights(config: DictConfig) -> None:
+    """The same; and note in the config which file the weights of a frozen encoder are.
+
+    Whoever resumes or evaluates may have the file elsewhere, and must have the same.
+    """
+    check_training_config(config)
+    encoder = config.habitat_baselines.rl.encoder
+    if encoder.kind == "timm":
+        with read_write(config):
+            encoder.weights_digest = pinned_digest(encoder_config(encoder))
+
+
 def check_training_settings(config: DictConfig) -> None:
-    """The same but for the folder, which a plan does not write to."""
+    """`check_training_config` but for the folder, which a plan does not write to."""
     check_model_config(config)
     _check_trainer_keys(config)
     _check_hindsight(config.habitat_baselines.rl)
@@ -92,7 +106,7 @@ def check_model_config(config: DictConfig) -> None:
         # It names the fields of the memory ("memory width 3 ..."): here by their keys.
         named = str(error).replace("memory ", "habitat_baselines.rl.memory.", 1)
         raise UserError(named) from error
-    check_encoder(EncoderConfig(**rl.encoder))
+    check_encoder(encoder_config(rl.encoder))
     check_choice("habitat_baselines.rl.precision", rl.precision, PRECISIONS)
 
 

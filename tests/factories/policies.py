@@ -123,4 +123,4 @@ def act_trial(policy: MemoPolicy, storage: TrialStorage, steps: int, seed: int =
 
 def new_storage(policy: MemoPolicy, num_envs: int, trial_steps: int) -> TrialStorage:
     """Storage for `policy` on `observation_space()`."""
-    return TrialStorage(num_envs, trial_steps, observation_space(), policy.network.feature_width)
+    return TrialStorage(num_envs, trial_steps, observation_space(), policy.network.kept_features)

@@ -305,7 +305,7 @@ def test_state_values_join_the_token_with_their_harmonics():
     ("encoder", "named"),
     [
         (EncoderConfig(kind="vit"), "vit"),
-        (EncoderConfig(camera="rear_rgb"), "rear_rgb"),
+        (EncoderConfig(cameras=["rear_rgb"]), "rear_rgb"),
         (EncoderConfig(state_sensors=["sonar"]), "sonar"),
     ],
 )
@@ -402,7 +402,7 @@ def test_the_activations_of_one_piece_of_images_are_there_at_a_time():
     policy, storage = acted("memo", chunk_size=7, activation_checkpointing=True)
     sizes = []
     policy.network.visual_encoder.register_forward_pre_hook(
-        lambda module, inputs: sizes.append(len(inputs[0]))
+        lambda module, inputs: sizes.append(len(inputs[0]["head_rgb"]))
     )
     batch = next(storage.minibatches(1))
     out = policy.evaluate_trials(batch, None, True)
