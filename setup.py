@@ -128,6 +128,7 @@ setup(
     ],
     extras_require={
         "gymnasium": ["gymnasium>=0.29"],
+        "gltf": ["DracoPy>=1.4", "opengl-basisu>=0.1.0a2"],
         "hub": ["huggingface-hub>=1.0"],
         "labyrinth": ["labmaze>=1.0.6"],
         "timm": ["timm>=1.0.12"],

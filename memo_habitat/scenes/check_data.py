@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.scene_dataset import (
-    SceneDataset,
-    SceneInstance,
-    find_scene,
-    load_dataset,
+from memo_habitat.simulator.embree.scene_dataset import SceneDataset, find_scene, load_dataset
+from memo_habitat.simulator.embree.scene_instance import SceneInstance
+from memo_habitat.simulator.embree.templates import (
+    OBJECT,
+    Template,
+    is_primitive,
+    read_template,
     stem,
 )
-from memo_habitat.simulator.embree.scene_dataset import read_json as read_config
 from memo_habitat.tasks.extobjnav.dataset import read_json, read_split
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, category_of, house_of
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX, resolve
 
 _EPISODES = ".json.gz"
 _CONTENT = "content"
-_ASSETS = ("render_asset", "collision_asset")
+_ASSETS = ("render_asset", "collision_asset", "urdf_filepath")
 
 
 @dataclass
@@ -105,13 +106,14 @@ class _Checker:
     def __init__(self) -> None:
         self._scenes: dict[tuple[str, str], SceneDataset] = {}
         self._objects: set[tuple[str, ...]] = set()
-        self._templates: set[Path] = set()
+        self._templates: set[tuple[Path, str]] = set()
 
     def scene_dataset(self, file: Path) -> Count:
         """Check every template and scene of a data set."""
         dataset = load_dataset(file)
-        for config in (*dataset.stages.values(), *dataset.objects.values()):
-            self._template(config)
+        for library in (dataset.stages, dataset.objects, dataset.articulated):
+            for template in library.values():
+                self._template(template)
         for name in dataset.scenes:
             self._scene(dataset.scene(name))
         return Count(file, len(dataset.scenes) or len(dataset.stages))
@@ -142,13 +144,15 @@ class _Checker:
                 continue
             with _named(where, "rigid_objs"):
                 found = [Path(folder, name) for folder in folders if Path(folder, name).is_file()]
-                found += [dataset.objects[stem(name)]] if stem(name) in dataset.objects else []
-                if not found:
+                if found:
+                    self._template(read_template(found[0], OBJECT))
+                elif stem(name) in dataset.objects:
+                    self._template(dataset.objects[stem(name)])
+                else:
                     raise UserError(
                         f"{name} is neither in {', '.join(folders)} nor in the scenes' "
                         f"data set {dataset.source}"
                     )
-                self._template(found[0])
             self._objects.add(key)
 
     def _other_task(self, file: Path, records: list[Any]) -> Count:
@@ -176,17 +180,18 @@ class _Checker:
         return self._scenes[key]
 
     def _scene(self, scene: SceneInstance) -> None:
-        for config in (scene.stage, *(piece.config for piece in scene.furniture)):
+        for template in (scene.stage, *(piece.template for piece in scene.furniture)):
             with _named(str(scene.source)):
-                self._template(config)
+                self._template(template)
 
-    def _template(self, config: Path) -> None:
-        """Check that the meshes which a template names exist; a bare mesh is its own template."""
-        if config in self._templates or config.suffix != ".json":
+    def _template(self, template: Template) -> None:
+        """Check that the meshes which a template names exist."""
+        if (template.source, template.name) in self._templates:
             return
-        document = read_config(config, "template")
         for key in _ASSETS:
-            name = document.get(key)
-            if isinstance(name, str) and name and not (config.parent / name).is_file():
-                raise UserError(f"{config}: field {key!r} is {name!r}, which is missing")
-        self._templates.add(config)
+            name = template.attributes.get(key)
+            if not isinstance(name, str) or not name or is_primitive(name):
+                continue
+            if not template.file(name).is_file():
+                raise UserError(f"{template.source}: field {key!r} is {name!r}, which is missing")
+        self._templates.add((template.source, template.name))

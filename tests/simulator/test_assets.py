@@ -10,18 +10,12 @@ import pytest
 import trimesh
 from PIL import Image
 
-from memo_habitat.simulator.embree.geometry import join
+from memo_habitat.simulator.embree.geometry import join, rotation_matrix
+from memo_habitat.simulator.embree.meshes import load_soup
 from memo_habitat.simulator.embree.navgrid import AgentShape
 from memo_habitat.simulator.embree.scene import load_scene, place_objects
-from memo_habitat.simulator.embree.scene_dataset import (
-    find_scene,
-    load_dataset,
-    load_soup,
-    object_soup,
-    rotation_matrix,
-    stage_soup,
-    stem,
-)
+from memo_habitat.simulator.embree.scene_dataset import find_scene, load_dataset
+from memo_habitat.simulator.embree.templates import object_soup, stage_soup, stem
 
 
 def write(path, mesh):

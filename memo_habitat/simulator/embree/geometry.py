@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ class TriangleSoup:
     uv: np.ndarray  # [T, 3, 2] float32, texture coordinates, v upwards
     texture: np.ndarray  # [T] int32, index into textures, -1 = none
     textures: list[np.ndarray] = field(default_factory=list)  # [h, w, 3] uint8 each
+    files: frozenset[Path] = frozenset()  # what it was read from
 
     def __len__(self) -> int:
         return len(self.corners)
@@ -43,7 +45,19 @@ class TriangleSoup:
             np.ascontiguousarray(values[:, order])
             for values in (corners.astype(np.float32), self.colours, self.uv)
         )
-        return TriangleSoup(corners, colours, uv, self.texture, self.textures)
+        return replace(self, corners=corners, colours=colours, uv=uv)
+
+
+def rotation_matrix(wxyz: np.ndarray) -> np.ndarray:
+    """[3, 3] of a quaternion [w, x, y, z], normalised first."""
+    w, x, y, z = np.asarray(wxyz, dtype=np.float64) / np.linalg.norm(wxyz)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def join(soups: list[TriangleSoup]) -> TriangleSoup:
@@ -66,6 +80,7 @@ def join(soups: list[TriangleSoup]) -> TriangleSoup:
         np.concatenate([soup.uv for soup in soups]),
         np.concatenate(indices),
         textures,
+        frozenset().union(*(soup.files for soup in soups)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,18 +14,20 @@ import numpy as np
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.distance_field import Geodesics
 from memo_habitat.simulator.embree.geometry import Geometry, TriangleSoup
+from memo_habitat.simulator.embree.meshes import forget_meshes
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_navgrid
-from memo_habitat.simulator.embree.scene_dataset import (
-    OBJECT_SUFFIX,
-    SceneDataset,
-    find_scene,
-    forget_meshes,
+from memo_habitat.simulator.embree.scene_dataset import SceneDataset, find_scene
+from memo_habitat.simulator.embree.scene_instance import SceneInstance
+from memo_habitat.simulator.embree.templates import (
+    OBJECT,
     object_soup,
+    read_template,
     stage_soup,
     stem,
 )
 from memo_habitat.simulator.interface import Instance
 from memo_habitat.utils.data_paths import resolve
+from memo_habitat.utils.file_cache import FileCache
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Arrangement:
         return self.geometry.ranges_of(instance.id for instance in self.instances)
 
 
-_scenes: OrderedDict[tuple[Any, ...], Scene] = OrderedDict()
+_scenes: FileCache[Scene] = FileCache()
 
 
 def clear_caches() -> None:
@@ -74,27 +76,36 @@ def clear_caches() -> None:
 def load_scene(
     handle: str, scene_dataset: str, shape: AgentShape, kept_houses: int, kept_fields: int
 ) -> Scene:
-    """The house that Habitat's `scene` (the handle) and `scene_dataset` name, cached per process.
+    """The house that Habitat's `scene` (the handle) and `scene_dataset` name, cached per process
+    while all its files stay as they are.
 
     Raises:
         UserError: for missing or malformed files, or when nothing is navigable.
     """
     dataset, instance = find_scene(handle, scene_dataset)
-    stamp = instance.source.stat().st_mtime_ns
-    key = (instance.source, stamp, dataset.source, shape, kept_fields)
-    if key not in _scenes:
-        parts = [stage_soup(instance.stage).transformed(instance.stage_transform)]
-        for piece in instance.furniture:
-            soup, center = object_soup(piece.config)
-            center = np.zeros(3) if piece.asset_local else center
-            parts.append(soup.transformed(_about(piece.transform, center)))
-        corners = np.concatenate([part.corners for part in parts])
-        grid = build_navgrid(corners, shape, str(instance.source))
-        _scenes[key] = Scene(dataset, instance.source, parts, grid, Geodesics(grid, kept_fields))
-        while len(_scenes) > max(kept_houses, 1):
-            _scenes.popitem(last=False)
-    _scenes.move_to_end(key)
-    return _scenes[key]
+
+    def build() -> tuple[Scene, frozenset[Path]]:
+        parts = _parts(instance)
+        grid = build_navgrid(
+            np.concatenate([part.corners for part in parts]), shape, str(instance.source)
+        )
+        files = instance.files.union(*(part.files for part in parts))
+        files |= {dataset.source} if dataset.source else frozenset()
+        scene = Scene(dataset, instance.source, parts, grid, Geodesics(grid, kept_fields))
+        return scene, files
+
+    key = (instance.source, instance.name, dataset.source, shape, kept_fields)
+    return _scenes.get(key, build, max(kept_houses, 1))
+
+
+def _parts(instance: SceneInstance) -> list[TriangleSoup]:
+    """The stage and the pieces of furniture where they stand."""
+    parts = [stage_soup(instance.stage).transformed(instance.stage_transform)]
+    for piece in instance.furniture:
+        soup, center = object_soup(piece.template)
+        center = np.zeros(3) if piece.asset_local else center
+        parts.append(soup.transformed(_about(piece.transform, center)))
+    return parts
 
 
 def _about(transform: np.ndarray, center: np.ndarray) -> np.ndarray:
@@ -124,20 +135,24 @@ def place_objects(
             f"habitat.simulator.object_ids_start={first_id} is taken: {scene.source} has "
             f"{len(parts) - 1} pieces of furniture; set it to {len(parts)} or more"
         )
-    known = {**scene.dataset.objects, **_configs_in(folders)}
+    library, own = scene.dataset.objects, _configs_in(folders)
     instances: list[Instance] = []
     counts: Counter[str] = Counter()
     for identity, entry in enumerate(rigid_objs, start=first_id):
         where = f"rigid_objs[{identity - first_id}]"
         name, transform = _pair(entry, f"{where} in {scene.source.name}")
         category = stem(name)
-        if category not in known:
+        if category not in own and category not in library:
             raise UserError(
-                f"object {name!r} of {where} has no {OBJECT_SUFFIX.lstrip('.')} in "
+                f"object {name!r} of {where} has no {OBJECT.suffix.lstrip('.')} in "
                 f"{list(folders)} or the scene data set {scene.dataset.source}: correct the name "
                 "or additional_obj_config_paths"
             )
-        soup, center = object_soup(known[category])
+        soup, center = object_soup(
+            read_template(own[category], OBJECT, library.defaults)
+            if category in own
+            else library[category]
+        )
         parts.append(soup.transformed(_about(transform, center)))
         ids.append(identity)
         position = parts[-1].bounds.mean(axis=0)
@@ -157,7 +172,7 @@ def _configs_in(folders: Sequence[str]) -> dict[str, Path]:
         except UserError:
             # A set that was moved: its own data set config lists the objects as well.
             continue
-        files = sorted(path.glob(f"*{OBJECT_SUFFIX}")) if path.is_dir() else [path]
+        files = sorted(path.glob(f"*{OBJECT.suffix}")) if path.is_dir() else [path]
         for file in files:
             found.setdefault(stem(file.name), file)
     return found
