@@ -40,6 +40,14 @@ class FileCache(Generic[T]):
 def _stamp(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return ()
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False, too, for names that no file can have, as broken configs do."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -13,7 +13,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.codecs import GltfError
 from memo_habitat.simulator.embree.geometry import TriangleSoup, join
 from memo_habitat.simulator.embree.gltf_mesh import read_gltf
-from memo_habitat.utils.file_cache import FileCache
+from memo_habitat.utils.file_cache import FileCache, is_file
 
 MESH_SUFFIXES = (".glb", ".gltf", ".ply", ".obj", ".stl", ".dae")
 _KEPT = 4096
@@ -39,7 +39,7 @@ def load_soup(path: Path) -> TriangleSoup:
 
 
 def _read(path: Path) -> TriangleSoup:
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(
             f"3D model {path} is missing: restore the file or correct the config that names it"
         )

@@ -17,6 +17,7 @@ from memo_habitat.simulator.embree.geometry import TriangleSoup
 from memo_habitat.simulator.embree.meshes import MESH_SUFFIXES, load_soup
 from memo_habitat.simulator.embree.urdf import articulated_soup
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
+from memo_habitat.utils.file_cache import is_file
 
 
 class Kind(NamedTuple):
@@ -81,7 +82,7 @@ class Template:
 
     def file(self, name: str) -> Path:
         """The file that a name in its attributes means."""
-        return (self.folder / name.replace(_OWN_NAME, self.name)).resolve()
+        return self.folder / name.replace(_OWN_NAME, self.name)
 
     def numbers(self, key: str, default: Any) -> np.ndarray:
         """The numbers of an attribute, as many as the default has."""
@@ -129,7 +130,7 @@ def read_template(path: Path, kind: Kind, defaults: dict[str, Any] | None = None
     if not path.name.endswith(kind.suffix):
         config = path.with_name(name + kind.suffix)
         files.add(config)
-        if not config.is_file():
+        if not is_file(config):
             own: dict[str, Any] = {kind.asset: path.name}
             # Habitat-Sim takes such stages for scans (Gibson, Matterport3D), whose z points up.
             if kind is STAGE and path.suffix == ".glb" and defaults is None:
@@ -188,7 +189,7 @@ class Library(Mapping[str, Template]):
             return self[name]
         for folder in () if beside is None else (beside.parent, beside.parent.parent):
             for candidate in (folder / f"{handle}{self.kind.suffix}", folder / handle):
-                if candidate.is_file() and candidate.name.endswith(
+                if is_file(candidate) and candidate.name.endswith(
                     (self.kind.suffix, *self.kind.bare)
                 ):
                     return read_template(candidate, self.kind, self.defaults)

@@ -108,7 +108,7 @@ def _shape(visual: ElementTree.Element, path: Path, rgb: np.ndarray) -> Triangle
         raise ValueError("a <visual> has no shape")
     if shape.tag == "mesh":
         name = shape.attrib["filename"].removeprefix("package://").removeprefix("file://")
-        soup = load_soup((path.parent / name).resolve())
+        soup = load_soup(path.parent / name)
         is_plain = name.lower().endswith(".stl")  # a format without colours
         soup = soup.transformed(np.diag([*_floats(shape, "scale", (1.0, 1.0, 1.0)), 1.0]))
         return _coloured(soup, rgb) if is_plain else soup
