@@ -46,7 +46,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; False, too, for names that no file can have, as broken configs do."""
+    """Whether a file is there; False, too, for names that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):
