@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,62 @@ def generate(
         given["split_sizes"] = _split_sizes(split_sizes)
     write_homes(GenerateOptions(**given))
     print(out)
+
+
+@app.command(
+    epilog=examples(
+        "memo-habitat scenes episodes --scene-dataset data/scene_datasets/hssd-hab/"
+        "hssd-hab.scene_dataset_config.json --objects data/objects/ycb/configs --out data/hssd_ycb",
+        "memo-habitat scenes episodes --scene-dataset scans/ --objects data/studios/objects "
+        "--out data/my_home --split-by arrangements --arrangements 10",
+    )
+)
+def episodes(
+    scene_dataset: Annotated[
+        Path,
+        option("*.scene_dataset_config.json, GLB file, or folder of either.", "PATH"),
+    ],
+    objects: Annotated[
+        list[Path], option("Folder of object configs or GLB files; may be repeated.", "DIR")
+    ],
+    out: Annotated[Path, option("Folder to write.", "DIR")],
+    # The defaults are those of `EpisodeOptions`, named here for the help.
+    houses: Annotated[str | None, option("Names of houses to use.", "PATTERN", "*")] = None,
+    arrangements: Annotated[int | None, option("Of objects, for each house.", shown="4")] = None,
+    instances: Annotated[
+        int | None, option("Objects in an arrangement.", shown="24, or what categories allow")
+    ] = None,
+    categories: Annotated[int | None, option("Categories of them.", shown="14, or all")] = None,
+    split_by: Annotated[
+        str | None,
+        option("houses: none is in two splits; arrangements: each is in all.", None, "houses"),
+    ] = None,
+    split_sizes: Annotated[
+        str | None, option("Of these, for train, val and test.", "A,B,C", "about 70/10/20 %")
+    ] = None,
+    seed: Annotated[int | None, option("Determines every choice.", shown="0")] = None,
+    simulator: Annotated[str | None, option("Says what can be reached.", None, "embree")] = None,
+    up: Annotated[
+        str | None, option("Axis of GLB files that points up, y or z.", None, "y")
+    ] = None,
+    name: Annotated[str | None, option("Of the data set.", None, "that of --out")] = None,
+    overwrite: Annotated[bool, flag("--overwrite", "Replace such a set.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Place small objects in houses of any origin and write episodes; prints their folder."""
+    given = {key: value for key, value in locals().items() if value is not None}
+    from memo_habitat.config.compose import import_habitat
+
+    import_habitat()
+    from memo_habitat.scenes.house_episodes import EpisodeOptions, write_episodes
+
+    del given["debug"]
+    if split_sizes is not None:
+        given["split_sizes"] = _split_sizes(split_sizes)
+    written = write_episodes(EpisodeOptions(**given))
+    for house, reason in written.left_out.items():
+        print(f"left out {house}: {reason}", file=sys.stderr)
+    print(out, *(f"{split} {count}" for split, count in written.episodes.items()))
 
 
 @app.command(epilog=examples("memo-habitat scenes show data/studios --house 3 --out house.png"))

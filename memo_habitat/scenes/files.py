@@ -9,14 +9,15 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memo_habitat.errors import UserError
 from memo_habitat.scenes.furniture import CATALOGUE
 from memo_habitat.scenes.furniture_layout import House
-from memo_habitat.scenes.mesh import Mesh, circle, glb_bytes, gzip_bytes, palette_textured
-from memo_habitat.scenes.object_placement import Arrangement
+from memo_habitat.scenes.mesh import Mesh, Point, circle, glb_bytes, gzip_bytes, palette_textured
+from memo_habitat.scenes.object_placement import Arrangement, PlacedObject
 from memo_habitat.scenes.objects import ALL_OBJECTS
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 
@@ -121,30 +122,46 @@ def house_files(house: House) -> dict[str, bytes]:
     }
 
 
-def rigid_objects(arrangement: Arrangement) -> list[Any]:
+def rigid_objects(items: Sequence[PlacedObject]) -> list[Any]:
     """The small objects as episodes list them: object-config name and 4x4 row-major transform."""
-    return [
-        [f"{item.shape.category}.object_config.json", item.transform()]
-        for item in arrangement.items
-    ]
+    return [[f"{item.shape.category}.object_config.json", item.transform()] for item in items]
 
 
-def _episode_base(
-    name: str, house: House, number: int, start: tuple[float, float], heading: int
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class EpisodePlace:
+    """What the episodes of a house name.
+
+    Attributes:
+        scene_id, scene_dataset_config: as Habitat names a scene.
+        objects: folders of the small objects' configs.
+    """
+
+    scene_id: str
+    scene_dataset_config: str
+    objects: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, house: str, objects: Sequence[str] | None = None) -> EpisodePlace:
+        """A house of the set `name`; the objects are the set's own unless others are named."""
+        folders = [f"data/{name}/objects/"] if objects is None else objects
+        scene = f"data/{name}/scenes/{house}.scene_instance.json"
+        return cls(scene, f"data/{name}/{name}{SET_CONFIG_SUFFIX}", tuple(folders))
+
+
+def _episode_base(place: EpisodePlace, number: int, start: Point, heading: int) -> dict[str, Any]:
     """What every episode holds; `heading` is an index of 30 degree turns about +Y."""
     w, y = HALF_TURNS[heading]
     return {
         "episode_id": str(number),
-        "scene_id": f"data/{name}/scenes/{house.name}.scene_instance.json",
-        "scene_dataset_config": f"data/{name}/{name}{SET_CONFIG_SUFFIX}",
-        "start_position": [start[0], 0.0, start[1]],
+        "scene_id": place.scene_id,
+        "scene_dataset_config": place.scene_dataset_config,
+        "start_position": list(start),
         "start_rotation": [0.0, y, 0.0, w],
         "info": {},
     }
 
 
-def episode(name: str, house: House, number: int, arrangement: Arrangement) -> dict[str, Any]:
+def episode(place: EpisodePlace, number: int, arrangement: Arrangement) -> dict[str, Any]:
     """One arrangement as an episode of the published form."""
     counts: Counter[str] = Counter()
     receptacles = {}
@@ -153,9 +170,9 @@ def episode(name: str, house: House, number: int, arrangement: Arrangement) -> d
         receptacles[f"{category}_:{counts[category]:04d}"] = item.support.name
         counts[category] += 1
     return {
-        **_episode_base(name, house, number, arrangement.start, arrangement.heading),
-        "additional_obj_config_paths": [f"data/{name}/objects/"],
-        "rigid_objs": rigid_objects(arrangement),
+        **_episode_base(place, number, arrangement.start, arrangement.heading),
+        "additional_obj_config_paths": list(place.objects),
+        "rigid_objs": rigid_objects(arrangement.items),
         "name_to_receptacle": receptacles,
         **{key: {} for key in ("ao_states", "targets")},
         **{key: [] for key in ("markers", "target_receptacles", "goal_receptacles")},
@@ -163,12 +180,12 @@ def episode(name: str, house: House, number: int, arrangement: Arrangement) -> d
 
 
 def point_goal_episode(
-    name: str, house: House, number: int, ends: Sequence[tuple[float, float]], heading: int
+    place: EpisodePlace, number: int, ends: Sequence[tuple[float, float]], heading: int
 ) -> dict[str, Any]:
     """A point-goal episode of Habitat's own form, from the first of two ends to the second."""
-    start, (x, z) = ends
+    (x0, z0), (x, z) = ends
     return {
-        **_episode_base(name, house, number, start, heading),
+        **_episode_base(place, number, (x0, 0.0, z0), heading),
         "additional_obj_config_paths": [],
         "goals": [{"position": [x, 0.0, z], "radius": None}],
         "start_room": None,

@@ -80,6 +80,10 @@ class Rect:
         """Middle (x, z), m."""
         return (self.x0 + self.x1) / 2, (self.z0 + self.z1) / 2
 
+    def moved(self, x: float, z: float) -> Rect:
+        """The same rectangle elsewhere."""
+        return Rect(x + self.x0, z + self.z0, x + self.x1, z + self.z1)
+
     def grown(self, margin: float) -> Rect:
         """The rectangle with ``margin`` added on all sides."""
         m = margin

@@ -126,11 +126,7 @@ class GenerateOptions:
 
     def sizes(self) -> dict[str, int]:
         """Houses per split."""
-        if self.split_sizes is not None:
-            return dict(zip(files.SPLITS, self.split_sizes, strict=True))
-        val = int(0.1 * self.houses + 0.5)
-        test = int(0.2 * self.houses + 0.5)
-        return {"train": self.houses - val - test, "val": val, "test": test}
+        return shares(self.houses, self.split_sizes)
 
     def manifest(self) -> dict[str, Any]:
         """What determines the bytes of the set."""
@@ -162,22 +158,43 @@ class GenerateOptions:
             raise UserError(f"houses is {self.houses}: give at most 1000, and further sets by seed")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}: give 0 or more")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.set_name):
-            raise UserError(f"name {self.set_name!r}: use letters, digits, - and _ only")
-        instances, categories = self.counts
-        if not 1 <= categories <= len(self.vocabulary):
-            raise UserError(f"categories is {categories}: give 1 to {len(self.vocabulary)}")
-        if not categories <= instances <= 3 * categories:
-            raise UserError(
-                f"instances is {instances}: for {categories} categories give {categories} to "
-                f"{3 * categories} (each category once to three times)"
-            )
-        sizes = self.split_sizes
-        if sizes is not None and (len(sizes) != 3 or min(sizes) < 0 or sum(sizes) != self.houses):
-            raise UserError(
-                f"split sizes {','.join(map(str, sizes))} do not fit {self.houses} houses: "
-                f"give three numbers (train,val,test) from 0 that add up to {self.houses}"
-            )
+        check_name(self.set_name)
+        check_counts(*self.counts, len(self.vocabulary))
+        self.sizes()
+
+
+def shares(count: int, sizes: tuple[int, ...] | None, what: str = "houses") -> dict[str, int]:
+    """How many of `count` each split gets: `sizes`, or about 70/10/20 %.
+
+    Raises:
+        UserError: sizes that do not add up.
+    """
+    if sizes is None:
+        val, test = int(0.1 * count + 0.5), int(0.2 * count + 0.5)
+        sizes = count - val - test, val, test
+    if len(sizes) != 3 or min(sizes) < 0 or sum(sizes) != count:
+        raise UserError(
+            f"split sizes {','.join(map(str, sizes))} do not fit {count} {what}: "
+            f"give three numbers (train,val,test) from 0 that add up to {count}"
+        )
+    return dict(zip(files.SPLITS, sizes, strict=True))
+
+
+def check_name(name: str) -> None:
+    """Refuse names of data sets that are no plain file names."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise UserError(f"name {name!r}: use letters, digits, - and _ only")
+
+
+def check_counts(instances: int, categories: int, known: int) -> None:
+    """Refuse arrangements that cannot be: of `known` categories, each occurs up to three times."""
+    if not 1 <= categories <= known:
+        raise UserError(f"categories is {categories}: give 1 to {known}")
+    if not categories <= instances <= 3 * categories:
+        raise UserError(
+            f"instances is {instances}: for {categories} categories give {categories} to "
+            f"{3 * categories} (each category once to three times)"
+        )
 
 
 def generate(options: GenerateOptions) -> None:
@@ -200,12 +217,13 @@ def generate(options: GenerateOptions) -> None:
             goals: list[dict[str, Any]] = []
             for number in range(size):
                 house, arrangements = make_house(options, folder, split, number)
+                place = files.EpisodePlace.of(name, house.name)
                 for arrangement in arrangements:
-                    episodes.append(files.episode(name, house, len(episodes), arrangement))
+                    episodes.append(files.episode(place, len(episodes), arrangement))
                 for _ in range(POINT_GOALS):
                     ends = _two_points(house)
                     heading = house.rng.integer(0, 11)
-                    goals.append(files.point_goal_episode(name, house, len(goals), ends, heading))
+                    goals.append(files.point_goal_episode(place, len(goals), ends, heading))
                 bar.update()
             if size:
                 listed = files.episode_file(episodes, categories=list(options.vocabulary))
@@ -282,7 +300,7 @@ def _sample_arrangements(
     while len(found) < options.arrangements and failures < MAX_FAILURES + len(found):
         arrangement = sample_arrangement(house, *options.counts, options.vocabulary)
         if arrangement is not None:
-            arranged = simulated.arranged(files.rigid_objects(arrangement))
+            arranged = simulated.arranged(files.rigid_objects(arrangement.items))
             if len(arranged.reachable(MIN_VIEWPOINTS)) >= least:
                 found.append(arrangement)
                 continue

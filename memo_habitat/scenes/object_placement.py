@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -47,17 +48,26 @@ class SupportSurface:
         return self.name.split("|")[0]
 
 
+class Shape(Protocol):
+    """What is known of any small object."""
+
+    @property
+    def category(self) -> str:
+        """The name of its object config."""
+
+
 @dataclass(frozen=True)
 class PlacedObject:
     """A small object at rest.
 
     Attributes:
-        position: middle of its bounding box before it is turned (x, y, z), m.
+        position: where its origin comes to (x, y, z), m: the middle of its bounding box, or its
+            centre of mass.
         yaw: index into ``YAWS``.
         footprint: the rectangle that it covers seen from above.
     """
 
-    shape: SmallObject
+    shape: Shape
     position: Point
     yaw: int
     support: SupportSurface
@@ -75,7 +85,7 @@ class Arrangement:
     """Small objects in a house and where the agent begins: position [m], heading index (30 deg)."""
 
     items: list[PlacedObject]
-    start: tuple[float, float]
+    start: Point
     heading: int
 
 
@@ -105,17 +115,14 @@ class ObjectPlacer:
     def _spot(self, shape: SmallObject, support: SupportSurface, rect: Rect) -> PlacedObject | None:
         """The object, turned at random, at a random place of the support within a rectangle."""
         yaw = self._rng.integer(0, len(YAWS) - 1)
-        c, s = YAWS[yaw]
-        xs = [x * c + z * s for x, _, z in shape.mesh.positions]
-        zs = [-x * s + z * c for x, _, z in shape.mesh.positions]
-        x0, z0, x1, z1 = min(xs), min(zs), max(xs), max(zs)
-        spare_x, spare_z = rect.width - (x1 - x0), rect.depth - (z1 - z0)
+        own = turned_rect([(x, z) for x, _, z in shape.mesh.positions], yaw)
+        spare_x, spare_z = rect.width - own.width, rect.depth - own.depth
         if spare_x < 0 or spare_z < 0:
             return None
-        x = round(rect.x0 - x0 + self._rng.unit() * spare_x, 3)
-        z = round(rect.z0 - z0 + self._rng.unit() * spare_z, 3)
+        x = round(rect.x0 - own.x0 + self._rng.unit() * spare_x, 3)
+        z = round(rect.z0 - own.z0 + self._rng.unit() * spare_z, 3)
         position = x, round(support.y + shape.half[1], 4), z
-        return PlacedObject(shape, position, yaw, support, Rect(x + x0, z + z0, x + x1, z + z1))
+        return PlacedObject(shape, position, yaw, support, own.moved(x, z))
 
     def _on_surface(self, shape: SmallObject, room: int) -> PlacedObject | None:
         height = 2 * shape.half[1] + 0.01
@@ -147,6 +154,14 @@ class ObjectPlacer:
         return item if layout.connected([*here, item.footprint]) else None
 
 
+def turned_rect(points: Sequence[tuple[float, float]], yaw: int) -> Rect:
+    """The rectangle around points (x, z) that are turned by an index into ``YAWS``, m."""
+    c, s = YAWS[yaw]
+    xs = [x * c + z * s for x, z in points]
+    zs = [-x * s + z * c for x, z in points]
+    return Rect(min(xs), min(zs), max(xs), max(zs))
+
+
 def _furniture_surfaces(layouts: Sequence[RoomLayout]) -> list[SupportSurface]:
     """All surfaces of the furniture in a house; pieces are counted over the whole house."""
     found: list[SupportSurface] = []
@@ -168,21 +183,32 @@ def sample_arrangement(
     categories: int,
     vocabulary: Sequence[str] = tuple(SMALL_OBJECTS),
 ) -> Arrangement | None:
-    """A further arrangement of the house, or None where not everything found a place.
-
-    Each of the categories is placed at least once, none more than three times.
-    """
-    kinds = house.rng.shuffled(vocabulary)[:categories]
-    names = list(kinds)
-    while len(names) < instances:
-        name = house.rng.choice(kinds)
-        if names.count(name) < 3:
-            names.append(name)
+    """A further arrangement of the house, or None where not everything found a place."""
+    names = draw_categories(house.rng, vocabulary, instances, categories)
     placer = ObjectPlacer(house.rng, house.layouts)
     if not all(placer.place(name) for name in names):
         return None
-    items = sorted(placer.items, key=lambda item: (item.shape.category, item.position))
-    return Arrangement(items, free_point(house, items), house.rng.integer(0, 11))
+    items = in_order(placer.items)
+    x, z = free_point(house, items)
+    return Arrangement(items, (x, 0.0, z), house.rng.integer(0, 11))
+
+
+def draw_categories(
+    rng: RandomStream, vocabulary: Sequence[str], instances: int, categories: int
+) -> list[str]:
+    """The categories of the objects to place: each at least once, none more than three times."""
+    kinds = rng.shuffled(vocabulary)[:categories]
+    names = list(kinds)
+    while len(names) < instances:
+        name = rng.choice(kinds)
+        if names.count(name) < 3:
+            names.append(name)
+    return names
+
+
+def in_order(items: Sequence[PlacedObject]) -> list[PlacedObject]:
+    """As episodes list them, whatever the order in which they were placed."""
+    return sorted(items, key=lambda item: (item.shape.category, item.position))
 
 
 def free_point(house: House, items: Sequence[PlacedObject] = ()) -> tuple[float, float]:

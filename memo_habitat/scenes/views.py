@@ -25,7 +25,7 @@ from memo_habitat.simulator.embree.navgrid import AgentShape
 from memo_habitat.simulator.embree.queries import TaskQueries
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
 from memo_habitat.simulator.interface import Instance
-from memo_habitat.utils.data_paths import data_set_folder, resolve
+from memo_habitat.utils.data_paths import resolve
 
 AGENT = AgentShape(radius=0.2)
 """The widest agent that homes are made for."""
@@ -68,10 +68,14 @@ class ShowOptions:
 class SimulatedHouse:
     """A house as the simulator sees it, loaded from the data set's files."""
 
-    def __init__(self, scene: Path, scene_dataset: Path) -> None:
+    def __init__(
+        self, scene: Path, scene_dataset: Path, objects: Sequence[Path] | None = None
+    ) -> None:
+        """Load it; the small objects are the data set's own unless their folders are named."""
         self.scene = load_scene(str(scene), str(scene_dataset), AGENT, 1, 4)
         self.grid = self.scene.grid
-        self._folders = [str(scene_dataset.parent / "objects")]
+        own = [scene_dataset.parent / "objects"]
+        self._folders = [str(folder) for folder in (own if objects is None else objects)]
 
     def arranged(self, rigid_objs: Sequence[Any]) -> ArrangedHouse:
         """The house with small objects in it, given as episodes list them."""
@@ -117,7 +121,8 @@ def show(options: ShowOptions) -> None:
     entry = _find_episode(options)
     file = options.dataset_dir / "episodes"
     scene = resolve(entry["scene_id"], beside=file)
-    house = SimulatedHouse(scene, resolve(entry["scene_dataset_config"], beside=file))
+    objects = [resolve(path, beside=file) for path in entry["additional_obj_config_paths"]]
+    house = SimulatedHouse(scene, resolve(entry["scene_dataset_config"], beside=file), objects)
     arranged = house.arranged(entry["rigid_objs"])
     columns = max(1, math.ceil(options.views / 2))
     figure = Figure(figsize=(4.2 + 2.1 * columns, 4.2), layout="constrained")
@@ -140,8 +145,11 @@ def show(options: ShowOptions) -> None:
 def _find_episode(options: ShowOptions) -> dict[str, Any]:
     """The episode that holds the wanted arrangement."""
     folder = options.dataset_dir
-    if not folder.is_dir() or data_set_folder(folder) != folder.resolve():
-        raise UserError(f"{folder} is no scene data set: give a folder that `scenes generate` made")
+    if not any((folder / "episodes").glob("*.json.gz")):
+        raise UserError(
+            f"{folder} holds no episodes: give a folder that `memo-habitat scenes generate` or "
+            "`scenes episodes` made"
+        )
     houses: dict[str, list[dict[str, Any]]] = {}
     for split in SPLITS:
         file = folder / "episodes" / f"{split}.json.gz"

@@ -21,7 +21,15 @@ from memo_habitat.trainer.run_dir import RunFolder, create_run, open_run, plan_r
 STUDIO = "--config-name=extobjnav/studio"
 COMMANDS = [
     *("demo", "quickstart", "train", "eval", "sweep", "report", "plan", "doctor"),
-    *("scenes", "scenes generate", "scenes show", "data", "data get", "data check"),
+    *(
+        "scenes",
+        "scenes generate",
+        "scenes episodes",
+        "scenes show",
+        "data",
+        "data get",
+        "data check",
+    ),
 ]
 
 

@@ -194,7 +194,7 @@ def find_goals(simulator: TaskSimulator, options: GoalOptions) -> dict[str, Cate
         instances.setdefault(instance.category, []).append(instance)
     goals = {}
     for category, placed in sorted(instances.items()):
-        viewpoints = [_viewpoints_of(simulator, instance, options) for instance in placed]
+        viewpoints = [viewpoints_of(simulator, instance, options) for instance in placed]
         points = np.unique(np.concatenate(viewpoints), axis=0)
         points.setflags(write=False)  # simulators keep a distance field for this very array
         positions = np.stack([np.asarray(instance.position, float) for instance in placed])
@@ -202,7 +202,7 @@ def find_goals(simulator: TaskSimulator, options: GoalOptions) -> dict[str, Cate
     return goals
 
 
-def _viewpoints_of(simulator: TaskSimulator, instance: Instance, options: GoalOptions) -> Array:
+def viewpoints_of(simulator: TaskSimulator, instance: Instance, options: GoalOptions) -> Array:
     """Return the viewpoints `[P, 3]` m of one instance; `[0, 3]` where it has none."""
     points = simulator.floor_points_near(instance.position, options.radius, options.spacing)
     points = np.asarray(points, dtype=np.float64).reshape(-1, 3)

@@ -1,0 +1,73 @@
+"""Entering houses with the simulator that will run their episodes, to see what can be reached."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from habitat.config import read_write
+from habitat.config.default import patch_config
+from habitat.sims import make_sim
+
+from memo_habitat.config.compose import compose_config
+from memo_habitat.config.simulator import options_of
+from memo_habitat.scenes import files
+from memo_habitat.scenes.any_house import AnyHouse
+from memo_habitat.scenes.files import EpisodePlace
+from memo_habitat.scenes.floor_plan import RandomStream
+from memo_habitat.scenes.object_placement import Arrangement
+from memo_habitat.simulator.embree.geometry import Geometry
+from memo_habitat.simulator.embree.scene import load_scene
+from memo_habitat.simulator.embree.scene_dataset import find_scene, stem
+from memo_habitat.simulator.embree.sim import agent_shape
+from memo_habitat.simulator.interface import task_simulator
+from memo_habitat.tasks.extobjnav.dataset import parse_episodes
+from memo_habitat.tasks.extobjnav.goals import GoalOptions
+
+
+class Rehearsal:
+    """The simulator that will run the episodes, entering one house after the other."""
+
+    def __init__(self, simulator: str) -> None:
+        config = compose_config("extobjnav/base", [f"simulator={simulator}"])
+        self._config = patch_config(config).habitat
+        self._sim: Any = None
+
+    def __enter__(self) -> Rehearsal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._sim is not None:
+            self._sim.close()
+
+    def enter(self, place: EpisodePlace, rng: RandomStream) -> AnyHouse:
+        """A house, without small objects yet."""
+        config = self._config.simulator
+        with read_write(config):
+            config.scene, config.scene_dataset = place.scene_id, place.scene_dataset_config
+        options = options_of(config)
+        kept = options.cached_houses, options.cached_fields
+        _, instance = find_scene(config.scene, config.scene_dataset)
+        # Of EmbreeSim, whichever simulator runs: it reads the geometry.
+        scene = load_scene(config.scene, config.scene_dataset, agent_shape(config), *kept)
+        counted: Counter[str] = Counter()
+        names = ["stage"]
+        for piece in instance.furniture:
+            template = stem(piece.config.name)
+            names.append(f"{template}_:{counted[template]:04d}")
+            counted[template] += 1
+
+        def arrange(rigid_objs: Sequence[Any]) -> None:
+            record = files.episode(place, 0, Arrangement([], (0.0, 0.0, 0.0), 0))
+            record["rigid_objs"] = list(rigid_objs)
+            (episode,) = parse_episodes({"episodes": [record]}, Path(place.scene_id))
+            self._sim.reconfigure(config, episode)
+
+        if self._sim is None:
+            self._sim = make_sim(config.type, config=config)
+        arrange([])
+        goals = GoalOptions.of(self._config.task)
+        geometry = Geometry(scene.parts, list(range(len(scene.parts))))
+        return AnyHouse(geometry, names, task_simulator(self._sim), arrange, goals, rng)

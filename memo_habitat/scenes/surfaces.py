@@ -1,0 +1,159 @@
+"""Where small objects can stand in any house: level surfaces, found by rays straight down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from memo_habitat.simulator.embree.geometry import Geometry, Hits
+
+STEP = 0.05
+"""Between neighbouring rays, m."""
+LEVEL = 0.97
+"""Least upward part of a surface's unit normal: it slopes by less than 14 degrees."""
+FLAT = 0.015
+"""Difference in height up to which neighbouring points are one surface, m."""
+MIN_CLEAR = 0.08
+"""Free height above a point below which nothing is put there, m."""
+MIN_POINTS = 9
+"""Of a surface: 0.15 by 0.15 m."""
+MAX_LAYERS = 40
+"""Surfaces above each other that one ray may pass."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A level surface.
+
+    Attributes:
+        name: ``TEMPLATE_:NNNN|surface_N`` as in generated homes.
+        piece: what it is part of; surfaces of the building itself are each a piece of their own, or
+            a house that is one scan would be one piece.
+        points: ``[P, 3]`` m, on a grid of ``STEP``.
+    """
+
+    name: str
+    piece: str
+    points: np.ndarray
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Where vertical rays pass a house.
+
+    Attributes:
+        points: ``[H, 3]`` m.
+        part: ``[H]``, panoptic id of what was passed.
+        clear: ``[H]`` m, free height above.
+        is_level: ``[H]``, whether the face looks up and hardly slopes.
+    """
+
+    points: np.ndarray
+    part: np.ndarray
+    clear: np.ndarray
+    is_level: np.ndarray
+
+    def where(self, chosen: np.ndarray) -> Levels:
+        """Those for which `chosen` ``[H]`` is true."""
+        return Levels(*(values[chosen] for values in vars(self).values()))
+
+
+def levels(geometry: Geometry) -> Levels:
+    """All places at which rays from above pass faces of a house."""
+    corners = geometry.soup.corners
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+    # A little aside, so that rays do not run along the edges of rectangles on round numbers.
+    x = np.arange(low[0] + 0.37 * STEP, high[0], STEP)
+    z = np.arange(low[2] + 0.37 * STEP, high[2], STEP)
+    xs, zs = (axis.ravel() for axis in np.meshgrid(x, z))
+    origins = np.stack([xs, np.full(xs.shape, high[1] + 1.0), zs], axis=1).astype(np.float32)
+    above, found = np.full(len(origins), np.inf), []
+    for _ in range(MAX_LAYERS):
+        hits = _down(geometry, origins)
+        met = hits.triangle >= 0
+        if not met.any():
+            break
+        points, triangle = origins[met].copy(), hits.triangle[met]
+        points[:, 1] -= hits.distance[met]
+        found.append((points, triangle, above[met] - points[:, 1]))
+        above, origins = points[:, 1].astype(float), points.copy()
+        origins[:, 1] -= 1e-3
+    points, triangle, clear = (np.concatenate(values) for values in zip(*found, strict=True))
+    edges = corners[:, 1:] - corners[:, :1]
+    normal = np.cross(edges[:, 0], edges[:, 1])
+    up = normal[:, 1] / np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
+    return Levels(points.astype(float), geometry.instance[triangle], clear, up[triangle] > LEVEL)
+
+
+def find_surfaces(found: Levels, names: Sequence[str], lowest: float) -> list[Surface]:
+    """Level surfaces with free space above them.
+
+    Args:
+        found: of the house.
+        names: of its parts; the first is the building.
+        lowest: height from which on a surface is no floor, m.
+    """
+    found = found.where(
+        found.is_level & (found.clear >= MIN_CLEAR) & (found.points[:, 1] >= lowest)
+    )
+    surfaces = []
+    for part in np.unique(found.part):
+        points = found.points[found.part == part]
+        groups = [points[labels] for labels in _connected(points)]
+        groups = [group for group in groups if len(group) >= MIN_POINTS]
+        for number, group in enumerate(
+            sorted(groups, key=lambda g: tuple(g.mean(axis=0)[[1, 2, 0]]))
+        ):
+            name = f"{names[part]}|surface_{number}"
+            surfaces.append(Surface(name, name if part == 0 else names[part], group))
+    return surfaces
+
+
+def _connected(points: np.ndarray) -> list[np.ndarray]:
+    """Indices of the points of each group that neighbours at nearly one height connect."""
+    scaled = points / (STEP, FLAT, STEP)
+    pairs = cKDTree(scaled).query_pairs(1.01, p=np.inf, output_type="ndarray")
+    graph = sparse.coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(points),) * 2)
+    _, label = sparse.csgraph.connected_components(graph, directed=False)
+    order = np.argsort(label, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+
+
+def rests(geometry: Geometry, points: np.ndarray, height: float) -> float | None:
+    """Height of what an object stands on that covers `points` [P, 3] m and is `height` m tall.
+
+    None where it would tilt, hang over an edge or run into something above.
+    """
+    origins = points.astype(np.float32)
+    origins[:, 1] += height
+    hits = _down(geometry, origins)
+    heights = origins[:, 1] - hits.distance
+    if (hits.triangle < 0).any() or (np.abs(heights - points[:, 1]) > FLAT).any():
+        return None
+    return float(heights.max())
+
+
+def height_below(geometry: Geometry, point: np.ndarray, above: float) -> float | None:
+    """Height of what lies under a point [3] m from `above` m over it; None where nothing does."""
+    origin = np.array([[point[0], point[1] + above, point[2]]], dtype=np.float32)
+    hits = _down(geometry, origin)
+    return None if hits.triangle[0] < 0 else float(origin[0, 1] - hits.distance[0])
+
+
+def free_ahead(
+    geometry: Geometry, point: np.ndarray, above: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Directions all around [D, 3] and the free distance [D] m there, `above` m over a point."""
+    angle = np.arange(16) * (np.pi / 8)
+    around = np.stack([np.cos(angle), np.zeros(16), np.sin(angle)], axis=1).astype(np.float32)
+    eye = np.array([point[0], point[1] + above, point[2]], dtype=np.float32)
+    hits = geometry.cast(np.tile(eye, (16, 1)), around)
+    return around, np.where(hits.triangle < 0, np.inf, hits.distance)
+
+
+def _down(geometry: Geometry, origins: np.ndarray) -> Hits:
+    return geometry.cast(origins, np.tile(np.array([0, -1, 0], np.float32), (len(origins), 1)))

@@ -1,0 +1,252 @@
+"""`memo-habitat scenes episodes`: objects in any house stand, and can be found and reached."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from habitat.core.env import Env
+from omegaconf import OmegaConf
+
+import memo_habitat.simulator.embree.sim  # noqa: F401
+from memo_habitat.cli.main import main
+from memo_habitat.config.compose import import_habitat
+from memo_habitat.errors import UserError
+from memo_habitat.scenes.check_data import check
+from memo_habitat.tasks.extobjnav.goals import GoalOptions, find_goals
+from memo_habitat.testing.tasks import task_config
+from tests.factories.houses import (
+    CEILING,
+    FURNITURE_CENTER,
+    FURNITURE_EXTENTS,
+    HALF_X,
+    HALF_Z,
+    OBJECT_SIZE,
+    write_test_house,
+)
+from tests.scenes.scene_sets import contents, read_document, read_episodes
+
+import_habitat()
+from memo_habitat.scenes.house_episodes import EpisodeOptions, write_episodes  # noqa: E402
+
+DATA = Path(__file__).parents[2] / "data"
+TOP = FURNITURE_CENTER[1] + FURNITURE_EXTENTS[1] / 2
+TABLE, TABLE_TOP = (1.2, 0.04, 0.8), 0.7
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    return write_test_house(tmp_path_factory.mktemp("house"))
+
+
+def options(house, out, **changes):
+    usual = EpisodeOptions(
+        Path(house.scene_dataset_config),
+        (Path(house.object_paths[0]),),
+        out,
+        instances=6,
+        split_by="arrangements",
+    )
+    return replace(usual, **changes)
+
+
+@pytest.fixture(scope="module")
+def made(house, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "mine"
+    assert write_episodes(options(house, out)).episodes == {"train": 3, "test": 1}
+    return out
+
+
+def placed(folder):
+    """(category, origin [3], receptacle) of every object of every episode."""
+    for episodes in read_episodes(folder).values():
+        for episode in episodes:
+            names = episode["name_to_receptacle"]
+            for (config, transform), (name, place) in zip(
+                episode["rigid_objs"], sorted(names.items()), strict=True
+            ):
+                assert name.split("_:")[0] == config.removesuffix(".object_config.json")
+                yield config.split(".")[0], np.array(transform)[:3, 3], place
+
+
+def test_objects_stand_on_the_floor_and_on_furniture_inside_the_house(made):
+    for _, (x, y, z), place in placed(made):
+        assert abs(x) < HALF_X and abs(z) < HALF_Z
+        height = y - OBJECT_SIZE / 2
+        if place == "floor":
+            assert height == pytest.approx(0.0, abs=2e-3)
+        else:
+            assert place == "counter_:0000|surface_0"
+            assert height == pytest.approx(TOP, abs=2e-3)
+            # All of it: nothing hangs over an edge.
+            for own, middle, size in zip(
+                (x, z), FURNITURE_CENTER[::2], FURNITURE_EXTENTS[::2], strict=True
+            ):
+                assert abs(own - middle) <= (size - OBJECT_SIZE) / 2 + 1e-3
+    assert {place for _, _, place in placed(made)} == {"floor", "counter_:0000|surface_0"}
+
+
+def test_objects_do_not_overlap(made):
+    for episodes in read_episodes(made).values():
+        for episode in episodes:
+            middles = [np.array(transform)[:3, 3] for _, transform in episode["rigid_objs"]]
+            gaps = [math.dist(a, b) for i, a in enumerate(middles) for b in middles[:i]]
+            assert min(gaps) >= OBJECT_SIZE
+
+
+def test_the_result_is_whole_and_of_the_published_form(made, house):
+    counts = list(check(made))
+    assert [(c.houses, c.episodes, c.objects.total()) for c in counts] == [(1, 1, 6), (1, 3, 18)]
+    content = read_document(made / "episodes/train.json.gz")
+    assert content["categories"] == list(house.categories)
+    (scene,) = {episode["scene_id"] for episode in content["episodes"]}
+    assert scene == house.scene_id
+
+
+def test_every_category_can_be_reached_in_the_task(made, house):
+    config = task_config(made / "episodes/train.json.gz", image_size=16)
+    with Env(OmegaConf.create(config).habitat) as env:
+        for _ in range(3):
+            env.reset()
+            goals = find_goals(env.sim, GoalOptions.of(config.habitat.task))
+            assert set(goals) == set(house.categories)
+            assert min(len(each.viewpoints) for each in goals.values()) >= 10
+            env.current_episode.trial.over = True
+
+
+@pytest.mark.slow
+def test_one_seed_gives_the_same_bytes_and_another_gives_others(made, house, tmp_path):
+    write_episodes(options(house, tmp_path / "again", name="mine"))
+    assert contents(tmp_path / "again") == contents(made)
+    write_episodes(options(house, tmp_path / "other", name="mine", seed=1))
+    assert contents(tmp_path / "other") != contents(made)
+
+
+def _room(width: float, up: str) -> trimesh.Scene:
+    """A room with a table on one leg, and stairs of clutter too high for anything to be put on."""
+    scene = trimesh.Scene()
+
+    def box(extents, center):
+        mesh = trimesh.creation.box(extents=extents)
+        mesh.apply_translation(center)
+        scene.add_geometry(mesh)
+
+    box((width, 0.1, 4.0), (0, -0.05, 0))
+    for side in (-1, 1):
+        box((0.1, CEILING, 4.0), (side * width / 2, CEILING / 2, 0))
+        box((width, CEILING, 0.1), (0, CEILING / 2, side * 2.0))
+    box(TABLE, (0.3, TABLE_TOP - TABLE[1] / 2, -0.4))
+    box((0.1, TABLE_TOP, 0.1), (0.3, TABLE_TOP / 2, -0.4))
+    box((0.5, 2.1, 0.4), (width / 2 - 0.3, 1.05, 1.7))
+    if up == "z":
+        scene.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, (1, 0, 0)))
+    return scene
+
+
+@pytest.fixture(params=["y", "z"])
+def scans(request, tmp_path):
+    """A folder of GLB files, as a phone writes them (y up) or as others do, and one of objects."""
+    for folder in ("scans", "things"):
+        (tmp_path / folder).mkdir()
+    for number in range(4):
+        _room(4.0 + 0.3 * number, request.param).export(tmp_path / f"scans/room_{number}.glb")
+    for name, size in (("cup", 0.1), ("book", 0.2)):
+        trimesh.creation.box(extents=(size, 0.08, size)).export(tmp_path / f"things/{name}.glb")
+    return tmp_path, request.param
+
+
+@pytest.mark.slow
+def test_a_folder_of_glb_files_becomes_a_set_that_can_be_trained_on(scans, capsys):
+    root, up = scans
+    command = f"scenes episodes --scene-dataset {root}/scans --objects {root}/things --up {up} "
+    command += f"--out {root}/mine --arrangements 2 --instances 4 --split-sizes 2,1,1"
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out.split() == [
+        f"{root}/mine", "train", "4", "val", "2", "test", "2",
+    ]  # fmt: skip
+    episodes = read_episodes(root / "mine")
+    houses = {split: {e["scene_id"] for e in some} for split, some in episodes.items()}
+    assert sum(map(len, houses.values())) == len(set.union(*houses.values())) == 4
+    for _, (_, y, _), place in placed(root / "mine"):
+        height = 0.0 if place == "floor" else TABLE_TOP
+        assert y == pytest.approx(height + 0.04, abs=2e-3)
+    # Moved as a folder, and the sources gone.
+    (root / "scans").rename(root / "away")
+    (root / "things").rename(root / "away_too")
+    (root / "mine").rename(root / "moved")
+    assert len(list(check(root / "moved"))) == 4
+    config = task_config(root / "moved/episodes/train.json.gz", image_size=16)
+    with Env(OmegaConf.create(config).habitat) as env:
+        env.reset()
+        env.step("turn_left")
+    assert main(["scenes", "show", f"{root}/moved", "--house", "0", "--out", f"{root}/a.png"]) == 0
+
+
+@pytest.mark.slow
+def test_a_house_without_floor_is_left_out_and_named(scans, capsys):
+    root, up = scans
+    wall = trimesh.creation.box(extents=(0.1, 3, 0.1))
+    wall.export(root / "scans/nothing.glb")
+    command = f"scenes episodes --scene-dataset {root}/scans --objects {root}/things --up {up} "
+    command += f"--out {root}/mine --arrangements 1 --instances 2 --split-sizes 2,1,1"
+    assert main(command.split()) == 0
+    assert capsys.readouterr().err.startswith("left out nothing: ")
+    assert not any("nothing" in e["scene_id"] for e in read_episodes(root / "mine")["train"])
+
+
+def test_what_cannot_be_is_refused_and_nothing_is_written(house, tmp_path):
+    out = tmp_path / "out"
+    big = tmp_path / "big"
+    big.mkdir()
+    trimesh.creation.box(extents=(2, 1, 1)).export(big / "sofa.glb")
+    (tmp_path / "empty").mkdir()
+    for changes, named in (
+        ({"split_by": "rooms"}, "houses, arrangements"),
+        ({"simulator": "unity"}, "embree"),
+        ({"split_by": "houses"}, "too few"),
+        ({"houses": "castle*"}, house.house),
+        ({"objects": (big,), "instances": 1}, "2.00 m long"),
+        ({"objects": (tmp_path / "empty",)}, "neither"),
+        ({"scene_dataset": tmp_path / "empty"}, "GLB"),
+        ({"categories": 3}, "give 1 to 2"),
+        ({"instances": 7}, "2 to 6"),
+        ({"split_sizes": (1, 1, 1)}, "add up to 4"),
+        ({"split_by": "houses", "split_sizes": (1, 1, 0)}, "add up to 1"),
+        ({"name": "a b"}, "letters"),
+        ({"out": big}, "other files"),
+    ):
+        with pytest.raises(UserError, match=named):
+            write_episodes(replace(options(house, out), **changes))
+        assert not out.exists()
+
+
+def test_houses_too_small_for_so_many_objects_say_so(house, tmp_path):
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    for number in range(20):
+        trimesh.creation.box(extents=(0.58, 0.5, 0.58)).export(objects / f"crate_{number}.glb")
+    with pytest.raises(UserError, match="ask for fewer instances"):
+        write_episodes(
+            options(house, tmp_path / "o", objects=(objects,), instances=20, categories=20)
+        )
+
+
+@pytest.mark.slow
+def test_generated_homes_are_houses_like_any_other(tmp_path):
+    source, objects = DATA / "studios", (DATA / "studios/objects",)
+    given = EpisodeOptions(source, objects, tmp_path / "o", houses="*_val_*", arrangements=1)
+    write_episodes(replace(given, split_sizes=(3, 1, 0), instances=12, categories=8))
+    places = [place for _, _, place in placed(tmp_path / "o")]
+    assert len(places) == 48
+    tables = [place for place in places if place != "floor"]
+    assert len(tables) >= 12
+    # Named as in generated homes: TEMPLATE_:NNNN|surface_N.
+    furniture = {path.name.split(".")[0] for path in (source / "furniture").glob("*.json")}
+    assert {place.split("_:")[0] for place in tables} <= furniture
+    record = json.loads((tmp_path / "o/generated.json").read_text())
+    assert record["houses"] == "*_val_*"
