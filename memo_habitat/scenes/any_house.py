@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import ConvexHull
@@ -34,7 +35,7 @@ from memo_habitat.scenes.surfaces import (
     rests,
 )
 from memo_habitat.simulator.embree.geometry import Geometry
-from memo_habitat.simulator.embree.scene_dataset import object_soup
+from memo_habitat.simulator.embree.templates import OBJECT, object_soup, read_template
 from memo_habitat.simulator.interface import Instance, TaskSimulator
 from memo_habitat.tasks.extobjnav.goals import GoalOptions, viewpoints_of
 
@@ -69,13 +70,13 @@ class AnyObject:
     high: float
 
     @classmethod
-    def read(cls, category: str, config: Path) -> AnyObject:
-        """Of an object config.
+    def read(cls, category: str, config: Path, defaults: dict[str, Any] | None) -> AnyObject:
+        """Of an object config and the defaults of the data set that it will stand in.
 
         Raises:
             UserError: its files, or that it is no small object.
         """
-        soup, origin = object_soup(config)
+        soup, origin = object_soup(read_template(config, OBJECT, defaults))
         points = soup.corners.reshape(-1, 3) - origin
         low, high = points.min(axis=0), points.max(axis=0)
         size = float((high - low).max())

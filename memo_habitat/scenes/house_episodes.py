@@ -21,6 +21,7 @@ from memo_habitat.scenes.generate import check_counts, check_name, shares
 from memo_habitat.scenes.house_sources import FRAMES, find_houses, find_objects, on_disk
 from memo_habitat.scenes.object_placement import Arrangement
 from memo_habitat.scenes.rehearsal import Rehearsal
+from memo_habitat.simulator.embree.scene_dataset import load_dataset
 
 KIND = "episodes"
 ATTEMPTS = 4
@@ -147,7 +148,9 @@ def write_episodes(options: EpisodeOptions) -> Written:
         wanted = options.houses_wanted(len(names))
         configs, folders = find_objects(options.objects, folder, name)
         counts = options.counts(len(configs))
-        shapes = [AnyObject.read(category, config) for category, config in configs.items()]
+        first = on_disk(found[names[0]], folder, name)
+        defaults = load_dataset(Path(first.scene_dataset_config)).objects.defaults
+        shapes = [AnyObject.read(*each, defaults) for each in configs.items()]
         result = Written()
         made: dict[str, list[_Entry]] = {}
         with Rehearsal(options.simulator) as rehearsal:

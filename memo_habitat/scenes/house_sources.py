@@ -15,12 +15,8 @@ from pathlib import Path
 from memo_habitat.errors import UserError
 from memo_habitat.scenes import files
 from memo_habitat.scenes.files import EpisodePlace
-from memo_habitat.simulator.embree.scene_dataset import (
-    OBJECT_SUFFIX,
-    SCENE_SUFFIX,
-    STAGE_SUFFIX,
-    load_dataset,
-)
+from memo_habitat.simulator.embree.scene_dataset import load_dataset
+from memo_habitat.simulator.embree.templates import OBJECT, SCENE, STAGE
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 
 FRAMES = {"y": ([0, 1, 0], [0, 0, -1]), "z": ([0, 0, 1], [0, 1, 0])}
@@ -46,10 +42,13 @@ def find_houses(source: Path, folder: Path, name: str, up: str) -> dict[str, Epi
         dataset = load_dataset(configs[0])
         # Sets of scans have no scenes: their stages are the houses.
         found = dataset.scenes or dataset.stages
-        return {
-            house: EpisodePlace(path.as_posix(), configs[0].as_posix())
-            for house, path in sorted(found.items())
-        }
+        places = {}
+        for house, template in sorted(found.items()):
+            # One that is written into the data set's config has no file, but its name.
+            is_inline = template.source == dataset.source
+            scene = house if is_inline else template.source.as_posix()
+            places[house] = EpisodePlace(scene, configs[0].as_posix())
+        return places
     meshes = _meshes(source)
     if not meshes:
         raise UserError(
@@ -57,9 +56,9 @@ def find_houses(source: Path, folder: Path, name: str, up: str) -> dict[str, Epi
         )
     written = files.set_config(name)
     for house, mesh in meshes.items():
-        written |= _bare_config(f"stages/{house}{STAGE_SUFFIX}", mesh, folder, up)
-        scene = {"stage_instance": {"template_name": house}, "object_instances": []}
-        written[f"scenes/{house}{SCENE_SUFFIX}"] = files.json_bytes(scene)
+        written |= _bare_config(f"stages/{house}{STAGE.suffix}", mesh, folder, up)
+        instance = {"stage_instance": {"template_name": house}, "object_instances": []}
+        written[f"scenes/{house}{SCENE.suffix}"] = files.json_bytes(instance)
     files.write_files(folder, written)
     return {house: EpisodePlace.of(name, house) for house in meshes}
 
@@ -80,16 +79,16 @@ def find_objects(
     found: dict[str, Path] = {}
     named: list[str] = []
     for source in sources:
-        mine = {p.name[: -len(OBJECT_SUFFIX)]: p for p in sorted(source.glob(f"*{OBJECT_SUFFIX}"))}
+        mine = {p.name[: -len(OBJECT.suffix)]: p for p in sorted(source.glob(f"*{OBJECT.suffix}"))}
         place = f"{source.as_posix()}/"
         if not mine:
             meshes, place = _meshes(source), f"data/{name}/objects/"
             for category, mesh in meshes.items():
-                config = f"objects/{category}{OBJECT_SUFFIX}"
+                config = f"objects/{category}{OBJECT.suffix}"
                 files.write_files(folder, _bare_config(config, mesh, folder, "y"))
                 mine[category] = folder / config
         if not mine:
-            raise UserError(f"{source} holds neither *{OBJECT_SUFFIX} nor GLB files")
+            raise UserError(f"{source} holds neither *{OBJECT.suffix} nor GLB files")
         if twice := sorted(set(mine) & set(found)):
             raise UserError(
                 f"{source} has a {twice[0]} as another folder of objects has: rename it"

@@ -20,7 +20,7 @@ from memo_habitat.scenes.floor_plan import RandomStream
 from memo_habitat.scenes.object_placement import Arrangement
 from memo_habitat.simulator.embree.geometry import Geometry
 from memo_habitat.simulator.embree.scene import load_scene
-from memo_habitat.simulator.embree.scene_dataset import find_scene, stem
+from memo_habitat.simulator.embree.scene_dataset import find_scene
 from memo_habitat.simulator.embree.sim import agent_shape
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.dataset import parse_episodes
@@ -55,9 +55,8 @@ class Rehearsal:
         counted: Counter[str] = Counter()
         names = ["stage"]
         for piece in instance.furniture:
-            template = stem(piece.config.name)
-            names.append(f"{template}_:{counted[template]:04d}")
-            counted[template] += 1
+            names.append(f"{piece.template.name}_:{counted[piece.template.name]:04d}")
+            counted[piece.template.name] += 1
 
         def arrange(rigid_objs: Sequence[Any]) -> None:
             record = files.episode(place, 0, Arrangement([], (0.0, 0.0, 0.0), 0))
