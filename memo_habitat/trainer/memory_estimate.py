@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from memo_habitat.errors import UserError
 from memo_habitat.register import import_plugins
 from memo_habitat.trainer.live_bytes import fake_tensors
-from memo_habitat.trainer.rehearsal import Rehearsal, stored_spec
+from memo_habitat.trainer.rehearsal import Rehearsal, missing_download, stored_spec
 from memo_habitat.trainer.validation import check_training_settings
 from memo_habitat.utils.peak_bytes import peak_bytes
 
@@ -170,9 +170,14 @@ def _smallest_count(estimate: MemoryEstimate, all_at_once: int) -> int | None:
 
 
 def _warnings(config: DictConfig, estimate: MemoryEstimate) -> Iterator[str]:
-    """What will not fit, with the value and the remedy."""
+    """What will not fit or is not here, with the value and the remedy."""
     ppo, environments = config.habitat_baselines.rl.ppo, estimate.environments
     fewer = f"fewer environments (habitat_baselines.num_environments={environments})"
+    if name := missing_download(config):
+        yield (
+            f"habitat.dataset.data_path={config.habitat.dataset.data_path} is not here: planned "
+            f"with the twenty categories of homes that ship (`memo-habitat data get {name}`)"
+        )
     of = f"of {gigabytes(estimate.usable_bytes)} usable"
     if estimate.update_bytes > estimate.usable_bytes:
         remedy = f"set habitat_baselines.rl.ppo.num_mini_batch={estimate.num_mini_batch}"

@@ -13,11 +13,16 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
+from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.ppo.updater import MemoPPO
 from memo_habitat.rollout.storage import TrialStorage
 from memo_habitat.trainer.live_bytes import faked
 from memo_habitat.trainer.observations import observation_transforms
+from memo_habitat.utils.data_paths import download_of, resolve
+
+# Of twenty categories, as the published episodes have.
+_SHIPPED = "data/studios/episodes/{split}.json.gz"
 
 
 class Rehearsal:
@@ -99,6 +104,19 @@ def stored_spec(
     return spec, observation_transforms(config, spec, device, load=False)
 
 
+def missing_download(config: DictConfig) -> str | None:
+    """What `memo-habitat data get` takes for the episodes of `config`; None where they are here."""
+    dataset = config.habitat.dataset
+    name = download_of(dataset.data_path)
+    if name is None:
+        return None
+    try:
+        resolve(dataset.data_path.format(split=dataset.split))
+    except UserError:
+        return name
+    return None
+
+
 def environment_spec(config: DictConfig) -> EnvironmentSpec:
     """The spaces that the trainer learns from its environments.
 
@@ -108,11 +126,13 @@ def environment_spec(config: DictConfig) -> EnvironmentSpec:
     if hasattr(factory, "environment_spec"):
         known: EnvironmentSpec = factory.environment_spec()
         return known
-    # In the embedded simulator whichever the config names: a plan for a cluster is made where its
-    # simulator need not be installed.
+    # In the embedded simulator whichever the config names, and in homes that ship where its own are
+    # still to be downloaded: a plan for a cluster is made where neither need be.
     config = config.copy()
     with read_write(config):
         config.habitat.simulator.type = "EmbreeSim-v0"
+        if missing_download(config):
+            config.habitat.dataset.data_path = _SHIPPED
     env = make_gym_from_config(config)
     spec = EnvironmentSpec(env.observation_space, env.action_space, env.original_action_space)
     env.close()

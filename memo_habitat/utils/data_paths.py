@@ -7,6 +7,7 @@ from pathlib import Path
 
 import memo_habitat
 from memo_habitat.errors import UserError
+from memo_habitat.utils.hub import SOURCES
 
 SET_CONFIG_SUFFIX = ".scene_dataset_config.json"
 #: Where below a data folder downloads lie, of which published files know other names.
@@ -54,7 +55,17 @@ def resolve(path: str | Path, beside: str | Path | None = None) -> Path:
     for candidate in candidates:
         if candidate.exists():
             return candidate
+    download = download_of(path)
+    by = f"data get {download}" if download else "scenes generate"
     raise UserError(
         f"no such file or folder: {path} (working directory {Path.cwd()}); run from the folder "
-        "that holds data/, give an absolute path, or make the set by `memo-habitat scenes generate`"
+        f"that holds data/, give an absolute path, or {'get' if download else 'make'} the set by "
+        f"`memo-habitat {by}`"
     )
+
+
+def download_of(path: str | Path) -> str | None:
+    """What `memo-habitat data get` takes to fetch it; None for what is no download."""
+    parts = Path(path).parts
+    names = (name for name, source in SOURCES.items() if Path(source.folder).name in parts)
+    return next(names, None)

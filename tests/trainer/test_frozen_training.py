@@ -6,8 +6,9 @@ import json
 import shutil
 
 import pytest
+from omegaconf import OmegaConf
 
-from memo_habitat.config.compose import compose_config
+from memo_habitat.config.compose import choices, compose_config
 from memo_habitat.errors import UserError
 from memo_habitat.trainer import launch
 from memo_habitat.trainer.checkpoint import read_checkpoint
@@ -101,6 +102,56 @@ def test_depth_and_colour_train_together(tmp_path, monkeypatch):
         training = launch.start_training("mine.yaml", (*options, *SIZES, *sides, both))
         assert launch.train(training)
         assert evaluated(training.run)[-1]["trial_step_end"] == 24
+
+
+PUBLISHED = {
+    "habitat.task.trial_steps": 4096,
+    "habitat.environment.max_episode_steps": 500,
+    "habitat_baselines.num_environments": 20,
+    "habitat_baselines.total_num_steps": 1e9,
+    "habitat_baselines.evaluator.steps_per_trial": 32000,
+    "habitat_baselines.rl.encoder.backbone": "vit_base_patch16_224.mae",
+    "habitat_baselines.rl.memory.segment_length": 256,
+    "habitat_baselines.rl.memory.summary_length": 32,
+    "habitat_baselines.rl.ppo.updates_per_trial": 16,
+    "habitat_baselines.rl.ppo.lr": 4e-4,
+    f"{SIM_SENSORS}.head_rgb_sensor.width": 256,
+    f"{SIM_SENSORS}.head_rgb_sensor.height": 256,
+}
+
+
+@pytest.mark.parametrize("memory", choices("memory"))
+def test_the_published_setting_is_one_config_for_every_memory(memory):
+    config = compose_config("extobjnav/hssd", [f"memory={memory}"])
+    assert {key: OmegaConf.select(config, key) for key in PUBLISHED} == PUBLISHED
+
+
+def test_what_is_to_be_downloaded_is_told_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HABITAT_ENV_DEBUG", "1")
+    with pytest.raises(UserError, match=r"vc1-base.*`memo-habitat data get vc1`"):
+        launch.start_training("extobjnav/hssd", ["simulator=embree"])
+    assert not list(tmp_path.iterdir())
+    training = launch.start_training("extobjnav/hssd", ["simulator=embree", "encoder=cnn"])
+    with pytest.raises(UserError, match=r"ExtObjNav.*`memo-habitat data get extobjnav`"):
+        launch.train(training)
+    assert not training.run.path.exists()
+
+
+@pytest.mark.slow
+def test_the_published_setting_is_planned_where_none_of_it_is():
+    config = compose_config("extobjnav/hssd", (*FROZEN, *SIZES))
+    warnings = estimate_memory(config, 2**40).warnings
+    assert len(warnings) == 1 and "memo-habitat data get extobjnav" in warnings[0]
+
+
+@pytest.mark.slow
+def test_the_small_twin_trains_with_nothing_to_download(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HABITAT_ENV_DEBUG", "1")
+    training = launch.start_training("extobjnav/apartments_frozen", SIZES)
+    assert launch.train(training)
+    assert evaluated(training.run)[-1]["trial_step_end"] == 24
 
 
 def planned(*overrides):
