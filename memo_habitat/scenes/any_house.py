@@ -26,6 +26,7 @@ from memo_habitat.scenes.object_placement import (
     in_order,
     turned_rect,
 )
+from memo_habitat.scenes.receptacles import Receptacle
 from memo_habitat.scenes.surfaces import (
     Surface,
     find_surfaces,
@@ -105,6 +106,7 @@ class AnyHouse:
         self,
         geometry: Geometry,
         names: Sequence[str],
+        receptacles: Sequence[Receptacle],
         simulator: TaskSimulator,
         arrange: Callable[[Sequence[object]], None],
         goals: GoalOptions,
@@ -115,6 +117,8 @@ class AnyHouse:
         Args:
             geometry: of the house without small objects.
             names: of its parts; the first is the building.
+            receptacles: where its makers want small objects to be; all surfaces where there are
+                none.
             simulator: that has entered the house.
             arrange: puts objects, given as episodes list them, into the simulator.
             goals: what makes a viewpoint.
@@ -125,7 +129,7 @@ class AnyHouse:
         # Simulators draw by NumPy's generator.
         self._points = np.random.default_rng(rng.integer(0, 2**31 - 1))
         floor = [simulator.sample_floor_point(self._points)[1] for _ in range(FLOOR_SAMPLES)]
-        found = find_surfaces(levels(geometry), names, min(floor) + HEIGHTS[0])
+        found = find_surfaces(levels(geometry), names, min(floor) + HEIGHTS[0], receptacles)
         self.surfaces = [surface for surface in found if self._is_in_reach(surface)]
 
     def _is_in_reach(self, surface: Surface) -> bool:

@@ -18,6 +18,7 @@ from memo_habitat.scenes.any_house import AnyHouse
 from memo_habitat.scenes.files import EpisodePlace
 from memo_habitat.scenes.floor_plan import RandomStream
 from memo_habitat.scenes.object_placement import Arrangement
+from memo_habitat.scenes.receptacles import read_receptacles
 from memo_habitat.simulator.embree.geometry import Geometry
 from memo_habitat.simulator.embree.scene import load_scene
 from memo_habitat.simulator.embree.scene_dataset import find_scene
@@ -69,4 +70,5 @@ class Rehearsal:
         arrange([])
         goals = GoalOptions.of(self._config.task)
         geometry = Geometry(scene.parts, list(range(len(scene.parts))))
-        return AnyHouse(geometry, names, task_simulator(self._sim), arrange, goals, rng)
+        receptacles, simulator = read_receptacles(instance), task_simulator(self._sim)
+        return AnyHouse(geometry, names, receptacles, simulator, arrange, goals, rng)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from memo_habitat.scenes.receptacles import Receptacle
 from memo_habitat.simulator.embree.geometry import Geometry, Hits
 
 STEP = 0.05
@@ -30,9 +31,9 @@ class Surface:
     """A level surface.
 
     Attributes:
-        name: ``TEMPLATE_:NNNN|surface_N`` as in generated homes.
-        piece: what it is part of; surfaces of the building itself are each a piece of their own, or
-            a house that is one scan would be one piece.
+        name: ``TEMPLATE_:NNNN|surface_N`` as in generated homes, or ``TEMPLATE_:NNNN|RECEPTACLE``.
+        piece: what it is part of; receptacles and surfaces of the building itself are each a piece
+            of their own, or a house that is one scan would be one piece.
         points: ``[P, 3]`` m, on a grid of ``STEP``.
     """
 
@@ -89,38 +90,45 @@ def levels(geometry: Geometry) -> Levels:
     return Levels(points.astype(float), geometry.instance[triangle], clear, up[triangle] > LEVEL)
 
 
-def find_surfaces(found: Levels, names: Sequence[str], lowest: float) -> list[Surface]:
+def find_surfaces(
+    found: Levels, names: Sequence[str], lowest: float, receptacles: Sequence[Receptacle]
+) -> list[Surface]:
     """Level surfaces with free space above them.
 
     Args:
         found: of the house.
         names: of its parts; the first is the building.
         lowest: height from which on a surface is no floor, m.
+        receptacles: where small objects are meant to be; without any, all surfaces serve.
     """
     found = found.where(
         found.is_level & (found.clear >= MIN_CLEAR) & (found.points[:, 1] >= lowest)
     )
     surfaces = []
-    for part in np.unique(found.part):
-        points = found.points[found.part == part]
-        groups = [points[labels] for labels in _connected(points)]
-        groups = [group for group in groups if len(group) >= MIN_POINTS]
-        for number, group in enumerate(
-            sorted(groups, key=lambda g: tuple(g.mean(axis=0)[[1, 2, 0]]))
-        ):
+    for receptacle in receptacles:
+        mine = found.where(found.part == receptacle.part).points
+        points = mine[receptacle.holds(mine)]
+        name = f"{names[receptacle.part]}|{receptacle.name}"
+        surfaces += [Surface(name, name, group) for group in _connected(points)]
+    for part in () if receptacles else np.unique(found.part):
+        for number, group in enumerate(_connected(found.points[found.part == part])):
             name = f"{names[part]}|surface_{number}"
             surfaces.append(Surface(name, name if part == 0 else names[part], group))
     return surfaces
 
 
 def _connected(points: np.ndarray) -> list[np.ndarray]:
-    """Indices of the points of each group that neighbours at nearly one height connect."""
+    """Groups of points that neighbours at nearly one height connect, the lowest first."""
+    if not len(points):
+        return []
     scaled = points / (STEP, FLAT, STEP)
     pairs = cKDTree(scaled).query_pairs(1.01, p=np.inf, output_type="ndarray")
     graph = sparse.coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(points),) * 2)
     _, label = sparse.csgraph.connected_components(graph, directed=False)
     order = np.argsort(label, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    groups = np.split(points[order], np.flatnonzero(np.diff(label[order])) + 1)
+    groups = [group for group in groups if len(group) >= MIN_POINTS]
+    return sorted(groups, key=lambda group: tuple(group.mean(axis=0)[[1, 2, 0]]))
 
 
 def rests(geometry: Geometry, points: np.ndarray, height: float) -> float | None:

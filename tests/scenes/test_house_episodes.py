@@ -250,3 +250,46 @@ def test_generated_homes_are_houses_like_any_other(tmp_path):
     assert {place.split("_:")[0] for place in tables} <= furniture
     record = json.loads((tmp_path / "o/generated.json").read_text())
     assert record["houses"] == "*_val_*"
+
+
+def _with_receptacle(tmp_path, **fields):
+    """The house, whose counter has a receptacle in the half that is nearer to the wall."""
+    house = write_test_house(tmp_path / "house")
+    config = house.root / "furniture/counter.object_config.json"
+    name = "receptacle_mesh_left" if "mesh_filepath" in fields else "receptacle_aabb_left"
+    document = json.loads(config.read_text())
+    document["user_defined"] = {name: {"name": name, **fields}}
+    config.write_text(json.dumps(document))
+    half = np.array([[-0.5, 0.4, -0.3], [-0.5, 0.4, 0.3], [0.0, 0.4, 0.3], [0.0, 0.4, -0.3]])
+    trimesh.Trimesh(half, [[0, 1, 2], [0, 2, 3]]).export(house.root / "furniture/left.ply")
+    return house
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"position": [-0.25, 0.45, 0.0], "scale": [0.25, 0.05, 0.3]},
+        # The same box, given turned by a quarter about +Y.
+        {
+            "position": [-0.25, 0.45, 0.0],
+            "scale": [0.3, 0.05, 0.25],
+            "rotation": [0.5**0.5, 0.0, 0.5**0.5, 0.0],
+        },
+        {"mesh_filepath": "left.ply"},
+        {"mesh_filepath": "left.ply", "position": [0.0, 0.05, 0.0]},
+    ],
+)
+def test_where_receptacles_are_named_objects_stand_on_these(tmp_path, fields):
+    house = _with_receptacle(tmp_path, **fields)
+    write_episodes(options(house, tmp_path / "out"))
+    on_it = [(x, place) for _, (x, _, _), place in placed(tmp_path / "out") if place != "floor"]
+    assert on_it
+    for x, place in on_it:
+        assert place.startswith("counter_:0000|receptacle_")
+        assert FURNITURE_CENTER[0] - 0.5 <= x <= FURNITURE_CENTER[0]
+
+
+def test_a_malformed_receptacle_is_named(tmp_path):
+    house = _with_receptacle(tmp_path, scale=[1.0, 0.0, 1.0])
+    with pytest.raises(UserError, match=r"counter\..*receptacle_aabb_left\.scale"):
+        write_episodes(options(house, tmp_path / "out"))
