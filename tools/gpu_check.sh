@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in a few minutes: tests marked `gpu`, then the memory's benchmarks as JSON lines.
+# Everything that only a GPU can tell, in a few minutes: tests marked `gpu`, then benchmarks as JSON lines.
 #   tools/gpu_check.sh [FOLDER]     # default: gpu_check; PYTHON=... chooses the interpreter
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -26,4 +26,9 @@ small=(--width 256 --layers 4 --heads 8 --hidden 1024)
 large=(--width 768 --layers 8 --heads 24 --hidden 3072)
 bench small "${kinds[@]}" "${small[@]}" --train 4096x16 16384x4 --act 1024 8192 32768 --environments 32
 bench large "${kinds[@]}" "${large[@]}" --train 4096x16 16384x4 --act 1024 8192 32768 --environments 32
+echo "== frozen encoder, acting and update of extobjnav/hssd"
+for precision in float32 bfloat16; do
+    "$python" tools/bench/frozen.py --device cuda --json "habitat_baselines.rl.precision=$precision" |
+        tee "$out/frozen_$precision.jsonl" || status=1
+done
 exit $status

@@ -33,6 +33,9 @@ class FrozenEncoder(nn.Module):
     Whatever comes after it, acting, storage, update, refresh, knows features alone. They are
     float16 everywhere; on a GPU they are computed so, too. This is no part of the policy: a
     checkpoint says which weights these are (`EncoderConfig`) and holds none of them.
+
+    Attributes:
+        cameras: spaces of the images that it takes, by uuid.
     """
 
     def __init__(
@@ -44,11 +47,11 @@ class FrozenEncoder(nn.Module):
     ) -> None:
         """Encode the cameras of `config`; without `load`, with weights of no meaning."""
         super().__init__()
-        self._cameras = camera_spaces(config, observation_space)
-        for uuid, space in self._cameras.items():
+        self.cameras = camera_spaces(config, observation_space)
+        for uuid, space in self.cameras.items():
             if space.shape[2] not in (1, 3):
                 raise UserError(
-                    f"{_KEY}.cameras={list(self._cameras)}: {uuid} has {space.shape[2]} channels; "
+                    f"{_KEY}.cameras={list(self.cameras)}: {uuid} has {space.shape[2]} channels; "
                     f"{config.backbone} takes RGB (3) or depth (1)"
                 )
         self.backbone = _backbone(config, load)
@@ -67,18 +70,18 @@ class FrozenEncoder(nn.Module):
         shape = (int(self.backbone.num_features),)
         features = {
             feature_uuid(uuid): spaces.Box(-np.inf, np.inf, shape, np.float16)
-            for uuid in self._cameras
+            for uuid in self.cameras
         }
-        others = {k: v for k, v in observation_space.spaces.items() if k not in self._cameras}
+        others = {k: v for k, v in observation_space.spaces.items() if k not in self.cameras}
         return spaces.Dict({**others, **features})
 
     @torch.inference_mode()
     def forward(self, observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Observations with features [N, F] float16 in the place of images [N, H, W, C]."""
-        frames = [self._frames(observations[u], space) for u, space in self._cameras.items()]
+        frames = [self._frames(observations[u], space) for u, space in self.cameras.items()]
         features = self.backbone(torch.cat(frames)).half().split([len(x) for x in frames])
-        others = {k: v for k, v in observations.items() if k not in self._cameras}
-        return {**others, **dict(zip(map(feature_uuid, self._cameras), features, strict=True))}
+        others = {k: v for k, v in observations.items() if k not in self.cameras}
+        return {**others, **dict(zip(map(feature_uuid, self.cameras), features, strict=True))}
 
     def _frames(self, images: Tensor, space: spaces.Box) -> Tensor:
         """Images [N, H, W, C] as the backbone was made for them: [N, 3, side, side].

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.errors import UserError
+from memo_habitat.policy.frozen_encoder import FrozenEncoder
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.ppo.updater import MemoPPO
 from memo_habitat.rollout.storage import TrialStorage
@@ -48,7 +49,7 @@ class Rehearsal:
         self._config, self._ppo = config, config.habitat_baselines.rl.ppo
         self.is_low_precision = config.habitat_baselines.rl.precision == "bfloat16"
         # What is fake stands for a GPU's, where a frozen encoder has half precision.
-        frozen = nn.ModuleList(transforms)
+        frozen = nn.ModuleList(t for t in transforms if isinstance(t, FrozenEncoder))
         self.frozen = faked(frozen.half) if is_fake else frozen
         observed = spec.observation_space
 

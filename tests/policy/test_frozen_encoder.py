@@ -84,6 +84,27 @@ def test_it_is_frozen(checkpoint):
     assert not any(module.training for module in encoder.modules())
 
 
+def test_half_precision_as_on_a_gpu_gives_nearly_the_same(checkpoint):
+    encoder = FrozenEncoder(frozen_config(checkpoint[0]), observation_space(), CPU)
+    exact = encoded(encoder, images(3)).float()
+    low = encoded(encoder.half(), images(3))
+    assert low.dtype == torch.float16
+    torch.testing.assert_close(low.float(), exact, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_computes_in_half_precision_on_images_from_anywhere(checkpoint):
+    cuda = torch.device("cuda")
+    encoder = FrozenEncoder(frozen_config(checkpoint[0]), observation_space(), cuda)
+    assert {p.dtype for p in encoder.parameters()} == {torch.float16}
+    found = encoded(encoder, images(3))
+    assert found.device.type == "cuda"
+    exact = encoded(
+        FrozenEncoder(frozen_config(checkpoint[0]), observation_space(), CPU), images(3)
+    )
+    torch.testing.assert_close(found.cpu().float(), exact.float(), atol=0.02, rtol=0.02)
+
+
 def test_random_weights_are_the_same_everywhere_and_draw_nothing():
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
