@@ -93,6 +93,7 @@ def test_half_precision_as_on_a_gpu_gives_nearly_the_same(checkpoint):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 def test_on_a_gpu_it_computes_in_half_precision_on_images_from_anywhere(checkpoint):
     cuda = torch.device("cuda")
     encoder = FrozenEncoder(frozen_config(checkpoint[0]), observation_space(), cuda)
