@@ -19,12 +19,12 @@ from memo_habitat.scenes.furniture_layout import House
 from memo_habitat.scenes.mesh import Mesh, Point, circle, glb_bytes, gzip_bytes, palette_textured
 from memo_habitat.scenes.object_placement import Arrangement, PlacedObject
 from memo_habitat.scenes.objects import ALL_OBJECTS
-from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
+from memo_habitat.utils.data_paths import MANIFEST, SET_CONFIG_SUFFIX
 
 SPLITS = ("train", "val", "test")
-MANIFEST = "generated.json"
-"""File that tells how a set was made, and marks its folder as one that may be replaced."""
-OWN_FOLDERS = {"stages", "furniture", "objects", "scenes", "episodes", "pointnav"}
+BARE_OBJECTS = "bare_objects"
+"""Folder of objects that were GLB files; episodes may name folders called `objects` beside it."""
+OWN_FOLDERS = {"stages", "furniture", "objects", BARE_OBJECTS, "scenes", "episodes", "pointnav"}
 HALF_TURNS = circle(24)
 """Cosine and sine of half of each heading (headings are 30 degrees apart)."""
 ROOT_HALF = round(math.sqrt(0.5), 9)

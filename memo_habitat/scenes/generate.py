@@ -25,7 +25,7 @@ from memo_habitat.scenes.plans import (
     studio_plan,
 )
 from memo_habitat.scenes.stage import stage_parts
-from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
+from memo_habitat.utils.data_paths import MANIFEST, SET_CONFIG_SUFFIX
 
 if TYPE_CHECKING:
     from memo_habitat.scenes.views import SimulatedHouse
@@ -211,7 +211,7 @@ def generate(options: GenerateOptions) -> None:
         tqdm(total=options.houses, unit="house", disable=not sys.stderr.isatty()) as bar,
     ):
         files.write_files(folder, files.shared_files(name, options.vocabulary))
-        files.write_files(folder, {files.MANIFEST: files.json_bytes(options.manifest())})
+        files.write_files(folder, {MANIFEST: files.json_bytes(options.manifest())})
         for split, size in options.sizes().items():
             episodes: list[dict[str, Any]] = []
             goals: list[dict[str, Any]] = []

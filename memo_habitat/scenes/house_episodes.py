@@ -22,6 +22,7 @@ from memo_habitat.scenes.house_sources import FRAMES, find_houses, find_objects,
 from memo_habitat.scenes.object_placement import Arrangement
 from memo_habitat.scenes.rehearsal import Rehearsal
 from memo_habitat.simulator.embree.scene_dataset import load_dataset
+from memo_habitat.utils.data_paths import MANIFEST
 
 KIND = "episodes"
 ATTEMPTS = 4
@@ -175,7 +176,7 @@ def write_episodes(options: EpisodeOptions) -> Written:
             listed = files.episode_file(episodes, categories=list(configs))
             files.write_files(folder, {f"episodes/{split}.json.gz": listed})
             result.episodes[split] = len(episodes)
-        files.write_files(folder, {files.MANIFEST: files.json_bytes(_manifest(options, counts))})
+        files.write_files(folder, {MANIFEST: files.json_bytes(_manifest(options, counts))})
     return result
 
 

@@ -82,9 +82,9 @@ def find_objects(
         mine = {p.name[: -len(OBJECT.suffix)]: p for p in sorted(source.glob(f"*{OBJECT.suffix}"))}
         place = f"{source.as_posix()}/"
         if not mine:
-            meshes, place = _meshes(source), f"data/{name}/objects/"
+            meshes, place = _meshes(source), f"data/{name}/{files.BARE_OBJECTS}/"
             for category, mesh in meshes.items():
-                config = f"objects/{category}{OBJECT.suffix}"
+                config = f"{files.BARE_OBJECTS}/{category}{OBJECT.suffix}"
                 files.write_files(folder, _bare_config(config, mesh, folder, "y"))
                 mine[category] = folder / config
         if not mine:

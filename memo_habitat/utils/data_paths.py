@@ -10,6 +10,8 @@ from memo_habitat.errors import UserError
 from memo_habitat.utils.hub import SOURCES
 
 SET_CONFIG_SUFFIX = ".scene_dataset_config.json"
+MANIFEST = "generated.json"
+"""File that tells how a set was made, and marks its folder as one that may be replaced."""
 #: Where below a data folder downloads lie, of which published files know other names.
 _DOWNLOADS = ("scene_datasets", "objects")
 
@@ -21,10 +23,13 @@ def data_roots() -> tuple[Path, ...]:
 
 
 def data_set_folder(file: str | Path) -> Path | None:
-    """The nearest folder at or above ``file`` that holds a scene data set configuration."""
+    """The nearest folder at or above ``file`` that is a data set: it has a configuration of scenes,
+    or was made by this package for scenes elsewhere."""
     start = Path(file).resolve()
     for folder in (start, *start.parents):
-        if folder.is_dir() and any(folder.glob("*" + SET_CONFIG_SUFFIX)):
+        if folder.is_dir() and (
+            any(folder.glob("*" + SET_CONFIG_SUFFIX)) or (folder / MANIFEST).is_file()
+        ):
             return folder
     return None
 

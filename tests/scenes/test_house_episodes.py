@@ -293,3 +293,17 @@ def test_a_malformed_receptacle_is_named(tmp_path):
     house = _with_receptacle(tmp_path, scale=[1.0, 0.0, 1.0])
     with pytest.raises(UserError, match=r"counter\..*receptacle_aabb_left\.scale"):
         write_episodes(options(house, tmp_path / "out"))
+
+
+def test_objects_of_configs_and_bare_ones_in_houses_elsewhere_can_be_moved(house, tmp_path):
+    (tmp_path / "things").mkdir()
+    trimesh.creation.box(extents=(0.1, 0.1, 0.1)).export(tmp_path / "things/cup.glb")
+    objects = (Path(house.object_paths[0]), tmp_path / "things")
+    write_episodes(options(house, tmp_path / "out", objects=objects, split_sizes=(4, 0, 0)))
+    (tmp_path / "out").rename(tmp_path / "moved")
+    (count,) = check(tmp_path / "moved")
+    assert set(count.objects) == {"red_cube", "blue_ball", "cup"}
+    config = task_config(tmp_path / "moved/episodes/train.json.gz", image_size=16)
+    with Env(OmegaConf.create(config).habitat) as env:
+        env.reset()
+        assert {each.category for each in env.sim.instances} == set(count.objects)
