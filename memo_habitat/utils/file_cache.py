@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
@@ -20,17 +21,19 @@ class FileCache(Generic[T]):
     def __init__(self) -> None:
         """Empty."""
         self._kept: OrderedDict[Hashable, tuple[T, dict[Path, tuple[int, ...]]]] = OrderedDict()
+        self._lock = threading.RLock()
 
     def get(self, key: Hashable, make: Callable[[], tuple[T, Iterable[Path]]], size: int) -> T:
         """The value of `key`; `make` gives it and its files. The `size` last used ones stay."""
-        kept = self._kept.get(key)
-        if kept is None or any(_stamp(path) != stamp for path, stamp in kept[1].items()):
-            value, files = make()
-            kept = self._kept[key] = value, {path: _stamp(path) for path in files}
-        self._kept.move_to_end(key)
-        while len(self._kept) > size:
-            self._kept.popitem(last=False)
-        return kept[0]
+        with self._lock:  # environments may be threads
+            kept = self._kept.get(key)
+            if kept is None or any(_stamp(path) != stamp for path, stamp in kept[1].items()):
+                value, files = make()
+                kept = self._kept[key] = value, {path: _stamp(path) for path in files}
+            self._kept.move_to_end(key)
+            while len(self._kept) > size:
+                self._kept.popitem(last=False)
+            return kept[0]
 
     def clear(self) -> None:
         """Drops everything."""

@@ -174,6 +174,13 @@ def test_frames_that_would_shear_a_house_give_the_usual_one_or_are_refused(load,
         load(object={"up": [0, "a", 2]})
 
 
+def test_a_stages_origin_moves_nothing_as_in_habitat_sim(load):
+    assert (
+        load(stage={"origin": [1, 2, 3]}).parts[0].bounds.tolist()
+        == load().parts[0].bounds.tolist()
+    )
+
+
 def test_default_attributes_hold_for_stages_too_and_inline_stages_are_scenes(load):
     house = load(
         "tall",

@@ -287,7 +287,7 @@ def _floors(corners: np.ndarray, shape: AgentShape) -> tuple[np.ndarray, np.ndar
     # the border of two cells, where rounding would decide.
     low = np.floor(flat[:, [0, 2]].min(axis=0) / cell) - 1.5
     high = np.ceil(flat[:, [0, 2]].max(axis=0) / cell) + 1.5
-    columns, rows = np.rint(high - low).astype(int)
+    columns, rows = (int(count) for count in np.rint(high - low))
     if rows * columns > 50_000_000:
         raise UserError(
             f"a house of {rows * cell:.0f} m by {columns * cell:.0f} m is too large for cells of "
@@ -297,7 +297,7 @@ def _floors(corners: np.ndarray, shape: AgentShape) -> tuple[np.ndarray, np.ndar
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
     gentle = normal[:, 1] / length >= math.cos(shape.max_slope)
-    size = (int(rows), int(columns))
+    size = (rows, columns)
     # Mostly enough for floor, ceiling and a table; else the count says how many there are.
     pieces = np.empty((max(4 * rows * columns, 1024), 4))
     count = rasterise(corners, gentle, origin, cell, size, pieces)

@@ -29,6 +29,7 @@ from memo_habitat.utils.file_cache import FileCache
 
 _KINDS = (STAGE, OBJECT, ARTICULATED, SCENE)
 _KEPT = 32
+_KEPT_SCENES = 256
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class SceneDataset:
     """The templates and scenes of a scene data set by their names."""
 
     source: Path | None
+    files: frozenset[Path]  # the config, and the folders that it searches
     stages: Library
     objects: Library
     articulated: Library
@@ -71,26 +73,39 @@ def find_scene(scene: str, scene_dataset: str) -> tuple[SceneDataset, SceneInsta
     """The data set and scene instance that Habitat's `scene` and `scene_dataset` name.
 
     `scene_dataset` may be "default" or empty: then `scene` is a file, and the data set is the one
-    that lies in a folder above it, if any.
+    that lies in a folder above it, if any. Cached while all files stay as they are.
     """
-    if scene_dataset and scene_dataset != "default":
-        dataset = load_dataset(resolve(scene_dataset))
-        return dataset, dataset.scene(scene)
-    path = resolve(scene)
+
+    def find() -> tuple[tuple[SceneDataset, SceneInstance], frozenset[Path]]:
+        if scene_dataset and scene_dataset != "default":
+            dataset = load_dataset(resolve(scene_dataset))
+            instance, folders = dataset.scene(scene), []
+        else:
+            path = resolve(scene)
+            folders = list(path.resolve().parents)[:2]
+            dataset, instance = _find_by_file(path, folders)
+        return (dataset, instance), instance.files.union(dataset.files, folders)
+
+    # Paths count from the working directory.
+    return _found.get((scene, scene_dataset, Path.cwd()), find, _KEPT_SCENES)
+
+
+def _find_by_file(path: Path, folders: list[Path]) -> tuple[SceneDataset, SceneInstance]:
     if not path.is_file():
         raise UserError(
-            f"scene {scene!r} is missing: give a .scene_instance.json or .glb file, or set "
+            f"scene {str(path)!r} is no file: give a .scene_instance.json or .glb file, or set "
             "habitat.simulator.scene_dataset (or the episode's scene_dataset_config)"
         )
-    for folder in list(path.resolve().parents)[:2]:
+    for folder in folders:
         for found in sorted(folder.glob(f"*{SET_CONFIG_SUFFIX}")):
             dataset = load_dataset(found)
-            if stem(scene) in dataset.scenes or stem(scene) in dataset.stages:
-                return dataset, dataset.scene(scene)
-    dataset = SceneDataset(None, *(Library(kind) for kind in _KINDS))
+            if stem(path.name) in dataset.scenes or stem(path.name) in dataset.stages:
+                return dataset, dataset.scene(path.name)
+    dataset = SceneDataset(None, frozenset(), *(Library(kind) for kind in _KINDS))
     return dataset, dataset.file(path)
 
 
+_found: FileCache[tuple[SceneDataset, SceneInstance]] = FileCache()
 _datasets: FileCache[SceneDataset] = FileCache()
 
 
@@ -105,7 +120,7 @@ def load_dataset(path: Path) -> SceneDataset:
     def read() -> tuple[SceneDataset, set[Path]]:
         document, seen = read_json(path, "scene data set"), {path}
         libraries = [_library(path, document, kind, seen) for kind in _KINDS]
-        return SceneDataset(path, *libraries), seen
+        return SceneDataset(path, frozenset(seen), *libraries), seen
 
     return _datasets.get(path, read, _KEPT)
 

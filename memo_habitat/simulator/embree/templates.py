@@ -210,11 +210,13 @@ class Library(Mapping[str, Template]):
 
 
 def stage_soup(stage: Template | Path) -> TriangleSoup:
-    """The stage's triangles with its up and front turned to +Y and -Z and its scale applied."""
+    """The stage's triangles with its up and front turned to +Y and -Z and its scale applied.
+
+    Its `origin` moves nothing, as in Habitat-Sim: episodes count on that.
+    """
     template = read_template(stage, STAGE) if isinstance(stage, Path) else stage
     soup, matrix = load_soup(template.asset()), np.eye(4)
     matrix[:3, :3] = template.frame()
-    matrix[:3, 3] = -template.numbers("origin", (0, 0, 0))
     return soup if np.array_equal(matrix, np.eye(4)) else soup.transformed(matrix)
 
 

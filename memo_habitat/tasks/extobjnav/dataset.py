@@ -31,8 +31,8 @@ from memo_habitat.tasks.extobjnav.episode import (
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.utils.data_paths import resolve
 
-_CONTENT_FOLDER = "content"
-_SUFFIX = ".json.gz"
+#: Where the files of the houses lie unless the split's own file says otherwise, as in Habitat.
+_CONTENT_PATH = "{data_path}/content/{scene}.json.gz"
 
 
 @registry.register_dataset(name="ExtObjNav-v0")
@@ -89,6 +89,8 @@ def episode_file(config: DictConfig) -> Path:
 def read_split(path: Path) -> tuple[tuple[str, ...], list[ExtObjNavEpisode]]:
     """Read a split's file and the files of its `content` folder.
 
+    Their path is `content_scenes_path` of the split's file, as in Habitat's data sets.
+
     Returns:
         The vocabulary, and every arrangement in the files' order.
 
@@ -98,13 +100,11 @@ def read_split(path: Path) -> tuple[tuple[str, ...], list[ExtObjNavEpisode]]:
     content = read_json(path)
     vocabulary = parse_categories(content, path)
     episodes = parse_episodes(content, path)
-    folder = path.parent / _CONTENT_FOLDER
     named: set[str] = set()
-    if folder.is_dir():
-        for house_file in sorted(folder.glob(f"*{_SUFFIX}")):
-            house_content = read_json(house_file)
-            named.update(parse_categories(house_content, house_file) or ())
-            episodes += parse_episodes(house_content, house_file)
+    for house_file in _house_files(content, path):
+        house_content = read_json(house_file)
+        named.update(parse_categories(house_content, house_file) or ())
+        episodes += parse_episodes(house_content, house_file)
     if not episodes:
         raise UserError(f"{path}: has no episodes; name another file in habitat.dataset.data_path")
     if vocabulary is None:
@@ -112,6 +112,24 @@ def read_split(path: Path) -> tuple[tuple[str, ...], list[ExtObjNavEpisode]]:
     _name_apart(episodes, path)
     _find_moved(episodes, path)
     return tuple(vocabulary), episodes
+
+
+def _house_files(content: dict[str, Any], path: Path) -> list[Path]:
+    """The files of the houses of a split, sorted."""
+    pattern = content.get("content_scenes_path", _CONTENT_PATH)
+    if not isinstance(pattern, str) or pattern.count("{scene}") != 1:
+        raise UserError(
+            f"{path}: field 'content_scenes_path' is {pattern!r}: give a path like {_CONTENT_PATH}"
+        )
+    before, after = pattern.replace("{data_path}", str(path.parent)).split("{scene}")
+    folder, start = Path(f"{before}_").parent, Path(f"{before}_").name[:-1]
+    if not folder.is_absolute() and not folder.is_dir():
+        folder = path.parent / folder
+    return sorted(
+        file
+        for file in (folder.iterdir() if folder.is_dir() else ())
+        if file.name.startswith(start) and file.name.endswith(after) and file != path
+    )
 
 
 def _of_scenes(

@@ -87,6 +87,29 @@ def test_content_folder_adds_one_file_per_house(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "file"),
+    [
+        ("{data_path}/houses/{scene}.json.gz", "houses/a.json.gz"),
+        ("{data_path}/houses/of_{scene}_v2.json.gz", "houses/of_a_v2.json.gz"),
+        ("houses/{scene}.json.gz", "houses/a.json.gz"),
+    ],
+)
+def test_a_split_says_where_the_files_of_its_houses_lie(tmp_path, pattern, file):
+    path = write_episodes(tmp_path / "train.json.gz", [])
+    for name, house in ((file, "a"), ("content/b.json.gz", "b"), ("houses/note.txt", "c")):
+        write_episodes(tmp_path / name, [episode_record(OBJECTS, house=house)])
+    content = {"episodes": [], "content_scenes_path": pattern}
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    assert [e.scene_id for e in load(path).episodes] == ["scenes/a.scene_instance.json"]
+    for wrong in (5, "{data_path}/houses/a.json.gz"):
+        path.write_bytes(
+            gzip.compress(json.dumps({**content, "content_scenes_path": wrong}).encode())
+        )
+        with pytest.raises(UserError, match=r"train\.json\.gz.*content_scenes_path"):
+            load(path)
+
+
 def test_repeated_ids_in_a_house_are_told_apart(tmp_path):
     path = write_episodes(
         tmp_path / "e.json.gz",
