@@ -180,10 +180,10 @@ class AnyHouse:
         for _ in range(TRIES):
             on_floor = not self.surfaces or self._rng.chance(ON_FLOOR)
             # A random spot is mostly in the way or taken, so several are looked at.
-            for _ in range(SPOTS):
+            for left in reversed(range(SPOTS)):
                 yaw = self._rng.integer(0, len(YAWS) - 1)
                 own = turned_rect(shape.outline, yaw)
-                spot = self._on_floor(own) if on_floor else self._on_surface()
+                spot = self._on_floor(own, anywhere=not left) if on_floor else self._on_surface()
                 item = self._stand(shape, yaw, own, *spot) if spot else None
                 if item is not None and not any(_touch(item, other) for other in items):
                     return item
@@ -196,8 +196,8 @@ class AnyHouse:
         surface = self._rng.choice([s for s in self.surfaces if s.piece == piece])
         return surface.name, surface.points[self._rng.integer(0, len(surface.points) - 1)]
 
-    def _on_floor(self, own: Rect) -> tuple[str, np.ndarray] | None:
-        """A point beside a wall or furniture; None where that is too far away."""
+    def _on_floor(self, own: Rect, anywhere: bool) -> tuple[str, np.ndarray] | None:
+        """A point beside a wall or furniture, if that is near, or else anywhere or nowhere."""
         point = self._simulator.sample_floor_point(self._points)
         # A navmesh may lie above the floor.
         y = height_below(self._geometry, point, 0.3)
@@ -207,7 +207,7 @@ class AnyHouse:
         around, free = free_ahead(self._geometry, point, HEIGHTS[0])
         nearest = int(free.argmin())
         if not free[nearest] <= OUT_OF_THE_WAY:
-            return None
+            return ("floor", point) if anywhere else None
         radius = math.hypot(own.width, own.depth) / 2
         return "floor", point + around[nearest] * (float(free[nearest]) - radius - GAP)
 

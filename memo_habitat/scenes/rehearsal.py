@@ -46,11 +46,13 @@ class Rehearsal:
     def enter(self, place: EpisodePlace, rng: RandomStream) -> AnyHouse:
         """A house, without small objects yet."""
         config = self._config.simulator
+        _, instance = find_scene(place.scene_id, place.scene_dataset_config)
         with read_write(config):
             config.scene, config.scene_dataset = place.scene_id, place.scene_dataset_config
+            # Furniture has the numbers below.
+            config.object_ids_start = max(config.object_ids_start, len(instance.furniture) + 1)
         options = options_of(config)
         kept = options.cached_houses, options.cached_fields
-        _, instance = find_scene(config.scene, config.scene_dataset)
         # Of EmbreeSim, whichever simulator runs: it reads the geometry.
         scene = load_scene(config.scene, config.scene_dataset, agent_shape(config), *kept)
         counted: Counter[str] = Counter()
