@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Importing a module registers its classes.
 ENVIRONMENT = (
     "memo_habitat.simulator.embree.sim",
+    "memo_habitat.simulator.habitat_sim.sim",
     "memo_habitat.tasks.extobjnav",
 )
 TRAINING = (

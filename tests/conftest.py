@@ -16,6 +16,12 @@ from memo_habitat.compat import habitat_sim_stub, startup
 
 habitat_sim_stub.install()
 startup.silence_gym_notice()
+if not habitat_sim_stub.habitat_sim_is_missing():
+    from memo_habitat.simulator.habitat_sim import device
+
+    # All tests share one process, in which Mesa and Triton cannot both be loaded.
+    if not device.has_nvidia_gpu():
+        device.keep_triton_away()
 # Tests that are started in the background or under nohup get these ignored, and so would the
 # commands they start. What is handled here, they get as a terminal gives it: not ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)

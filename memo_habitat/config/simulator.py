@@ -1,4 +1,4 @@
-"""Structured config of the embedded simulator: Habitat's own, and a few options."""
+"""Structured configs of the simulators: Habitat's own, and a few options."""
 
 from __future__ import annotations
 
@@ -10,27 +10,37 @@ from hydra.core.config_store import ConfigStore
 
 
 @dataclass
-class EmbreeOptions:
-    """The options beyond Habitat's own; they hold where a config does not name them.
+class SimulatorOptions:
+    """What our simulators take beyond Habitat's own options, which hold where a config does not
+    name them.
 
     Attributes:
         tilt_angle: degrees per look_up or look_down, as Habitat's turn_angle.
         tilt_limit: degrees, farthest from level.
-        navigation_cell: edge of a cell of the navigability grid, m.
-        min_island_area: smaller navigable islands are dropped, m2.
-        cached_houses: houses kept per process.
-        cached_fields: distance fields kept per house.
+        navigation_cell: edge of a cell from which the navigable floor is worked out, m.
+        cached_houses: houses (in Habitat-Sim: their navigation meshes) kept per process.
+        cached_fields: goal sets kept per house with what finds their distances fast.
         render_images: observe what the cameras see; False: they only say how many pixels show an
-            instance (detections, success), and no image is drawn.
+            instance (detections, success), and no image is drawn for the agent.
     """
 
     tilt_angle: int = 30
     tilt_limit: int = 60
     navigation_cell: float = 0.05
-    min_island_area: float = 0.25
     cached_houses: int = 8
     cached_fields: int = 32
     render_images: bool = True
+
+
+@dataclass
+class EmbreeOptions(SimulatorOptions):
+    """Those of the embedded simulator.
+
+    Attributes:
+        min_island_area: smaller navigable islands are dropped, m2.
+    """
+
+    min_island_area: float = 0.25
 
 
 @dataclass
@@ -40,6 +50,22 @@ class EmbreeSimConfig(EmbreeOptions, SimulatorConfig):
     type: str = "EmbreeSim-v0"
 
 
+@dataclass
+class ExtObjNavSimConfig(SimulatorOptions, SimulatorConfig):
+    """Habitat-Sim behind ExtObjNav: Habitat's simulator config with `SimulatorOptions` added.
+
+    `habitat_sim_v0.gpu_device_id` is a CUDA device; where there is no NVIDIA GPU, Mesa draws.
+
+    Attributes:
+        image_based_lighting: prepare Habitat-Sim's light for shiny materials (PBR), which takes
+            10 s of CPU and more where Mesa draws; flat-shaded assets do without.
+    """
+
+    type: str = "ExtObjNavSim-v0"
+    image_based_lighting: bool = True
+    navmesh_include_static_objects: bool = True  # or the agent walks through furniture
+
+
 def options_of(config: Any) -> EmbreeOptions:
     """The options of a `habitat.simulator` node of any type; defaults where it has none."""
     named = [item.name for item in fields(EmbreeOptions)]
@@ -47,7 +73,7 @@ def options_of(config: Any) -> EmbreeOptions:
 
 
 def register_configs() -> None:
-    """Store `EmbreeSimConfig` as habitat/simulator=embree_sim_base."""
-    ConfigStore.instance().store(
-        group="habitat/simulator", name="embree_sim_base", node=EmbreeSimConfig
-    )
+    """Store both as habitat/simulator=embree_sim_base and =extobjnav_sim_base."""
+    store = ConfigStore.instance().store
+    store(group="habitat/simulator", name="embree_sim_base", node=EmbreeSimConfig)
+    store(group="habitat/simulator", name="extobjnav_sim_base", node=ExtObjNavSimConfig)

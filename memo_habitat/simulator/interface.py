@@ -119,7 +119,8 @@ def task_simulator(sim: Any) -> TaskSimulator:
     if missing:
         raise UserError(
             f"the task cannot use simulator {type(sim).__name__}, which lacks {', '.join(missing)}:"
-            " set habitat.simulator.type=EmbreeSim-v0, or implement"
+            " choose simulator=embree (habitat.simulator.type=EmbreeSim-v0) or"
+            " simulator=habitat_sim (ExtObjNavSim-v0), or implement"
             " memo_habitat.simulator.interface.TaskSimulator"
         )
     found: TaskSimulator = sim

@@ -23,7 +23,7 @@ from habitat.config.default_structured_configs import (
 from omegaconf import DictConfig, OmegaConf
 
 import memo_habitat.tasks.extobjnav  # noqa: F401
-from memo_habitat.config.simulator import EmbreeSimConfig
+from memo_habitat.config.simulator import EmbreeSimConfig, ExtObjNavSimConfig
 from memo_habitat.config.task import (
     LOOK_ACTIONS,
     MEASUREMENTS,
@@ -122,8 +122,9 @@ def simulator_config(
         if name == "depth":
             camera.normalize_depth = False
         agent.sim_sensors[f"head_{name}"] = camera
+    kind = ExtObjNavSimConfig if changes.get("type") == "ExtObjNavSim-v0" else EmbreeSimConfig
     node = OmegaConf.structured(
-        EmbreeSimConfig(
+        kind(
             seed=0,
             turn_angle=30,
             scene=scene,

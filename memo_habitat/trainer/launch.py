@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import habitat
     from omegaconf import DictConfig
 
-# Simulators of Habitat-Sim's own, which cannot run on the stubs.
-_HABITAT_SIM_TYPES = ("Sim-v0", "RearrangeSim-v0")
+# Simulators over Habitat-Sim, which cannot run on the stubs.
+_HABITAT_SIM_TYPES = ("ExtObjNavSim-v0", "Sim-v0", "RearrangeSim-v0")
 
 
 @dataclass(frozen=True)

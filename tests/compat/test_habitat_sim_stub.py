@@ -63,7 +63,11 @@ def test_a_real_package_always_wins(tmp_path, before):
 
 def test_a_missing_part_of_a_real_habitat_sim_stays_an_error(tmp_path):
     folder = packages(tmp_path, habitat="import magnum", habitat_sim="")
-    assert "No module named 'magnum'" in python(INSTALL + "import habitat", folder).stderr
+    # Without what is installed: a real Habitat-Sim brings a real magnum.
+    alone = (
+        "import site, sys; sys.path = [p for p in sys.path if p not in site.getsitepackages()]; "
+    )
+    assert "No module named 'magnum'" in python(INSTALL + alone + "import habitat", folder).stderr
 
 
 def test_a_missing_submodule_of_a_real_habitat_sim_stays_an_error(tmp_path):
@@ -105,9 +109,11 @@ def test_all_of_habitat_imports_and_its_registries_fill():
 
 
 @needs_absence
-@pytest.mark.parametrize("simulator", ["Sim-v0", "RearrangeSim-v0"])
+@pytest.mark.parametrize("simulator", ["ExtObjNavSim-v0", "Sim-v0", "RearrangeSim-v0"])
 def test_making_a_simulator_of_habitat_sim_names_the_package_and_how_to_get_it(simulator):
     from habitat.sims import make_sim
+
+    import memo_habitat.register  # noqa: F401
 
     with pytest.raises(habitat_sim_stub.MissingHabitatSim) as caught:
         make_sim(simulator, config=None)

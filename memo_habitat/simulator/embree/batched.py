@@ -15,13 +15,14 @@ from habitat.config.default import get_agent_config
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import options_of
+from memo_habitat.simulator.arrangement import action_sizes, objects_of
 from memo_habitat.simulator.embree.camera_rig import CameraRig, Pose
 from memo_habitat.simulator.embree.distance_field import DistanceField, distance_from
 from memo_habitat.simulator.embree.motion import walk
 from memo_habitat.simulator.embree.queries import TaskQueries
 from memo_habitat.simulator.embree.ray_kernels import count_hits, rays_near
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
-from memo_habitat.simulator.embree.sim import action_sizes, agent_shape, objects_of
+from memo_habitat.simulator.embree.sim import agent_shape
 
 
 class BatchedAgent(TaskQueries):
@@ -70,7 +71,8 @@ class BatchedSim:
         self.headings = np.zeros(num_agents)
         self.tilts = np.zeros(num_agents)
         self.collided = np.zeros(num_agents, dtype=np.bool_)
-        self.sizes, self.sliding = action_sizes(config)
+        self.sizes = action_sizes(config)
+        self.sliding = bool(config.habitat_sim_v0.allow_sliding)
         self.agents = [BatchedAgent(self, index) for index in range(num_agents)]
         # Every agent may be in another house, and come back to it.
         kept = max(options.cached_houses, num_agents)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from memo_habitat.errors import UserError
+from memo_habitat.simulator.arrangement import House, placed_objects
 from memo_habitat.simulator.embree.distance_field import Geodesics
 from memo_habitat.simulator.embree.geometry import Geometry, TriangleSoup
 from memo_habitat.simulator.embree.meshes import forget_meshes
@@ -19,14 +18,10 @@ from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_nav
 from memo_habitat.simulator.embree.scene_dataset import SceneDataset, find_scene
 from memo_habitat.simulator.embree.scene_instance import SceneInstance
 from memo_habitat.simulator.embree.templates import (
-    OBJECT,
     object_soup,
-    read_template,
     stage_soup,
-    stem,
 )
 from memo_habitat.simulator.interface import Instance
-from memo_habitat.utils.data_paths import resolve
 from memo_habitat.utils.file_cache import FileCache
 
 
@@ -118,72 +113,15 @@ def _about(transform: np.ndarray, center: np.ndarray) -> np.ndarray:
 def place_objects(
     scene: Scene, rigid_objs: Sequence[Any], folders: Sequence[str], first_id: int
 ) -> Arrangement:
-    """The house with the objects of an episode.
-
-    Args:
-        scene: where they stand.
-        rigid_objs: pairs of object-config file name and 4x4 row-major transform.
-        folders: the episode's additional_obj_config_paths, searched before the data set.
-        first_id: panoptic id of the first object.
-
-    Raises:
-        UserError: for an unknown object, a malformed pair, or ids that overlap the furniture's.
-    """
+    """The house with the objects of an episode; arguments and errors as `placed_objects`."""
+    house = House(scene.source, scene.dataset.source, scene.dataset.objects, len(scene.parts) - 1)
     parts, ids = list(scene.parts), list(range(len(scene.parts)))
-    if rigid_objs and first_id < len(parts):
-        raise UserError(
-            f"habitat.simulator.object_ids_start={first_id} is taken: {scene.source} has "
-            f"{len(parts) - 1} pieces of furniture; set it to {len(parts)} or more"
-        )
-    library, own = scene.dataset.objects, _configs_in(folders)
     instances: list[Instance] = []
-    counts: Counter[str] = Counter()
-    for identity, entry in enumerate(rigid_objs, start=first_id):
-        where = f"rigid_objs[{identity - first_id}]"
-        name, transform = _pair(entry, f"{where} in {scene.source.name}")
-        category = stem(name)
-        if category not in own and category not in library:
-            raise UserError(
-                f"object {name!r} of {where} has no {OBJECT.suffix.lstrip('.')} in "
-                f"{list(folders)} or the scene data set {scene.dataset.source}: correct the name "
-                "or additional_obj_config_paths"
-            )
-        soup, center = object_soup(
-            read_template(own[category], OBJECT, library.defaults)
-            if category in own
-            else library[category]
-        )
-        parts.append(soup.transformed(_about(transform, center)))
-        ids.append(identity)
+    for placed in placed_objects(house, rigid_objs, folders, first_id):
+        soup, center = object_soup(placed.template)
+        parts.append(soup.transformed(_about(placed.transform, center)))
+        ids.append(placed.id)
         position = parts[-1].bounds.mean(axis=0)
         position.setflags(write=False)
-        label = f"{category}_:{counts[category]:04d}"
-        instances.append(Instance(label, category, identity, position))
-        counts[category] += 1
+        instances.append(Instance(placed.name, placed.category, placed.id, position))
     return Arrangement(Geometry(parts, ids), tuple(instances))
-
-
-def _configs_in(folders: Sequence[str]) -> dict[str, Path]:
-    """Object name -> config file below the folders; the first folder that has a name wins."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        try:
-            path = resolve(str(folder))
-        except UserError:
-            # A set that was moved: its own data set config lists the objects as well.
-            continue
-        files = sorted(path.glob(f"*{OBJECT.suffix}")) if path.is_dir() else [path]
-        for file in files:
-            found.setdefault(stem(file.name), file)
-    return found
-
-
-def _pair(entry: Any, where: str) -> tuple[str, np.ndarray]:
-    try:
-        name, rows = entry
-        transform = np.asarray(rows, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where} must be [object-config file name, 4x4 transform]") from error
-    if transform.shape != (4, 4) or not np.isfinite(transform).all():
-        raise UserError(f"{where}: the transform must be 4x4 finite numbers, row by row")
-    return str(name), transform

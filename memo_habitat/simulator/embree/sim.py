@@ -17,12 +17,12 @@ from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
+from memo_habitat.simulator.arrangement import action_sizes, objects_of
 from memo_habitat.simulator.embree.camera_rig import CameraRig, Pose
 from memo_habitat.simulator.embree.motion import walk
 from memo_habitat.simulator.embree.navgrid import AgentShape
 from memo_habitat.simulator.embree.queries import GreedyFollower, PathFinder, TaskQueries
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
-from memo_habitat.simulator.interface import ActionSizes
 
 
 @registry.register_simulator(name="EmbreeSim-v0")
@@ -86,7 +86,8 @@ class EmbreeSim(TaskQueries, Simulator):
     def reconfigure(self, config: Any, episode: Any = None) -> None:
         """Enters the house of `config` with the objects of `episode`; cheap when both stay."""
         self.habitat_config, options = config, options_of(config)
-        self._sizes, self._sliding = action_sizes(config)
+        self._sizes = action_sizes(config)
+        self._sliding = bool(config.habitat_sim_v0.allow_sliding)
         wanted = str(config.scene), str(config.get("scene_dataset", "default")), agent_shape(config)
         scene = self._scene
         if scene is None or wanted != self._entered:
@@ -289,24 +290,6 @@ class EmbreeSim(TaskQueries, Simulator):
         pictures = self.get_sensor_observations()
         self._prev_sim_obs = {**pictures, "collided": has_collided}
         return self._rig.suite.get_observations(pictures)
-
-
-def action_sizes(config: Any) -> tuple[ActionSizes, bool]:
-    """How far the actions of a `habitat.simulator` node go, and whether moves slide along walls."""
-    options = options_of(config)
-    angles = (config.turn_angle, options.tilt_angle, options.tilt_limit)
-    sizes = ActionSizes(float(config.forward_step_size), *(math.radians(a) for a in angles))
-    return sizes, bool(config.habitat_sim_v0.allow_sliding)
-
-
-def objects_of(config: Any, episode: Any) -> tuple[list[Any], list[str], int]:
-    """The small objects of an episode (None: there is none), as `place_objects` takes them."""
-    folders = getattr(episode, "additional_obj_config_paths", None) or ()
-    return (
-        list(getattr(episode, "rigid_objs", None) or ()),
-        [*folders, *config.get("additional_object_paths", ())],
-        int(config.get("object_ids_start", 100)),
-    )
 
 
 def agent_shape(config: Any) -> AgentShape:
