@@ -7,13 +7,13 @@ from importlib.util import find_spec
 
 import numpy as np
 from gym import spaces
-from torch import nn
 
 from memo_habitat.config.policy import DEFAULT_ENCODER, ENCODERS, RECALLS, EncoderConfig
 from memo_habitat.errors import UserError, check_at_least_one, check_choice
-from memo_habitat.policy.detection_encoder import build_detection_encoder
+from memo_habitat.policy.detection_encoder import DetectionEncoder, build_detection_encoder
 from memo_habitat.policy.image_encoders import EncoderPerCamera, FrozenFeatures, ResNet, SmallCNN
 
+Encoder = SmallCNN | ResNet | EncoderPerCamera | FrozenFeatures | DetectionEncoder
 _TRAINED = ("cnn", "resnet18", "resnet50")  # along with the policy, on images
 
 
@@ -76,7 +76,7 @@ def _check_camera_keys(config: EncoderConfig, key: str) -> None:
         raise UserError(f"{key}.kind=timm needs timm: pip install 'memo-habitat[timm]'")
 
 
-def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> nn.Module | None:
+def build_encoder(config: EncoderConfig, observation_space: spaces.Dict) -> Encoder | None:
     """The encoder that `EncoderConfig` names, None for "blind"; UserError if it lacks an input."""
     check_encoder(config)
     if config.kind == "blind":

@@ -92,9 +92,9 @@ class MemoNetwork(nn.Module):
         self.auxiliary_sensor = encoder.auxiliary_sensor
         last_reward = [LAST_REWARD] if encoder.last_reward else []
         self.state_sensors = tuple(dict.fromkeys([*encoder.state_sensors, *last_reward]))
-        self.visual_encoder: Any = build_encoder(encoder, observation_space)
+        self.visual_encoder = build_encoder(encoder, observation_space)
         self._chunk_size = encoder.chunk_size if memory.activation_checkpointing else 0
-        self.feature_width = 0 if self.visual_encoder is None else int(self.visual_encoder.features)
+        self.feature_width = 0 if self.visual_encoder is None else self.visual_encoder.features
         state_width = sum(
             _width(observation_space, "state_sensors", uuid) for uuid in self.state_sensors
         )
