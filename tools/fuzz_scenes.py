@@ -136,6 +136,9 @@ def fuzz(
             for path in sorted(root.rglob("*"))
             if path.name.endswith((".glb", ".json"))
         }
+        answer = attempt(root, dataset, scene)  # and Numba compiles before the clock runs
+        if answer != "scene":
+            failures.append(f"the set itself: {answer}")
         for number in range(files):
             path = rng.choice(list(usual))
             mutated = mutate_file(path.name, usual[path], rng)

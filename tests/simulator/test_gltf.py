@@ -182,6 +182,12 @@ def test_sixteen_bits_of_grey_are_not_cut_off(quad):
     np.testing.assert_array_equal(found[..., 0], [[0, 255], [128, 1]])
 
 
+def test_skins_and_morph_targets_are_said(quad, said):
+    quad(lambda glb, primitive: primitive.update(targets=[{"POSITION": 0}]))
+    quad(nodes=[{"mesh": 0, "skin": 0}])
+    assert "morph targets" in said[0] and "skins" in said[1]
+
+
 def test_lines_and_coordinates_that_are_not_there_are_said(quad, said):
     def lines(glb, primitive):
         glb.document["meshes"][0]["primitives"].append({**primitive, "mode": 1})

@@ -209,6 +209,7 @@ def test_a_part_of_a_handle_that_only_one_template_has_is_enough(load, tmp_path)
     for name in ("block_a", "block_b"):
         write_json(tmp_path / f"objects/{name}.object_config.json", {"render_asset": "block.glb"})
     assert len(load(scene=block_at(template_name="block")).parts) == 2  # the whole name of one
+    assert len(load(scene=block_at(template_name="BLOCK")).parts) == 2
     with pytest.raises(UserError, match="block_a, block_b: write the whole name"):
         load(scene=block_at(template_name="block_"))
 

@@ -52,6 +52,8 @@ def read_gltf(path: Path) -> TriangleSoup:
     reader = _Reader(file)
     soups, total = [], 0
     for node, matrices in _placed_nodes(file):
+        if "skin" in node:
+            reader.left_out.add("skins")
         for soup in reader.mesh(node["mesh"]):
             total += len(soup) * len(matrices)
             if total > MAX_TRIANGLES:
@@ -132,6 +134,8 @@ class _Reader:
         return self._meshes[index]
 
     def _primitive(self, entry: dict[str, Any]) -> TriangleSoup:
+        if entry.get("targets"):
+            self.left_out.add("morph targets")
         attributes, corners = self._attributes(entry)
         points = np.asarray(attributes["POSITION"], dtype=np.float32)
         faces = self._faces(entry.get("mode", 4), corners)

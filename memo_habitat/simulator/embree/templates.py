@@ -193,7 +193,8 @@ class Library(Mapping[str, Template]):
                     (self.kind.suffix, *self.kind.bare)
                 ):
                     return read_template(candidate, self.kind, self.defaults)
-        parts = sorted(other for other in self.sources if name.lower() in other.lower())
+        parts = sorted(other for other in self.sources if name.lower() == other.lower())
+        parts = parts or sorted(other for other in self.sources if name.lower() in other.lower())
         if len(parts) == 1:
             return self[parts[0]]
         if parts:
