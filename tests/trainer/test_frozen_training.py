@@ -105,6 +105,7 @@ def test_depth_and_colour_train_together(tmp_path, monkeypatch):
 
 
 PUBLISHED = {
+    "habitat.simulator.type": "ExtObjNavSim-v0",
     "habitat.task.trial_steps": 4096,
     "habitat.environment.max_episode_steps": 500,
     "habitat_baselines.num_environments": 20,
