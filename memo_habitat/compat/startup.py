@@ -6,7 +6,10 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import sys
+from collections.abc import Iterator
 from multiprocessing import forkserver
+from pathlib import Path
 
 PRELOAD = "memo_habitat.register"
 _LEVEL = "HABITAT_LAB_LOG"
@@ -49,3 +52,30 @@ def prepare_forkserver() -> None:
     wanted = list(getattr(server, "_preload_modules", ["__main__"]))
     if PRELOAD not in wanted:
         multiprocessing.set_forkserver_preload([*wanted, PRELOAD])
+
+
+#: Packages whose commands start trainings, and the names of those commands.
+_PACKAGES = ("memo_habitat", "habitat_baselines")
+_COMMANDS = ("memo-habitat", "habitat-baselines")
+
+
+@contextlib.contextmanager
+def command_left_out() -> Iterator[None]:
+    """Within, processes that are started do not import the command again that runs here.
+
+    Python lets every worker import the main module of its parent. Of a user's own script that may
+    be needed; of a command it brings nothing but Habitat-Baselines, torchvision and Triton.
+    """
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    is_command = (
+        spec.name.partition(".")[0] in _PACKAGES if spec else Path(file or "").name in _COMMANDS
+    )
+    if not is_command:
+        yield
+        return
+    main.__spec__, main.__file__ = None, None
+    try:
+        yield
+    finally:
+        main.__spec__, main.__file__ = spec, file

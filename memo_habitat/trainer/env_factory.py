@@ -5,19 +5,39 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 from habitat import ThreadedVectorEnv, VectorEnv, make_dataset
 from habitat.config import read_write
 from habitat_baselines.common.env_factory import VectorEnvFactory
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.register import import_plugins
 from memo_habitat.tasks.vector_env import deal_houses
-from memo_habitat.trainer.env_worker import make_env
+from memo_habitat.trainer.env_worker import exit_note, last_words, make_env
+from memo_habitat.utils.processes import describe_status
+
+#: How long after a closed pipe its worker may take to end, s.
+_PATIENCE = 10.0
+_NO_DRIVER = (
+    "there is no OpenGL driver for this device: install one (libegl1 and libgl1-mesa-dri without a"
+    " GPU), set habitat.simulator.habitat_sim_v0.gpu_device_id, or choose simulator=embree, which"
+    " needs none (docs/habitat_sim.md)"
+)
+#: What the last words of a worker that a library ended mean.
+_REMEDIES = {
+    "LLVM ERROR": "Mesa and Triton were loaded into one process (docs/habitat_sim.md)",
+    "EGL": _NO_DRIVER,
+    "WindowlessContext": _NO_DRIVER,
+    "shared object": "a library that Habitat-Sim needs is missing (docs/habitat_sim.md)",
+}
 
 
 class MemoVectorEnvFactory(VectorEnvFactory):
@@ -58,22 +78,32 @@ class MemoVectorEnvFactory(VectorEnvFactory):
                     task.measurements = {
                         k: v for k, v in task.measurements.items() if k not in dropped
                     }
-            arguments.append((worker_config, str(deaths / f"{index}.txt")))
+            arguments.append((_plain(worker_config), str(deaths / f"{index}.txt")))
         threads = os.environ.get("HABITAT_ENV_DEBUG", "0") not in ("", "0")
         try:
             _compile_kernels(*arguments[0])
             # Signals are the trainer's business alone: Ctrl-C must not kill a worker in mid-step.
-            envs = (ThreadedVectorEnv if threads else WorkerVectorEnv)(
-                make_env_fn=make_env,
-                env_fn_args=tuple(arguments),
-                workers_ignore_signals=not threads,
-            )
+            with startup.command_left_out():
+                envs = (ThreadedVectorEnv if threads else WorkerVectorEnv)(
+                    make_env_fn=make_env,
+                    env_fn_args=tuple(arguments),
+                    workers_ignore_signals=not threads,
+                )
         except (EOFError, ConnectionError, SystemExit) as error:
             cause = worker_death(deaths)
             shutil.rmtree(deaths, ignore_errors=True)
             raise cause from error
         envs.deaths = deaths  # whoever meets a closed pipe later finds the cause there
         return envs
+
+
+def _plain(config: DictConfig) -> DictConfig:
+    """The same keys and values without the classes of structured configs.
+
+    A worker that unpickled those would import the trainer's, and with them Habitat-Baselines and
+    Triton: 200 MB of its own, and an LLVM beside which Mesa cannot draw.
+    """
+    return OmegaConf.create(OmegaConf.to_container(config, resolve=True))
 
 
 class WorkerVectorEnv(VectorEnv):
@@ -84,6 +114,13 @@ class WorkerVectorEnv(VectorEnv):
     """
 
     deaths: Path | None = None
+
+    def _spawn_workers(self, env_fn_args: Any, *args: Any, **kwargs: Any) -> Any:
+        made = super()._spawn_workers(env_fn_args, *args, **kwargs)
+        # Each watches its worker: how one ended is in nobody's hands once the pipe is closed.
+        for worker, (_, death_note) in zip(self._workers, env_fn_args, strict=True):
+            threading.Thread(target=_note_exit, args=(worker, death_note), daemon=True).start()
+        return made
 
     def close(self) -> None:
         """End all workers; those that do not answer any more are killed.
@@ -114,14 +151,38 @@ def _compile_kernels(config: DictConfig, death_note: str) -> None:
     env.close()
 
 
+def _note_exit(worker: Any, death_note: str) -> None:
+    worker.join()
+    with contextlib.suppress(OSError):  # the folder goes when all are closed on purpose
+        exit_note(death_note).write_text(str(worker.exitcode))
+
+
 def worker_death(deaths: Path) -> UserError:
     """What the first worker that died left behind, as one line."""
     for note in sorted(deaths.glob("*.txt")):
         return UserError(f"environment {note.stem}: {note.read_text().strip()}")
+    until = time.monotonic() + _PATIENCE
+    while not (exits := sorted(deaths.glob("*.exit"))) and time.monotonic() < until:
+        time.sleep(0.05)
+    for file in exits:
+        return UserError(f"environment {file.stem} {_of_exit(int(file.read_text() or 0), file)}")
     return UserError(
         "an environment worker died without a word, most often for lack of memory: lower "
         "habitat_baselines.num_environments, or set HABITAT_ENV_DEBUG=1 to run them as threads"
     )
+
+
+def _of_exit(status: int, file: Path) -> str:
+    """How a worker ended without an exception, and what to do about it."""
+    words = last_words(file)
+    how = describe_status(status)
+    if status == -signal.SIGKILL:
+        return f"was {how}, most often for lack of memory: lower habitat_baselines.num_environments"
+    said = f"; its last words: {words}" if words else ""
+    for sign, remedy in _REMEDIES.items():
+        if sign in words:
+            return f"ended ({how}){said}; {remedy}"
+    return f"ended ({how}){said}; HABITAT_SIM_LOG=debug MAGNUM_LOG=verbose say more"
 
 
 def _houses(config: DictConfig) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,10 @@ from memo_habitat.register import import_plugins, register_environment
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.episode import house_of
 from memo_habitat.tasks.record_fields import Declaration, declared_fields
+from memo_habitat.utils.processes import tail
 
+# What Magnum says at every import of Habitat-Sim, however quiet it is asked to be.
+_NOISE = "duplicate static plugin"
 # The sensor whose observation is filled in here (uuid): a reward is known after its observation.
 LAST_REWARD = "last_reward"
 
@@ -32,7 +38,45 @@ def make_env(config: DictConfig, death_note: str) -> gym.Env:
         env.seed(config.habitat.seed)
         return env
 
-    return TrialEnv(_noted(death_note, make), death_note)
+    with _words_kept(death_note):
+        return TrialEnv(_noted(death_note, make), death_note)
+
+
+def exit_note(death_note: str) -> Path:
+    """Where the trainer writes a worker's exit status."""
+    return Path(death_note).with_suffix(".exit")
+
+
+def last_words(exit_file: Path) -> str:
+    """The line that says most of what a worker wrote to its terminal before it was made."""
+    said = exit_file.with_suffix(".stderr")
+    lines = [line.strip() for line in tail(said).splitlines()] if said.is_file() else []
+    lines = [line for line in lines if line and _NOISE not in line]
+    telling = [line for line in lines if any(sign in line for sign in ("LLVM ERROR", "EGL"))]
+    return next(reversed(telling or lines), "")
+
+
+@contextlib.contextmanager
+def _words_kept(death_note: str) -> Iterator[None]:
+    """Within, what libraries write to the terminal goes to a file and then there.
+
+    A renderer that finds no driver, or an LLVM beside another, ends the process without an
+    exception: only that file can say why. Threads share their terminal with others, and keep it.
+    """
+    if multiprocessing.parent_process() is None:
+        yield
+        return
+    terminal = os.dup(2)
+    said = Path(death_note).with_suffix(".stderr")
+    with said.open("wb", buffering=0) as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        words = said.read_bytes().splitlines(keepends=True)
+        os.write(2, b"".join(line for line in words if _NOISE.encode() not in line))
 
 
 class TrialEnv(gym.Wrapper):

@@ -10,9 +10,9 @@ import magnum as mn
 import numpy as np
 
 _DEPTH, _CLOSE_UP = "memo_habitat_depth_probe", "memo_habitat_close_up"
-#: Pixels along an edge of the depth images, each of which spans 90 degrees: a pixel is a centimetre
-#: wide at the 2 m from which an instance counts as seen.
-_DEPTH_SIZE = 512
+#: Pixels along an edge of the depth images, each of which spans 90 degrees: a pixel is 1.6 cm wide
+#: at the 2 m from which an instance counts as seen.
+_DEPTH_SIZE = 256
 _CLOSE_UP_SIZE, _CLOSE_UP_DEG = 64, 30.0
 #: Places from which it is checked that the object really shows.
 _CHECKS = 8
