@@ -16,6 +16,8 @@ from memo_habitat.simulator.embree.gltf_mesh import read_gltf
 from memo_habitat.utils.file_cache import FileCache, is_file
 
 MESH_SUFFIXES = (".glb", ".gltf", ".ply", ".obj", ".stl", ".dae")
+#: Nothing is farther away or larger, m: products of such numbers are finite, too.
+FAR = 1e9
 _KEPT = 4096
 
 _meshes: FileCache[TriangleSoup] = FileCache()
@@ -57,8 +59,11 @@ def _read(path: Path) -> TriangleSoup:
         ) from error
     if not len(soup):
         raise UserError(f"3D model {path} holds no triangle: export it with its meshes")
-    if not np.isfinite(soup.corners).all():
-        raise UserError(f"3D model {path} has coordinates that are not numbers: export it again")
+    if not (np.abs(soup.corners) < FAR).all():
+        raise UserError(
+            f"3D model {path} has coordinates that are not numbers, or beyond {FAR:g} m: "
+            "export it again"
+        )
     return soup
 
 

@@ -14,7 +14,7 @@ from habitat.core.logging import logger
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.geometry import TriangleSoup
-from memo_habitat.simulator.embree.meshes import MESH_SUFFIXES, load_soup
+from memo_habitat.simulator.embree.meshes import FAR, MESH_SUFFIXES, load_soup
 from memo_habitat.simulator.embree.urdf import articulated_soup
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 from memo_habitat.utils.file_cache import is_file
@@ -269,11 +269,11 @@ def numbers(document: dict[str, Any], key: str, default: Any, where: str) -> np.
     value = document.get(key, default)
     try:
         found = np.asarray(value, dtype=np.float64)
-        is_valid = found.shape == np.shape(default) and bool((np.abs(found) < 1e30).all())
+        is_valid = found.shape == np.shape(default) and bool((np.abs(found) < FAR).all())
     except (TypeError, ValueError, OverflowError):
         is_valid = False
     if not is_valid:
         raise UserError(
-            f"{where}.{key} is {str(value)[:80]}: give {np.size(default)} numbers, all finite"
+            f"{where}.{key} is {str(value)[:80]}: give {np.size(default)} numbers below {FAR:g}"
         )
     return found
