@@ -24,7 +24,7 @@ MAX_ARGUMENTS = 8
 # Beneath the stations lies what all of them use, behind them what starts them.
 STATIONS = (
     *("errors", "utils", "compat", "config"),
-    *("simulator", "scenes", "tasks", "rollout", "memory", "policy", "ppo"),
+    *("simulator", "tasks", "scenes", "rollout", "memory", "policy", "ppo"),
     *("trainer", "evaluation", "report", "sweep", "cli"),
 )
 # These import anything: the one place that registers classes, and what helps to test own ones.
