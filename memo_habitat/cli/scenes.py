@@ -98,11 +98,11 @@ def episodes(
 ) -> None:
     """Place small objects in houses of any origin and write episodes; prints their folder."""
     given = {key: value for key, value in locals().items() if value is not None}
-    from memo_habitat.config.compose import import_habitat
-
-    import_habitat()
+    import memo_habitat.register  # noqa: F401
+    from memo_habitat.compat.startup import log_to_files_only
     from memo_habitat.scenes.house_episodes import EpisodeOptions, write_episodes
 
+    log_to_files_only()
     del given["debug"]
     if split_sizes is not None:
         given["split_sizes"] = _split_sizes(split_sizes)

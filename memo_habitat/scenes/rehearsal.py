@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from habitat.config import read_write
 from habitat.config.default import patch_config
 from habitat.sims import make_sim
+from omegaconf import OmegaConf
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.config.simulator import options_of
@@ -28,12 +32,26 @@ from memo_habitat.tasks.extobjnav.dataset import parse_episodes
 from memo_habitat.tasks.extobjnav.goals import GoalOptions
 
 
+@cache
+def _composed(simulator: str) -> Any:
+    # In a process of its own: composing loads Habitat-Baselines and with it Triton, and beside that
+    # Habitat-Sim cannot draw without a GPU.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_compose, simulator).result()
+
+
+def _compose(simulator: str) -> Any:
+    """`habitat` of an experiment with a simulator, in plain containers."""
+    config = patch_config(compose_config("extobjnav/base", [f"simulator={simulator}"]))
+    return OmegaConf.to_container(config.habitat, resolve=True)
+
+
 class Rehearsal:
     """The simulator that will run the episodes, entering one house after the other."""
 
     def __init__(self, simulator: str) -> None:
-        config = compose_config("extobjnav/base", [f"simulator={simulator}"])
-        self._config = patch_config(config).habitat
+        """Choose a simulator by its name among the configs."""
+        self._config = OmegaConf.create(_composed(simulator))
         self._sim: Any = None
 
     def __enter__(self) -> Rehearsal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +15,11 @@ import trimesh
 from habitat.core.env import Env
 from omegaconf import OmegaConf
 
-import memo_habitat.simulator.embree.sim  # noqa: F401
+import memo_habitat.register  # noqa: F401
 from memo_habitat.cli.main import main
-from memo_habitat.config.compose import import_habitat
 from memo_habitat.errors import UserError
 from memo_habitat.scenes.check_data import check
+from memo_habitat.scenes.house_episodes import EpisodeOptions, write_episodes
 from memo_habitat.tasks.extobjnav.goals import GoalOptions, find_goals
 from memo_habitat.testing.tasks import task_config
 from tests.factories.houses import (
@@ -30,9 +32,6 @@ from tests.factories.houses import (
     write_test_house,
 )
 from tests.scenes.scene_sets import contents, read_document, read_episodes
-
-import_habitat()
-from memo_habitat.scenes.house_episodes import EpisodeOptions, write_episodes  # noqa: E402
 
 DATA = Path(__file__).parents[2] / "data"
 TOP = FURNITURE_CENTER[1] + FURNITURE_EXTENTS[1] / 2
@@ -146,6 +145,16 @@ def _room(width: float, up: str) -> trimesh.Scene:
     if up == "z":
         scene.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, (1, 0, 0)))
     return scene
+
+
+def test_the_simulator_shares_no_process_with_habitat_baselines():
+    """Which loads Triton, beside which Habitat-Sim cannot draw without a GPU."""
+    code = (
+        "import sys, memo_habitat.register, memo_habitat.scenes.house_episodes;"
+        "print(sorted({'triton', 'habitat_baselines', 'torchvision'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n")[-2] == "[]", done.stderr
 
 
 @pytest.fixture(params=["y", "z"])
