@@ -21,6 +21,13 @@ class WorkerError(Exception):
     """
 
 
+def command(*words: object) -> str:
+    """A command line of ours to type, quoted where a shell needs it."""
+    import shlex  # not at every start of the interpreter
+
+    return shlex.join(["memo-habitat", *map(str, words)])
+
+
 def check_at_least_one(name: str, value: int) -> None:
     """Raise UserError for a count below 1 of the config key or command-line option `name`."""
     if value < 1:

@@ -20,7 +20,7 @@ from memo_habitat.cli.common import (
     flag,
     option,
 )
-from memo_habitat.errors import UserError, cannot_write, check_at_least_one
+from memo_habitat.errors import UserError, cannot_write, check_at_least_one, command
 
 if TYPE_CHECKING:
     from memo_habitat.sweep.spec import Sweep
@@ -132,7 +132,7 @@ def _run(planned: Sweep, jobs: int | None, slurm: Sequence[str]) -> int:
                 print(f"no report: {error}", file=sys.stderr)
                 status = FAILED
     failures = outcome.failures
-    remedy = f"resume with: memo-habitat sweep --resume {planned.folder}"
+    remedy = f"resume with: {command('sweep', '--resume', planned.folder)}"
     if failures:
         width = max(len(failure.name) for failure in failures)
         print("failed:", file=sys.stderr)

@@ -17,7 +17,7 @@ from memo_habitat.cli.common import (
     flag,
     option,
 )
-from memo_habitat.errors import UserError, WorkerError
+from memo_habitat.errors import UserError, WorkerError, command
 
 if TYPE_CHECKING:
     from memo_habitat.trainer.launch import Training
@@ -63,7 +63,7 @@ def train(
     check_place(resume, root, out)
     if resume is not None and (resume / SWEEP_FILE).exists():
         raise UserError(
-            f"{resume} is a sweep, not a run; resume it: memo-habitat sweep --resume {resume}"
+            f"{resume} is a sweep, not a run; resume it: {command('sweep', '--resume', resume)}"
         )
     check_workers(workers)
     keys = tuple(overrides or ())
@@ -99,7 +99,7 @@ def _run(training: Training) -> None:
         if note := note_on_trials(run, config, workers):
             print(note, flush=True)
     print(f"log: {config.habitat_baselines.log_file}", flush=True)
-    remedy = f"resume with: memo-habitat train --resume {run.path}"
+    remedy = f"resume with: {command('train', '--resume', run.path)}"
     if workers > 1:
         remedy += f" --workers {workers}"
     try:
@@ -110,4 +110,4 @@ def _run(training: Training) -> None:
         raise WorkerError(f"{error}; {remedy}") from error
     if not finished:
         raise KeyboardInterrupt(f"stopped; {remedy}")
-    print(f"trained; next: memo-habitat eval {run.path}")
+    print(f"trained; next: {command('eval', run.path)}")

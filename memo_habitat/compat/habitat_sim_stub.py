@@ -33,8 +33,9 @@ _LEFT_OUT = frozenset({"habitat_sim.utils.profiling_utils"})
 _IMPORT_SYSTEM = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_external"})
 _HOW_TO_GET_IT = (
     "install Habitat-Sim (conda install habitat-sim headless withbullet -c conda-forge"
-    " -c aihabitat, or from source: https://github.com/facebookresearch/habitat-sim), or choose"
-    " habitat.simulator.type=EmbreeSim-v0, which needs neither"
+    " -c aihabitat, or from source: https://github.com/facebookresearch/habitat-sim), or do"
+    " without: habitat.simulator.type=EmbreeSim-v0, and no sensor, action or measure that is"
+    " Habitat-Sim's own, such as velocity_control"
 )
 
 

@@ -9,6 +9,7 @@ def register_environment_configs() -> None:
 
     for station in (simulator, task):
         station.register_configs()
+    _find_groups_from_folders()
 
 
 def register_training_configs() -> None:
@@ -18,3 +19,16 @@ def register_training_configs() -> None:
 
     for station in (evaluation, trainer):
         station.register_configs()
+
+
+def _find_groups_from_folders() -> None:
+    """Let `+habitat/task/measurements@...=top_down_map` be said of configs in folders.
+
+    Hydra looks for what is added by the command line beside the config: of extobjnav/apartments in
+    extobjnav/habitat/task/measurements. There the same nodes are found.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    groups = ConfigStore.instance().repo
+    for folder in ("extobjnav", "nav"):
+        groups.setdefault(folder, {})["habitat"] = groups["habitat"]

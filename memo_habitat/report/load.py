@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import OmegaConf
 
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, command
 from memo_habitat.evaluation.attention import ATTENTION_FILE, TrialBin, over_trials
 from memo_habitat.evaluation.recorder import (
     FRAMES_FOLDER,
@@ -232,7 +232,7 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
     if not found:
         raise UserError(
             f"{folder} holds no evaluation ({EVAL_FOLDER}/*/{RECORDS_FILE}); "
-            f"run `memo-habitat eval {folder}` first"
+            f"run `{command('eval', folder)}` first"
         )
     notes = left_out(folder)
     # Without any there is nothing to report, which `load_evaluation` says of the first.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, Field
 
 from memo_habitat.config.compose import override_key, own_file, unknown_config
-from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.errors import UserError, check_at_least_one, command
 from memo_habitat.report import REFERENCE, SWEEP_FILE, member_folder
 from memo_habitat.trainer.launch import refuse_run_dir
 from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run
@@ -221,7 +221,7 @@ def read_sweep(folder: Path) -> Sweep:
     path = folder / SWEEP_FILE
     if (folder / CONFIG_FILE).is_file() and not path.exists():
         raise UserError(
-            f"{folder} is a run, not a sweep; resume it: memo-habitat train --resume {folder}"
+            f"{folder} is a run, not a sweep; resume it: {command('train', '--resume', folder)}"
         )
     return read_json(path, lambda values: Sweep.model_validate({**values, "folder": folder}))
 

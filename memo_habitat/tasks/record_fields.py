@@ -7,7 +7,8 @@ A measure that is registered with Habitat declares it on its class:
         cls_uuid = "detour"
         record = RecordField(kind="length", unit="m", better="lower", text="Metres beyond ...")
 
-`record = None` keeps a measure out of records. One that declares nothing is recorded under its own
+`record = None` keeps a measure out of records; a measure that is a mapping declares a mapping, its
+entries one by one. One that declares nothing is recorded under its own
 name as what its values look like. Evaluator, TensorBoard, statistics and report read nothing else.
 """
 
@@ -80,6 +81,7 @@ REWARD = RecordField(
 )
 
 Declaration = dict[str, RecordField | None]
+_UNDECLARED: Any = object()
 _SHARED = {
     field.name: field
     for field in (SUCCESS, SPL, SOFT_SPL, DISTANCE_TO_GOAL, NUM_STEPS, COLLISIONS, REWARD)
@@ -92,9 +94,13 @@ def declared_fields(measures: Mapping[str, object]) -> Declaration:
     Args:
         measures: uuid -> measure, as in `EmbodiedTask.measurements.measures`.
     """
-    declared = {
-        uuid: measure.record for uuid, measure in measures.items() if hasattr(measure, "record")
-    }
+    declared: dict[str, RecordField | None] = {}
+    for uuid, measure in measures.items():
+        record = getattr(measure, "record", _UNDECLARED)
+        if isinstance(record, Mapping):
+            declared |= {f"{uuid}.{key}": field for key, field in record.items()}
+        elif record is not _UNDECLARED:
+            declared[uuid] = record
     return {uuid: None if field is None else field.called(uuid) for uuid, field in declared.items()}
 
 

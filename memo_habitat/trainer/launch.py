@@ -261,7 +261,13 @@ def _execute(config: DictConfig, run_type: str) -> None:
     from habitat.config.default import patch_config
     from habitat_baselines.run import execute_exp
 
-    execute_exp(patch_config(config), run_type)
+    try:
+        execute_exp(patch_config(config), run_type)
+    except KeyboardInterrupt:
+        # Habitat's own trainers leave their environments to the interpreter's end, where closing
+        # them fails once more: the same Ctrl-C has ended the workers.
+        sys.unraisablehook = lambda unraisable: None
+        raise
 
 
 def _check_simulator(config: DictConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.compose import flatten
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, command
 from memo_habitat.trainer.checkpoint import read_resume_state, replace_resume_config
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import ResumeRecord, RunFolder, RunRecord
@@ -36,7 +36,7 @@ def end_reached(run: RunFolder, config: DictConfig) -> str | None:
     done = read_progress(run.progress_file)[-1][unit]
     return (
         f"already at {int(done):,} of {int(baselines[key]):,} {unit}; to continue: "
-        f"memo-habitat train --resume {run.path} habitat_baselines.{key}=..."
+        f"{command('train', '--resume', run.path)} habitat_baselines.{key}=..."
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from memo_habitat.errors import UserError, cannot_write
+from memo_habitat.errors import UserError, cannot_write, command
 from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.utils.files import read_json, write_json
 from memo_habitat.utils.provenance import Provenance
@@ -174,7 +174,7 @@ def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None
         held, remedy = "other files", "name a new folder"
         if run.record_path.exists():
             held = "another run"
-            remedy += f", or resume it: memo-habitat train --resume {run.path}"
+            remedy += f", or resume it: {command('train', '--resume', run.path)}"
         raise UserError(f"the output folder {run.path} holds {held}; {remedy}")
     return run
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from habitat.config import read_write
+from habitat_baselines.config.default_structured_configs import HabitatBaselinesRLConfig
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.evaluation import RUNTIME_KEYS
@@ -58,6 +59,26 @@ _FIXED = {
     "ddppo.pretrained_encoder": False,
     "ppo.use_double_buffered_sampler": False,
 }
+# Keys of Habitat-Baselines that nothing here reads, and what to set in their place: with another
+# value than their default they would be believed to do something.
+_WITHOUT_EFFECT = {
+    "rl.ppo.num_steps": "set habitat.task.trial_steps and rl.ppo.updates_per_trial",
+    "rl.ppo.hidden_size": "set rl.memory.width",
+    "rl.ppo.use_linear_lr_decay": "set rl.ppo.lr_final",
+    "rl.ppo.use_linear_clip_decay": "set rl.ppo.clip_param",
+    "rl.ppo.entropy_target_factor": "set rl.ppo.entropy_coef",
+    "rl.ppo.use_adaptive_entropy_pen": "set rl.ppo.entropy_coef",
+    "rl.ddppo.backbone": "choose encoder=resnet18",
+    "rl.ddppo.rnn_type": "choose memory=lstm or memory=gru",
+    "rl.ddppo.num_recurrent_layers": "set rl.memory.layers",
+    "rl.ddppo.reset_critic": "leave it",
+    "rl.auxiliary_losses": "set rl.memory.memory_loss or rl.encoder.auxiliary_sensor",
+    "force_blind_policy": "choose encoder=blind",
+    "test_episode_count": "set evaluator.trials_per_house",
+    "eval.evals_per_ep": "set evaluator.trials_per_house",
+    "eval.video_option": "films are in `memo-habitat report`: set evaluator.filmed_trials",
+    "eval.extra_sim_sensors": "add cameras to habitat.simulator.agents.main_agent.sim_sensors",
+}
 
 
 def check_training_config(config: DictConfig) -> None:
@@ -98,8 +119,9 @@ def check_training_settings(config: DictConfig) -> None:
 
 
 def check_model_config(config: DictConfig) -> None:
-    """Refuse a memory that could not be built."""
+    """Refuse a memory that could not be built, and keys that nobody would act on."""
     rl = config.habitat_baselines.rl
+    _check_effects(config.habitat_baselines)
     try:
         check_config(MemoryConfig(**rl.memory))
     except UserError as error:
@@ -108,6 +130,16 @@ def check_model_config(config: DictConfig) -> None:
         raise UserError(named) from error
     check_encoder(encoder_config(rl.encoder))
     check_choice("habitat_baselines.rl.precision", rl.precision, PRECISIONS)
+
+
+def _check_effects(baselines: DictConfig) -> None:
+    defaults = OmegaConf.structured(HabitatBaselinesRLConfig)
+    for key, remedy in _WITHOUT_EFFECT.items():
+        value = OmegaConf.select(baselines, key)
+        if value != OmegaConf.select(defaults, key):
+            raise UserError(
+                f"habitat_baselines.{key}={value} has no effect on the trainer memo: {remedy}"
+            )
 
 
 def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:

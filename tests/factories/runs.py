@@ -18,22 +18,21 @@ from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.tasks.extobjnav.measures import (
     SPL,
-    Collisions,
     DistanceToGoal,
     NumSteps,
     SoftSPL,
     Success,
     TargetSeenEarlier,
 )
-from memo_habitat.tasks.record_fields import REWARD
+from memo_habitat.tasks.record_fields import COLLISIONS, REWARD
 from memo_habitat.utils.files import write_json
 
 SEGMENT, SUMMARY, BYTES_PER_TOKEN = 256, 32, 8192
 # What ExtObjNav records.
 FIELDS = {
     field.name: field
-    for measure in (Success, SPL, SoftSPL, DistanceToGoal, NumSteps, Collisions, TargetSeenEarlier)
-    for field in (REWARD, measure.record)
+    for measure in (Success, SPL, SoftSPL, DistanceToGoal, NumSteps, TargetSeenEarlier)
+    for field in (REWARD, COLLISIONS, measure.record)
 }
 CATEGORIES = ("mug", "red_ball", "teapot", "toy_plane")
 

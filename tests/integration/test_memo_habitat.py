@@ -64,6 +64,22 @@ def test_train_stop_resume_evaluate_report(tmp_path, monkeypatch, capfd):
     assert err.count("\n") == 1
 
 
+def test_ctrl_c_ends_a_training_of_habitats_own_without_a_traceback(tmp_path, checkout):
+    folder = tmp_path / "with space"
+    name = "--config-name=nav/ppo_pointnav_studio"
+    config = (name, "habitat_baselines.log_interval=1", "habitat_baselines.num_environments=1")
+    training = start("memo-habitat", "train", *config, "--out", str(folder), cwd=checkout)
+    try:
+        log = folder / "train.log"
+        wait_for(lambda: log.exists() and "update: 1" in log.read_text(), training)
+        training.send_signal(signal.SIGINT)
+        _, err = training.communicate(timeout=120)
+    finally:
+        stop(training)
+    assert training.returncode == 130
+    assert err.splitlines()[-1:] == ["interrupted"] and "Traceback" not in err
+
+
 def rename_a_weight(checkpoint: Path) -> str:
     """Make a checkpoint that of another model; returns the key that is missing from it."""
     from safetensors import safe_open

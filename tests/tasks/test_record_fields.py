@@ -28,6 +28,10 @@ class StepReward:
     record = None
 
 
+class Hits:
+    record = {"count": RecordField(kind="count", name="hits"), "is_hit": None}
+
+
 class Undeclared:
     pass
 
@@ -36,6 +40,7 @@ MEASURES = {
     "task_arrived": Arrived(),
     "detour_of_path": Detour(),
     "r": StepReward(),
+    "hit": Hits(),
     "x": Undeclared(),
 }
 
@@ -54,6 +59,7 @@ def test_scalars_are_recorded_by_their_declared_name_and_nothing_else() -> None:
         "task_arrived": np.float64(1.0),
         "detour_of_path": np.array([0.5], dtype=np.float32),
         "r": 3.0,
+        "hit": {"count": 2, "is_hit": True},
         "x": True,
         "image": np.zeros((2, 2)),
         "text": "no",
@@ -64,6 +70,7 @@ def test_scalars_are_recorded_by_their_declared_name_and_nothing_else() -> None:
     assert {name: value for name, (_, value) in found.items()} == {
         "success": 1.0,
         "detour_of_path": 0.5,
+        "hits": 2,
         "x": 1.0,
         "collisions.count": 3,
         "collisions.is_collision": 0.0,

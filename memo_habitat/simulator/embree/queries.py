@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +46,17 @@ class TaskQueries:
         """Floor point [3] m and heading in rad."""
         position, heading, _ = self._pose
         return position.copy(), heading
+
+    def semantic_annotations(self) -> SimpleNamespace:
+        """The small objects as Habitat-Sim's semantic scene has them; it has no regions here."""
+        names = sorted({instance.category for instance in self.instances})
+        objects = []
+        for instance, (low, high) in zip(self.instances, self.arrangement.bounds, strict=True):
+            category = SemanticCategory(instance.category, names.index(instance.category))
+            box = SimpleNamespace(center=(low + high) / 2, sizes=high - low)
+            objects.append(SemanticObject(instance.name, instance.id, category, box))
+        categories = [SemanticCategory(name, row) for row, name in enumerate(names)]
+        return SimpleNamespace(objects=objects, categories=categories, levels=[], regions=[])
 
     def sample_floor_point(self, rng: np.random.Generator) -> np.ndarray:
         """[3] m, uniform on the largest island."""
@@ -163,6 +175,38 @@ class GreedyFollower:
         """Nothing is remembered between actions."""
 
 
+class HitRecord(NamedTuple):
+    """What Habitat-Sim's pathfinder says of an obstacle."""
+
+    hit_pos: np.ndarray  # [3] m
+    hit_normal: np.ndarray  # [3], of unit length, from the obstacle
+    hit_dist: float  # m
+
+
+class SemanticCategory(NamedTuple):
+    """A category, with Habitat-Sim's methods."""
+
+    label: str
+    row: int
+
+    def name(self, mapping: str = "") -> str:
+        """Its name."""
+        return self.label
+
+    def index(self, mapping: str = "") -> int:  # type: ignore[override]
+        """Its place among the categories in the house, sorted by name."""
+        return self.row
+
+
+class SemanticObject(NamedTuple):
+    """A small object, with the attributes that Habitat-Sim's have."""
+
+    id: str  # its name
+    semantic_id: int  # its id in panoptic images
+    category: SemanticCategory
+    aabb: SimpleNamespace  # center and sizes, [3] m
+
+
 class PathFinder:
     """A facade over a house's grid and distance fields with Habitat-Sim's names."""
 
@@ -179,6 +223,18 @@ class PathFinder:
     def navigable_area(self) -> float:
         """Area of all islands, m2."""
         return float(np.count_nonzero(self._grid.islands)) * self._grid.cell**2
+
+    @property
+    def num_islands(self) -> int:
+        """Connected parts of the floor."""
+        return len(self._grid.radii)
+
+    def island_area(self, island_index: int = -1) -> float:
+        """Area in m2 of an island, 0 the largest; of all of them for -1."""
+        if island_index < 0:
+            return self.navigable_area
+        cells = np.count_nonzero(self._grid.islands == island_index + 1)
+        return float(cells) * self._grid.cell**2
 
     def seed(self, seed: int) -> None:
         """Restarts the sequence of random points."""
@@ -215,6 +271,35 @@ class PathFinder:
     def get_random_navigable_point(self, max_tries: int = 10, island_index: int = -1) -> np.ndarray:
         """A point [3] m drawn uniformly from one island, or from all of them."""
         return self._grid.sample(self._rng, island_index)
+
+    def get_random_navigable_point_near(
+        self, circle_center: Any, radius: float, max_tries: int = 100, island_index: int = -1
+    ) -> np.ndarray:
+        """A point [3] m drawn uniformly within `radius` m of a centre, NaN where there is none."""
+        center, grid = np.asarray(circle_center, dtype=np.float64), self._grid
+        wanted = grid.islands > 0 if island_index < 0 else grid.islands == island_index + 1
+        cells = np.argwhere(wanted) + self._rng.random((np.count_nonzero(wanted), 2))
+        points = grid.world(cells)
+        near = np.flatnonzero(np.hypot(*(points - center)[:, [0, 2]].T) <= radius)
+        return points[self._rng.choice(near)] if len(near) else np.full(3, np.nan)
+
+    def closest_obstacle_surface_point(self, pt: Any, max_search_radius: float = 2.0) -> HitRecord:
+        """The nearest place [3] m of what is in the way, the direction from it, and how far it is;
+        infinitely far where there is none within the radius."""
+        grid, point = self._grid, np.asarray(pt, dtype=np.float64)
+        here = grid.grid(point)[0]
+        free = np.pad(grid.clearance > 0.0, 1)  # beyond the grid's edge there is no floor
+        blocked = np.argwhere(~free) - 1
+        # The nearest point of each blocked cell.
+        offsets = np.clip(here, blocked, blocked + 1) - here
+        distances = grid.cell * np.hypot(*offsets.T)
+        nearest = int(distances.argmin())
+        distance = float(distances[nearest])
+        if distance > max_search_radius:
+            return HitRecord(np.full(3, np.nan), np.zeros(3), math.inf)
+        row, column = grid.cell * offsets[nearest]
+        away = np.array([-column, 0.0, -row]) / max(distance, 1e-9)
+        return HitRecord(point + np.array([column, 0.0, row]), away, distance)
 
     def distance_to_closest_obstacle(self, point: Any, max_search_radius: float = 2.0) -> float:
         """Distance in m from a point [3] to what is in the way there, at most the radius."""

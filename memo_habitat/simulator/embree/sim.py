@@ -12,7 +12,7 @@ import quaternion
 from gym import spaces
 from habitat.config.default import get_agent_config
 from habitat.core.registry import registry
-from habitat.core.simulator import AgentState, Observations, SensorSuite, Simulator
+from habitat.core.simulator import AgentState, Observations, SensorSuite, SensorTypes, Simulator
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import options_of
@@ -153,7 +153,11 @@ class EmbreeSim(TaskQueries, Simulator):
         self._tilt = min(max(self._tilt + angle, -limit), limit)
 
     def render(self, mode: str = "rgb") -> Any:
-        """The picture of the sensor with uuid `mode` from the current pose."""
+        """The picture from the current pose of the sensor with uuid `mode`; for "rgb" and
+        "rgb_array", where no sensor has that name, of the first colour camera."""
+        if mode in ("rgb", "rgb_array") and mode not in self._rig.sensors:
+            colour = [u for u, s in self._rig.sensors.items() if s.sensor_type == SensorTypes.COLOR]
+            mode = colour[0] if colour else mode
         pictures = self._rig.render(self.arrangement.geometry, self._pose, [mode])
         return self._rig.sensors[mode].get_observation(pictures)
 

@@ -158,7 +158,8 @@ class BatchedTrials:
         sim.step(actions, which)
         self.trial_step[rows] += 1
         account.steps[rows] += 1
-        account.collisions[rows] += sim.collided[rows]
+        account.collided[rows] = sim.collided[rows]
+        account.collisions[rows] += account.collided[rows]
         account.path_length[rows] += np.sqrt(((sim.positions - before)[rows] ** 2).sum(1))
         account.previous_distance[rows] = account.distance[rows]
         # Turning changes no distance, and a query of it costs more than the rest of a turn.
@@ -176,7 +177,8 @@ class BatchedTrials:
         if self._limit:
             ends |= which & (account.steps >= self._limit)
         # Copies: where an episode ended, the next one's account takes its place.
-        measures = {name: np.array(each.read(account)) for name, each in self._measures.items()}
+        entries = [each.entries(account) for each in self._measures.values()]
+        measures = {name: np.array(values) for each in entries for name, values in each.items()}
         rewards, records = self.rewards.copy(), {}
         ended = np.flatnonzero(ends).tolist()
         for index in ended:

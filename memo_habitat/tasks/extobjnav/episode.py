@@ -27,6 +27,7 @@ class Account:
         path_length: metres travelled.
         steps: steps taken.
         collisions: steps that ran into something.
+        collided: 1 where the last step did, else 0.
         success: 1.0 after a stop where it counts, else 0.0.
         seen_earlier: 1.0 where the target's category was detected in the trial before the episode
             began, else 0.0.
@@ -38,13 +39,14 @@ class Account:
     path_length: Numbers
     steps: Numbers
     collisions: Numbers
+    collided: Numbers
     success: Numbers
     seen_earlier: Numbers
 
     @classmethod
     def of_many(cls, count: int) -> Account:
-        """Zeros for `count` episodes; steps and collisions are int64, all else float64."""
-        integers = ("steps", "collisions")
+        """Zeros for `count` episodes; what is counted is int64, all else float64."""
+        integers = ("steps", "collisions", "collided")
         return cls(
             **{
                 f.name: np.zeros(count, np.int64 if f.name in integers else float)
@@ -80,7 +82,7 @@ class Progress(Account):
     ) -> None:
         """Begin at a start position [3] m."""
         distances = start_distance, start_distance, start_distance
-        super().__init__(*distances, 0.0, 0, 0, 0.0, float(seen_earlier))
+        super().__init__(*distances, 0.0, 0, 0, 0, 0.0, float(seen_earlier))
         self.stopped = False
         self._position = np.array(start_position, dtype=np.float64)
         self.path = [(float(self._position[0]), float(self._position[2]))]
@@ -100,7 +102,8 @@ class Progress(Account):
         self.path.append((float(position[0]), float(position[2])))
         self.previous_distance, self.distance = self.distance, distance
         self.steps += 1
-        self.collisions += int(collided)
+        self.collided = int(collided)
+        self.collisions += self.collided
 
 
 OBJECT_CONFIG_SUFFIX = ".object_config.json"

@@ -52,6 +52,10 @@ class EpisodeMeasure(Measure):
         """The value of one episode, or the values [N] of many."""
         return getattr(account, self.entry)
 
+    def entries(self, account: Account) -> dict[str, Any]:
+        """The same by name, in the names that Habitat gives to the entries of a mapping."""
+        return {self.cls_uuid: self.read(account)}
+
 
 @registry.register_measure(name="ExtObjNavSuccess")
 class Success(EpisodeMeasure):
@@ -110,10 +114,23 @@ class NumSteps(EpisodeMeasure):
 
 @registry.register_measure(name="ExtObjNavCollisions")
 class Collisions(EpisodeMeasure):
-    """Steps of the episode so far that ran into something."""
+    """Steps of the episode so far that ran into something, and whether the last one did.
+
+    In the form of Habitat's own measure of this name, which its code for pictures reads.
+    """
 
     cls_uuid = entry = "collisions"
-    record = record_fields.COLLISIONS
+    record = {"count": record_fields.COLLISIONS, "is_collision": None}
+
+    def update_metric(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> None:
+        """Read the account after a step."""
+        progress = self._task.progress
+        self._metric = {"count": progress.collisions, "is_collision": bool(progress.collided)}
+
+    def entries(self, account: Account) -> dict[str, Any]:
+        """Both numbers."""
+        names = f"{self.cls_uuid}.count", f"{self.cls_uuid}.is_collision"
+        return dict(zip(names, (account.collisions, account.collided), strict=True))
 
 
 @registry.register_measure(name="ExtObjNavTargetSeenEarlier")

@@ -79,7 +79,7 @@ def test_a_hand_worked_success_gets_the_numbers_of_the_specification(make_env):
     assert metrics["soft_spl"] == pytest.approx(1.0)
     assert metrics["distance_to_goal"] == pytest.approx(0.0, abs=1e-9)
     assert metrics["num_steps"] == 5
-    assert metrics["collisions"] == 0
+    assert metrics["collisions"] == {"count": 0, "is_collision": False}
 
 
 def test_a_detour_lowers_spl_by_its_length_in_metres_not_in_steps(make_env):
@@ -151,7 +151,7 @@ def test_running_into_a_wall_counts_collisions_and_no_path(make_env):
     env.reset()
     for action in (FORWARD, FORWARD, LEFT, STOP):
         env.step(action)
-    assert env.get_metrics()["collisions"] == 2
+    assert env.get_metrics()["collisions"] == {"count": 2, "is_collision": False}
     assert env.get_metrics()["episode_record"]["path_length"] == pytest.approx(0.0)
 
 

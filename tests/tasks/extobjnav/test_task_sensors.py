@@ -56,7 +56,7 @@ def test_a_trial_begins_at_the_origin_looking_forward(env):
     for _ in range(3):
         observations = env.step(FORWARD)
     moved = 0.25 * 3 - sum(observations["gps"][:1])
-    assert env.get_metrics()["collisions"] > 0 or moved == pytest.approx(0.0, abs=1e-6)
+    assert env.get_metrics()["collisions"]["count"] > 0 or moved == pytest.approx(0.0, abs=1e-6)
     observations = env.step(LEFT)
     assert observations["compass"] == pytest.approx([math.radians(30)], abs=1e-6)
     observations = env.step(RIGHT)
