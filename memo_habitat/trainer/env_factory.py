@@ -103,7 +103,7 @@ def _plain(config: DictConfig) -> DictConfig:
     A worker that unpickled those would import the trainer's, and with them Habitat-Baselines and
     Triton: 200 MB of its own, and an LLVM beside which Mesa cannot draw.
     """
-    return OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    return DictConfig(OmegaConf.to_container(config, resolve=True))
 
 
 class WorkerVectorEnv(VectorEnv):

@@ -41,6 +41,8 @@ class ExtObjNavSim(HabitatSim):
     when pixels are to be counted.
     """
 
+    _sensor_suite: SensorSuite  # made by Habitat, which has no types
+
     def __init__(self, config: Any) -> None:
         """Loads `config.scene`; raises `UserError` for what it cannot use."""
         if len(config.agents) != 1:
@@ -63,7 +65,7 @@ class ExtObjNavSim(HabitatSim):
         if not options_of(config).render_images:
             self._sensor_suite = SensorSuite([])
         self._action_space = spaces.Discrete(6)
-        self._prev_sim_obs = {}
+        self._prev_sim_obs: dict[str, Any] = {}
         self._enter(config)
         self.reconfigure(config)
 
