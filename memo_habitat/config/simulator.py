@@ -63,7 +63,6 @@ class ExtObjNavSimConfig(SimulatorOptions, SimulatorConfig):
 
     type: str = "ExtObjNavSim-v0"
     image_based_lighting: bool = True
-    navmesh_include_static_objects: bool = True  # or the agent walks through furniture
 
 
 def options_of(config: Any) -> EmbreeOptions:

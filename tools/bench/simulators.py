@@ -63,7 +63,7 @@ def look(sim: Any, position: np.ndarray, heading: float, floor: float) -> dict[s
 
 def answers(kind: str, episode: Any, asked: dict[str, Any]) -> dict[str, Any]:
     """What one simulator says of everything that is compared."""
-    sim = entered(kind, episode, size=256, sensors=ALL)
+    sim = entered(kind, episode)
     task = task_simulator(sim)
     rng = np.random.default_rng(0)
     if not asked:
@@ -77,7 +77,6 @@ def answers(kind: str, episode: Any, asked: dict[str, Any]) -> dict[str, Any]:
         asked["blind"] = rng.choice([1, 1, 1, 1, 2, 3, 4, 5], size=500).tolist()
         asked["clear"] = clear_of_walls(sim, asked["start"], rng)
     given: dict[str, Any] = {}
-    given["views"] = [look(sim, *pose, 0.0) for pose in asked["poses"]]
     given["distances"] = [task.distance_to(a, b[None]) for a, b in asked["pairs"]]
     given["centres"] = np.array([i.position for i in task.instances])
     begin = time.perf_counter()
@@ -95,6 +94,9 @@ def answers(kind: str, episode: Any, asked: dict[str, Any]) -> dict[str, Any]:
         seen = task.visible_pixels([i.id for i in task.instances], "head_rgb").tolist()
         given[name] = {"path": np.array(path), "collisions": collisions, "seen": seen}
     given["top"] = task.top_down_map(0.05)
+    sim.close()
+    sim = entered(kind, episode, size=256, sensors=ALL)
+    given["views"] = [look(sim, *pose, 0.0) for pose in asked["poses"]]
     sim.close()
     return given
 
@@ -238,7 +240,7 @@ def main() -> None:
         print(json.dumps(results["agreement"][Path(scene).name], indent=1), flush=True)
         if number == 0:
             picture(given, 4).save(options.out / "views.png")
-    for size in (64, 256):
+    for size in (64, 256) if options.steps else ():
         for kind in SIMULATORS:
             results["speed"].append(speed(kind, data, size, options.steps))
             print(json.dumps(results["speed"][-1]), flush=True)

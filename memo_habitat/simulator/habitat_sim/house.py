@@ -178,5 +178,4 @@ def house_key(config: Any) -> tuple[Any, ...]:
         str(config.get("scene_dataset", "default")),
         *(float(agent[name]) for name in ("radius", "height", "max_climb", "max_slope")),
         options.navigation_cell,
-        bool(config.navmesh_include_static_objects),
     )

@@ -42,7 +42,7 @@ def navmesh_settings(config: Any) -> habitat_sim.nav.NavMeshSettings:
     settings.agent_height = float(agent.height)
     settings.agent_max_climb = float(agent.max_climb)
     settings.agent_max_slope = float(agent.max_slope)
-    settings.include_static_objects = bool(config.navmesh_include_static_objects)
+    settings.include_static_objects = True  # or the agent walks through furniture
     return settings
 
 
