@@ -39,12 +39,13 @@ def _cell(estimate: Estimate, digits: int) -> str:
     return f"{estimate.mean:.{digits}f} [{low}, {high}]"
 
 
-def draw(evaluations: Mapping[str, Evaluation], path: Path) -> None:
-    """Lines with intervals over houses."""
+def draw(evaluations: Mapping[str, Evaluation], path: Path, every: int) -> None:
+    """Lines with intervals over houses, a point for every so many steps (0: as the report)."""
     figure = Figure(figsize=(8.4, 4.2), dpi=150, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     for name, found in evaluations.items():
-        parts = targets_along_trial(found.episodes, found.steps)
+        asked = found.steps // every if every else 0
+        parts = targets_along_trial(found.episodes, found.steps, asked)
         x = [(part.low + part.high) / 2 for part in parts]
         rate = [part.estimate for part in parts]
         (line,) = axes.plot(x, [e.mean for e in rate], label=name, linewidth=2)
@@ -65,12 +66,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("evaluations", nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--picture", type=Path, help="file to draw")
+    parser.add_argument("--every", type=int, default=0, help="steps of a point of the picture")
     arguments = parser.parse_args()
     named = dict(each.split("=", 1) for each in arguments.evaluations)
     found = {name: load_evaluation(Path(folder), name) for name, folder in named.items()}
     print(table(found))
     if arguments.picture:
-        draw(found, arguments.picture)
+        draw(found, arguments.picture, arguments.every)
 
 
 if __name__ == "__main__":

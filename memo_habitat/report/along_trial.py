@@ -50,15 +50,16 @@ def parts_of_trial(steps: int) -> int:
     return max(count for count in wide if zeros[count] == max(zeros.values()))
 
 
-def targets_along_trial(episodes: Episodes, steps: int) -> list[Bucket]:
-    """Targets per 1,000 steps in equal parts of the trial, with intervals over houses.
+def targets_along_trial(episodes: Episodes, steps: int, parts: int = 0) -> list[Bucket]:
+    """Targets per 1,000 steps in `parts` equal parts of the trial (0: of round lengths), with
+    intervals over houses.
 
     A target counts where its episode ended, which is where it was found. Of an evaluation that is
     not finished, parts are left out that no trial has got through yet.
     """
     houses, reached = houses_of(episodes), np.zeros(len(episodes.trial_names))
     np.maximum.at(reached, episodes.trial, episodes.end)
-    edges = np.linspace(0, steps, parts_of_trial(steps) + 1).tolist()
+    edges = np.linspace(0, steps, (parts or parts_of_trial(steps)) + 1).tolist()
     buckets = []
     for low, high in itertools.pairwise(edges):
         through = reached >= high
