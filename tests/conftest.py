@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from memo_habitat.compat import habitat_sim_stub, startup
 
@@ -27,6 +28,16 @@ if not habitat_sim_stub.habitat_sim_is_missing():
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda number, frame: None)
+
+# The same examples in every run, on however slow a machine; nothing is kept in the checkout.
+settings.register_profile(
+    "reproducible",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("reproducible")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

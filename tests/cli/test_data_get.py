@@ -45,7 +45,7 @@ def get(hub: FakeHub, folder: Path, *arguments: str, **environment: str) -> tupl
         env=clean | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     return done.returncode, done.stdout, (done.stderr.strip().splitlines() or [""])[-1]
 

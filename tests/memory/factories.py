@@ -30,7 +30,7 @@ SUMMARISING = tuple(name for name in FLAVOURS if name not in ("fct", "no_iea"))
 FLAVOURS |= {"lstm": {"kind": "lstm"}, "gru": {"kind": "gru"}}
 EVERY = tuple(FLAVOURS)
 S, M = 6, 2  # of small_memory, unless given
-quick = settings(max_examples=12, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=12)
 thorough = settings(quick, max_examples=30)
 
 

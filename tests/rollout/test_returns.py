@@ -22,7 +22,7 @@ def plain_advantage(rewards, values, last_value, cut, gamma, lam, start):
     return total
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     steps=st.integers(1, 12),
     envs=st.integers(1, 3),

@@ -27,7 +27,7 @@ ONE = replace(SETS["studio"], houses=1, split_sizes=(1, 0, 0), arrangements=1)
 
 
 @given(st.binary(max_size=200) | st.integers(65_530, 65_540).map(lambda n: b"x" * n))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_gzip_writer_is_read_back_by_the_standard_library(data: bytes) -> None:
     assert gzip.decompress(gzip_bytes(data)) == data
 

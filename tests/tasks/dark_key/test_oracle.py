@@ -57,7 +57,7 @@ def test_no_actions_beat_the_oracle_on_three_by_three_cells(layout, limit):
     assert oracle_returns(setting, np.array([layout])) == best_return(setting, layout)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(settings_drawn, st.integers(0, 2**32))
 def test_the_oracle_collects_what_its_closed_form_says(setting, seed):
     source = DrawnLayouts(seed, setting.cells)

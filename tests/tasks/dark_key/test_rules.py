@@ -52,7 +52,7 @@ def rewards(trials, *actions):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(games())
 def test_every_step_agrees_with_the_plain_implementation(game):
     setting, layouts, actions = game
@@ -84,7 +84,7 @@ def test_every_step_agrees_with_the_plain_implementation(game):
         assert trials.trial_numbers.tolist() == numbers
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(games(), st.integers(0, 2**32))
 def test_trials_that_stand_still_are_as_if_they_had_not_been_asked(game, seed):
     setting, layouts, actions = game
@@ -216,7 +216,7 @@ def test_the_settings_scale_time_with_the_way():
     assert (SETTINGS["hard"].size, SETTINGS["hard"].trial_steps) == (13, 1000)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**63), st.integers(1, 7), st.integers(1, 7), st.integers(0, 3 * BLOCK))
 def test_a_trials_layout_is_the_same_however_many_run_and_in_whatever_order(seed, n, m, first):
     layouts = DrawnLayouts(seed, 81)

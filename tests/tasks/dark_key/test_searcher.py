@@ -66,7 +66,7 @@ def plain_return(setting, layout):
     return trial.total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(settings_drawn, st.integers(0, 2**32))
 def test_it_collects_what_a_plain_one_does(setting, seed):
     source = DrawnLayouts(seed, setting.cells)
@@ -74,7 +74,7 @@ def test_it_collects_what_a_plain_one_does(setting, seed):
     assert found.tolist() == [plain_return(setting, row) for row in source.of(np.arange(5))]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(settings_drawn, st.integers(0, 2**32))
 def test_it_acts_alike_in_two_layouts_until_something_shows_that_they_differ(setting, seed):
     drawn = DrawnLayouts(seed, setting.cells).of(np.arange(2))
