@@ -147,6 +147,7 @@ def _room(width: float, up: str) -> trimesh.Scene:
     return scene
 
 
+@pytest.mark.slow
 def test_the_simulator_shares_no_process_with_habitat_baselines():
     """Which loads Triton, beside which Habitat-Sim cannot draw without a GPU."""
     code = (
@@ -234,6 +235,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(house, tmp_path):
         assert not out.exists()
 
 
+@pytest.mark.slow
 def test_houses_too_small_for_so_many_objects_say_so(house, tmp_path):
     objects = tmp_path / "objects"
     objects.mkdir()

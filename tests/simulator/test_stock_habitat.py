@@ -14,6 +14,7 @@ APARTMENT = ["habitat.dataset.split=val", "habitat.dataset.content_scenes=[apart
 FORWARD = 1
 
 
+@pytest.mark.slow
 def test_a_step_of_the_task_becomes_a_picture_with_habitats_own_code():
     config = compose_config("extobjnav/apartments", APARTMENT)
     with habitat.Env(patch_config(config)) as env:
