@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -40,6 +41,7 @@ def until_it_learns(progress: Path, *arguments: str, cwd: Path) -> subprocess.Po
     return process
 
 
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="finds a worker with pgrep (procps)")
 def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path):
     progress = tmp_path / "run/progress.jsonl"
     training = until_it_learns(progress, *NEW, ENDLESS, "--out", "run", cwd=tmp_path)
