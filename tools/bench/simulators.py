@@ -1,6 +1,6 @@
 """Both simulators of ExtObjNav side by side: how far they agree, and how fast they are.
 
-    python tools/bench/simulators.py --out docs/results/simulators --json
+    python tools/bench/simulators.py --out docs/results/simulators --houses 1 --steps 150
 
 Needs Habitat-Sim. Writes agreement.json and one picture of views from the same places.
 """
