@@ -17,10 +17,10 @@ class Tolerances:
         edge: of the floor's edge beyond the agent's radius, m.
         border: from the walls to the outermost points of the floor's grid, m.
         spl: at least of the oracle, which begins mostly at a viewpoint or a step from one: what it
-            loses is the rounding of ways to whole steps and turns. In trials of 800 steps with three
-            seeds it has 0.839 ± 0.016 in EmbreeSim (183 episodes) and 0.824 ± 0.019 in Habitat-Sim
-            (170), no difference; the trial of the suite has some 20 episodes, whose mean lies
-            between 0.75 and 0.92 in either.
+            loses is the rounding of ways to whole steps and turns. In trials of 800 steps with
+            three seeds it has 0.839 ± 0.016 (standard error) in EmbreeSim, 183 episodes, and 0.824
+            ± 0.019 in Habitat-Sim, 170: no difference. The suite's trial has some 20 episodes,
+            whose mean lies anywhere from 0.74 to 0.92.
     """
 
     length: float
