@@ -107,10 +107,13 @@ def use_torchrun_rendezvous() -> None:
     from habitat_baselines.rl.ppo import ppo_trainer
     from torch import distributed
 
+    from memo_habitat.simulator.habitat_sim.device import gpu_index
+
     def init_distributed(backend: str) -> tuple[int, Any]:
         store, rank, size = next(distributed.rendezvous("env://"))
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
-        return int(os.environ["LOCAL_RANK"]), store
+        # Habitat takes it for the index of the GPU that learns and of the one that draws.
+        return max(gpu_index(int(os.environ["LOCAL_RANK"])), 0), store
 
     ppo_trainer.init_distrib_slurm = init_distributed
     # A machine without network has no default route, by which Habitat chooses the interface.

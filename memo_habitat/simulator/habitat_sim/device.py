@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,19 +18,42 @@ def has_nvidia_gpu() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 
+def gpu_index(wanted: int) -> int:
+    """The index, among the GPUs that this process sees, of the one to use.
+
+    Args:
+        wanted: an index, in distributed training the local rank; -1: none.
+
+    Returns:
+        0 where CUDA_VISIBLE_DEVICES leaves one GPU, as launchers do that give each rank its own:
+        CUDA counts what is visible. -1 where it leaves none or no driver is loaded, else `wanted`.
+    """
+    if wanted < 0 or not has_nvidia_gpu():
+        return SOFTWARE
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return wanted
+    names = [name.strip() for name in visible.split(",")]
+    # CUDA ignores what follows an entry that names no device.
+    count = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
+    if count == 0:
+        return SOFTWARE
+    return 0 if count == 1 else wanted
+
+
 def rendering_device(wanted: int) -> int:
-    """The device to draw on: `wanted` is a CUDA device's index, or -1 for Mesa.
+    """The device to draw on: `wanted` is a CUDA device's index (see `gpu_index`), or -1 for Mesa.
 
     Raises:
         UserError: Mesa would have to draw in a process where it would end it.
     """
-    device = wanted if wanted >= 0 and has_nvidia_gpu() else SOFTWARE
+    device = gpu_index(wanted)
     if device == SOFTWARE:
         keep_triton_away()
         if wanted != SOFTWARE:
             from habitat.core.logging import logger  # here: its import brings all of Habitat
 
-            logger.info("no NVIDIA GPU here: Habitat-Sim draws on the CPU, with Mesa")
+            logger.info("no NVIDIA GPU to be seen: Habitat-Sim draws on the CPU, with Mesa")
     return device
 
 
