@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -234,3 +235,56 @@ def test_buffers_and_pictures_beside_a_text_file_are_read_and_watched(tmp_path):
     twice = (2 * QUAD).tobytes() + binary[48:]
     (tmp_path / "a b.bin").write_bytes(twice + b"\0")
     assert load_soup(tmp_path / "a.gltf").bounds[1].tolist() == [2, 2, 0]
+
+
+def _texel(picture, u, v):
+    """What a picture [h, w, 3] that repeats shows at u and v, v upwards."""
+    rows, columns = picture.shape[:2]
+    return picture[int((1.0 - v) % 1.0 * rows), int(u % 1.0 * columns)]
+
+
+@pytest.mark.parametrize("wrap_v", [10497, 33071, 33648])
+@pytest.mark.parametrize("wrap_u", [10497, 33071, 33648])
+def test_beside_their_pictures_textures_repeat_mirror_or_keep_their_border(quad, wrap_u, wrap_v):
+    # In the middle of texels, none of them one of the picture's own.
+    corners = np.array([[-1.75, 1.125], [2.25, -0.625], [3.75, 2.875], [-0.25, -2.125]], np.float32)
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+
+    def wrapped(glb, primitive):
+        glb.texture(pixels)
+        glb.document["textures"][0]["sampler"] = glb.add(
+            "samplers", {"wrapS": wrap_u, "wrapT": wrap_v}
+        )
+        primitive["attributes"]["TEXCOORD_0"] = glb.accessor(corners)
+        texture = {"baseColorTexture": {"index": 0}}
+        primitive["material"] = glb.add("materials", {"pbrMetallicRoughness": texture})
+
+    def place(value, wrap, size):
+        if wrap == 33071:
+            return min(max(value, 0.0), 1.0 - 0.5 / size)
+        if wrap == 33648:
+            return value % 1.0 if math.floor(value) % 2 == 0 else 1.0 - value % 1.0
+        return value % 1.0
+
+    soup = quad(wrapped)
+    for corner, (u, v) in zip(CORNERS[:, 0], soup.uv.reshape(-1, 2), strict=True):
+        x, y = corners[corner].tolist()
+        expected = pixels[int(place(y, wrap_v, 4) * 4), int(place(x, wrap_u, 2) * 2)]
+        np.testing.assert_array_equal(_texel(soup.textures[0], u, v), expected)
+
+
+def test_a_texture_that_is_clamped_within_its_picture_stays_as_it_is(quad):
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+
+    def clamped(glb):
+        glb.texture(pixels)
+        glb.document["textures"][0]["sampler"] = glb.add(
+            "samplers", {"wrapS": 33071, "wrapT": 33071}
+        )
+
+    soup = quad(_textured(clamped))
+    np.testing.assert_array_equal(soup.textures[0], pixels)
+    # The border itself shows its own texels, not those where the next repetition begins.
+    for (u, v), corner in zip(soup.uv.reshape(-1, 2), CORNERS[:, 0], strict=True):
+        x, y = QUAD[corner, :2].astype(int)
+        np.testing.assert_array_equal(_texel(soup.textures[0], u, v), pixels[-y, -x])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ from PIL import Image
 
 REMEDY = "pip install 'memo-habitat[gltf]'"
 MAX_TEXELS = 8192 * 8192
+_CLAMPED, _MIRRORED = 33071, 33648  # what a sampler does beside its picture; else it repeats
+_BORDER = 1e-4
 
 
 class GltfError(ValueError):
@@ -32,6 +36,43 @@ def decode_picture(data: bytes) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything for broken files
         raise GltfError(f"a picture cannot be decoded ({type(error).__name__})") from error
+
+
+def wrap_spans(uv: np.ndarray, wraps: tuple[int, int]) -> list[tuple[int, int, str]]:
+    """What `spread` makes of a picture along u and v (downwards) for coordinates uv [N, 2].
+
+    First and one past the last picture, and how `np.pad` fills what lies beside the picture itself.
+    """
+    spans = []
+    for values, wrap in zip(uv.T, wraps, strict=True):
+        if wrap == _CLAMPED:
+            low, high = math.floor(values.min() + 1e-3), math.ceil(values.max() - 1e-3)
+            spans.append((min(low, 0), max(high, 1), "edge"))
+        else:
+            spans.append((0, 2 if wrap == _MIRRORED else 1, "symmetric"))
+    return spans
+
+
+def spread(image: np.ndarray, spans: Sequence[tuple[int, int, str]]) -> np.ndarray:
+    """A picture [h, w, 3] that shows, repeated, what a clamped or mirrored one shows."""
+    texels = math.prod(high - low for low, high, _ in spans) * image.shape[0] * image.shape[1]
+    if texels > MAX_TEXELS:
+        raise GltfError("one that is clamped far from its mesh's coordinates")
+    for axis, (low, high, how) in ((1, spans[0]), (0, spans[1])):
+        beside = [(0, 0)] * 3
+        beside[axis] = (-low * image.shape[axis], (high - 1) * image.shape[axis])
+        image = np.pad(image, beside, how)  # type: ignore[call-overload]
+    return image
+
+
+def spread_uv(uv: np.ndarray, spans: Sequence[tuple[int, int, str]]) -> np.ndarray:
+    """Coordinates [N, 2] in the picture that `spread` makes."""
+    out = uv.copy()
+    for axis, (low, high, how) in enumerate(spans):
+        if how == "edge":  # not onto the border itself, where the next repetition begins
+            out[:, axis] = np.clip(out[:, axis], low + _BORDER, high - _BORDER)
+        out[:, axis] = (out[:, axis] - low) / (high - low)
+    return out
 
 
 def _decode_basis(data: bytes) -> np.ndarray:

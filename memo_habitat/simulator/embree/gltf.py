@@ -20,6 +20,7 @@ from memo_habitat.simulator.embree.codecs import GltfError, decode_picture
 
 #: More elements in one accessor are taken for a broken count; 20 million corners are 240 MB.
 MAX_COUNT = 20_000_000
+REPEATED = 10497  # the usual of a texture beside its picture
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
@@ -119,6 +120,12 @@ class GltfFile:
                     found = str(error)
             self._textures[index] = found
         return self._textures[index]
+
+    def wraps(self, index: Any) -> tuple[int, int]:
+        """What a texture does beside its picture along u and v, in glTF's numbers."""
+        texture = self.entry("textures", index)
+        sampler = self.entry("samplers", texture["sampler"]) if "sampler" in texture else {}
+        return sampler.get("wrapS", REPEATED), sampler.get("wrapT", REPEATED)
 
 
 def _chunks(data: bytes) -> tuple[bytes, bytes]:

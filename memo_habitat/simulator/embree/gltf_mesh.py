@@ -12,7 +12,13 @@ import numpy as np
 from habitat.core.logging import logger
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.codecs import GltfError, decode_draco
+from memo_habitat.simulator.embree.codecs import (
+    GltfError,
+    decode_draco,
+    spread,
+    spread_uv,
+    wrap_spans,
+)
 from memo_habitat.simulator.embree.geometry import TriangleSoup, join, rotation_matrix
 from memo_habitat.simulator.embree.gltf import GltfFile, as_float
 
@@ -124,6 +130,7 @@ class _Reader:
         self.left_out: set[str] = set()
         self._file = file
         self._meshes: dict[int, list[TriangleSoup]] = {}
+        self._spread: dict[Any, np.ndarray] = {}
 
     def mesh(self, index: Any) -> list[TriangleSoup]:
         """The primitives of a mesh that have triangles, in its own coordinates."""
@@ -161,6 +168,16 @@ class _Reader:
         elif uv is None:
             self.left_out.add("a texture, whose mesh has no coordinates for it")
         else:
+            spans = wrap_spans(uv, self._file.wraps(info["index"]))
+            key = info["index"], *spans
+            try:
+                # The same array each time: then it is kept once.
+                image = self._spread.setdefault(key, spread(image, spans))
+            except GltfError as error:
+                self.left_out.add(f"a texture ({error})")
+                return None
+            uv = spread_uv(uv, spans)
+            uv[:, 1] = 1.0 - uv[:, 1]
             return uv[faces], np.zeros(len(faces), np.int32), [image]
         return None
 
@@ -214,7 +231,7 @@ def _base_colour(material: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any] |
 
 
 def _transformed_uv(info: dict[str, Any], attributes: dict[str, np.ndarray]) -> np.ndarray | None:
-    """[N, 2] float32, v upwards, of the set of coordinates that a texture takes."""
+    """[N, 2] float32, v downwards, of the set of coordinates that a texture takes."""
     transform = info.get("extensions", {}).get("KHR_texture_transform", {})
     values = attributes.get(f"TEXCOORD_{transform.get('texCoord', info.get('texCoord', 0))}")
     if values is None:
@@ -226,5 +243,4 @@ def _transformed_uv(info: dict[str, Any], attributes: dict[str, np.ndarray]) -> 
         turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         matrix = turn * _numbers(transform, "scale", (1, 1))
         uv = (uv @ matrix.T + _numbers(transform, "offset", (0, 0))).astype(np.float32)
-    uv[:, 1] = 1.0 - uv[:, 1]
     return uv
