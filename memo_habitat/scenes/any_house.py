@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 
 from memo_habitat.errors import UserError
 from memo_habitat.scenes.files import rigid_objects
@@ -87,7 +87,11 @@ class AnyObject:
                 "it out, or set its scale"
             )
         flat = points[:, [0, 2]]
-        corners = flat[ConvexHull(flat).vertices].astype(float)
+        try:
+            flat = flat[ConvexHull(flat).vertices]
+        except QhullError:  # a sheet that stands upright: both ends of a line
+            flat = flat[np.lexsort(flat.T)[[0, -1]]]
+        corners = flat.astype(float)
         return cls(category, tuple(map(tuple, corners.tolist())), float(low[1]), float(high[1]))
 
     @property

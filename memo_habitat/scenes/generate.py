@@ -183,7 +183,7 @@ def shares(count: int, sizes: tuple[int, ...] | None, what: str = "houses") -> d
 def check_name(name: str) -> None:
     """Refuse names of data sets that are no plain file names."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise UserError(f"name {name!r}: use letters, digits, - and _ only")
+        raise UserError(f"name {name!r} of the data set: give --name of letters, digits, - and _")
 
 
 def check_counts(instances: int, categories: int, known: int) -> None:

@@ -116,18 +116,18 @@ def on_disk(place: EpisodePlace, folder: Path, name: str) -> EpisodePlace:
 
 def _meshes(source: Path) -> dict[str, Path]:
     """GLB files by name."""
-    found = sorted(source.glob("*.glb")) if source.is_dir() else [source]
-    return {path.stem: path for path in found if path.suffix == ".glb" and path.is_file()}
+    found = sorted(source.iterdir()) if source.is_dir() else [source]
+    return {path.stem: path for path in found if path.suffix.lower() == ".glb" and path.is_file()}
 
 
 def _bare_config(config: str, mesh: Path, folder: Path, up: str) -> dict[str, bytes]:
     """The config of a bare file, which is put beside it."""
-    target = (folder / config).with_name(mesh.name)
+    target = (folder / config).with_name(f"{mesh.stem}.glb")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(mesh, target)
+        os.link(mesh.resolve(), target)  # of a symbolic link, what it leads to
     except OSError:  # on another file system
         shutil.copyfile(mesh, target)
     axis, front = FRAMES[up]
-    document = {"render_asset": mesh.name, "up": axis, "front": front, "is_collidable": True}
+    document = {"render_asset": target.name, "up": axis, "front": front, "is_collidable": True}
     return {config: files.json_bytes(document)}

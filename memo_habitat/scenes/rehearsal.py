@@ -15,6 +15,7 @@ from habitat.config.default import patch_config
 from habitat.sims import make_sim
 from omegaconf import OmegaConf
 
+from memo_habitat.compat import startup
 from memo_habitat.config.compose import compose_config
 from memo_habitat.config.simulator import options_of
 from memo_habitat.scenes import files
@@ -36,7 +37,8 @@ from memo_habitat.tasks.extobjnav.goals import GoalOptions
 def _composed(simulator: str) -> Any:
     # In a process of its own: composing loads Habitat-Baselines and with it Triton, and beside that
     # Habitat-Sim cannot draw without a GPU.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    quiet = startup.silence_gym_notice
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=quiet) as pool:
         return pool.submit(_compose, simulator).result()
 
 

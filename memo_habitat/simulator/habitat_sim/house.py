@@ -150,7 +150,7 @@ def template_handle(sim: Any, placed: PlacedObject) -> str:
     for handle in (str(path), placed.template.name):  # the latter of one in the data set's config
         if templates.get_library_has_handle(handle):
             return handle
-    if path.suffix in MESH_SUFFIXES:
+    if path.suffix.lower() in MESH_SUFFIXES:
         templates.register_template(templates.create_new_template(str(path)), str(path))
         return str(path)
     found = templates.load_configs(str(path))
