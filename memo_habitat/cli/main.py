@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     startup.silence_gym_notice()
+    startup.silence_habitat_sim()
     try:
         # The status that a command has exited with; None at its normal end.
         return app(arguments, prog_name="memo-habitat", standalone_mode=False) or 0

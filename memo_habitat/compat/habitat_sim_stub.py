@@ -34,8 +34,8 @@ _IMPORT_SYSTEM = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib
 _HOW_TO_GET_IT = (
     "install Habitat-Sim (conda install habitat-sim headless withbullet -c conda-forge"
     " -c aihabitat, or from source: https://github.com/facebookresearch/habitat-sim), or do"
-    " without: habitat.simulator.type=EmbreeSim-v0, and no sensor, action or measure that is"
-    " Habitat-Sim's own, such as velocity_control"
+    " without: simulator=embree (habitat.simulator.type=EmbreeSim-v0), and no sensor, action or"
+    " measure that is Habitat-Sim's own, such as velocity_control"
 )
 
 

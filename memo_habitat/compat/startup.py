@@ -25,6 +25,15 @@ def silence_gym_notice() -> None:
         notices.notices.clear()
 
 
+def silence_habitat_sim() -> None:
+    """Let Habitat-Sim, in this process and its workers, say errors alone unless told otherwise.
+
+    Magnum lists plugins and driver workarounds at every start. Before the import of either.
+    """
+    for name in ("MAGNUM_LOG", "HABITAT_SIM_LOG"):
+        os.environ.setdefault(name, "quiet")
+
+
 def log_to_files_only() -> None:
     """Let Habitat's logger show warnings on the terminal; files get every line as before.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,13 @@ def pinned_digest(config: EncoderConfig) -> str:
     """
     if config.weights in _NO_FILE and not config.weights_digest:
         return ""
-    path = resolve(config.weights)
+    try:
+        path = resolve(config.weights)
+        if not path.is_file():
+            raise UserError(f"{config.weights!r} is a folder: name a file")
+    except UserError as error:
+        valid = ", ".join(_NO_FILE)
+        raise UserError(f"{_KEY}.weights is none of {valid}, and {error}") from error
     status = path.stat()
     found = _sha256(path, status.st_mtime_ns, status.st_size)
     if config.weights_digest not in ("", found):
@@ -147,7 +152,7 @@ def _backbone(config: EncoderConfig, load: bool) -> Any:
         except (OSError, RuntimeError, ValueError, ImportError) as error:
             raise UserError(
                 f"{_KEY}.weights=pretrained: {name} cannot be had ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}); download its weights and name the file"
+                f"{' '.join(str(error).split())[:160]}); download its weights and name the file"
             ) from error
     # Random weights are the same in every process, and elsewhere nothing is drawn for them.
     with torch.random.fork_rng(devices=[]):
@@ -165,9 +170,10 @@ def _load(model: Any, name: str, path: Path) -> None:
 
     try:
         found = timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # broken files and other formats raise nearly anything
         raise UserError(
-            f"{_KEY}.weights={path} cannot be read as weights: {str(error).splitlines()[0]}"
+            f"{_KEY}.weights={path} cannot be read as weights ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:160]}): give a checkpoint of timm's names"
         ) from error
     classifier = model.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)

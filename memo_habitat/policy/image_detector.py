@@ -188,13 +188,15 @@ def load_detector(weights: str) -> ImageDetector:
     """The detector in a file of weights, for use alone; UserError where there is none."""
     try:
         state = load_file(resolve(weights))
-    except (UserError, SafetensorError) as error:
+        channels, categories = len(state["maps.0.bias"]), len(state["matches.bias"])
+        detector = ImageDetector(categories, channels)
+        detector.load_state_dict(state)
+    # A folder, and weights of something else: the last two.
+    except (UserError, SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise UserError(
-            f"{_KEY}.weights={weights}: {error}; make one with tools/train_detector.py"
+            f"{_KEY}.weights={weights} is no detector ({' '.join(str(error).split())[:200]}): make "
+            "one with tools/train_detector.py"
         ) from error
-    channels, categories = len(state["maps.0.bias"]), len(state["matches.bias"])
-    detector = ImageDetector(categories, channels)
-    detector.load_state_dict(state)
     return detector.eval().requires_grad_(False)
 
 

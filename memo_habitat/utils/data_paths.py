@@ -60,13 +60,14 @@ def resolve(path: str | Path, beside: str | Path | None = None) -> Path:
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    download = download_of(path)
-    by = f"data get {download}" if download else "scenes generate"
-    raise UserError(
-        f"no such file or folder: {path} (working directory {Path.cwd()}); run from the folder "
-        f"that holds data/, give an absolute path, or {'get' if download else 'make'} the set by "
-        f"`memo-habitat {by}`"
-    )
+    where = "run from the folder that holds data/, or"
+    if download := download_of(path):
+        remedy = f"{where} get it by `memo-habitat data get {download}`"
+    elif wanted.parts[:1] == ("data",):
+        remedy = f"{where} make the set by `memo-habitat scenes generate`"
+    else:
+        remedy = "correct it, or give an absolute path"
+    raise UserError(f"no such file or folder: {path} (working directory {Path.cwd()}); {remedy}")
 
 
 def download_of(path: str | Path) -> str | None:

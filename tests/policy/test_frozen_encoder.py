@@ -143,6 +143,10 @@ def test_the_file_that_training_began_with_is_held_to(checkpoint, tmp_path):
     ("options", "named"),
     [
         ({"weights": "nowhere/vc1.bin"}, "nowhere/vc1.bin"),
+        (
+            {"weights": "pretraind"},
+            "encoder.weights is none of pretrained, random, and .*pretraind",
+        ),
         ({"backbone": "vit_tiny_patch16_225"}, "did you mean vit_tiny_patch16_224"),
         ({"backbone": "test_vit.nothing"}, "backbone='test_vit.nothing'"),
         ({"cameras": ["rear_rgb"]}, "rear_rgb"),
@@ -158,10 +162,20 @@ def test_weights_of_another_model_are_refused(checkpoint, tmp_path):
     config = frozen_config(checkpoint[0], backbone="test_vit2")
     with pytest.raises(UserError, match=r"backbone=test_vit2: .* tensors differ, among them"):
         FrozenEncoder(config, observation_space(), CPU)
-    text = tmp_path / "weights.bin"
-    text.write_text("not weights")
-    with pytest.raises(UserError, match="cannot be read as weights"):
-        FrozenEncoder(frozen_config(text), observation_space(), CPU)
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name, content in (
+        ("weights.bin", b"not weights"),
+        ("empty.pth", b""),
+        ("junk.safetensors", bytes(range(256))),
+        ("list.pth", None),
+    ):
+        file = tmp_path / name
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as weights"):
+            FrozenEncoder(frozen_config(file), observation_space(), CPU)
+    with pytest.raises(UserError, match="is a folder"):
+        FrozenEncoder(frozen_config(tmp_path), observation_space(), CPU)
 
 
 def test_without_timm_the_remedy_is_one_line(monkeypatch):

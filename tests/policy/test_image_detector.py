@@ -118,6 +118,10 @@ def test_categories_of_another_data_set_and_missing_observations_are_refused(tmp
         transformed(weights=weights)
     with pytest.raises(UserError, match=r"none.safetensors.*train_detector"):
         transformed(weights=str(tmp_path / "none.safetensors"))
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    for wrong in ("other.safetensors", "."):
+        with pytest.raises(UserError, match=r"is no detector.*train_detector"):
+            transformed(weights=str(tmp_path / wrong))
 
 
 @pytest.mark.slow
