@@ -128,9 +128,9 @@ class Collisions(EpisodeMeasure):
         self._metric = {"count": progress.collisions, "is_collision": bool(progress.collided)}
 
     def entries(self, account: Account) -> dict[str, Any]:
-        """Both numbers."""
+        """The number and the truth value, as Habitat flattens them."""
         names = f"{self.cls_uuid}.count", f"{self.cls_uuid}.is_collision"
-        return dict(zip(names, (account.collisions, account.collided), strict=True))
+        return dict(zip(names, (account.collisions, account.collided > 0), strict=True))
 
 
 @registry.register_measure(name="ExtObjNavTargetSeenEarlier")
