@@ -154,8 +154,9 @@ def test_unknown_actions_are_refused(sim):
 def test_render_gives_the_picture_of_a_sensor(sim):
     sim.reset()
     assert sim.render("head_rgb").shape == (64, 64, 3)
-    with pytest.raises(UserError, match="head_rgb"):
-        sim.render("rgb")
+    np.testing.assert_array_equal(sim.render("rgb"), sim.render("head_rgb"))
+    with pytest.raises(UserError, match="no camera 'wrist_rgb': it has .*head_rgb"):
+        sim.render("wrist_rgb")
 
 
 def test_sensors_can_be_asked_by_name(sim):
