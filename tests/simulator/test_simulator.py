@@ -155,7 +155,7 @@ def test_render_gives_the_picture_of_a_sensor(sim):
     sim.reset()
     assert sim.render("head_rgb").shape == (64, 64, 3)
     np.testing.assert_array_equal(sim.render("rgb"), sim.render("head_rgb"))
-    with pytest.raises(UserError, match="no camera 'wrist_rgb': it has .*head_rgb"):
+    with pytest.raises(UserError, match=r"no camera 'wrist_rgb': it has .*head_rgb"):
         sim.render("wrist_rgb")
 
 
