@@ -10,6 +10,7 @@ chance take in turns; the table printed is of held-out homes.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -72,10 +73,10 @@ def collect(name: str, overrides: list[str], split: str, count: int, seed: int) 
     return Frames(*(torch.cat(part) for part in zip(*taken, strict=True)))
 
 
-def train(frames: Frames, steps: int, batch: int, seed: int) -> ImageDetector:
-    """A detector after `steps` steps of AdamW on batches drawn from the frames."""
+def train(frames: Frames, hfov: float, steps: int, batch: int, seed: int) -> ImageDetector:
+    """A detector for a camera of `hfov` rad after `steps` steps of AdamW on drawn batches."""
     torch.manual_seed(seed)
-    detector = ImageDetector(frames.tables.shape[1])
+    detector = ImageDetector(frames.tables.shape[1], hfov=hfov)
     optimiser = torch.optim.AdamW(detector.parameters(), 2e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     bar = tqdm(range(steps), "training")
@@ -120,9 +121,10 @@ def main() -> None:
     asked = parser.parse_args()
     register_all()
     what = asked.config, asked.overrides
-    detector = train(
-        collect(*what, "train", asked.frames, asked.seed), asked.steps, asked.batch, asked.seed
-    )
+    cameras = compose_config(*what).habitat.simulator.agents.main_agent.sim_sensors
+    hfov = math.radians(cameras.head_rgb_sensor.hfov)
+    frames = collect(*what, "train", asked.frames, asked.seed)
+    detector = train(frames, hfov, asked.steps, asked.batch, asked.seed)
     print(report(detector, collect(*what, "test", max(512, asked.frames // 10), asked.seed)))
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in detector.state_dict().items()}

@@ -161,8 +161,8 @@ class ImageDetectionsConfig(ObsTransformConfig):
     """`habitat_baselines.rl.policy.*.obs_transforms.image_detections`: `policy.image_detector`."""
 
     type: str = "ImageDetections"
-    # Made by tools/train_detector.py for the categories of a data set, from a camera of the same
-    # shape: 90 degrees wide.
+    # Made by tools/train_detector.py for the categories of a data set, from the camera that
+    # this one must be like.
     weights: str = "data/agents/detector/lofts.safetensors"
     camera: str = "head_rgb"
     # Probability from which a category counts as seen.

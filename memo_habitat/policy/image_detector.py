@@ -59,7 +59,9 @@ class ImageDetector(nn.Module):
         super().__init__()
         width = 4 * channels
         self.categories = categories
-        self._half = math.tan(hfov / 2)
+        # Half the image's width at a distance of 1: of the camera, so saved with the weights.
+        self.half_width: Tensor
+        self.register_buffer("half_width", torch.tensor(math.tan(hfov / 2)))
         self.maps = nn.Sequential(
             nn.Conv2d(3, channels, kernel_size=4, stride=2, padding=1),
             nn.ReLU(inplace=True),
@@ -88,7 +90,7 @@ class ImageDetector(nn.Module):
         centre = weights @ _cell_centres(maps.shape[-2], maps.shape[-1], maps.device)
         tilts = tilt.unsqueeze(1).expand(-1, matches.shape[1], -1)
         told = self.place(torch.cat([held, centre, tilts], dim=-1))
-        bearing = torch.atan(self._half * centre[..., 0]) + 0.1 * told[..., 1]
+        bearing = torch.atan(self.half_width * centre[..., 0]) + 0.1 * told[..., 1]
         distance = nn.functional.softplus(told[..., 0])
         places = torch.stack([distance * bearing.cos(), -distance * bearing.sin()], dim=-1)
         return Seen(matches.amax(-1), places, told[..., 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from memo_habitat.policy.image_detector import (
     ImageDetector,
     Seen,
     detector_loss,
+    load_detector,
     table_of,
 )
 from memo_habitat.tasks.extobjnav.detections import AGENT_SCALE
@@ -160,3 +162,14 @@ def test_a_training_from_images_begins_with_given_weights_and_is_evaluated(tmp_p
     records = (launch.evaluate(second.run, size) / "records.jsonl").read_text().splitlines()
     assert json.loads(records[-1])["trial_step_end"] == 40
     assert "seen_earlier" in json.loads(records[0])
+
+
+def test_the_cameras_field_of_view_is_kept_with_the_weights(tmp_path):
+    torch.manual_seed(0)
+    wide = ImageDetector(3, channels=4, hfov=2.0)
+    save_file({k: v.contiguous() for k, v in wide.state_dict().items()}, tmp_path / "wide")
+    images = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8)
+    again = load_detector(str(tmp_path / "wide"))
+    expected, found = wide(images, torch.zeros(5, 1)), again(images, torch.zeros(5, 1))
+    torch.testing.assert_close(found.places, expected.places)
+    assert again.half_width == pytest.approx(math.tan(1.0))
