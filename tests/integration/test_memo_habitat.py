@@ -67,7 +67,7 @@ def test_train_stop_resume_evaluate_report(tmp_path, monkeypatch, capfd):
 def test_ctrl_c_ends_a_training_of_habitats_own_without_a_traceback(tmp_path, checkout):
     folder = tmp_path / "with space"
     name = "--config-name=nav/ppo_pointnav_studio"
-    config = (name, "habitat_baselines.log_interval=1", "habitat_baselines.num_environments=1")
+    config = (name, "habitat_baselines.log_interval=1", "habitat_baselines.num_environments=2")
     training = start("memo-habitat", "train", *config, "--out", str(folder), cwd=checkout)
     try:
         log = folder / "train.log"
