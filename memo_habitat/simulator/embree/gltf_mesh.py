@@ -171,14 +171,15 @@ class _Reader:
             spans = wrap_spans(uv, self._file.wraps(info["index"]))
             key = info["index"], *spans
             try:
-                # The same array each time: then it is kept once.
-                image = self._spread.setdefault(key, spread(image, spans))
+                if key not in self._spread:
+                    self._spread[key] = spread(image, spans)
             except GltfError as error:
                 self.left_out.add(f"a texture ({error})")
                 return None
             uv = spread_uv(uv, spans)
             uv[:, 1] = 1.0 - uv[:, 1]
-            return uv[faces], np.zeros(len(faces), np.int32), [image]
+            # The same array each time: then it is kept once.
+            return uv[faces], np.zeros(len(faces), np.int32), [self._spread[key]]
         return None
 
     def _attributes(self, entry: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
