@@ -1,8 +1,7 @@
-"""What an episode asks any simulator to place, and how far a config's actions go."""
+"""What an episode asks any simulator to place."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.templates import (
     OBJECT,
@@ -20,7 +18,6 @@ from memo_habitat.simulator.embree.templates import (
     read_template,
     stem,
 )
-from memo_habitat.simulator.interface import ActionSizes
 from memo_habitat.utils.data_paths import resolve
 
 
@@ -96,13 +93,6 @@ def objects_of(config: Any, episode: Any) -> tuple[list[Any], list[str], int]:
         [*folders, *config.get("additional_object_paths", ())],
         int(config.get("object_ids_start", 100)),
     )
-
-
-def action_sizes(config: Any) -> ActionSizes:
-    """How far the actions of a `habitat.simulator` node go."""
-    options = options_of(config)
-    angles = (config.turn_angle, options.tilt_angle, options.tilt_limit)
-    return ActionSizes(float(config.forward_step_size), *(math.radians(a) for a in angles))
 
 
 def _configs_in(folders: Sequence[str]) -> dict[str, Path]:

@@ -357,6 +357,22 @@ def test_the_map_shows_the_floor(sim):
     assert 0.7 * 4 * HALF_X * HALF_Z < area < 4 * HALF_X * HALF_Z
 
 
+def test_it_renders_by_a_cameras_name_and_by_habitats_general_ones(sim):
+    seen = start(sim, [2.0, 0.0, 0.0])[CAMERA]
+    for mode in (CAMERA, "rgb", "rgb_array"):
+        np.testing.assert_array_equal(sim.render(mode), seen)
+    with pytest.raises(UserError, match=r"no camera 'wrist_rgb': it has .*head_rgb"):
+        sim.render("wrist_rgb")
+
+
+def test_an_action_that_there_is_not_is_refused_by_name(sim, simulator):
+    start(sim, [2.0, 0.0, 0.0])
+    with pytest.raises(
+        UserError, match=f"{simulator} has no action 'fly': it has stop, .* and look"
+    ):
+        sim.step("fly")
+
+
 # The task
 
 

@@ -15,7 +15,8 @@ from habitat.config.default import get_agent_config
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import options_of
-from memo_habitat.simulator.arrangement import action_sizes, objects_of
+from memo_habitat.simulator.agent import action_sizes
+from memo_habitat.simulator.arrangement import objects_of
 from memo_habitat.simulator.embree.camera_rig import CameraRig, Pose
 from memo_habitat.simulator.embree.distance_field import DistanceField, distance_from
 from memo_habitat.simulator.embree.motion import walk

@@ -13,6 +13,7 @@ from habitat.core.simulator import Sensor, SensorSuite, SensorTypes
 from omegaconf import OmegaConf
 
 from memo_habitat.errors import UserError
+from memo_habitat.simulator.agent import check_camera
 from memo_habitat.simulator.embree.geometry import Geometry, Hits
 from memo_habitat.simulator.embree.ray_kernels import (
     PixelRays,
@@ -189,11 +190,7 @@ class CameraRig:
         Raises:
             UserError: when there is no such sensor.
         """
-        if uuid not in self._camera_of:
-            raise UserError(
-                f"the simulator has no camera {uuid!r}: it has {sorted(self._camera_of)}; add it "
-                "to habitat.simulator.agents.*.sim_sensors"
-            )
+        check_camera(uuid, self._camera_of)
         return self._camera_of[uuid]
 
     def render(

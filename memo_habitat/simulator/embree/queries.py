@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memo_habitat.errors import UserError
+from memo_habitat.simulator.agent import first_action, instance_with, possible_turns
 from memo_habitat.simulator.embree.camera_rig import CameraRig, Pose
 from memo_habitat.simulator.embree.motion import distances_ahead, try_step
 from memo_habitat.simulator.embree.navgrid import ON_FLOOR
 from memo_habitat.simulator.embree.scene import Arrangement, Scene
 from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
-
-#: A turn must be worth this many metres, so that equal ways do not alternate.
-_TURN_COST = 1e-3
 
 
 class TaskQueries:
@@ -78,7 +75,7 @@ class TaskQueries:
     def sees_instance(self, eyes: np.ndarray, instance_id: int) -> np.ndarray:
         """[P] bool: the instance is the first thing on the line from each eye to its centre."""
         geometry = self.arrangement.geometry
-        target = self._instance(instance_id).position
+        target = instance_with(instance_id, self.instances).position
         origins = np.ascontiguousarray(np.asarray(eyes).reshape(-1, 3), dtype=np.float32)
         if not len(origins):
             return np.zeros(0, dtype=bool)
@@ -108,7 +105,7 @@ class TaskQueries:
         geometry = self.arrangement.geometry
         for identity in instance_ids:
             if identity not in geometry.ranges:
-                self._instance(identity)
+                instance_with(identity, self.instances)
         return self._rig.camera(sensor).count(geometry, self._pose, instance_ids)
 
     def next_best_action(self, goals: np.ndarray) -> str | None:
@@ -124,18 +121,11 @@ class TaskQueries:
         left = geodesics.distance(position, goals)
         if left <= reach or not math.isfinite(left):
             return None
-        most = int(math.pi / turn)
-        turns = np.array(sorted(range(-most, most + 1), key=abs))
+        turns = possible_turns(turn)
         headings, field = heading + turns * turn, geodesics.field(goals)[:3]
         floor_map = self.scene.grid.floor_map
         ahead = distances_ahead(position, headings, step, self._sliding, floor_map, field)
-        # The first of the best: as few turns as possible.
-        best = int(np.argmin(ahead + _TURN_COST * np.abs(turns)))
-        if not math.isfinite(ahead[best]) or (left <= step and ahead[best] >= left - _TURN_COST):
-            return None
-        if turns[best] == 0:
-            return "move_forward"
-        return "turn_left" if turns[best] > 0 else "turn_right"
+        return first_action(turns, ahead, left, step)
 
     def top_down_map(self, resolution: float) -> TopDownMap:
         """The largest island from above."""
@@ -149,13 +139,6 @@ class TaskQueries:
         points = np.stack([xs.ravel(), np.zeros(xs.size), zs.ravel()], axis=1)
         free = (grid.island_at(points) == 1).reshape(rows, columns)
         return TopDownMap(free, grid.origin, resolution)
-
-    def _instance(self, instance_id: int) -> Instance:
-        for instance in self.arrangement.instances:
-            if instance.id == instance_id:
-                return instance
-        known = [instance.id for instance in self.arrangement.instances]
-        raise UserError(f"no instance has the id {instance_id}: the arrangement has {known}")
 
 
 class GreedyFollower:

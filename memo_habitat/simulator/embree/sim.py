@@ -12,12 +12,13 @@ import quaternion
 from gym import spaces
 from habitat.config.default import get_agent_config
 from habitat.core.registry import registry
-from habitat.core.simulator import AgentState, Observations, SensorSuite, SensorTypes, Simulator
+from habitat.core.simulator import AgentState, Observations, SensorSuite, Simulator
 from habitat.sims.habitat_simulator.actions import HabitatSimActions
 
 from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.arrangement import action_sizes, objects_of
+from memo_habitat.simulator.agent import action_index, action_sizes, camera_to_render
+from memo_habitat.simulator.arrangement import objects_of
 from memo_habitat.simulator.embree.camera_rig import CameraRig, Pose
 from memo_habitat.simulator.embree.motion import walk
 from memo_habitat.simulator.embree.navgrid import AgentShape
@@ -122,9 +123,7 @@ class EmbreeSim(TaskQueries, Simulator):
 
     def step(self, action: Any, *args: Any, **kwargs: Any) -> Observations:
         """Takes an action of `HabitatSimActions` (index or name; None: none) and looks."""
-        if isinstance(action, str):
-            action = HabitatSimActions[action] if HabitatSimActions.has_action(action) else action
-        has_collided = False
+        action, has_collided = action_index(action, "EmbreeSim-v0"), False
         if action == HabitatSimActions.move_forward:
             floor_map = self.scene.grid.floor_map
             step, sliding = self._sizes.step, self._sliding
@@ -137,11 +136,6 @@ class EmbreeSim(TaskQueries, Simulator):
             self.look(self._sizes.tilt)
         elif action == HabitatSimActions.look_down:
             self.look(-self._sizes.tilt)
-        elif action is not None and action != HabitatSimActions.stop:
-            raise UserError(
-                f"EmbreeSim-v0 has no action {action!r}: it has stop, move_forward, turn_left, "
-                "turn_right, look_up and look_down"
-            )
         return self._observe(has_collided)
 
     def step_physics(self, delta: float) -> None:
@@ -155,9 +149,7 @@ class EmbreeSim(TaskQueries, Simulator):
     def render(self, mode: str = "rgb") -> Any:
         """The picture from the current pose of the sensor with uuid `mode`; for "rgb" and
         "rgb_array", where no sensor has that name, of the first colour camera."""
-        if mode in ("rgb", "rgb_array") and mode not in self._rig.sensors:
-            colour = [u for u, s in self._rig.sensors.items() if s.sensor_type == SensorTypes.COLOR]
-            mode = colour[0] if colour else mode
+        mode = camera_to_render(mode, self._rig.sensors)
         pictures = self._rig.render(self.arrangement.geometry, self._pose, [mode])
         return self._rig.sensors[mode].get_observation(pictures)
 

@@ -14,6 +14,7 @@ from habitat.config.default import get_agent_config
 
 from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
+from memo_habitat.simulator.agent import instance_with
 from memo_habitat.simulator.arrangement import House, PlacedObject, placed_objects
 from memo_habitat.simulator.embree.meshes import MESH_SUFFIXES
 from memo_habitat.simulator.embree.scene_dataset import find_scene
@@ -117,21 +118,9 @@ class Furnished:
         made.semantic_id = placed.id
         return made
 
-    def instance(self, instance_id: int) -> Instance:
-        """The instance with a panoptic id.
-
-        Raises:
-            UserError: there is none.
-        """
-        for instance in self.instances:
-            if instance.id == instance_id:
-                return instance
-        known = [instance.id for instance in self.instances]
-        raise UserError(f"no instance has the id {instance_id}: the arrangement has {known}")
-
     def sees(self, eyes: np.ndarray, instance_id: int) -> np.ndarray:
         """[P] bool: whether the line from each eye [P, 3] m to the instance's centre is free."""
-        position = self.instance(instance_id).position
+        position = instance_with(instance_id, self.instances).position
         eyes = np.asarray(eyes, dtype=np.float64).reshape(-1, 3)
         if not len(eyes):
             return np.zeros(0, dtype=np.bool_)

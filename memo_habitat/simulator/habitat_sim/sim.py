@@ -19,7 +19,16 @@ from habitat.sims.habitat_simulator.habitat_simulator import HabitatSim
 
 from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.arrangement import action_sizes, objects_of
+from memo_habitat.simulator.agent import (
+    action_index,
+    action_sizes,
+    camera_to_render,
+    check_camera,
+    first_action,
+    instance_with,
+    possible_turns,
+)
+from memo_habitat.simulator.arrangement import objects_of
 from memo_habitat.simulator.embree.scene_dataset import find_scene
 from memo_habitat.simulator.habitat_sim.cameras import add_panoptic_twins, pixels_of, tilt_cameras
 from memo_habitat.simulator.habitat_sim.device import rendering_device
@@ -27,9 +36,8 @@ from memo_habitat.simulator.habitat_sim.house import Furnished, house_key
 from memo_habitat.simulator.habitat_sim.lighting import no_image_based_lighting
 from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
 
-#: A turn must be worth this many metres, so that equal ways do not alternate.
-_TURN_COST = 1e-3
-_BODY_ACTIONS = ("move_forward", "turn_left", "turn_right")
+#: Distances in Habitat-Sim are of single precision, m.
+_UNCERTAIN = 1e-6
 
 
 @registry.register_simulator(name="ExtObjNavSim-v0")
@@ -145,21 +153,14 @@ class ExtObjNavSim(HabitatSim):
 
     def step(self, action: Any, *args: Any, **kwargs: Any) -> Observations:
         """Takes an action of `HabitatSimActions` (index or name; None: none) and looks."""
-        if isinstance(action, str):
-            action = HabitatSimActions[action] if HabitatSimActions.has_action(action) else action
-        has_collided = False
-        if action in [HabitatSimActions[name] for name in _BODY_ACTIONS]:
-            self._panoptic.clear()
-            has_collided = bool(self.get_agent(0).act(int(action)))
-        elif action == HabitatSimActions.look_up:
+        action, has_collided = action_index(action, "ExtObjNavSim-v0"), False
+        if action == HabitatSimActions.look_up:
             self.look(self._sizes.tilt)
         elif action == HabitatSimActions.look_down:
             self.look(-self._sizes.tilt)
         elif action is not None and action != HabitatSimActions.stop:
-            raise UserError(
-                f"ExtObjNavSim-v0 has no action {action!r}: it has stop, move_forward, turn_left, "
-                "turn_right, look_up and look_down"
-            )
+            self._panoptic.clear()
+            has_collided = bool(self.get_agent(0).act(int(action)))
         return self._observe(has_collided)
 
     def look(self, angle: float) -> None:
@@ -187,8 +188,8 @@ class ExtObjNavSim(HabitatSim):
         return pictures if isinstance(agent_ids, int) else dict.fromkeys(agent_ids, pictures)
 
     def render(self, mode: str = "rgb") -> Any:
-        """The picture of the camera with uuid `mode` from the current pose."""
-        self._check_camera(mode)
+        """The picture from the current pose of the camera that `camera_to_render` means."""
+        mode = camera_to_render(mode, self._cameras)
         if mode not in self.sensors:
             raise UserError(
                 f"camera {mode!r} is not drawn with habitat.simulator.render_images=false"
@@ -270,14 +271,14 @@ class ExtObjNavSim(HabitatSim):
 
     def image_size(self, sensor: str) -> tuple[int, int]:
         """Height and width of a camera's image."""
-        self._check_camera(sensor)
+        check_camera(sensor, self._cameras)
         height, width = self._cameras[sensor].observation_space.shape[:2]
         return int(height), int(width)
 
     def visible_pixels(self, instance_ids: Sequence[int] | np.ndarray, sensor: str) -> np.ndarray:
         """[I] int64: pixels of each instance in a camera's image from here."""
-        self._check_camera(sensor)
-        ids = [self._rooms.instance(int(identity)).id for identity in instance_ids]
+        check_camera(sensor, self._cameras)
+        ids = [instance_with(int(identity), self.instances).id for identity in instance_ids]
         if not ids:
             return np.zeros(0, dtype=np.int64)
         if sensor not in self._twins:
@@ -294,36 +295,16 @@ class ExtObjNavSim(HabitatSim):
         left, goal = self._rooms.navmesh.nearest(position, np.asarray(goals, dtype=np.float64))
         if left <= sizes.step / 2 or not math.isfinite(left):
             return None
-        most = int(math.pi / sizes.turn)
-        best, chosen = math.inf, 0
-        # The first of the best: as few turns as possible.
-        for turns in sorted(range(-most, most + 1), key=abs):
-            angle = heading + turns * sizes.turn
-            ahead = position + sizes.step * np.array([-math.sin(angle), 0.0, -math.cos(angle)])
-            place = np.asarray(self.step_filter(position.astype(np.float32), _float32(ahead)))
-            cost = self.distance_to(place, goal) + _TURN_COST * abs(turns)
-            if cost < best - 1e-6:
-                best, chosen = cost, turns
-        if not math.isfinite(best) or (left <= sizes.step and best >= left - _TURN_COST):
-            return None
-        if chosen == 0:
-            return "move_forward"
-        return "turn_left" if chosen > 0 else "turn_right"
+        turns, ahead = possible_turns(sizes.turn), []
+        for angle in (heading + turns * sizes.turn).tolist():
+            end = position + sizes.step * np.array([-math.sin(angle), 0.0, -math.cos(angle)])
+            place = self.step_filter(position.astype(np.float32), end.astype(np.float32))
+            ahead.append(self.distance_to(np.asarray(place), goal))
+        return first_action(turns, np.array(ahead), left, sizes.step, _UNCERTAIN)
 
     def top_down_map(self, resolution: float) -> TopDownMap:
         """The largest island from above."""
         return self._rooms.navmesh.floor.map(resolution)
-
-    def _check_camera(self, uuid: str) -> None:
-        if uuid not in self._cameras:
-            raise UserError(
-                f"the simulator has no camera {uuid!r}: it has {sorted(self._cameras)}; add it "
-                "to habitat.simulator.agents.*.sim_sensors"
-            )
-
-
-def _float32(point: np.ndarray) -> np.ndarray:
-    return np.asarray(point, dtype=np.float32)
 
 
 #: The simulator of each thread, by the thread's number.
