@@ -63,7 +63,7 @@ class MemoPPOConfig(PPOConfig):
     accumulate_gradients: bool = True
     # Updates in the course of one trial; the last one is the full update.
     updates_per_trial: int = 16
-    # After an update in the course of a trial, the order of its finished episodes is drawn anew:
+    # After an update in the course of a trial, its finished episodes are put into a random order:
     # the policy is not to rely on the one in which they came.
     shuffle_episodes: bool = False
     # Learning rate: linear from lr * lr_warmup_start over lr_warmup_steps, then cosine to lr_final.

@@ -163,7 +163,7 @@ class TrialStorage(Storage):
         self.steps = self.loss_start = 0
 
     def shuffle_episodes(self) -> None:
-        """Draw the order of each trial's finished episodes anew; the running one stays last.
+        """Put each trial's finished episodes into a random order; the running one stays last.
 
         All that is known of a step moves with it, also what it observed of the step before and of
         the time: that is what the policy acted on. Cached keys and values are of the old order.

@@ -15,7 +15,6 @@ from memo_habitat.simulator.embree.scene_instance import SceneInstance
 from memo_habitat.simulator.embree.templates import (
     OBJECT,
     Template,
-    is_primitive,
     read_template,
     stem,
 )
@@ -25,7 +24,6 @@ from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX, resolve
 
 _EPISODES = ".json.gz"
 _CONTENT = "content"
-_ASSETS = ("render_asset", "collision_asset", "urdf_filepath")
 
 
 @dataclass
@@ -132,10 +130,8 @@ class _Checker:
         return Count(file, len(houses), len(episodes), objects)
 
     def _episode(self, episode: ExtObjNavEpisode, file: Path) -> None:
-        where, folders = (
-            f"{file}: episode {episode.episode_id!r}",
-            (episode.additional_obj_config_paths),
-        )
+        where = f"{file}: episode {episode.episode_id!r}"
+        folders = episode.additional_obj_config_paths
         with _named(where, "scene_id"):
             dataset = self._find(episode.scene_id, episode.scene_dataset_config)
         for name in sorted({Path(name).name for name, _ in episode.rigid_objs}):
@@ -160,10 +156,8 @@ class _Checker:
         houses = set()
         for number, record in enumerate(records):
             with _named(f"{file}: episode number {number}", "scene_id"):
-                scene, dataset = (
-                    record["scene_id"],
-                    str(record.get("scene_dataset_config", "default")),
-                )
+                scene = record["scene_id"]
+                dataset = str(record.get("scene_dataset_config", "default"))
                 if dataset.endswith(SET_CONFIG_SUFFIX):
                     dataset = str(resolve(dataset, beside=file))
                 self._find(scene, dataset)
@@ -188,10 +182,8 @@ class _Checker:
         """Check that the meshes which a template names exist."""
         if (template.source, template.name) in self._templates:
             return
-        for key in _ASSETS:
-            name = template.attributes.get(key)
-            if not isinstance(name, str) or not name or is_primitive(name):
-                continue
-            if not template.file(name).is_file():
+        for key, file in template.assets().items():
+            if not file.is_file():
+                name = template.attributes[key]
                 raise UserError(f"{template.source}: field {key!r} is {name!r}, which is missing")
         self._templates.add((template.source, template.name))

@@ -42,6 +42,7 @@ _ENDINGS = (
     *(kind.suffix for kind in (STAGE, OBJECT, ARTICULATED, SCENE)),
     *(SET_CONFIG_SUFFIX, ".urdf", *MESH_SUFFIXES),
 )
+_ASSETS = ("render_asset", "collision_asset", "urdf_filepath")
 #: Stands for a template's own name in the default attributes of a data set.
 _OWN_NAME = "%%CONFIG_NAME_AS_ASSET_FILENAME%%"
 _PRIMITIVE = re.compile(r"(capsule3D|cone|cube|cylinder|icosphere|uvSphere)(Solid|Wireframe)")
@@ -79,6 +80,16 @@ class Template:
         if is_primitive(name):
             raise UserError(_no_primitives(f"{self.source}: {self.kind.asset}", name))
         return self.file(name)
+
+    def assets(self) -> dict[str, Path]:
+        """The meshes and URDFs that it names, to draw or to bump into, by key; primitives have
+        none."""
+        named = {key: self.attributes.get(key) for key in _ASSETS}
+        return {
+            key: self.file(name)
+            for key, name in named.items()
+            if isinstance(name, str) and name and not is_primitive(name)
+        }
 
     def file(self, name: str) -> Path:
         """The file that a name in its attributes means."""

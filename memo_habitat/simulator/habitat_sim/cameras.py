@@ -60,8 +60,8 @@ def _numbers(spec: Any, name: str) -> tuple[float, ...]:
 def tilt_cameras(sensors: Mapping[str, Any], tilt_rad: float) -> None:
     """Turn cameras up by `tilt_rad` from how they are mounted, about their own x axis.
 
-    Set anew and not turned on by as much: the picture after looking down and up again is the very
-    same.
+    Set from level each time, not turned on by as much: the picture after looking down and up again
+    is the very same.
     """
     for sensor in sensors.values():
         sensor.set_transformation_from_spec()

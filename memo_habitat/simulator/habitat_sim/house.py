@@ -3,8 +3,8 @@ objects in it."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import habitat_sim
@@ -21,6 +21,7 @@ from memo_habitat.simulator.embree.scene_dataset import find_scene
 from memo_habitat.simulator.habitat_sim.navmesh import NavMesh, load_navmesh
 from memo_habitat.simulator.habitat_sim.sight import SightProbe
 from memo_habitat.simulator.interface import Instance
+from memo_habitat.utils.file_cache import FileCache
 
 
 class Furnished:
@@ -34,7 +35,7 @@ class Furnished:
     def __init__(self, sim: Any) -> None:
         """Nowhere yet: call `enter`."""
         self._sim = sim
-        self._navmeshes: OrderedDict[Any, NavMesh] = OrderedDict()
+        self._navmeshes: FileCache[NavMesh] = FileCache()
         self._probe: SightProbe | None = None
         self._house: House | None = None
         self._objects: dict[int, Any] = {}
@@ -64,17 +65,14 @@ class Furnished:
             piece.motion_type = habitat_sim.physics.MotionType.STATIC
         self._house = House(scene.source, dataset.source, dataset.objects, len(furniture))
         options = options_of(config)
-        key = house_key(config), scene.source.stat().st_mtime_ns
-        navmesh = self._navmeshes.get(key)
-        if navmesh is None:
+
+        def build() -> tuple[NavMesh, frozenset[Path]]:
             pathfinder = load_navmesh(self._sim, config, scene)
-            navmesh = NavMesh(self._sim, pathfinder, options.cached_fields)
-        self._navmeshes[key] = navmesh
-        self._navmeshes.move_to_end(key)
-        while len(self._navmeshes) > max(options.cached_houses, 1):
-            self._navmeshes.popitem(last=False)
-        self.navmesh = navmesh
-        self._sim.pathfinder = navmesh.pathfinder
+            return NavMesh(self._sim, pathfinder, options.cached_fields), scene.files
+
+        kept = max(options.cached_houses, 1)
+        self.navmesh = self._navmeshes.get(house_key(config), build, kept)
+        self._sim.pathfinder = self.navmesh.pathfinder
 
     def place(self, rigid_objs: Sequence[Any], folders: Sequence[str], first_id: int) -> None:
         """Put the small objects of an episode where those of the last one were.

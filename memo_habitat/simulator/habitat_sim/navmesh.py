@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.scene_instance import SceneInstance
 from memo_habitat.simulator.habitat_sim.floor import Floor
-from memo_habitat.utils.files import cache_folder
+from memo_habitat.utils.files import atomic_path, cache_folder
 
 #: Height of a voxel, m. The floor of a navigation mesh lies up to one of these above the real one,
 #: and the cameras with it: Recast's usual 0.2 m would lift them out of place.
@@ -143,16 +141,11 @@ def load_navmesh(sim: Any, config: Any, house: SceneInstance) -> habitat_sim.Pat
 
 
 def _keep(pathfinder: habitat_sim.PathFinder, file: Path) -> None:
-    """Habitat-Sim writes in place: through a file beside it, since other processes read."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=file.parent, suffix=".part")
-        os.close(handle)
-        if pathfinder.save_nav_mesh(part):
-            Path(part).replace(file)
-        else:
-            Path(part).unlink()
-    except OSError as error:
+        with atomic_path(file) as part:
+            if not pathfinder.save_nav_mesh(str(part)):
+                raise OSError("Habitat-Sim cannot write there")
+    except UserError as error:
         logger.warning(f"navigation meshes are not kept ({error}); set XDG_CACHE_HOME")
 
 
@@ -163,14 +156,7 @@ def _fingerprint(settings: habitat_sim.nav.NavMeshSettings, house: SceneInstance
     numbers = {name: value for name, value in values.items() if not callable(value)}
     known = hashlib.sha1(json.dumps(numbers, sort_keys=True, default=str).encode())
     templates = [house.stage, *(piece.template for piece in house.furniture)]
-    keys = "render_asset", "collision_asset", "urdf_filepath"
-    meshes = {
-        template.file(template.attributes[key])
-        for template in templates
-        for key in keys
-        if isinstance(template.attributes.get(key), str)
-    }
-    for file in sorted(house.files | meshes):
+    for file in sorted(house.files.union(*(each.assets().values() for each in templates))):
         found = file.stat() if file.is_file() else None
         stamp = (found.st_size, found.st_mtime_ns) if found else None
         known.update(f"{file.absolute()} {stamp}\n".encode())

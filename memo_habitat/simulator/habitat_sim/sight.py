@@ -3,11 +3,14 @@ which fill the space below a table and between the boards of a shelf."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import habitat_sim
 import magnum as mn
 import numpy as np
+
+from memo_habitat.simulator.embree.camera_rig import rotation_about
 
 _DEPTH, _CLOSE_UP = "memo_habitat_depth_probe", "memo_habitat_close_up"
 #: Pixels along an edge of the depth images, each of which spans 90 degrees: a pixel is 1.6 cm wide
@@ -22,19 +25,12 @@ _MARGIN = 0.01
 _AWAY = 1.0e4
 
 
-def _faces() -> list[np.ndarray]:
-    """[3, 3] each: from the frame of a camera (looks along -Z, Y up) to the world's, for the six
-    faces of a cube."""
-    faces = []
-    for axis, turns in ((1, (0, 1, 2, 3)), (0, (1, 3))):
-        i, j = (axis + 1) % 3, (axis + 2) % 3
-        for turn in turns:
-            c, s = ((1, 0), (0, 1), (-1, 0), (0, -1))[turn]
-            matrix = np.eye(3)
-            matrix[i, i] = matrix[j, j] = c
-            matrix[i, j], matrix[j, i] = -s, s
-            faces.append(matrix)
-    return faces
+#: [3, 3] each: from the frame of a camera (looks along -Z, Y up) to the world's, for the six faces
+#: of a cube.
+_FACES = [
+    np.rint(rotation_about(axis, turn * math.pi / 2))
+    for axis, turn in ((1, 0), (1, 1), (1, 2), (1, 3), (0, 1), (0, 3))
+]
 
 
 class SightProbe:
@@ -67,7 +63,7 @@ class SightProbe:
         before = target.transformation
         target.translation = mn.Vector3(0.0, _AWAY, 0.0)  # it does not hide itself
         try:
-            for face in _faces():
+            for face in _FACES:
                 x, y, z = (ways @ face).T
                 inside = is_open & (-z > 0.0) & (np.abs(x) <= -z) & (np.abs(y) <= -z)
                 if not inside.any():
