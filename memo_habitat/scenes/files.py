@@ -6,7 +6,6 @@ import json
 import math
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from memo_habitat.scenes.furniture_layout import House
 from memo_habitat.scenes.mesh import Mesh, Point, circle, glb_bytes, gzip_bytes, palette_textured
 from memo_habitat.scenes.object_placement import Arrangement, PlacedObject
 from memo_habitat.scenes.objects import ALL_OBJECTS
+from memo_habitat.simulator.interface import instance_names
 from memo_habitat.utils.data_paths import MANIFEST, SET_CONFIG_SUFFIX
 
 SPLITS = ("train", "val", "test")
@@ -163,12 +163,10 @@ def _episode_base(place: EpisodePlace, number: int, start: Point, heading: int) 
 
 def episode(place: EpisodePlace, number: int, arrangement: Arrangement) -> dict[str, Any]:
     """One arrangement as an episode of the published form."""
-    counts: Counter[str] = Counter()
-    receptacles = {}
-    for item in arrangement.items:
-        category = item.shape.category
-        receptacles[f"{category}_:{counts[category]:04d}"] = item.support.name
-        counts[category] += 1
+    labels = instance_names(item.shape.category for item in arrangement.items)
+    receptacles = {
+        label: item.support.name for label, item in zip(labels, arrangement.items, strict=True)
+    }
     return {
         **_episode_base(place, number, arrangement.start, arrangement.heading),
         "additional_obj_config_paths": list(place.objects),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +12,7 @@ from memo_habitat.scenes.floor_plan import RandomStream, Rect
 from memo_habitat.scenes.furniture_layout import CELL, House, RoomLayout
 from memo_habitat.scenes.mesh import Point, circle
 from memo_habitat.scenes.objects import ALL_OBJECTS, SMALL_OBJECTS, SmallObject
+from memo_habitat.simulator.interface import instance_names
 
 GAP = 0.05
 """Least distance between a small object and anything beside it, m."""
@@ -165,15 +165,13 @@ def turned_rect(points: Sequence[tuple[float, float]], yaw: int) -> Rect:
 def _furniture_surfaces(layouts: Sequence[RoomLayout]) -> list[SupportSurface]:
     """All surfaces of the furniture in a house; pieces are counted over the whole house."""
     found: list[SupportSurface] = []
-    counts: Counter[str] = Counter()
-    for room, layout in enumerate(layouts):
-        for piece in layout.placed:
-            name = piece.template.name
-            for i, surface in enumerate(piece.template.surfaces):
-                label = f"{name}_:{counts[name]:04d}|surface_{i}"
-                rect = piece.rect(surface.low, surface.high)
-                found.append(SupportSurface(room, label, rect, surface.y, surface.clear))
-            counts[name] += 1
+    placed = [(room, piece) for room, layout in enumerate(layouts) for piece in layout.placed]
+    names = instance_names(piece.template.name for _, piece in placed)
+    for (room, piece), name in zip(placed, names, strict=True):
+        for i, surface in enumerate(piece.template.surfaces):
+            rect = piece.rect(surface.low, surface.high)
+            label = f"{name}|surface_{i}"
+            found.append(SupportSurface(room, label, rect, surface.y, surface.clear))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -28,7 +27,7 @@ from memo_habitat.simulator.embree.geometry import Geometry
 from memo_habitat.simulator.embree.scene import load_scene
 from memo_habitat.simulator.embree.scene_dataset import find_scene
 from memo_habitat.simulator.embree.sim import agent_shape
-from memo_habitat.simulator.interface import task_simulator
+from memo_habitat.simulator.interface import instance_names, task_simulator
 from memo_habitat.tasks.extobjnav.dataset import parse_episodes
 from memo_habitat.tasks.extobjnav.goals import GoalOptions
 
@@ -75,11 +74,7 @@ class Rehearsal:
         kept = options.cached_houses, options.cached_fields
         # Of EmbreeSim, whichever simulator runs: it reads the geometry.
         scene = load_scene(config.scene, config.scene_dataset, agent_shape(config), *kept)
-        counted: Counter[str] = Counter()
-        names = ["stage"]
-        for piece in instance.furniture:
-            names.append(f"{piece.template.name}_:{counted[piece.template.name]:04d}")
-            counted[piece.template.name] += 1
+        names = ["stage", *instance_names(piece.template.name for piece in instance.furniture)]
 
         def arrange(rigid_objs: Sequence[Any]) -> None:
             record = files.episode(place, 0, Arrangement([], (0.0, 0.0, 0.0), 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from memo_habitat.simulator.embree.templates import (
     read_template,
     stem,
 )
+from memo_habitat.simulator.interface import instance_names
 from memo_habitat.utils.data_paths import resolve
 
 
@@ -63,14 +63,16 @@ def placed_objects(
         )
     library, own = house.objects, _configs_in(folders)
     placed: list[PlacedObject] = []
-    counts: Counter[str] = Counter()
-    for identity, entry in enumerate(rigid_objs, start=first_id):
-        where = f"rigid_objs[{identity - first_id}]"
-        name, transform = _pair(entry, f"{where} in {house.source.name}")
+    pairs = [
+        _pair(entry, f"rigid_objs[{i}] in {house.source.name}")
+        for i, entry in enumerate(rigid_objs)
+    ]
+    labels = instance_names(stem(name) for name, _ in pairs)
+    for i, ((name, transform), label) in enumerate(zip(pairs, labels, strict=True)):
         category = stem(name)
         if category not in own and category not in library:
             raise UserError(
-                f"object {name!r} of {where} has no {OBJECT.suffix.lstrip('.')} in "
+                f"object {name!r} of rigid_objs[{i}] has no {OBJECT.suffix.lstrip('.')} in "
                 f"{list(folders)} or the scene data set {house.dataset}: correct the name "
                 "or additional_obj_config_paths"
             )
@@ -79,9 +81,7 @@ def placed_objects(
             if category in own
             else library[category]
         )
-        label = f"{category}_:{counts[category]:04d}"
-        placed.append(PlacedObject(label, category, identity, template, transform))
-        counts[category] += 1
+        placed.append(PlacedObject(label, category, first_id + i, template, transform))
     return placed
 
 

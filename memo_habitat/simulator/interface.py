@@ -8,7 +8,8 @@ which it need not inherit. `tests/simulator/test_new_simulator.py` holds a whole
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,10 +22,20 @@ from memo_habitat.errors import UserError
 class Instance:
     """A small object placed by the arrangement."""
 
-    name: str  # "<category>_:NNNN", NNNN counts the category's instances in order of rigid_objs
+    name: str  # of `instance_names`, in order of rigid_objs
     category: str  # object-config name without ".object_config.json"
     id: int  # its id in panoptic images: habitat.simulator.object_ids_start + index
     position: np.ndarray  # [3] m, world, centre of the bounding box
+
+
+def instance_names(kinds: Iterable[str]) -> list[str]:
+    """A name for each thing of these kinds: "<kind>_:NNNN", counted for each kind from 0 on."""
+    counts: Counter[str] = Counter()
+    names = []
+    for kind in kinds:
+        names.append(f"{kind}_:{counts[kind]:04d}")
+        counts[kind] += 1
+    return names
 
 
 @dataclass(frozen=True)

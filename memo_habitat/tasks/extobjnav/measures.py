@@ -49,12 +49,15 @@ class EpisodeMeasure(Measure):
         self._metric = value.item() if isinstance(value, np.generic | np.ndarray) else value
 
     def read(self, account: Account) -> Any:
-        """The value of one episode, or the values [N] of many."""
+        """The value of one episode, or the values [N] of many; a mapping where it has several."""
         return getattr(account, self.entry)
 
     def entries(self, account: Account) -> dict[str, Any]:
         """The same by name, in the names that Habitat gives to the entries of a mapping."""
-        return {self.cls_uuid: self.read(account)}
+        value = self.read(account)
+        if isinstance(value, dict):
+            return {f"{self.cls_uuid}.{key}": part for key, part in value.items()}
+        return {self.cls_uuid: value}
 
 
 @registry.register_measure(name="ExtObjNavSuccess")
@@ -119,18 +122,12 @@ class Collisions(EpisodeMeasure):
     In the form of Habitat's own measure of this name, which its code for pictures reads.
     """
 
-    cls_uuid = entry = "collisions"
+    cls_uuid = "collisions"
     record = {"count": record_fields.COLLISIONS, "is_collision": None}
 
-    def update_metric(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> None:
-        """Read the account after a step."""
-        progress = self._task.progress
-        self._metric = {"count": progress.collisions, "is_collision": bool(progress.collided)}
-
-    def entries(self, account: Account) -> dict[str, Any]:
-        """The number and the truth value, as Habitat flattens them."""
-        names = f"{self.cls_uuid}.count", f"{self.cls_uuid}.is_collision"
-        return dict(zip(names, (account.collisions, account.collided > 0), strict=True))
+    def read(self, account: Account) -> Any:
+        """Of one episode, or [N] of many."""
+        return {"count": account.collisions, "is_collision": account.collided > 0}
 
 
 @registry.register_measure(name="ExtObjNavTargetSeenEarlier")
