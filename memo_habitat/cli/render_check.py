@@ -12,25 +12,14 @@ import sys
 from typing import Any
 
 from memo_habitat.errors import UserError
-from memo_habitat.utils.processes import describe_status
+from memo_habitat.utils.processes import explain_exit
 
 #: Seconds for imports, a house and its navigation mesh on a busy machine.
 _PATIENCE = 300
 _SIZE = 16
 _DRAWN = "drawn by "
-_NOISE = ("duplicate static plugin", "Gym has been", "Please upgrade", "See the migration")
-_DRIVER = (
-    "install an OpenGL driver (Debian without a GPU: libegl1 libgl1 libopengl0 libgl1-mesa-dri; in"
-    " a container with one: NVIDIA_DRIVER_CAPABILITIES=all)"
-)
-#: What to do, by a word in what the process said last.
-_REMEDIES = {
-    "LLVM ERROR": "Mesa and Triton were loaded into one process",
-    "EGL": _DRIVER,
-    "WindowlessContext": _DRIVER,
-    "shared object": "install the library that is named",
-    "numpy": "pip install numpy==1.26.4",
-}
+#: Of this interpreter, beside what is known of the libraries that draw.
+_REMEDIES = {"numpy": "pip install numpy==1.26.4"}
 
 
 def who_draws() -> str:
@@ -58,19 +47,7 @@ def who_draws() -> str:
     answers = [line for line in done.stdout.splitlines() if line.startswith(_DRAWN)]
     if done.returncode == 0 and answers:
         return answers[-1].removeprefix(_DRAWN)
-    raise UserError(f"cannot draw: {explain(done.returncode, done.stderr)} (docs/habitat_sim.md)")
-
-
-def explain(status: int, said: str) -> str:
-    """Why a process drew nothing, by its exit status and what it wrote, and the remedy."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    lines = [line for line in lines if not any(noise in line for noise in _NOISE)]
-    for sign, remedy in _REMEDIES.items():
-        for line in reversed(lines):
-            if sign in line:
-                return f"{line}; {remedy}"
-    words = f"; its last words: {lines[-1]}" if lines else ""
-    return f"{describe_status(status)}{words}; HABITAT_SIM_LOG=debug MAGNUM_LOG=verbose say more"
+    raise UserError(f"cannot draw: {explain_exit(done.returncode, done.stderr, _REMEDIES)}")
 
 
 def draw() -> str:

@@ -21,23 +21,11 @@ from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.register import import_plugins
 from memo_habitat.tasks.vector_env import deal_houses
-from memo_habitat.trainer.env_worker import exit_note, last_words, make_env
-from memo_habitat.utils.processes import describe_status
+from memo_habitat.trainer.env_worker import exit_note, make_env, terminal_note
+from memo_habitat.utils.processes import describe_status, explain_exit, tail
 
 #: How long after a closed pipe its worker may take to end, s.
 _PATIENCE = 10.0
-_NO_DRIVER = (
-    "there is no OpenGL driver for this device: install one (libegl1 and libgl1-mesa-dri without a"
-    " GPU), set habitat.simulator.habitat_sim_v0.gpu_device_id, or choose simulator=embree, which"
-    " needs none (docs/habitat_sim.md)"
-)
-#: What the last words of a worker that a library ended mean.
-_REMEDIES = {
-    "LLVM ERROR": "Mesa and Triton were loaded into one process (docs/habitat_sim.md)",
-    "EGL": _NO_DRIVER,
-    "WindowlessContext": _NO_DRIVER,
-    "shared object": "a library that Habitat-Sim needs is missing (docs/habitat_sim.md)",
-}
 
 
 class MemoVectorEnvFactory(VectorEnvFactory):
@@ -174,15 +162,13 @@ def worker_death(deaths: Path) -> UserError:
 
 def _of_exit(status: int, file: Path) -> str:
     """How a worker ended without an exception, and what to do about it."""
-    words = last_words(file)
-    how = describe_status(status)
     if status == -signal.SIGKILL:
-        return f"was {how}, most often for lack of memory: lower habitat_baselines.num_environments"
-    said = f"; its last words: {words}" if words else ""
-    for sign, remedy in _REMEDIES.items():
-        if sign in words:
-            return f"ended ({how}){said}; {remedy}"
-    return f"ended ({how}){said}; HABITAT_SIM_LOG=debug MAGNUM_LOG=verbose say more"
+        return (
+            f"was {describe_status(status)}, most often for lack of memory: lower"
+            " habitat_baselines.num_environments"
+        )
+    said = terminal_note(file)
+    return f"ended: {explain_exit(status, tail(said) if said.is_file() else '')}"
 
 
 def _houses(config: DictConfig) -> list[str]:

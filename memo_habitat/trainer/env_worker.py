@@ -20,10 +20,8 @@ from memo_habitat.register import import_plugins, register_environment
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.episode import house_of
 from memo_habitat.tasks.record_fields import Declaration, declared_fields
-from memo_habitat.utils.processes import tail
+from memo_habitat.utils.processes import without_noise
 
-# What Magnum says at every import of Habitat-Sim, however quiet it is asked to be.
-_NOISE = "duplicate static plugin"
 # The sensor whose observation is filled in here (uuid): a reward is known after its observation.
 LAST_REWARD = "last_reward"
 
@@ -47,13 +45,9 @@ def exit_note(death_note: str) -> Path:
     return Path(death_note).with_suffix(".exit")
 
 
-def last_words(exit_file: Path) -> str:
-    """The line that says most of what a worker wrote to its terminal before it was made."""
-    said = exit_file.with_suffix(".stderr")
-    lines = [line.strip() for line in tail(said).splitlines()] if said.is_file() else []
-    lines = [line for line in lines if line and _NOISE not in line]
-    telling = [line for line in lines if any(sign in line for sign in ("LLVM ERROR", "EGL"))]
-    return next(reversed(telling or lines), "")
+def terminal_note(note: str | Path) -> Path:
+    """Where a worker leaves what it wrote to its terminal before it was made."""
+    return Path(note).with_suffix(".stderr")
 
 
 @contextlib.contextmanager
@@ -67,7 +61,7 @@ def _words_kept(death_note: str) -> Iterator[None]:
         yield
         return
     terminal = os.dup(2)
-    said = Path(death_note).with_suffix(".stderr")
+    said = terminal_note(death_note)
     with said.open("wb", buffering=0) as file:
         os.dup2(file.fileno(), 2)
     try:
@@ -75,8 +69,8 @@ def _words_kept(death_note: str) -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
-        words = said.read_bytes().splitlines(keepends=True)
-        os.write(2, b"".join(line for line in words if _NOISE.encode() not in line))
+        words = said.read_text(errors="replace").splitlines(keepends=True)
+        os.write(2, "".join(without_noise(words)).encode())
 
 
 class TrialEnv(gym.Wrapper):

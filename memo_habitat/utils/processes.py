@@ -7,15 +7,29 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 # Exit status of what Ctrl-C ended.
 INTERRUPTED = 130
 # Begins the line that a process writes into a log before it writes anything else.
 LOG_HEADER = "== "
 _TAIL_BYTES = 65536
+_NOISE = ("duplicate static plugin", "Gym has been", "Please upgrade", "See the migration")
+_DRIVER = (
+    "install an OpenGL driver (Debian without a GPU: libegl1 libgl1 libopengl0 libgl1-mesa-dri; in"
+    " a container with one: NVIDIA_DRIVER_CAPABILITIES=all), as no OpenGL driver serves this"
+    " device; set habitat.simulator.habitat_sim_v0.gpu_device_id, or choose simulator=embree, which"
+    " needs none (docs/habitat_sim.md)"
+)
+# What to do about a process that a library ended, by a sign in what it wrote.
+_REMEDIES = {
+    "LLVM ERROR": "Mesa and Triton were loaded into one process (docs/habitat_sim.md)",
+    "EGL": _DRIVER,
+    "WindowlessContext": _DRIVER,
+    "shared object": "install the library that is named, for Habitat-Sim (docs/habitat_sim.md)",
+}
 
 
 def stop_signals() -> tuple[int, ...]:
@@ -102,6 +116,29 @@ def describe_status(status: int) -> str:
         return f"exit status {status}"
     names = {number.value: number.name for number in signal.Signals}
     return f"killed by {names.get(-status, f'signal {-status}')}"
+
+
+def without_noise(lines: Iterable[str]) -> list[str]:
+    """The lines without those that Magnum and gym write at every start, whatever they are told."""
+    return [line for line in lines if not any(noise in line for noise in _NOISE)]
+
+
+def explain_exit(status: int, said: str, more: Mapping[str, str] = MappingProxyType({})) -> str:
+    """How a process ended without an exception, what it said last, and what to do about it.
+
+    Args:
+        status: as `describe_status` takes it.
+        said: what it wrote to its terminal.
+        more: what to do by a sign in a line, beside what is known of the libraries that draw.
+    """
+    lines = without_noise(line.strip() for line in said.splitlines() if line.strip())
+    remedy, told = "HABITAT_SIM_LOG=debug MAGNUM_LOG=verbose say more", lines[-1:]
+    for sign, known in {**_REMEDIES, **more}.items():
+        if telling := [line for line in lines if sign in line]:
+            remedy, told = known, telling[-1:]
+            break
+    words = "".join(f"; its last words: {line}" for line in told)
+    return f"{describe_status(status)}{words}; {remedy}"
 
 
 def is_first_process() -> bool:

@@ -9,6 +9,7 @@ from memo_habitat.cli.main import main
 from memo_habitat.compat import habitat_sim_stub
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.habitat_sim import device
+from memo_habitat.utils.processes import explain_exit
 
 
 @pytest.fixture
@@ -71,12 +72,9 @@ def test_a_renderer_that_draws_nothing_fails_with_the_remedy(line_of, renderer):
 
 def test_the_cause_and_the_remedy_are_read_from_the_last_words():
     said = "a warning\nPlatform::WindowlessEglApplication: cannot get default EGL display\n"
-    assert "cannot get default EGL display; install an OpenGL driver" in render_check.explain(
-        1, said
-    )
-    assert "killed by SIGABRT; its last words: oh; HABITAT_SIM_LOG" in render_check.explain(
-        -6, "oh"
-    )
+    told = explain_exit(1, said)
+    assert "cannot get default EGL display; install an OpenGL driver" in told
+    assert "killed by SIGABRT; its last words: oh; HABITAT_SIM_LOG" in explain_exit(-6, "oh")
 
 
 @pytest.mark.habitat_sim
