@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.policy.encoders import camera_spaces, feature_uuid
 from memo_habitat.utils.data_paths import resolve
+from memo_habitat.utils.files import file_digest
 
 _KEY = "habitat_baselines.rl.encoder"
 _NO_FILE = ("pretrained", "random")
@@ -123,11 +123,7 @@ def pinned_digest(config: EncoderConfig) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _sha256(path: Path, mtime_ns: int, size: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_digest(path)  # again where the file is another
 
 
 def _backbone(config: EncoderConfig, load: bool) -> Any:

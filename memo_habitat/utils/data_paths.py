@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import memo_habitat
@@ -53,11 +55,7 @@ def resolve(path: str | Path, beside: str | Path | None = None) -> Path:
             # "data/studios/objects/" names "objects/" of this set, whatever its folder is called.
             own = (folder.joinpath(*wanted.parts[i:]) for i in range(len(wanted.parts)))
             candidates = [*own, *candidates]
-    roots = [Path("data"), *(Path(beside).resolve().parents if beside is not None else ())]
-    # The file's own folder at least: a name alone could be anything's.
-    tails = [Path(*wanted.parts[i:]) for i in range(len(wanted.parts) - 1)]
-    candidates += [r / folder / t for r in roots for folder in _DOWNLOADS for t in tails]
-    for candidate in candidates:
+    for candidate in chain(candidates, _downloaded(wanted, beside)):
         if candidate.exists():
             return candidate
     where = "run from the folder that holds data/, or"
@@ -68,6 +66,14 @@ def resolve(path: str | Path, beside: str | Path | None = None) -> Path:
     else:
         remedy = "correct it, or give an absolute path"
     raise UserError(f"no such file or folder: {path} (working directory {Path.cwd()}); {remedy}")
+
+
+def _downloaded(wanted: Path, beside: str | Path | None) -> Iterator[Path]:
+    """Where downloads may have put it, below `data` here and beside an episode file."""
+    roots = [Path("data"), *(Path(beside).resolve().parents if beside is not None else ())]
+    # The file's own folder at least: a name alone could be anything's.
+    tails = [Path(*wanted.parts[i:]) for i in range(len(wanted.parts) - 1)]
+    yield from (root / folder / tail for root in roots for folder in _DOWNLOADS for tail in tails)
 
 
 def download_of(path: str | Path) -> str | None:

@@ -6,6 +6,7 @@ What cannot be read or written is a UserError that names the file and the remedy
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import uuid
@@ -50,6 +51,15 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     """Write `content`, text as UTF-8, to `path`, which has all of it or what it had before."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def file_digest(path: Path, algorithm: str = "sha256", before: bytes = b"") -> str:
+    """The digest, in hexadecimal, of `before` and the content of a file, read in blocks."""
+    digest = hashlib.new(algorithm, before, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ the disk before anything is written, sums afterwards, and one line for each way 
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from memo_habitat.errors import UserError
-from memo_habitat.utils.files import read_json, write_json
+from memo_habitat.utils.files import file_digest, read_json, write_json
 
 RECORD = "downloaded.json"
 """File in a downloaded folder that tells what it holds."""
@@ -88,14 +87,10 @@ class RemoteFile:
 
     def is_intact_in(self, folder: Path) -> bool:
         """Whether the file there has the sum that the hub gives."""
-        name = "sha256" if len(self.sums) == hashlib.sha256().digest_size * 2 else "sha1"
-        digest = hashlib.new(name, usedforsecurity=False)
-        if name == "sha1":
-            digest.update(f"blob {self.size}\0".encode())
-        with (folder / self.path).open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-        return digest.hexdigest() == self.sums
+        file = folder / self.path
+        if len(self.sums) == 64:  # hexadecimal digits of a sha256
+            return file_digest(file) == self.sums
+        return file_digest(file, "sha1", f"blob {self.size}\0".encode()) == self.sums
 
 
 @dataclass(frozen=True)
