@@ -18,9 +18,9 @@ from memo_habitat.scenes.any_house import AnyHouse, AnyObject
 from memo_habitat.scenes.files import EpisodePlace
 from memo_habitat.scenes.floor_plan import RandomStream
 from memo_habitat.scenes.generate import check_counts, check_name, shares
+from memo_habitat.scenes.house_simulator import HouseSimulator
 from memo_habitat.scenes.house_sources import FRAMES, find_houses, find_objects, on_disk
 from memo_habitat.scenes.object_placement import Arrangement
-from memo_habitat.scenes.rehearsal import Rehearsal
 from memo_habitat.simulator.embree.scene_dataset import load_dataset
 from memo_habitat.utils.data_paths import MANIFEST
 
@@ -154,7 +154,7 @@ def write_episodes(options: EpisodeOptions) -> Written:
         shapes = [AnyObject.read(*each, defaults) for each in configs.items()]
         result = Written()
         made: dict[str, list[_Entry]] = {}
-        with Rehearsal(options.simulator) as rehearsal:
+        with HouseSimulator(options.simulator) as simulator:
             # In an order of chance, which also deals them to the splits.
             order = RandomStream(name, options.seed).shuffled(names)
             bar = tqdm(total=wanted, unit="house", disable=not sys.stderr.isatty())
@@ -163,7 +163,7 @@ def write_episodes(options: EpisodeOptions) -> Written:
                 place = replace(found[house], objects=folders)
                 rng = RandomStream(name, options.seed, house)
                 try:
-                    entered = rehearsal.enter(on_disk(place, folder, name), rng)
+                    entered = simulator.enter(on_disk(place, folder, name), rng)
                     some = _arrangements(entered, shapes, counts, options.arrangements)
                 except UserError as error:
                     result.left_out[house] = str(error)

@@ -154,7 +154,7 @@ def test_the_simulator_shares_no_process_with_habitat_baselines():
     code = (
         "import sys; from memo_habitat.compat import startup; startup.silence_gym_notice();"
         "import memo_habitat.register, memo_habitat.scenes.house_episodes as episodes;"
-        "episodes.Rehearsal('embree');"
+        "episodes.HouseSimulator('embree');"
         "print(sorted({'triton', 'habitat_baselines', 'torchvision'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
+from habitat.core.logging import logger
 
 from memo_habitat.simulator.embree.sim import EmbreeSim
 from memo_habitat.testing.tasks import simulator_config
@@ -31,3 +34,14 @@ def make_sim(house):
 @pytest.fixture
 def sim(make_sim):
     return make_sim(sensors=("rgb", "depth", "panoptic"))
+
+
+@pytest.fixture
+def said():
+    """Warnings that were logged."""
+    lines: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import math
 
 import numpy as np
 import pytest
-from habitat.core.logging import logger
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.meshes import load_soup
@@ -26,17 +24,6 @@ KTX2 = base64.b64decode(
     "AAAAAAAGAAAAAAAAAAAAAAAewJQAAAAAAAByQmUBTAkYAAAAAGEBkOwIwAwAAAAAAACSCIAJAAEAAAAAJFkFrKqqqlJV"
     "VVUFFMBEAAAAAAAA4oEAMAEAAAAAAIAwBMQNGAAAEITFahwYOYFTGAAmAAQAAAAAEAIBwROw+rMF"
 )
-
-
-@pytest.fixture
-def said():
-    """Warnings that were logged."""
-    lines: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 @pytest.fixture

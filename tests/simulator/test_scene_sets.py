@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import random
 
 import numpy as np
 import pytest
-from habitat.core.logging import logger
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.navgrid import AgentShape
@@ -30,17 +28,6 @@ FRAMES = [
     for up, front in itertools.product(np.vstack([np.eye(3), -np.eye(3)]), repeat=2)
     if up @ front == 0
 ]
-
-
-@pytest.fixture
-def said():
-    """Warnings that were logged."""
-    lines: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 @pytest.fixture

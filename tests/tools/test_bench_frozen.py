@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from tests.factories.frozen import BACKBONE, SIDE
@@ -24,12 +20,8 @@ SIZES = (
 
 
 @pytest.mark.slow
-def test_encoder_acting_and_update_are_measured_in_the_sizes_of_the_config(checkout, tmp_path):
-    script = str(checkout / "tools/bench/frozen.py")
-    command = [sys.executable, script, "--device", "cpu", "--repeats", "1", "--json", *SIZES]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+def test_encoder_acting_and_update_are_measured_in_the_sizes_of_the_config(bench, tmp_path):
+    rows = bench("frozen", "--device", "cpu", "--repeats", "1", *SIZES)
     assert [row["part"] for row in rows] == ["encode", "act", "update"]
     # Two of three environments are in the update's larger minibatch.
     done_steps = (3, 3 * 16, 2 * 32)

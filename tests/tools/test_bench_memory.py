@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 SIZES = ("--width", "16", "--heads", "2", "--hidden", "24", "--layers", "2", "--segment", "8")
@@ -13,12 +9,8 @@ SIZES += ("--summary", "2", "--train", "20x3", "--act", "24", "--environments", 
 
 
 @pytest.mark.slow
-def test_every_kind_is_measured_beside_full_context(checkout, tmp_path):
-    script = str(checkout / "tools/bench/memory.py")
-    command = [sys.executable, script, "--kinds", "memo", "no_iea", "lstm", "--json", *SIZES]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+def test_every_kind_is_measured_beside_full_context(bench):
+    rows = bench("memory", "--kinds", "memo", "no_iea", "lstm", *SIZES)
     trained, acted = ([row for row in rows if key in row] for key in ("train_steps", "acted_steps"))
     for found in (trained, acted):
         assert [row["kind"] for row in found] == ["memo", "no_iea", "lstm", "fct"]

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 
 @pytest.mark.slow
-def test_there_is_a_row_per_image_size(checkout):
-    command = [sys.executable, str(checkout / "tools/bench/sim.py"), "--json", "--seconds", "0.01"]
-    done = subprocess.run([*command, "--sizes", "8", "16"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+def test_there_is_a_row_per_image_size(bench):
+    rows = bench("sim", "--seconds", "0.01", "--sizes", "8", "16")
     assert [row["size"] for row in rows] == [8, 16]
     for row in rows:
         assert row["sensors"] == ["rgb", "panoptic"]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 SIZES = (
@@ -20,11 +16,8 @@ SIZES = (
 
 
 @pytest.mark.slow
-def test_every_trial_is_timed_and_the_shares_add_up(checkout, tmp_path):
-    command = [sys.executable, str(checkout / "tools/bench/train.py"), "--trials", "2", "--json"]
-    done = subprocess.run([*command, *SIZES], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout.splitlines()[-1])
+def test_every_trial_is_timed_and_the_shares_add_up(bench, tmp_path):
+    row = bench("train", "--trials", "2", *SIZES)[-1]
     assert row["overrides"] == list(SIZES)
     assert len(row["trial_seconds"]) == 2
     assert row["env_steps_per_second"] > 0

@@ -14,6 +14,7 @@ from memo_habitat.trainer import launch
 from memo_habitat.trainer.checkpoint import read_checkpoint
 from memo_habitat.trainer.memory_estimate import estimate_memory, table
 from tests.factories.frozen import BACKBONE, SIDE, WIDTH, vc1_shaped
+from tests.factories.trainings import TINY_STUDIO
 
 pytest.importorskip("timm", reason="timm is not installed (extra 'timm')")
 
@@ -31,20 +32,6 @@ FROZEN = (
     f"{ENCODER}.image_size={SIDE}",
     f"{ENCODER}.features=16",
 )
-SIZES = (
-    "habitat.task.trial_steps=32",
-    "habitat.environment.max_episode_steps=10",
-    f"{SIM_SENSORS}.head_rgb_sensor.width=32",
-    f"{SIM_SENSORS}.head_rgb_sensor.height=32",
-    "habitat_baselines.num_environments=1",
-    "habitat_baselines.num_checkpoints=1",
-    "habitat_baselines.total_num_steps=64",
-    "habitat_baselines.rl.ppo.ppo_epoch=1",
-    "habitat_baselines.rl.memory.width=32",
-    "habitat_baselines.rl.memory.hidden=64",
-    "habitat_baselines.rl.memory.segment_length=8",
-    "habitat_baselines.rl.memory.summary_length=4",
-)
 ALONE = "habitat_baselines.num_environments=1"
 
 
@@ -61,7 +48,7 @@ def test_it_trains_resumes_and_is_evaluated_from_weights_that_have_moved(tmp_pat
     weights = tmp_path / "vc1.bin"
     vc1_shaped(weights)
     given = f"{ENCODER}.weights={weights}"
-    training = launch.start_training("extobjnav/studio", (*FROZEN, given, *SIZES))
+    training = launch.start_training("extobjnav/studio", (*FROZEN, given, *TINY_STUDIO))
     run = training.run
     assert launch.train(training)
     first = evaluated(run, name="first")
@@ -97,9 +84,9 @@ def test_depth_and_colour_train_together(tmp_path, monkeypatch):
     sides = [f"{SIM_SENSORS}.head_depth_sensor.{side}=32" for side in ("width", "height")]
     both = f"{ENCODER}.cameras=[head_rgb,head_depth]"
     with pytest.raises(UserError, match="head_depth is configured and used by nothing"):
-        launch.train(launch.start_training("mine.yaml", (*SIZES, *sides)))
+        launch.train(launch.start_training("mine.yaml", (*TINY_STUDIO, *sides)))
     for options in ((f"{ENCODER}.features=16",), (*FROZEN, f"{ENCODER}.weights=random")):
-        training = launch.start_training("mine.yaml", (*options, *SIZES, *sides, both))
+        training = launch.start_training("mine.yaml", (*options, *TINY_STUDIO, *sides, both))
         assert launch.train(training)
         assert evaluated(training.run)[-1]["trial_step_end"] == 24
 
@@ -141,7 +128,7 @@ def test_what_is_to_be_downloaded_is_told_with_the_command(tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_the_published_setting_is_planned_where_none_of_it_is():
-    config = compose_config("extobjnav/hssd", (*FROZEN, *SIZES))
+    config = compose_config("extobjnav/hssd", (*FROZEN, *TINY_STUDIO))
     warnings = estimate_memory(config, 2**40).warnings
     assert len(warnings) == 1 and "memo-habitat data get extobjnav" in warnings[0]
 
@@ -150,13 +137,13 @@ def test_the_published_setting_is_planned_where_none_of_it_is():
 def test_the_small_twin_trains_with_nothing_to_download(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HABITAT_ENV_DEBUG", "1")
-    training = launch.start_training("extobjnav/apartments_frozen", SIZES)
+    training = launch.start_training("extobjnav/apartments_frozen", TINY_STUDIO)
     assert launch.train(training)
     assert evaluated(training.run)[-1]["trial_step_end"] == 24
 
 
 def planned(*overrides):
-    return estimate_memory(compose_config("extobjnav/studio", (*SIZES, *overrides)), 2**40)
+    return estimate_memory(compose_config("extobjnav/studio", (*TINY_STUDIO, *overrides)), 2**40)
 
 
 @pytest.mark.slow

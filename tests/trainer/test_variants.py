@@ -8,22 +8,9 @@ import math
 import pytest
 
 from memo_habitat.trainer import launch
+from tests.factories.trainings import TINY_STUDIO
 
-SIZES = (
-    "habitat.task.trial_steps=32",
-    "habitat.environment.max_episode_steps=10",
-    "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor.width=32",
-    "habitat.simulator.agents.main_agent.sim_sensors.head_rgb_sensor.height=32",
-    "habitat_baselines.num_environments=1",
-    "habitat_baselines.num_checkpoints=1",
-    "habitat_baselines.total_num_steps=64",
-    "habitat_baselines.rl.ppo.ppo_epoch=1",
-    "habitat_baselines.rl.memory.width=32",
-    "habitat_baselines.rl.memory.hidden=64",
-    "habitat_baselines.rl.memory.segment_length=8",
-    "habitat_baselines.rl.memory.summary_length=4",
-    "habitat_baselines.rl.encoder.features=16",
-)
+SIZES = (*TINY_STUDIO, "habitat_baselines.rl.encoder.features=16")
 MEMORY = "habitat_baselines.rl.memory"
 CHECKPOINTING = (f"{MEMORY}.activation_checkpointing=true", f"{MEMORY}.depth_dropout=0.1")
 CASES = {

@@ -16,6 +16,7 @@ import argparse
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 from common import machine, print_rows, timed
 from habitat.config.default import patch_config
 from memory import PEAKS
+from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from memo_habitat.config.compose import compose_config
@@ -33,10 +35,20 @@ from memo_habitat.utils.peak_bytes import peak_bytes
 _ACTED = 16  # steps of acting in one measurement
 
 
-def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One row for each part."""
-    device = torch.device(given.device)
-    config = patch_config(compose_config(given.config_name, given.overrides))
+@dataclass(frozen=True)
+class Part:
+    """What is measured: `count` of `each` at a time, `before` puts the trial where it begins."""
+
+    name: str
+    each: str
+    environments: int
+    count: int
+    work: Callable[[], object]
+    before: Callable[[], object] = lambda: None
+
+
+def parts_of(config: DictConfig, device: torch.device) -> tuple[Rehearsal, list[Part]]:
+    """All that a worker holds, and the parts of its training."""
     baselines = config.habitat_baselines
     environments, minibatches = baselines.num_environments, baselines.rl.ppo.num_mini_batch
     minibatch = math.ceil(environments / min(minibatches, environments))
@@ -65,42 +77,59 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         storage.steps = storage.trial_steps - _ACTED
 
     rehearsal.make_optimiser_state()
-    parts: tuple[tuple[str, int, Callable[[], object], Callable[[], object]], ...] = (
-        ("encode", environments * len(frames), lambda: encoder(frames), lambda: None),
-        ("act", environments * _ACTED, act, to_the_end),
-        ("update", minibatch * storage.trial_steps, update, lambda: None),
-    )
-    for name, count, work, before in parts:
-        with torch.inference_mode(name != "update"):
-            before()
-            # PyTorch's counter fails at a parameter as a module's input in inference mode; what
-            # acting computes is little in any case.
-            with nullcontext() if name == "act" else FlopCounterMode(display=False) as flops:
-                work()
-            seconds = []
-            for _ in range(given.repeats):
-                before()
-                seconds.append(timed(work, device)[0])
-            before()
-            peak = peak_bytes(work, device)
-        storage.steps = storage.trial_steps
-        rate = None if flops is None else flops.get_total_flops() / median(seconds)
-        kind = "float16" if name == "encode" and device.type == "cuda" else baselines.rl.precision
-        known = [peak for part, peak in PEAKS.items() if part in machine(device)["device"]]
+    frames_at_once, learned = environments * len(frames), minibatch * storage.trial_steps
+    return rehearsal, [
+        Part("encode", "frames", environments, frames_at_once, lambda: encoder(frames)),
+        Part("act", "steps", environments, environments * _ACTED, act, to_the_end),
+        Part("update", "steps", minibatch, learned, update),
+    ]
+
+
+def measured(part: Part, device: torch.device, repeats: int) -> tuple[float, int | None, int]:
+    """Median seconds, floating-point operations if they can be counted, and peak bytes."""
+    with torch.inference_mode(part.name != "update"):
+        part.before()
+        # PyTorch's counter fails at a parameter as a module's input in inference mode; what acting
+        # computes is little in any case.
+        counter = nullcontext() if part.name == "act" else FlopCounterMode(display=False)
+        with counter as flops:
+            part.work()
+        seconds = []
+        for _ in range(repeats):
+            part.before()
+            seconds.append(timed(part.work, device)[0])
+        part.before()
+        peak = peak_bytes(part.work, device)
+    return median(seconds), None if flops is None else flops.get_total_flops(), peak
+
+
+def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One row for each part."""
+    device = torch.device(given.device)
+    config = patch_config(compose_config(given.config_name, given.overrides))
+    rl = config.habitat_baselines.rl
+    rehearsal, parts = parts_of(config, device)
+    for part in parts:
+        seconds, flops, peak = measured(part, device, given.repeats)
+        rehearsal.storage.steps = rehearsal.storage.trial_steps
+        rate = None if flops is None else flops / seconds
+        is_half = part.name == "encode" and device.type == "cuda"
+        kind = "float16" if is_half else rl.precision
+        known = [top for name, top in PEAKS.items() if name in machine(device)["device"]]
         top = known[0]["float32" if kind == "float32" else "bfloat16"] if known else None
         yield {
-            "part": name,
-            "each": "frames" if name == "encode" else "steps",
-            "a_second": round(count / median(seconds), 1),
-            "ms": round(1e3 * median(seconds), 2),
+            "part": part.name,
+            "each": part.each,
+            "a_second": round(part.count / seconds, 1),
+            "ms": round(1e3 * seconds, 2),
             "tflop_s": None if rate is None else round(rate / 1e12, 4),
             "mfu": None if top is None or rate is None else round(rate / top, 4),
             "peak_bytes": peak,  # beyond what is held between the parts
             "held_bytes": torch.cuda.memory_allocated() if device.type == "cuda" else None,
-            "environments": minibatch if name == "update" else environments,
-            "memory": baselines.rl.memory.kind,
+            "environments": part.environments,
+            "memory": rl.memory.kind,
             "precision": kind,
-            "backbone": baselines.rl.encoder.backbone,
+            "backbone": rl.encoder.backbone,
             **machine(device),
         }
 

@@ -47,7 +47,7 @@ def _compose(simulator: str) -> Any:
     return OmegaConf.to_container(config.habitat, resolve=True)
 
 
-class Rehearsal:
+class HouseSimulator:
     """The simulator that will run the episodes, entering one house after the other."""
 
     def __init__(self, simulator: str) -> None:
@@ -55,7 +55,7 @@ class Rehearsal:
         self._config = OmegaConf.create(_composed(simulator))
         self._sim: Any = None
 
-    def __enter__(self) -> Rehearsal:
+    def __enter__(self) -> HouseSimulator:
         return self
 
     def __exit__(self, *_: object) -> None:
