@@ -124,7 +124,7 @@ class MemoVectorEnvFactoryConfig(VectorEnvFactoryConfig):
 VECTOR_ENV_FACTORIES = {
     "workers": MemoVectorEnvFactoryConfig._target_,
     # In the trainer's process: vector sensors only, no images.
-    "batched": "memo_habitat.tasks.extobjnav.vector_env.ExtObjNavVectorEnvFactory",
+    "batched": "memo_habitat.trainer.env_factory.BatchedVectorEnvFactory",
 }
 
 

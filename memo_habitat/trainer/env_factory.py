@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.register import import_plugins
+from memo_habitat.tasks.extobjnav.vector_env import SIMULATOR, ExtObjNavVectorEnvFactory
 from memo_habitat.tasks.vector_env import deal_houses
 from memo_habitat.trainer.env_worker import exit_note, make_env, terminal_note
 from memo_habitat.utils.processes import describe_status, explain_exit, tail
@@ -83,6 +84,17 @@ class MemoVectorEnvFactory(VectorEnvFactory):
             raise cause from error
         envs.deaths = deaths  # whoever meets a closed pipe later finds the cause there
         return envs
+
+
+class BatchedVectorEnvFactory(VectorEnvFactory):
+    """ExtObjNav stepped all together in the trainer's process; in a simulator that cannot be, every
+    environment has its worker."""
+
+    def construct_envs(self, config: DictConfig, *args: Any, **kwargs: Any) -> Any:
+        """The environments of a training or an evaluation, as Habitat asks for them."""
+        can_be_batched = config.habitat.simulator.type == SIMULATOR
+        factory = ExtObjNavVectorEnvFactory() if can_be_batched else MemoVectorEnvFactory()
+        return factory.construct_envs(config, *args, **kwargs)
 
 
 def _plain(config: DictConfig) -> DictConfig:

@@ -256,22 +256,16 @@ def _check_known(group: str, names: Collection[str], known: Collection[str]) -> 
 
 
 class ExtObjNavVectorEnvFactory(InProcessVectorEnvFactory):
-    """ExtObjNav in the trainer's own process, with houses dealt out as to workers.
-
-    In another simulator, which cannot be stepped together, every environment has its worker.
-    """
-
-    def construct_envs(self, config: DictConfig, *args: Any, **kwargs: Any) -> Any:
-        """The environments of a training or an evaluation, as Habitat asks for them."""
-        if config.habitat.simulator.type == SIMULATOR:
-            return super().construct_envs(config, *args, **kwargs)
-        from memo_habitat.trainer.env_factory import MemoVectorEnvFactory  # which imports tasks
-
-        return MemoVectorEnvFactory().construct_envs(config, *args, **kwargs)
+    """ExtObjNav in the trainer's own process, with houses dealt out as to workers."""
 
     def make_envs(self, config: DictConfig, count: int, is_eval: bool) -> ExtObjNavVectorEnv:
         """A trial is the same wherever it runs: in evaluations any environment may play it."""
         habitat = config.habitat
+        if habitat.simulator.type != SIMULATOR:
+            raise UserError(
+                f"habitat.simulator.type={habitat.simulator.type}: environments in one process need"
+                f" {SIMULATOR}; {_USE_WORKERS}"
+            )
         dataset = ExtObjNavDataset(habitat.dataset)
         houses = sorted({house_of(episode.scene_id) for episode in dataset.episodes})
         options = {str(k).lower(): v for k, v in habitat.environment.iterator_options.items()}

@@ -141,19 +141,27 @@ def test_maps_are_answered_for_the_present_house():
         envs.call_at(0, "fly")
 
 
-def test_what_cannot_be_stepped_here_is_refused():
-    with pytest.raises(UserError, match="elsewhere"):
-        make_envs(config_of(**{"task.camera": "elsewhere"}))
+@pytest.mark.parametrize(
+    ("change", "value", "message"),
+    [
+        ("simulator.type", "FlatRoomSim-v0", "FlatRoomSim-v0.*MemoVectorEnvFactory"),
+        ("task.camera", "elsewhere", "elsewhere"),
+    ],
+)
+def test_what_cannot_be_stepped_here_is_refused(change, value, message):
+    with pytest.raises(UserError, match=message):
+        make_envs(config_of(**{change: value}))
 
 
 def test_another_simulator_gets_a_worker_for_every_environment(monkeypatch):
-    from memo_habitat.trainer.env_factory import MemoVectorEnvFactory
+    from memo_habitat.trainer.env_factory import BatchedVectorEnvFactory, MemoVectorEnvFactory
 
     asked = []
     monkeypatch.setattr(
         MemoVectorEnvFactory, "construct_envs", lambda self, config, *rest: asked.append(rest)
     )
-    make_envs(config_of(**{"simulator.type": "FlatRoomSim-v0"}))
+    config = config_of(**{"simulator.type": "FlatRoomSim-v0"})
+    BatchedVectorEnvFactory().construct_envs(config, False, False)
     assert asked == [(False, False)]
 
 
