@@ -38,9 +38,12 @@ class EmbreeOptions(SimulatorOptions):
 
     Attributes:
         min_island_area: smaller navigable islands are dropped, m2.
+        flat_shading: colours as they are, as Habitat-Sim draws flat-shaded assets, in the place of
+            light from above and from one side: for what shall carry over to Habitat-Sim.
     """
 
     min_island_area: float = 0.25
+    flat_shading: bool = False
 
 
 @dataclass

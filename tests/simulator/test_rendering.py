@@ -167,6 +167,15 @@ def test_colours_are_the_objects_own_and_faces_differ(sim):
     assert len(lights) >= 2  # top and front of the cube
 
 
+def test_flat_shaded_every_face_has_the_objects_own_colour_at_any_distance(make_sim):
+    sim = make_sim(sensors=("rgb", "panoptic"), flat_shading=True)
+    for position in ([-2.3, 0.0, -1.0], [-2.3, 0.0, -0.2]):
+        observations = see(sim, position, math.pi)
+        ids = observations["head_panoptic"][..., 0]
+        colours = observations["head_rgb"][ids == 102].astype(int)
+        assert len(colours) and np.abs(colours - (220, 30, 30)).max() <= 1
+
+
 def test_the_floor_shows_its_texture_in_the_right_places(sim):
     observations = see(sim, [2.0, 0.0, 1.5], 0.0)
     rgb = observations["head_rgb"].astype(int)

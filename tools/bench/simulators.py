@@ -95,10 +95,18 @@ def answers(kind: str, episode: Any, asked: dict[str, Any]) -> dict[str, Any]:
         given[name] = {"path": np.array(path), "collisions": collisions, "seen": seen}
     given["top"] = task.top_down_map(0.05)
     sim.close()
-    sim = entered(kind, episode, size=256, sensors=ALL)
-    given["views"] = [look(sim, *pose, 0.0) for pose in asked["poses"]]
-    sim.close()
+    given["views"] = views(kind, episode, asked["poses"])
+    if kind == "EmbreeSim-v0":
+        given["flat_views"] = views(kind, episode, asked["poses"], flat_shading=True)
     return given
+
+
+def views(kind: str, episode: Any, poses: list[Any], **changes: Any) -> list[dict[str, np.ndarray]]:
+    """Pictures of all cameras from each pose."""
+    sim = entered(kind, episode, size=256, sensors=ALL, **changes)
+    seen = [look(sim, *pose, 0.0) for pose in poses]
+    sim.close()
+    return seen
 
 
 def clear_of_walls(sim: Any, start: np.ndarray, rng: np.random.Generator) -> list[int]:
@@ -137,10 +145,7 @@ def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         (a["head_panoptic"] == b["head_panoptic"]).mean()
         for a, b in zip(ours["views"], theirs["views"], strict=True)
     ]
-    colour = [
-        np.abs(a["head_rgb"].astype(int) - b["head_rgb"].astype(int)).mean()
-        for a, b in zip(ours["views"], theirs["views"], strict=True)
-    ]
+    colour, flat = (colours_apart(ours[name], theirs["views"]) for name in ("views", "flat_views"))
     a, b = np.array(ours["distances"]), np.array(theirs["distances"])
     gap = np.abs(a - b)
     both = np.isfinite(a) & np.isfinite(b)
@@ -155,7 +160,9 @@ def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
             "share_over_2_cm": float((depth > 0.02).mean()),
         },
         "ids_equal": float(np.mean(ids)),
-        "colour_difference": float(np.mean(colour)),
+        "colour_difference": float(colour.mean()),
+        "colour_difference_flat_shading": float(flat.mean()),
+        "colour_flat_shading_within_4": float((flat <= 4).mean()),
         "centre_difference_m": float(np.abs(ours["centres"] - theirs["centres"]).max()),
         "distance_ratio": float(np.median(b[both] / np.maximum(a[both], 1e-9))),
         "distance_p95_m": float(np.percentile(gap[both], 95)),
@@ -175,6 +182,12 @@ def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         "blind_walk": walks(ours["blind"], theirs["blind"]),
         "floor_m2": [float(given["top"].free.sum() * 0.05**2) for given in (ours, theirs)],
     }
+
+
+def colours_apart(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> np.ndarray:
+    """Differences of all colours, of 255."""
+    pairs = zip(ours, theirs, strict=True)
+    return np.abs(np.array([a["head_rgb"].astype(int) - b["head_rgb"] for a, b in pairs]))
 
 
 def walks(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
@@ -215,8 +228,9 @@ def speed(kind: str, data: Path, size: int, steps: int) -> dict[str, Any]:
 
 
 def picture(given: list[dict[str, Any]], count: int) -> Image.Image:
-    """Views of both simulators, one above the other."""
-    rows = [np.concatenate([v["head_rgb"] for v in one["views"][:count]], axis=1) for one in given]
+    """Views of EmbreeSim, the same with flat shading, and Habitat-Sim, one above the other."""
+    shown = given[0]["views"], given[0]["flat_views"], given[1]["views"]
+    rows = [np.concatenate([v["head_rgb"] for v in views[:count]], axis=1) for views in shown]
     return Image.fromarray(np.concatenate(rows))
 
 

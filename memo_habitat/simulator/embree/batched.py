@@ -66,7 +66,9 @@ class BatchedSim:
     def __init__(self, config: Any, num_agents: int, camera: str) -> None:
         """No agent is anywhere yet; pixels are counted of the camera with uuid `camera`."""
         self.config, options = config, options_of(config)
-        self.rig = CameraRig(get_agent_config(config, 0), options.render_images)
+        self.rig = CameraRig(
+            get_agent_config(config, 0), options.render_images, options.flat_shading
+        )
         self._rays = self.rig.camera(camera).rays
         self.positions = np.zeros((num_agents, 3))
         self.headings = np.zeros(num_agents)

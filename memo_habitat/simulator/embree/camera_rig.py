@@ -24,6 +24,8 @@ from memo_habitat.simulator.embree.ray_kernels import (
     view,
 )
 
+#: Light lost per metre of distance, so that depth reads in plain colours.
+FALLOFF = 0.03
 #: Where the agent's floor point is ([3] m), its heading about +Y and its cameras' tilt (up is
 #: positive), rad.
 Pose = tuple[np.ndarray, float, float]
@@ -125,11 +127,20 @@ class Camera:
         return np.asarray(count_hits(triangle, ends[:-1], ends[1:], ranges))
 
     def rgb(self) -> np.ndarray:
-        """[H, W, 3] uint8 of the latest cast."""
+        """[H, W, 3] uint8 of the latest cast, lit so that faces and distances differ."""
+        return self._shaded(flat=False)
+
+    def flat_rgb(self) -> np.ndarray:
+        """[H, W, 3] uint8 of the latest cast, colours as they are."""
+        return self._shaded(flat=True)
+
+    def _shaded(self, flat: bool) -> np.ndarray:
         geometry, hits = self._latest()
         out = np.empty((self.spec.height, self.spec.width, 3), dtype=np.uint8)
         pixel = np.float32(2.0 * self.rays.half / self.spec.width)
-        shade(tuple(hits), self._lengths, pixel, tuple(geometry.surface), out.reshape(-1, 3))
+        surface = geometry.flat_surface if flat else geometry.surface
+        falloff = 0.0 if flat else FALLOFF
+        shade(tuple(hits), self._lengths, pixel, tuple(surface), falloff, out.reshape(-1, 3))
         return out
 
     def depth(self) -> np.ndarray:
@@ -169,7 +180,9 @@ class CameraRig:
         suite: those that are observed at every step; none where images are not rendered.
     """
 
-    def __init__(self, agent_config: Any, render_images: bool = True) -> None:
+    def __init__(
+        self, agent_config: Any, render_images: bool = True, flat_shading: bool = False
+    ) -> None:
         sensors = []
         self._camera_of: dict[str, Camera] = {}
         cameras: dict[CameraSpec, Camera] = {}
@@ -183,6 +196,9 @@ class CameraRig:
             self._camera_of[sensor.uuid] = cameras.setdefault(spec, Camera(spec))
         self.sensors = {sensor.uuid: sensor for sensor in sensors}
         self.suite = SensorSuite(sensors if render_images else [])
+        self._pictures = {**_PICTURES}
+        if flat_shading:
+            self._pictures[SensorTypes.COLOR] = Camera.flat_rgb
 
     def camera(self, uuid: str) -> Camera:
         """The camera behind a sensor.
@@ -204,7 +220,7 @@ class CameraRig:
         for uuid in self.suite.sensors if uuids is None else uuids:
             camera = self.camera(uuid)
             camera.cast(geometry, pose)
-            pictures[uuid] = _PICTURES[self.sensors[uuid].sensor_type](camera)
+            pictures[uuid] = self._pictures[self.sensors[uuid].sensor_type](camera)
         return pictures
 
 

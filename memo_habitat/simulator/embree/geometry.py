@@ -119,7 +119,7 @@ class Surface(NamedTuple):
     """Everything about T triangles that shading needs; all levels of all textures lie in one array
     of texels."""
 
-    colour: np.ndarray  # [T, 3, 3] float32 in 0..255: corner colours with the light folded in
+    colour: np.ndarray  # [T, 3, 3] float32 in 0..255: corner colours, lit in `surface`
     uv: np.ndarray  # [T, 3, 2] float32
     texture: np.ndarray  # [T] int32, -1 = none
     density: np.ndarray  # [T] float32: texture repeats per metre (for the choice of level)
@@ -166,17 +166,21 @@ class Geometry:
 
     @cached_property
     def surface(self) -> Surface:
-        """Made when first asked for: counting pixels needs none of it."""
-        soup = self.soup
-        edges, uv_edges = soup.corners[:, 1:] - soup.corners[:, :1], soup.uv[:, 1:] - soup.uv[:, :1]
-        cross = np.cross(edges[:, 0], edges[:, 1])
-        area = np.maximum(np.linalg.norm(cross, axis=1), 1e-12)
-        normal = cross / area[:, None]
-        (a, b), (c, d) = uv_edges.transpose(1, 2, 0)
-        # From above and from one side, in 0.5..1, so that the faces of a box differ.
-        side = np.abs(normal[:, 0] * 0.8 + normal[:, 2] * 0.6)
+        """Lit from above and from one side, so that the faces of a box differ."""
+        flat, normal = self.flat_surface, _normals(self.soup.corners)[1]
+        side = np.abs(normal[:, 0] * 0.8 + normal[:, 2] * 0.6)  # in 0..1
         light = (0.5 + 0.3 * (0.5 + 0.5 * normal[:, 1]) + 0.2 * side).astype(np.float32)
-        colour = soup.colours * (255.0 * light)[:, None, None]
+        return flat._replace(colour=flat.colour * light[:, None, None])
+
+    @cached_property
+    def flat_surface(self) -> Surface:
+        """Colours as they are, without light, as Habitat-Sim draws flat-shaded assets.
+
+        Made when first asked for: counting pixels needs none of it.
+        """
+        soup = self.soup
+        uv_edges = soup.uv[:, 1:] - soup.uv[:, :1]
+        (a, b), (c, d) = uv_edges.transpose(1, 2, 0)
         first, levels, texels, offset = [0], [], [], 0
         for image in soup.textures:
             for picture in pyramid(image):
@@ -185,11 +189,19 @@ class Geometry:
                 offset += len(texels[-1])
             first.append(len(levels))
         return Surface(
-            np.ascontiguousarray(colour, dtype=np.float32),
+            np.ascontiguousarray(soup.colours * 255.0, dtype=np.float32),
             soup.uv,
             soup.texture,
-            np.sqrt(np.abs(a * d - b * c) / area).astype(np.float32),
+            np.sqrt(np.abs(a * d - b * c) / _normals(soup.corners)[0]).astype(np.float32),
             np.concatenate(texels) if texels else np.zeros((1, 3), np.uint8),
             np.asarray(first, dtype=np.int32),
             np.asarray(levels or [(0, 1, 1)], dtype=np.int32),
         )
+
+
+def _normals(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Twice the area of each triangle [T] m2 and its unit normal [T, 3]; corners [T, 3, 3] m."""
+    edges = corners[:, 1:] - corners[:, :1]
+    cross = np.cross(edges[:, 0], edges[:, 1])
+    area = np.maximum(np.linalg.norm(cross, axis=1), 1e-12)
+    return area, cross / area[:, None]

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-#: Light lost per metre of distance, so that depth reads in flat colours.
-FALLOFF = 0.03
 #: Pixels by which a box is widened: rays and projection are rounded differently.
 _MARGIN = 0.01
 #: A corner nearer to the camera's plane than this (m) cannot be projected.
@@ -25,11 +23,11 @@ def rotate(directions, rotation, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def shade(hits, lengths, pixel, surface, out):  # type: ignore[no-untyped-def]
+def shade(hits, lengths, pixel, surface, falloff, out):  # type: ignore[no-untyped-def]
     """Colours of R rays into out [R, 3] uint8; black where nothing was hit.
 
     hits, surface: `geometry.Hits` and `geometry.Surface`; lengths [R]: of the directions;
-    pixel: size of a pixel at distance 1.
+    pixel: size of a pixel at distance 1; falloff: light lost per metre of distance.
     """
     triangle, u, v, distance = hits
     colour, uv, texture, density, texels, first_level, level = surface
@@ -42,7 +40,7 @@ def shade(hits, lengths, pixel, surface, out):  # type: ignore[no-untyped-def]
         c = v[r]
         a = np.float32(1.0) - b - c
         metres = distance[r] * lengths[r]
-        dim = np.float32(1.0) / (np.float32(1.0) + np.float32(FALLOFF) * metres)
+        dim = np.float32(1.0) / (np.float32(1.0) + np.float32(falloff) * metres)
         x = texture[t]
         texel = -1
         if x >= 0:

@@ -40,7 +40,10 @@ class EmbreeSim(TaskQueries, Simulator):
                 f"habitat.simulator.agents has {len(config.agents)} agents: EmbreeSim-v0 moves one"
             )
         self._rng = np.random.default_rng(int(config.get("seed", 0) or 0))
-        self._rig = CameraRig(get_agent_config(config, 0), options_of(config).render_images)
+        options = options_of(config)
+        self._rig = CameraRig(
+            get_agent_config(config, 0), options.render_images, options.flat_shading
+        )
         self._scene: Scene | None = None
         self._arrangement: Arrangement | None = None
         self._entered: tuple[Any, ...] | None = None
