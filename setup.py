@@ -124,6 +124,7 @@ setup(
         "typer>=0.29",
         "pydantic>=2.7",
         "filelock>=4.0",
+        "packaging>=23",
         "submitit>=1.5",
     ],
     extras_require={

@@ -1,106 +1,63 @@
-"""`memo-habitat doctor`: what is installed, what is found, what is missing."""
+"""`memo-habitat doctor`: whether this machine is ready, and what to do about what is not."""
 
 from __future__ import annotations
 
-import platform
-import sys
-from collections.abc import Callable
-from importlib import metadata
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import typer
 
-from memo_habitat import __version__
-from memo_habitat.cli.common import Debug
+from memo_habitat.cli import doctor_machine, doctor_packages
+from memo_habitat.cli.common import Debug, flag
+from memo_habitat.cli.doctor_packages import Check, Impaired
 from memo_habitat.errors import UserError
-from memo_habitat.utils.processes import available_cores
 
 MISSING = 1
+OK, WARN, FAIL = "OK", "WARN", "FAIL"
+CHECKS: Mapping[str, Check] = {**doctor_packages.CHECKS, **doctor_machine.CHECKS}
 
 
-class Impaired(Exception):
-    """Works, but not as well as it could here."""
+@dataclass(frozen=True)
+class Finding:
+    """What a check found; where it is not OK, `says` ends with the remedy."""
+
+    check: str
+    status: str
+    says: str
 
 
-def doctor(debug: Debug = False) -> None:
+def doctor(
+    as_json: Annotated[bool, flag("--json", "Print one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
     """Say what is installed, found and missing; exits with 1 where training would not work.
 
-    Lines begin with ok; ?? is slower than need be, !! is missing or broken.
+    Lines begin with OK; WARN is slower or weaker than need be, FAIL is missing or broken.
     """
-    packages = ("habitat-lab", "habitat-baselines", "hydra-core", "trimesh", "embreex", "numpy")
-    sets = ("data/studios", "data/apartments", "data/lofts")
-    facts: dict[str, Callable[[], str]] = {
-        "memo-habitat": lambda: __version__,
-        "python": lambda: f"{platform.python_version()} ({sys.executable})",
-        "system": lambda: f"{platform.platform()}, {len(available_cores())} cores",
-        "torch": _torch,
-        **{name: lambda name=name: _version(name) for name in packages},  # type: ignore[misc]
-        "habitat-sim": _habitat_sim,
-        "rendering": _rendering,
-        **{name: lambda name=name: _data(name) for name in sets},  # type: ignore[misc]
-    }
-    is_well = True
-    for name, find in facts.items():
-        try:
-            print(f"ok {name:19}{find()}")
-        except Impaired as warning:
-            print(f"?? {name:19}{warning}")
-        except UserError as error:
-            print(f"!! {name:19}{error}")
-            is_well = False
-    if not is_well:
+    findings = []
+    for finding in examine(CHECKS):
+        findings.append(finding)
+        if not as_json:
+            print(f"{finding.status:5}{finding.check:19}{finding.says}", flush=True)
+    failed = [finding.check for finding in findings if finding.status == FAIL]
+    if as_json:
+        print(json.dumps({"ready": not failed, "checks": list(map(asdict, findings))}))
+    if failed:
         raise typer.Exit(MISSING)
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError as error:
-        raise UserError(f"missing: pip install {name}") from error
-
-
-def _torch() -> str:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"missing or broken: {error}") from error
-    if not torch.cuda.is_available():
-        return f"{torch.__version__}, no GPU: runs on the CPU"
-    count = torch.cuda.device_count()
-    names = sorted({torch.cuda.get_device_name(i) for i in range(count)})
-    return f"{torch.__version__}, {count} GPU: {', '.join(names)}"
-
-
-def _habitat_sim() -> str:
-    from memo_habitat.compat import habitat_sim_stub
-
-    if habitat_sim_stub.habitat_sim_is_missing():
-        return (
-            "not installed: EmbreeSim-v0 runs without; simulator=habitat_sim needs it"
-            " (docs/habitat_sim.md)"
-        )
-    try:
-        return metadata.version("habitat-sim")
-    except metadata.PackageNotFoundError:
-        return "found, of unknown version"
-
-
-def _rendering() -> str:
-    from memo_habitat.cli.render_check import who_draws
-    from memo_habitat.compat import habitat_sim_stub
-    from memo_habitat.simulator.habitat_sim.device import has_nvidia_gpu
-
-    if habitat_sim_stub.habitat_sim_is_missing():
-        return "by EmbreeSim-v0, on the CPU"
-    renderer = who_draws()
-    if renderer == "Mesa" and has_nvidia_gpu():
-        raise Impaired(
-            "Habitat-Sim draws with Mesa, although there is a GPU: let CUDA_VISIBLE_DEVICES leave"
-            " one (docs/habitat_sim.md)"
-        )
-    return f"Habitat-Sim draws with {renderer}"
-
-
-def _data(name: str) -> str:
-    from memo_habitat.utils.data_paths import resolve
-
-    return str(resolve(name).resolve())
+def examine(checks: Mapping[str, Check]) -> Iterator[Finding]:
+    """Make the checks one after the other; none that fails keeps others from being made."""
+    for name, check in checks.items():
+        status, says = OK, ""
+        try:
+            says = check()
+        except Impaired as warning:
+            status, says = WARN, str(warning)
+        except UserError as error:
+            status, says = FAIL, str(error)
+        except Exception as error:  # noqa: BLE001 what a broken package raises when it is imported
+            status, says = FAIL, f"{type(error).__name__}: {error}; the lines above say what to do"
+        yield Finding(name, status, " ".join(says.split()))

@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from memo_habitat.trainer.live_bytes import fake_tensors
 from memo_habitat.trainer.rehearsal import Rehearsal, missing_download, stored_spec
 from memo_habitat.trainer.validation import check_training_settings
 from memo_habitat.utils.peak_bytes import peak_bytes
+from memo_habitat.utils.processes import free_memory
 
 # Of the memory given. What lies unused between blocks, and the kernels' own, is another 17 % in
 # processes on a CPU; a GPU's allocator leaves about as much.
@@ -257,5 +257,4 @@ def available_memory(workers: int) -> int:
     """Bytes free here for each worker: of its GPU, or its share of the RAM where there is none."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    return 0 if available is None else int(available[1]) * 1024 // workers
+    return free_memory() // workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -28,8 +29,13 @@ _REMEDIES = {
     "LLVM ERROR": "Mesa and Triton were loaded into one process (docs/habitat_sim.md)",
     "EGL": _DRIVER,
     "WindowlessContext": _DRIVER,
+    "libGL.so.1": "Debian, Ubuntu: apt-get install libgl1 libglib2.0-0",
     "shared object": "install the library that is named, for Habitat-Sim (docs/habitat_sim.md)",
 }
+# The limit of a container, in both versions of Linux's control groups.
+_MEMORY_LIMITS = tuple(
+    Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory/memory.limit_in_bytes")
+)
 
 
 def stop_signals() -> tuple[int, ...]:
@@ -152,3 +158,14 @@ def available_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def free_memory() -> int:
+    """Bytes of RAM that processes may still take, at most the limit of the container."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    free = 0 if found is None else int(found[1]) * 1024
+    for file in _MEMORY_LIMITS:
+        # Without a limit version 2 says "max", and version 1 a number beyond any memory.
+        if file.is_file() and (limit := file.read_text().strip()).isdigit():
+            free = min(free, int(limit))
+    return free
