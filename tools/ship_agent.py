@@ -22,7 +22,7 @@ from memo_habitat.trainer.run_dir import open_run
 def ship(source: Path, target: Path, overrides: Sequence[str] = ()) -> None:
     """Write the agent in the run folder `source` to `target`, with keys of its config changed."""
     run = open_run(source)
-    found = read_checkpoint(run.latest_checkpoint)
+    found = read_checkpoint(run.find_checkpoint(None))
     config = run.config()
     for each in (config, found["config"]):
         each.run_dir = f"runs/{target.name}"
@@ -30,7 +30,9 @@ def ship(source: Path, target: Path, overrides: Sequence[str] = ()) -> None:
     (target / "checkpoints").mkdir(parents=True, exist_ok=True)
     (target / "config.yaml").write_text(OmegaConf.to_yaml(config))
     latest = target / "checkpoints" / run.latest_checkpoint.name
-    write_checkpoint(latest, found["state_dict"], found["config"], found["extra_state"])
+    write_checkpoint(
+        latest, found["state_dict"], found["config"], found["extra_state"], found["origin"]
+    )
     latest.chmod(0o644)
     record = json.loads(run.record_path.read_text())
     kept = ("started", "git_revision", "versions", "config", "seed", "workers")

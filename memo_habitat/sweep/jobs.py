@@ -11,7 +11,7 @@ from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
 from memo_habitat.report import FINAL, REFERENCE_AGENTS, SEARCHER
 from memo_habitat.sweep.spec import Sweep, SweepRun, habitat_seed, variant_override
 from memo_habitat.trainer.progress import read_progress
-from memo_habitat.trainer.run_dir import RunFolder, checkpoint_step
+from memo_habitat.trainer.run_dir import RunFolder, checkpoint_step, newest_checkpoint
 from memo_habitat.utils.files import atomic_write, read_json
 
 
@@ -58,7 +58,7 @@ class SweepJob:
         evaluate = _evaluation(folder, trials, "--name", FINAL)
         # Told by what lies there alone, whatever ended the last attempt, on whichever machine.
         if folder.is_trained():
-            step = checkpoint_step(folder.latest_checkpoint)
+            step = checkpoint_step(newest_checkpoint(folder.checkpoint_dir))
             # At this very step: the run may have been trained further since it was evaluated.
             done = _is_evaluated(folder, FINAL, trials, step)
             return None if done else PendingJob((evaluate,), "evaluates")

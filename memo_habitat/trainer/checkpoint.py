@@ -2,57 +2,116 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from memo_habitat.errors import UserError
-from memo_habitat.trainer.run_dir import LATEST, RESUME_STATE
-from memo_habitat.utils.files import atomic_path
+from memo_habitat.trainer.integrity import (
+    FORMATS,
+    NO_DIGEST,
+    DamagedError,
+    append_seal,
+    read_sealed,
+    read_tensors,
+    seal_tensors,
+)
+from memo_habitat.trainer.run_dir import PREVIOUS_STATE, RESUME_STATE
+from memo_habitat.utils.data_paths import resolve
+from memo_habitat.utils.files import atomic_path, file_digest
+from memo_habitat.utils.provenance import git_revision, package_versions
 
 
 def write_checkpoint(
-    path: Path, weights: dict[str, Tensor], config: DictConfig, extra: dict[str, Any]
+    path: Path,
+    weights: dict[str, Tensor],
+    config: DictConfig,
+    extra: dict[str, Any],
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
-    """Weights, with the composed config and `extra` (JSON) in the file's header.
+    """Weights; in the file's header the composed config, `extra` (JSON), origin and digest.
 
     Safetensors run no code when they are read, which a pickled checkpoint of Habitat's may.
+
+    Args:
+        path: to be replaced.
+        weights, config: of the agent.
+        extra: among it `step`, the environment steps that it has learned from.
+        origin: git revision, versions and digest of the data; None: those of this process.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
     header = {
-        "format": "memo-habitat-1",
+        "format": FORMATS[1],
         "config": OmegaConf.to_yaml(config),
         "extra_state": json.dumps(extra),
+        "origin": json.dumps(_origin(config) if origin is None else origin),
+        "digest": NO_DIGEST,
     }
-    _save(path, lambda file: save_file(tensors, file, metadata=header))
+
+    def write(file: Path) -> None:
+        save_file(tensors, file, metadata=header)
+        seal_tensors(file)
+
+    _save(path, write)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """`state_dict`, `config` and `extra_state`, on the CPU; UserError where it is none of ours."""
+    """`state_dict`, `config`, `extra_state` and `origin`, on the CPU.
+
+    UserError where it is none of ours, DamagedError where it is not what was written.
+    """
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}; `memo-habitat train` writes ckpt.N.safetensors")
+    content, header = read_tensors(path)
     try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            header = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights = load(content)
     except SafetensorError as error:
-        raise UserError(f"{path} is not a readable safetensors checkpoint: {error}") from error
+        raise DamagedError(f"{path} is not a readable safetensors checkpoint: {error}") from error
     if "config" not in header or "extra_state" not in header:
         raise UserError(f"{path} has no config in its header: it was not written by memo-habitat")
     return {
         "state_dict": weights,
         "config": OmegaConf.create(header["config"]),
         "extra_state": json.loads(header["extra_state"]),
+        "origin": json.loads(header.get("origin", "{}")),
     }
+
+
+def _origin(config: DictConfig) -> dict[str, Any]:
+    return {**_program(), "data": _data_digest(config)}
+
+
+@cache
+def _program() -> dict[str, Any]:
+    """Once a process: asking git takes longer than a checkpoint of a small agent."""
+    return {"git_revision": git_revision(), "versions": package_versions()}
+
+
+def _data_digest(config: DictConfig) -> str | None:
+    """Of the file of episodes that `config` trains with; None where there is not one such file."""
+    dataset = OmegaConf.select(config, "habitat.dataset")
+    with contextlib.suppress(UserError, KeyError, TypeError, ValueError, AttributeError):
+        path = resolve(dataset.data_path.format(split=dataset.split))
+        return _digest_of(path, path.stat().st_mtime_ns) if path.is_file() else None
+    return None
+
+
+@lru_cache(maxsize=4)
+def _digest_of(path: Path, changed_ns: int) -> str:
+    return file_digest(path)
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -74,34 +133,87 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def write_resume_state(folder: Path, state: dict[str, Any], config: DictConfig) -> None:
-    """Everything to go on from: `state` holds tensors and plain containers only."""
-    whole = {**state, "config": OmegaConf.to_yaml(config), "random": _random_state()}
-    _save(folder / RESUME_STATE, lambda file: torch.save(whole, file))
+    """Everything to go on from: `state` holds tensors and plain containers only.
+
+    Without a `random` of its own it gets the random states of now. The state before stays there,
+    for where this one gets damaged.
+    """
+    whole = {"random": random_state(), **state, "config": OmegaConf.to_yaml(config)}
+    _write_state(folder, whole, keep_previous=True)
 
 
 def read_resume_state(folder: Path) -> dict[str, Any] | None:
-    """What `write_resume_state` wrote, with the config composed; None where there is nothing."""
-    path = folder / RESUME_STATE
-    if not path.is_file():
-        return None
-    try:
-        # Weights only: what is read here may come from somebody else, and must run no code.
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """The newest state that is as it was written, with the config composed; None without any.
+
+    Its `instead` says so where that is not the newest of all. DamagedError where none is good.
+    """
+    state = _read_states(folder)
+    if state is not None:
         state["config"] = OmegaConf.create(state["config"])
-    except Exception as error:
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); remove it to begin again"
-        ) from error
     return state
 
 
 def replace_resume_config(folder: Path, config: DictConfig) -> None:
     """Let the training in `folder` go on with `config`; nothing is written where it is the same."""
-    path, text = folder / RESUME_STATE, OmegaConf.to_yaml(config)
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    if state["config"] != text:
-        changed = {**state, "config": text}
-        _save(path, lambda file: torch.save(changed, file))
+    state, text = _read_states(folder), OmegaConf.to_yaml(config)
+    if state is not None and state["config"] != text:
+        _write_state(folder, {**state, "config": text}, keep_previous=False)
+
+
+def _write_state(folder: Path, state: dict[str, Any], keep_previous: bool) -> None:
+    path, previous = folder / RESUME_STATE, folder / PREVIOUS_STATE
+
+    def write(file: Path) -> None:
+        # The format tells one that has lost its seal from one of a time without.
+        torch.save({**state, "format": 2}, file)
+        append_seal(file)
+        if keep_previous and path.is_file():
+            _keep(path, previous)
+
+    _save(path, write)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Let `previous` be what `path` is, which stays there: a kill now finds the two equal."""
+    link = previous.with_name(f"{previous.name}.new")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        path.replace(link)
+    link.replace(previous)
+
+
+def _read_states(folder: Path) -> dict[str, Any] | None:
+    """The newest good state, its config as text."""
+    places = [path for path in (folder / RESUME_STATE, folder / PREVIOUS_STATE) if path.is_file()]
+    problems: list[UserError] = []
+    for path in places:
+        try:
+            state = _read_state(path)
+        except UserError as error:
+            problems.append(error)
+            continue
+        if problems:
+            state["instead"] = f"{problems[0]}; training goes on from {path.name}, the one before"
+        return state
+    if problems:
+        raise problems[0]
+    return None
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    content, is_sealed = read_sealed(path)
+    try:
+        # Weights only: what is read here may come from somebody else, and must run no code.
+        state: dict[str, Any] = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        if is_sealed == ("format" in state):
+            return state
+    except Exception as error:
+        raise DamagedError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); remove it to begin again"
+        ) from error
+    raise DamagedError(f"{path} is damaged: it has lost its end; remove it to begin again")
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
@@ -118,15 +230,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(saved["cuda"])
 
 
-def newest_checkpoint(path: Path) -> Path:
-    """`path` itself if it is a file, in a folder the latest checkpoint; UserError if not there."""
-    found = path / LATEST if path.is_dir() else path
-    if not found.is_file():
-        raise UserError(f"no checkpoint at {found}: train first, or name a checkpoint file")
-    return found
-
-
-def _random_state() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """That of Python's, numpy's and torch's generators, for `restore_random_state`."""
     version, internal, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - Habitat draws from it
     name, keys, position, has_gauss, cached = numpy_state

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from memo_habitat.errors import UserError, cannot_write, command
+from memo_habitat.trainer.integrity import read_tensors
 from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.utils.files import read_json, write_json
 from memo_habitat.utils.provenance import Provenance
@@ -29,6 +32,8 @@ from memo_habitat.utils.provenance import Provenance
 CONFIG_FILE = "config.yaml"
 # Habitat's own name, hidden so that it never counts as a checkpoint.
 RESUME_STATE = ".habitat-resume-state.pth"
+# The one before, for where that gets damaged.
+PREVIOUS_STATE = ".habitat-resume-state.previous.pth"
 LATEST = "latest.safetensors"
 # In a run folder and in its folder of checkpoints.
 TRAIN_LOCK = ".train.lock"
@@ -122,17 +127,18 @@ class RunFolder:
             return False
         # The last line of progress is written before the weights.
         steps = read_progress(self.progress_file)[-1]["steps"]
-        return checkpoint_step(self.latest_checkpoint) >= steps
+        return checkpoint_step(newest_checkpoint(self.checkpoint_dir)) >= steps
 
     def find_checkpoint(self, wanted: str | None) -> Path:
-        """The checkpoint file that `wanted` names, a path or a name here; None is the latest.
+        """The checkpoint file that `wanted` names, a path or a name here; None is the newest good.
 
         UserError where there is none of that name, with those that there are.
         """
         folder = self.checkpoint_dir
-        places = [self.latest_checkpoint]
-        if wanted is not None:
-            places = [Path(wanted), folder / wanted, folder / f"{wanted}.safetensors"]
+        if wanted is None and self.latest_checkpoint.is_file():
+            return newest_checkpoint(folder)
+        places = [] if wanted is None else [Path(wanted)]
+        places += [folder / f"{wanted}{suffix}" for suffix in ("", ".safetensors") if wanted]
         for place in places:
             if place.is_file():
                 return place
@@ -142,17 +148,43 @@ class RunFolder:
 
 
 def checkpoint_step(path: Path) -> int:
-    """The environment steps after which a checkpoint was written; UserError if it is unreadable.
-
-    Sweeps ask this of every run, hence by numpy: torch takes seconds to import.
-    """
-    from safetensors import SafetensorError, safe_open
-
+    """The environment steps after which a checkpoint was written; UserError if it is damaged."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            return int(json.loads(file.metadata()["extra_state"])["step"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        return int(json.loads(read_tensors(path).header["extra_state"])["step"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"cannot read the checkpoint {path} ({error}); remove it") from error
+
+
+def newest_checkpoint(path: Path) -> Path:
+    """`path` itself if it is a file; in a folder the latest checkpoint, or the newest good one.
+
+    UserError where there is none, or every one is damaged.
+    """
+    found = path / LATEST if path.is_dir() else path
+    if not found.is_file():
+        raise UserError(f"no checkpoint at {found}: train first, or name a checkpoint file")
+    if not path.is_dir():
+        return found
+    try:
+        checkpoint_step(found)
+        return found
+    except UserError as error:
+        damage = error
+    steps = {}
+    for other in path.glob("ckpt.*.safetensors"):
+        with contextlib.suppress(UserError):
+            steps[other] = checkpoint_step(other)
+    if not steps:
+        raise damage
+    best = max(steps, key=lambda other: steps[other])
+    _warn(f"{damage}; {best.name} of step {steps[best]:,} is used, the newest good checkpoint")
+    return best
+
+
+@cache
+def _warn(line: str) -> None:
+    """Once a process, however many ask for the checkpoint."""
+    logging.getLogger(__name__).warning(line)
 
 
 def plan_run(name: str, root: str | Path = "runs", out: str | Path | None = None) -> RunFolder:

@@ -25,8 +25,6 @@ from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.register import import_plugins
 from memo_habitat.tasks.vector_env import InProcessVectorEnv
 from memo_habitat.trainer.checkpoint import (
-    LATEST,
-    newest_checkpoint,
     read_checkpoint,
     read_resume_state,
     restore_random_state,
@@ -42,7 +40,7 @@ from memo_habitat.trainer.collection import (
 from memo_habitat.trainer.env_factory import worker_death
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
-from memo_habitat.trainer.run_dir import TRAIN_LOCK
+from memo_habitat.trainer.run_dir import LATEST, TRAIN_LOCK, newest_checkpoint
 from memo_habitat.trainer.validation import (
     check_and_pin_weights,
     check_model_config,
@@ -114,6 +112,8 @@ class MemoTrainer(PPOTrainer):
                 self._collector = BatchedCollector(self.envs, self._agent, self.obs_transforms)
             if resume is not None:
                 self._resume(resume)
+                if "instead" in resume:
+                    logger.warning(resume["instead"])
             # TensorBoard drops what an earlier process logged from this step on.
             purge = int(self.num_steps_done) + 1
             with (

@@ -19,7 +19,7 @@ from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.variants import check_config, memory_class, segment_lengths
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.frozen_encoder import pinned_digest
-from memo_habitat.trainer.checkpoint import RESUME_STATE
+from memo_habitat.trainer.run_dir import RESUME_STATE
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
 _ALTERNATIVES = (("total_num_steps", "num_updates"), ("num_checkpoints", "checkpoint_interval"))

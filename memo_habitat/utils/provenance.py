@@ -41,7 +41,7 @@ class Provenance(BaseModel):
         return cls(
             command=typed_command(),
             started=now(),
-            git_revision=_git_revision(),
+            git_revision=git_revision(),
             versions={"python": platform.python_version(), **package_versions()},
             machine={
                 "system": platform.platform(),
@@ -71,7 +71,7 @@ def package_versions() -> dict[str, str]:
     return installed
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """Revision of the checkout this package runs from, "+changes" if edited; None without one."""
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():  # installed, perhaps inside a checkout of something else

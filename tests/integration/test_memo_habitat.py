@@ -82,15 +82,13 @@ def test_ctrl_c_ends_a_training_of_habitats_own_without_a_traceback(tmp_path, ch
 
 def rename_a_weight(checkpoint: Path) -> str:
     """Make a checkpoint that of another model; returns the key that is missing from it."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    from memo_habitat.trainer.checkpoint import read_checkpoint, write_checkpoint
 
-    with safe_open(checkpoint, framework="pt") as file:
-        header = file.metadata()
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    found = read_checkpoint(checkpoint)
+    weights = found["state_dict"]
     missing = sorted(weights)[0]
     weights[f"{missing}.of_another_model"] = weights.pop(missing)
-    save_file(weights, checkpoint, metadata=header)
+    write_checkpoint(checkpoint, weights, found["config"], found["extra_state"])
     return missing
 
 

@@ -177,7 +177,7 @@ def test_an_unreadable_run_fails_alone(capsys):
     shutil.rmtree(DARK / "reference")
     assert main([*AGAIN, "--variants", "fct", "--dry-run"]) == 0
     told = capsys.readouterr().out
-    assert f"memo seed 0: fails, cannot read the checkpoint {broken}" in told
+    assert f"memo seed 0: fails, {broken} is damaged" in told
     assert "fct seed 0: starts" in told
     assert main([*AGAIN, "--variants", "fct"]) == 1
     assert f"memo seed 0  not started: cannot read the checkpoint {broken}" in (

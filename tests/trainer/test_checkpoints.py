@@ -12,6 +12,7 @@ from torch import nn
 
 from memo_habitat.errors import UserError
 from memo_habitat.trainer import checkpoint
+from memo_habitat.trainer.run_dir import newest_checkpoint
 
 CONFIG = OmegaConf.create({"habitat": {"seed": 3}})
 
@@ -68,4 +69,4 @@ def test_random_generators_go_on_where_they_were(tmp_path):
 def test_an_empty_folder_has_nothing_to_resume_and_no_checkpoint(tmp_path):
     assert checkpoint.read_resume_state(tmp_path) is None
     with pytest.raises(UserError, match="train first"):
-        checkpoint.newest_checkpoint(tmp_path)
+        newest_checkpoint(tmp_path)

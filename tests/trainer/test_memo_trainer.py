@@ -21,13 +21,12 @@ from memo_habitat.config.task import SENSORS
 from memo_habitat.errors import UserError
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.trainer.checkpoint import (
-    LATEST,
-    RESUME_STATE,
     read_checkpoint,
     read_resume_state,
     replace_resume_config,
     write_resume_state,
 )
+from memo_habitat.trainer.run_dir import LATEST, RESUME_STATE
 from memo_habitat.trainer.trainer import MemoTrainer
 from memo_habitat.trainer.validation import (
     check_resumed_model,
