@@ -151,6 +151,11 @@ class MemoBaselinesConfig(HabitatBaselinesRLConfig):
     verbose: bool = False
     # Modules that register simulators, sensors, measures or tasks of a user's own when imported.
     plugins: list[str] = field(default_factory=list)
+    # Seconds after which an environment's worker that does not answer counts as hung and is ended:
+    # more than the largest house takes to load.
+    worker_timeout: float = 600.0
+    # Workers of one process that may die in a training, each replaced by a new one; 0: none.
+    max_worker_restarts: int = 10
     vector_env_factory: VectorEnvFactoryConfig = field(default_factory=MemoVectorEnvFactoryConfig)
     evaluator: TrialEvaluatorConfig = field(default_factory=TrialEvaluatorConfig)
     rl: MemoRLConfig = field(default_factory=MemoRLConfig)

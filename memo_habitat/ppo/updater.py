@@ -90,8 +90,9 @@ class MemoPPO(Updater):
         """One partial or full update from the steps in storage; returns means for the log."""
         sums: defaultdict[str, float] = defaultdict(float)
         passes = first_passes = 0
-        environments = len(rollouts.actions)
-        count = min(self.config.num_mini_batch, environments)
+        count = min(self.config.num_mini_batch, len(rollouts.actions))
+        live = int(rollouts.live.sum())
+        drawn = live * -(-count // live)  # `minibatches` repeats what is less than `count`
         length = None  # of segments: another one in every pass
         with g_timer.avg_time("trainer.ppo"):
             memory = self.policy.network.memory
@@ -102,7 +103,7 @@ class MemoPPO(Updater):
                 # One minibatch at a time exists: together they are a copy of the rollout.
                 for i, batch in enumerate(rollouts.minibatches(count)):
                     accumulate = self.config.accumulate_gradients
-                    share = len(batch.actions) / environments if accumulate else 1.0
+                    share = len(batch.actions) / drawn if accumulate else 1.0
                     found = self.backward(batch, share, length)
                     for name, value in found.items():
                         sums[name] += value

@@ -23,7 +23,9 @@ class TrialStorage(Storage):
     """Steps of one trial, environments first: `[N, T, ...]`, preallocated.
 
     `steps` of T are filled; those from `loss_start` on have not been learned from. Index `steps` of
-    the observations, previous actions and episode starts is the step about to be acted on.
+    the observations, previous actions and episode starts is the step about to be acted on. Of an
+    environment that is not `live` the trial broke off: it is learned from no more, while its row
+    is filled with anything that keeps the others in step.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class TrialStorage(Storage):
         self.log_probs, self.values = torch.zeros(shape), torch.zeros(shape)
         self.rewards, self.returns = torch.zeros(shape), torch.zeros(shape)
         self.advantages = torch.zeros(shape)
+        self.live = torch.ones(num_envs, dtype=torch.bool)
 
     # Collection ---------------------------------------------------------------------------------
 
@@ -101,8 +104,8 @@ class TrialStorage(Storage):
         return self.get_current_step(slice(None), 0)
 
     def mean_return(self) -> float:
-        """Sum of the rewards so far, undiscounted, averaged over the trials."""
-        return float(self.rewards[:, : self.steps].sum(1).mean())
+        """Sum of the rewards so far, undiscounted, averaged over the live trials."""
+        return float(self.rewards[self.live, : self.steps].sum(1).mean())
 
     # Learning -----------------------------------------------------------------------------------
 
@@ -126,10 +129,16 @@ class TrialStorage(Storage):
     def minibatches(
         self, count: int, generator: torch.Generator | None = None
     ) -> Iterator[TrialBatch]:
-        """Split the environments, never time, into `count` random groups of about equal size."""
-        n = self.actions.shape[0]
-        order = torch.randperm(n, generator=generator)
-        for rows in order.tensor_split(min(count, n)):
+        """Split the live environments, never time, into random groups of about equal size.
+
+        There are `count` of them, or one an environment, live or not: each may be an optimiser
+        step, of which all workers of a training make the same number. Too few live ones are
+        repeated, all as often.
+        """
+        groups = min(count, len(self.live))
+        live = self.live.nonzero().flatten().cpu()
+        order = live[torch.randperm(len(live), generator=generator)]
+        for rows in order.repeat(-(-groups // len(live))).tensor_split(groups):
             yield self.batch(rows)
 
     def batch(self, rows: Tensor) -> TrialBatch:
@@ -160,6 +169,7 @@ class TrialStorage(Storage):
         for tensor in (*self.observations.values(), self.prev_actions, self.episode_starts):
             tensor[:, 0] = tensor[:, self.steps]
         self.prev_actions[:, 0] = 0
+        self.live[:] = True
         self.steps = self.loss_start = 0
 
     def shuffle_episodes(self) -> None:

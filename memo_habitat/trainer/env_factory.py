@@ -1,14 +1,10 @@
-"""Makes the vector of environments: houses dealt out, deaths of workers explained."""
+"""Makes the vector of environments: houses dealt out, a worker process or a thread for each."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +14,13 @@ from habitat_baselines.common.env_factory import VectorEnvFactory
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.compat import startup
+from memo_habitat.config.trainer import MemoBaselinesConfig
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.register import import_plugins
 from memo_habitat.tasks.extobjnav.vector_env import SIMULATOR, ExtObjNavVectorEnvFactory
 from memo_habitat.tasks.vector_env import deal_houses
-from memo_habitat.trainer.env_worker import exit_note, make_env, terminal_note
-from memo_habitat.utils.processes import describe_status, explain_exit, tail
-
-#: How long after a closed pipe its worker may take to end, s.
-_PATIENCE = 10.0
+from memo_habitat.trainer.env_worker import make_env
+from memo_habitat.trainer.worker_envs import WorkerVectorEnv, worker_death
 
 
 class MemoVectorEnvFactory(VectorEnvFactory):
@@ -71,19 +65,18 @@ class MemoVectorEnvFactory(VectorEnvFactory):
         threads = os.environ.get("HABITAT_ENV_DEBUG", "0") not in ("", "0")
         try:
             _compile_kernels(*arguments[0])
-            # Signals are the trainer's business alone: Ctrl-C must not kill a worker in mid-step.
-            with startup.command_left_out():
-                envs = (ThreadedVectorEnv if threads else WorkerVectorEnv)(
-                    make_env_fn=make_env,
-                    env_fn_args=tuple(arguments),
-                    workers_ignore_signals=not threads,
-                )
+            if threads:
+                envs = ThreadedVectorEnv(make_env, arguments)
+                envs.deaths = deaths  # whoever meets a closed pipe later finds the cause there
+                return envs
+            default = MemoBaselinesConfig.worker_timeout  # runs of before have no such key
+            return WorkerVectorEnv(
+                arguments, config.habitat_baselines.get("worker_timeout", default)
+            )
         except (EOFError, ConnectionError, SystemExit) as error:
             cause = worker_death(deaths)
             shutil.rmtree(deaths, ignore_errors=True)
             raise cause from error
-        envs.deaths = deaths  # whoever meets a closed pipe later finds the cause there
-        return envs
 
 
 class BatchedVectorEnvFactory(VectorEnvFactory):
@@ -106,36 +99,6 @@ def _plain(config: DictConfig) -> DictConfig:
     return DictConfig(OmegaConf.to_container(config, resolve=True))
 
 
-class WorkerVectorEnv(VectorEnv):
-    """Habitat's, which can also be closed when some of its workers are dead.
-
-    Attributes:
-        deaths: folder of the notes that dying workers leave; None before it is known.
-    """
-
-    deaths: Path | None = None
-
-    def _spawn_workers(self, env_fn_args: Any, *args: Any, **kwargs: Any) -> Any:
-        made = super()._spawn_workers(env_fn_args, *args, **kwargs)
-        # Each watches its worker: how one ended is in nobody's hands once the pipe is closed.
-        for worker, (_, death_note) in zip(self._workers, env_fn_args, strict=True):
-            threading.Thread(target=_note_exit, args=(worker, death_note), daemon=True).start()
-        return made
-
-    def close(self) -> None:
-        """End all workers; those that do not answer any more are killed.
-
-        They ignore the signals that would ask them to, and the interpreter waits for them at exit.
-        """
-        with contextlib.suppress(EOFError, ConnectionError):
-            super().close()
-        for worker in self._workers:  # those that had already ended do not mind
-            worker.kill()
-        if self.deaths is not None:
-            shutil.rmtree(self.deaths, ignore_errors=True)
-        self._is_closed = True
-
-
 def _compile_kernels(config: DictConfig, death_note: str) -> None:
     """Take a few steps here first, where the simulator compiles on its first use.
 
@@ -149,38 +112,6 @@ def _compile_kernels(config: DictConfig, death_note: str) -> None:
     for action in reversed(range(env.action_space.n)):
         env.step(action)
     env.close()
-
-
-def _note_exit(worker: Any, death_note: str) -> None:
-    worker.join()
-    with contextlib.suppress(OSError):  # the folder goes when all are closed on purpose
-        exit_note(death_note).write_text(str(worker.exitcode))
-
-
-def worker_death(deaths: Path) -> UserError:
-    """What the first worker that died left behind, as one line."""
-    for note in sorted(deaths.glob("*.txt")):
-        return UserError(f"environment {note.stem}: {note.read_text().strip()}")
-    until = time.monotonic() + _PATIENCE
-    while not (exits := sorted(deaths.glob("*.exit"))) and time.monotonic() < until:
-        time.sleep(0.05)
-    for file in exits:
-        return UserError(f"environment {file.stem} {_of_exit(int(file.read_text() or 0), file)}")
-    return UserError(
-        "an environment worker died without a word, most often for lack of memory: lower "
-        "habitat_baselines.num_environments, or set HABITAT_ENV_DEBUG=1 to run them as threads"
-    )
-
-
-def _of_exit(status: int, file: Path) -> str:
-    """How a worker ended without an exception, and what to do about it."""
-    if status == -signal.SIGKILL:
-        return (
-            f"was {describe_status(status)}, most often for lack of memory: lower"
-            " habitat_baselines.num_environments"
-        )
-    said = terminal_note(file)
-    return f"ended: {explain_exit(status, tail(said) if said.is_file() else '')}"
 
 
 def _houses(config: DictConfig) -> list[str]:

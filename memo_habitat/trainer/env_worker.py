@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import json
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,12 @@ from memo_habitat.register import import_plugins, register_environment
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.episode import house_of
 from memo_habitat.tasks.record_fields import Declaration, declared_fields
-from memo_habitat.utils.processes import without_noise
 
 # The sensor whose observation is filled in here (uuid): a reward is known after its observation.
 LAST_REWARD = "last_reward"
+# Exit status of a worker that another one in its place would not help: a file is missing, ...
+CANNOT_MEND = 2
+_ACTIONS_TRACED = 8
 
 
 def make_env(config: DictConfig, death_note: str) -> gym.Env:
@@ -36,41 +41,43 @@ def make_env(config: DictConfig, death_note: str) -> gym.Env:
         env.seed(config.habitat.seed)
         return env
 
-    with _words_kept(death_note):
-        return TrialEnv(_noted(death_note, make), death_note)
+    _speak_into(terminal_note(death_note))
+    return TrialEnv(_noted(death_note, make), death_note)
 
 
-def exit_note(death_note: str) -> Path:
+def exit_note(death_note: str | Path) -> Path:
     """Where the trainer writes a worker's exit status."""
     return Path(death_note).with_suffix(".exit")
 
 
-def terminal_note(note: str | Path) -> Path:
-    """Where a worker leaves what it wrote to its terminal before it was made."""
-    return Path(note).with_suffix(".stderr")
+def hung_note(death_note: str | Path) -> Path:
+    """Where the trainer writes for how many seconds it has waited before it ended a worker."""
+    return Path(death_note).with_suffix(".hung")
 
 
-@contextlib.contextmanager
-def _words_kept(death_note: str) -> Iterator[None]:
-    """Within, what libraries write to the terminal goes to a file and then there.
+def terminal_note(death_note: str | Path) -> Path:
+    """Where a worker writes what is meant for its terminal; the trainer passes it on."""
+    return Path(death_note).with_suffix(".stderr")
+
+
+def trace_note(death_note: str | Path) -> Path:
+    """Where a worker writes what it is about to do, as JSON."""
+    return Path(death_note).with_suffix(".trace")
+
+
+def _speak_into(said: Path) -> None:
+    """From now on what this process and its libraries write to the terminal goes to a file.
 
     A renderer that finds no driver, or an LLVM beside another, ends the process without an
     exception: only that file can say why. Threads share their terminal with others, and keep it.
     """
     if multiprocessing.parent_process() is None:
-        yield
         return
-    terminal = os.dup(2)
-    said = terminal_note(death_note)
-    with said.open("wb", buffering=0) as file:
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        words = said.read_text(errors="replace").splitlines(keepends=True)
-        os.write(2, "".join(without_noise(words)).encode())
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(file, 2)
+    os.close(file)
+    # Where in Python it was when a library crashes, or when the trainer ends it by SIGABRT.
+    faulthandler.enable()
 
 
 class TrialEnv(gym.Wrapper):
@@ -80,9 +87,44 @@ class TrialEnv(gym.Wrapper):
         super().__init__(env)
         self._death_note = death_note
         self._last_reward = 0.0
+        self._actions: deque[str] = deque(maxlen=_ACTIONS_TRACED)
+        self._names = tuple(self.habitat_env.task.actions)
+        self._trace = trace_note(death_note).open("wb", buffering=0)
+        self._memory = Path("/proc/self/statm")  # Linux alone has it
+        # Where Habitat goes to the next episode: what kills workers is often a house's files.
+        load = self.habitat_env.reconfigure
+
+        def reconfigure(config: DictConfig) -> None:
+            self._leave_trace()
+            load(config)
+
+        self.habitat_env.reconfigure = reconfigure
+
+    def _leave_trace(self) -> None:
+        """Write down where this worker is, what it did last and what it holds (bytes).
+
+        Before every step, in one call of the system: the file tells it whatever ends the worker.
+        """
+        episode = self.habitat_env.current_episode
+        trial = getattr(episode, "trial", None)  # of tasks with trials
+        pages = int(self._memory.read_bytes().split()[1]) if self._memory.exists() else 0
+        trace = {
+            "pid": os.getpid(),
+            "scene": episode.scene_id,
+            "episode": episode.episode_id if trial is None else trial.trial_id,
+            "trial_step": None if trial is None else trial.steps,
+            "actions": list(self._actions),
+            "resident": pages * os.sysconf("SC_PAGESIZE"),
+        }
+        with contextlib.suppress(OSError):  # a full disk is no reason to end
+            line = json.dumps(trace).encode() + b"\n"  # what was longer before is behind it
+            os.pwrite(self._trace.fileno(), line, 0)
 
     def step(self, action: Any) -> Any:
         """One step of the environment."""
+        is_known = isinstance(action, int | np.integer) and 0 <= action < len(self._names)
+        self._actions.append(self._names[action] if is_known else str(action))
+        self._leave_trace()
         observation, reward, done, info = _noted(self._death_note, lambda: self.env.step(action))
         self._last_reward = float(reward)
         return self._with_last_reward(observation), reward, done, info
@@ -91,6 +133,11 @@ class TrialEnv(gym.Wrapper):
         """The first observation of the next episode, which may be a trial's first."""
         observation = _noted(self._death_note, lambda: self.env.reset(**kwargs))
         return self._with_last_reward(observation)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._trace.close()
+        super().close()
 
     def _with_last_reward(self, observation: Any) -> Any:
         if LAST_REWARD not in observation:
@@ -135,4 +182,5 @@ def _noted(death_note: str, act: Callable[[], Any]) -> Any:
             where = traceback.extract_tb(error.__traceback__)[-1]
             cause = f"{type(error).__name__}: {error} (at {where.filename}:{where.lineno})"
         Path(death_note).write_text(cause)
-        raise SystemExit(1) from error
+        lasting = isinstance(error, UserError | FileNotFoundError)
+        raise SystemExit(CANNOT_MEND if lasting else 1) from error

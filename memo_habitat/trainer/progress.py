@@ -33,16 +33,18 @@ def read_progress(path: Path) -> list[dict[str, Any]]:
     return list(read_json_lines(path))
 
 
-def ended_in_window(window: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
-    """Sums over the episodes that ended within the window of Habitat's running statistics.
+def ended_in_window(window: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+    """Number and mean measures of the episodes that ended in the window of Habitat's statistics.
 
     Habitat keeps the running sums of the last updates: what ended since is their difference, and
     with a single one all of it.
     """
-    return {
+    ended = {
         name: float((sums[-1] - sums[0] if len(sums) > 1 else sums[0]).sum())
         for name, sums in window.items()
     }
+    count = max(ended.pop("count"), 1.0)
+    return {"episodes": count, "metrics": {name: total / count for name, total in ended.items()}}
 
 
 def share_done(baselines: Mapping[str, Any], steps: float, updates: float) -> float:

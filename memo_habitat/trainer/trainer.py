@@ -37,7 +37,6 @@ from memo_habitat.trainer.collection import (
     acting_threads,
     stop_on_interrupt,
 )
-from memo_habitat.trainer.env_factory import worker_death
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
 from memo_habitat.trainer.run_dir import LATEST, TRAIN_LOCK, newest_checkpoint
@@ -46,10 +45,18 @@ from memo_habitat.trainer.validation import (
     check_model_config,
     check_resumed_model,
 )
+from memo_habitat.trainer.worker_envs import (
+    allow_restarts,
+    begin_trials,
+    closed_at_the_end,
+    leave_out_lost,
+)
 from memo_habitat.utils.lock import hold
 
 # Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
 TRIAL_RETURN = "trial_return"
+# Likewise, the trials of one worker that were played to that end.
+_TRIALS = "trials"
 # Likewise, the memory in use: name -> field of `ContextUse`.
 _USE = {
     "memory_tokens": "tokens",
@@ -104,8 +111,9 @@ class MemoTrainer(PPOTrainer):
         self._resumed_at = 0 if resume is None else resume["counts"]["num_steps_done"]
         self._count_checkpoints, self._checkpointed_at, self._earlier_seconds = 0, -1, 0.0
         self._updates_seen = 0
-        try:
+        with closed_at_the_end(self):
             self._init_train(resume)
+            allow_restarts(self.envs, self.config)
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
             if isinstance(self.envs, InProcessVectorEnv):
@@ -133,11 +141,6 @@ class MemoTrainer(PPOTrainer):
                     if self._agent.rollouts.steps == 0:
                         self._save_after_trial(writer)
             self._save_at_end()
-        except (EOFError, ConnectionError) as error:  # all that a dead worker shows of itself
-            raise worker_death(self.envs.deaths) from error
-        finally:
-            if self.envs is not None:
-                self.envs.close()
 
     def _train_update(self, stop: StopRequest) -> bool:
         """Collect and learn once; False if asked to stop, with nothing learned from a part."""
@@ -162,6 +165,7 @@ class MemoTrainer(PPOTrainer):
             )
         if storage.steps == 0:
             self._agent.actor_critic.begin_trials(self.config.habitat.seed, self.num_steps_done)
+            begin_trials(self.envs)
         begun = storage.steps
         collected = 0
         for _ in range(storage.trial_steps // self._ppo_cfg.updates_per_trial):
@@ -175,6 +179,7 @@ class MemoTrainer(PPOTrainer):
                 collected += int(self._collect_environment_result())
         if stop.agree(self._all_reduce):
             return None
+        leave_out_lost(self.envs, storage, self.current_episode_reward)
         if self._collector is not None:
             statistics = self._collector.take_statistics(begun, self.current_episode_reward)
             for name, sums in statistics.items():
@@ -200,7 +205,9 @@ class MemoTrainer(PPOTrainer):
             next_value, cfg.use_gae, cfg.gamma, cfg.tau, cfg.returns_across_episodes
         )
         # Averaged over workers with the losses, hence among them until it is logged.
-        trials = {TRIAL_RETURN: rollouts.mean_return()} if rollouts.trial_complete else {}
+        trials = {}
+        if rollouts.trial_complete:
+            trials = {TRIAL_RETURN: rollouts.mean_return(), _TRIALS: float(rollouts.live.sum())}
         self._agent.train()
         losses: dict[str, float] = self._agent.updater.update(rollouts)
         rollouts.after_update()
@@ -214,7 +221,7 @@ class MemoTrainer(PPOTrainer):
             return
         trials = None
         if TRIAL_RETURN in self._losses:
-            count = self.envs.num_envs * get_distrib_size()[2]
+            count = round(self._losses.pop(_TRIALS) * get_distrib_size()[2])
             trials = {"count": count, "return": self._losses.pop(TRIAL_RETURN)}
         self._training_log(writer, self._losses, self._earlier_seconds)
         for name in self._losses.keys() & _USE.keys():
@@ -222,16 +229,13 @@ class MemoTrainer(PPOTrainer):
             writer.add_scalar(tag, self._losses[name], self.num_steps_done)
         if trials is not None:
             writer.add_scalar("trials/return", trials["return"], self.num_steps_done)
-        ended = ended_in_window(self.window_episode_stats)
-        count = max(ended.pop("count"), 1.0)
         progress.append(
             {
                 "steps": self.num_steps_done,
                 "updates": self.num_updates_done,
                 "seconds": round(self._seconds(), 3),
                 **({} if trials is None else {"trials": trials}),
-                "episodes": count,
-                "metrics": {name: total / count for name, total in ended.items()},
+                **ended_in_window(self.window_episode_stats),
                 "learner": self._losses,
                 "timers": {name: timer.mean for name, timer in g_timer.items()},
             }
@@ -370,7 +374,7 @@ class MemoTrainer(PPOTrainer):
                 # Of a folder the file that was chosen: the evaluation is called by its name.
                 config.habitat_baselines.eval_ckpt_path_dir = checkpoint_path
         check_model_config(config)
-        try:
+        with closed_at_the_end(self):
             self._init_envs(config, is_eval=True)
             self.config = config
             self._agent = self._create_agent(None)
@@ -393,8 +397,3 @@ class MemoTrainer(PPOTrainer):
                     self._env_spec,
                     self._rank0_keys,
                 )
-        except (EOFError, ConnectionError) as error:
-            raise worker_death(self.envs.deaths) from error
-        finally:
-            if self.envs is not None:
-                self.envs.close()

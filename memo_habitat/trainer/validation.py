@@ -38,12 +38,12 @@ _NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ),
     (
         "rl.ppo.lr rl.ppo.lr_final rl.ppo.lr_warmup_start rl.ppo.imitation_coef "
-        "rl.ppo.recall_coef rl.ppo.hindsight_passes",
+        "rl.ppo.recall_coef rl.ppo.hindsight_passes max_worker_restarts",
         lambda x: 0 <= x < math.inf,
         "give 0 or more",
     ),
     (
-        "rl.ppo.eps rl.ppo.clip_param rl.ppo.max_grad_norm rl.ppo.teacher_until",
+        "rl.ppo.eps rl.ppo.clip_param rl.ppo.max_grad_norm rl.ppo.teacher_until worker_timeout",
         lambda x: x > 0,
         "give more than 0",
     ),
@@ -258,7 +258,7 @@ def _check_trainer_keys(config: DictConfig) -> None:
     for keys, holds, valid in _NUMBERS:
         for key in keys.split():
             number = OmegaConf.select(baselines, key)
-            if not holds(number):
+            if number is not None and not holds(number):  # runs of before lack new keys
                 raise UserError(f"habitat_baselines.{key}={number}: {valid}")
     for first, second in _ALTERNATIVES:
         if (baselines[first] == -1) == (baselines[second] == -1):

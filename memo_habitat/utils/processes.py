@@ -16,6 +16,8 @@ from types import FrameType, MappingProxyType
 INTERRUPTED = 130
 # Begins the line that a process writes into a log before it writes anything else.
 LOG_HEADER = "== "
+# Begins what Python's faulthandler says of a process that a signal ends.
+CRASH_REPORT = "Fatal Python error: "
 _TAIL_BYTES = 65536
 _NOISE = ("duplicate static plugin", "Gym has been", "Please upgrade", "See the migration")
 _DRIVER = (
@@ -137,6 +139,7 @@ def explain_exit(status: int, said: str, more: Mapping[str, str] = MappingProxyT
         said: what it wrote to its terminal.
         more: what to do by a sign in a line, beside what is known of the libraries that draw.
     """
+    said, place = split_crash_report(said)
     lines = without_noise(line.strip() for line in said.splitlines() if line.strip())
     remedy, told = "HABITAT_SIM_LOG=debug MAGNUM_LOG=verbose say more", lines[-1:]
     for sign, known in {**_REMEDIES, **more}.items():
@@ -144,7 +147,15 @@ def explain_exit(status: int, said: str, more: Mapping[str, str] = MappingProxyT
             remedy, told = known, telling[-1:]
             break
     words = "".join(f"; its last words: {line}" for line in told)
-    return f"{describe_status(status)}{words}; {remedy}"
+    where = f" at {place}" if place else ""
+    return f"{describe_status(status)}{where}{words}; {remedy}"
+
+
+def split_crash_report(said: str) -> tuple[str, str]:
+    """What a process said before a signal ended it, and where in Python it was then, or ""."""
+    words, _, report = said.partition(CRASH_REPORT)
+    _, _, frames = report.partition("Current thread ")
+    return words, "".join(frames.splitlines()[1:2]).strip()
 
 
 def is_first_process() -> bool:

@@ -40,6 +40,43 @@ def test_accumulated_gradients_do_not_depend_on_the_number_of_minibatches(kind):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
+def only(storage, rows):
+    """The rollout of these environments alone."""
+    kept = copy.copy(storage)
+    for name, value in vars(storage).items():
+        if isinstance(value, torch.Tensor):
+            setattr(kept, name, value[rows])
+    kept.observations = {uuid: value[rows] for uuid, value in storage.observations.items()}
+    return kept
+
+
+@pytest.mark.parametrize("accumulate", [True, False])
+def test_a_trial_that_broke_off_is_as_if_its_environment_were_not_there(accumulate):
+    policy, storage = collected()
+    others = only(storage, [0, 2, 3])
+    storage.live[1] = False
+    storage.rewards[1], storage.values[1] = float("nan"), float("nan")
+    storage.compute_returns(torch.zeros(4), use_gae=True, gamma=0.9, tau=0.9)
+    config = {"num_mini_batch": 1, "accumulate_gradients": accumulate}
+    with_it, means = updated(policy, storage, **config)
+    without, expected = updated(policy, others, **config)
+    for a, b in zip(with_it.parameters(), without.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    assert means == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert storage.mean_return() == pytest.approx(others.mean_return())
+
+
+def test_too_few_live_trials_for_the_minibatches_are_repeated_and_weigh_the_same():
+    policy, storage = collected()
+    others = only(storage, [0, 1, 2])
+    storage.live[3] = False
+    assert len(list(storage.minibatches(4))) == 4  # as many as every other worker makes
+    repeated, _ = updated(policy, storage, num_mini_batch=4)
+    whole, _ = updated(policy, others, num_mini_batch=1)
+    for a, b in zip(repeated.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
 def test_normalised_advantages_are_those_of_the_minibatch_scaled_by_hand():
     policy, storage = collected()
     scaled = copy.deepcopy(storage)

@@ -175,3 +175,15 @@ def test_a_finished_episode_at_the_border_of_two_updates_is_moved_too():
             break
     assert store.actions[0, :3].tolist() == [2, 3, 1]
     assert store.get_last_step()["prev_actions"].flatten().tolist() == [3] * ENVS
+
+
+def test_every_environment_is_live_again_in_the_next_trial():
+    store = storage()
+    collect(store)
+    store.live[1] = False
+    store.after_update()
+    assert store.live.tolist() == [True, False, True]  # in the course of the trial
+    for _ in range(STEPS - 1):
+        collect(store)
+    store.after_update()
+    assert store.live.all()

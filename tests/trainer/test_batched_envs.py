@@ -17,10 +17,10 @@ from memo_habitat.errors import UserError
 from memo_habitat.memory.variants import kinds, unregister
 from memo_habitat.tasks.vector_env import InProcessVectorEnv
 from memo_habitat.trainer.collection import BatchedCollector
-from memo_habitat.trainer.env_factory import WorkerVectorEnv
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.trainer import MemoTrainer
 from memo_habitat.trainer.validation import check_model_config
+from memo_habitat.trainer.worker_envs import WorkerVectorEnv
 
 ENVS, TRIAL, EPISODE = 3, 12, 5
 SIZES = (

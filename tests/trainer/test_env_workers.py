@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat.trainer.env_factory import worker_death
+from memo_habitat.trainer.worker_envs import worker_death
 
 # As the console script of a command: what it imports, its workers must not.
 COMMAND = """
@@ -101,3 +102,36 @@ def test_a_worker_without_a_driver_says_so(tmp_path):
 def test_what_a_worker_wrote_down_itself_comes_first(tmp_path):
     (tmp_path / "1.txt").write_text("the roof is on fire")
     assert leave(tmp_path, 1) == "environment 1: the roof is on fire"
+
+
+CRASH = """initializing sim
+Fatal Python error: Segmentation fault
+
+Current thread 0x00007f1 (most recent call first):
+  File "sim.py", line 12 in draw
+  File "task.py", line 3 in step
+
+Extension modules: numpy.core (total: 1)
+"""
+
+
+def test_a_crash_tells_where_python_was_and_what_was_said_before(tmp_path):
+    told = leave(tmp_path, -signal.SIGSEGV, CRASH)
+    assert 'killed by SIGSEGV at File "sim.py", line 12 in draw' in told
+    assert "its last words: initializing sim" in told
+
+
+def test_a_hung_worker_tells_for_how_long_and_where(tmp_path):
+    (tmp_path / "3.hung").write_text("600")
+    told = leave(tmp_path, -signal.SIGABRT, CRASH)
+    assert "gave no answer for 600 s (habitat_baselines.worker_timeout), hung at File" in told
+
+
+def test_scene_episode_actions_and_memory_are_told(tmp_path):
+    trace = {"scene": "lofts/0", "episode": "lofts/0/a1/0", "trial_step": 41}
+    trace |= {"actions": ["turn_left", "stop"], "resident": 812 * 2**20}
+    (tmp_path / "3.trace").write_text(json.dumps(trace) + "\nrest of a longer one")
+    assert leave(tmp_path, -signal.SIGKILL).endswith(
+        "(scene lofts/0, episode lofts/0/a1/0, step 41 of the trial, last actions turn_left stop,"
+        " 812 MiB resident)"
+    )

@@ -384,6 +384,8 @@ def test_what_tensorboard_gets(train):
         ("rl.ppo.hindsight_passes", 1, "hindsight_passes=1: .*encoder.recall=target"),
         ("rl.ppo.clip_param", 0, "clip_param=0.*: give more than 0"),
         ("rl.ppo.max_grad_norm", 0, "max_grad_norm=0.*: give more than 0"),
+        ("worker_timeout", 0, "worker_timeout=0.*: give more than 0"),
+        ("max_worker_restarts", -1, "max_worker_restarts=-1: give 0 or more"),
         ("rl.ddppo.train_encoder", False, "train_encoder=False"),
         ("rl.ppo.num_steps", 7, r"num_steps=7 has no effect .*: set habitat.task.trial_steps"),
         ("eval.video_option", ["disk"], "video_option=.*no effect.*memo-habitat report"),
