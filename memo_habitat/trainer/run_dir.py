@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from memo_habitat.errors import UserError, cannot_write, command
 from memo_habitat.trainer.integrity import read_tensors
 from memo_habitat.trainer.progress import read_progress, share_done
-from memo_habitat.utils.files import read_json, write_json
+from memo_habitat.utils.files import atomic_write, read_json, write_json
 from memo_habitat.utils.provenance import Provenance
 
 CONFIG_FILE = "config.yaml"
@@ -54,7 +54,8 @@ class ResumeRecord(BaseModel):
 
 
 class RunRecord(Provenance):
-    """What run.json holds; config, seed and workers are None where the first file was lost."""
+    """What run.json holds; config is None where `habitat-baselines` trains, all where the file
+    was lost."""
 
     config: str | None = None
     seed: int | None = None
@@ -229,6 +230,27 @@ def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None
     seed = OmegaConf.select(config, "habitat.seed")
     record = RunRecord.of_this_process(config=name, seed=seed, workers=workers)
     write_json(run.record_path, record.model_dump())
+
+
+def record_start(config: Any, workers: int) -> None:
+    """Leave config and record of a training that begins where none of our commands made the folder.
+
+    That is where `habitat-baselines` trains: `eval`, `report` and `train --resume` then know it.
+    A config that an earlier attempt left is replaced: nothing was trained with it.
+    """
+    from omegaconf import OmegaConf
+
+    folder = OmegaConf.select(config, "run_dir")
+    run = RunFolder(folder or "")
+    trains_elsewhere = Path(config.habitat_baselines.checkpoint_folder) != run.checkpoint_dir
+    if not folder or trains_elsewhere:
+        return
+    record = run.record()
+    if record is not None and record.config is not None:
+        return  # made by `create_run`
+    atomic_write(run.config_path, OmegaConf.to_yaml(config))
+    seed = OmegaConf.select(config, "habitat.seed")
+    write_json(run.record_path, RunRecord.of_this_process(seed=seed, workers=workers).model_dump())
 
 
 def discard_run(run: RunFolder) -> None:

@@ -39,7 +39,7 @@ from memo_habitat.trainer.collection import (
 )
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
-from memo_habitat.trainer.run_dir import LATEST, TRAIN_LOCK, newest_checkpoint
+from memo_habitat.trainer.run_dir import LATEST, TRAIN_LOCK, newest_checkpoint, record_start
 from memo_habitat.trainer.validation import (
     check_and_pin_weights,
     check_model_config,
@@ -100,7 +100,10 @@ class MemoTrainer(PPOTrainer):
         check_and_pin_weights(self.config)
         folder = Path(self.config.habitat_baselines.checkpoint_folder)
         with hold(folder / TRAIN_LOCK):
-            self._train_from(read_resume_state(folder))
+            resume = read_resume_state(folder)
+            if resume is None and rank0_only():
+                record_start(self.config, get_distrib_size()[2])
+            self._train_from(resume)
         if not self.is_done():
             logger.info(f"Stopped at {self.num_steps_done} steps; the state to resume is saved")
             requeue_job()  # where SLURM announced the end of the job's time

@@ -63,6 +63,15 @@ def test_train_kill_resume_evaluate(tmp_path, memory):
     assert all(0 <= episode["spl"] <= 1 for episode in episodes)
     assert all(episode["kv_bytes"] > 0 for episode in episodes)
 
+    # Our own commands know the folder.
+    options = ("--trials", "1", "--steps", "32", "--name", "ours")
+    ours = run("memo-habitat", "eval", "run", *options, cwd=tmp_path)
+    assert ours.returncode == 0, ours.stderr
+    assert (tmp_path / "run/eval/ours/records.jsonl").is_file()
+    report = run("memo-habitat", "report", "run", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    assert records.parent.name in (tmp_path / "run/report.html").read_text()
+
 
 def test_habitats_own_ppo_and_pointnav_run_by_configuration_alone(tmp_path, checkout):
     (tmp_path / "data").symlink_to(checkout / "data")
