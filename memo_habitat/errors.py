@@ -21,6 +21,20 @@ class WorkerError(Exception):
     """
 
 
+class NonFiniteError(WorkerError):
+    """A reward, loss or gradient of a training is infinite or not a number.
+
+    Attributes:
+        what: which of them.
+        names: the steps, losses or weights in which it is.
+    """
+
+    def __init__(self, what: str, names: list[str], line: str = "") -> None:
+        self.what, self.names = what, names
+        more = f" and {len(names) - 3} more" if names[3:] else ""
+        super().__init__(line or f"not finite: {what} ({', '.join(names[:3])}{more})")
+
+
 def command(*words: object) -> str:
     """A command line of ours to type, quoted where a shell needs it."""
     import shlex  # not at every start of the interpreter

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from habitat_baselines.utils.timing import g_timer
 from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from memo_habitat.errors import NonFiniteError
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.policy.recall import with_drawn_targets
 from memo_habitat.ppo.losses import policy_loss, value_loss
@@ -188,7 +190,7 @@ class MemoPPO(Updater):
             loss = loss + cfg.recall_coef * out.recall_loss
         # Shares add up to 1: what accumulates is the gradient of all environments at once.
         (share * loss).backward()  # type: ignore[no-untyped-call]
-        return {
+        found = {
             "value_loss": value_error.item(),
             "action_loss": surrogate.loss.item(),
             "auxiliary_loss": auxiliary.item(),
@@ -201,6 +203,14 @@ class MemoPPO(Updater):
             "imitation_loss": imitation.item(),
             **out.recall_parts,
         }
+        self._check_loss(loss, found)
+        return found
+
+    def _check_loss(self, loss: Tensor, found: dict[str, float]) -> None:
+        if math.isfinite(loss.item()):
+            return
+        losses = [name for name, value in found.items() if not math.isfinite(value)]
+        raise NonFiniteError("loss", losses + self._not_finite(lambda weights: weights))
 
     def _hindsight(self, batch: TrialBatch) -> None:
         """One optimiser step of what the same trials would be asked, had they sought other things.
@@ -224,10 +234,23 @@ class MemoPPO(Updater):
         if self._distributed:
             self._average_gradients()
         # After averaging: all workers clip alike and keep the same weights.
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
+        try:
+            norm = nn.utils.clip_grad_norm_(
+                self.policy.parameters(), self.config.max_grad_norm, error_if_nonfinite=True
+            )
+        except RuntimeError as error:
+            if "non-finite" not in str(error):
+                raise
+            names = self._not_finite(lambda weights: weights.grad) or ["their norm"]
+            raise NonFiniteError("gradient", names) from error
         self.optimizer.step()
         self.optimizer.zero_grad()
         return float(norm)
+
+    def _not_finite(self, part: Callable[[nn.Parameter], Tensor | None]) -> list[str]:
+        """Names of the weights of which this part has infinities, or what is not a number."""
+        named = ((name, part(weights)) for name, weights in self.policy.named_parameters())
+        return [name for name, x in named if x is not None and not bool(x.isfinite().all())]
 
     def _average_gradients(self) -> None:
         """One all-reduce of all gradients: a call for each parameter would wait for each."""

@@ -14,6 +14,7 @@ from habitat_baselines.common.baseline_registry import baseline_registry
 from habitat_baselines.common.storage import Storage
 from torch import Tensor
 
+from memo_habitat.errors import NonFiniteError
 from memo_habitat.rollout.batch import STEP_FIELDS, TrialBatch
 from memo_habitat.rollout.gae import cuts, generalised_advantages
 
@@ -117,8 +118,15 @@ class TrialStorage(Storage):
         tau: float,
         across_episodes: bool = False,
     ) -> None:
-        """Advantages and returns of all steps so far; `next_value` is [N] or [N, 1]."""
+        """Advantages and returns of all steps so far; `next_value` is [N] or [N, 1].
+
+        NonFiniteError where a reward of a live trial is not finite: it would be learned from.
+        """
         n = self.steps
+        wrong = ~self.rewards[:, :n].isfinite() & self.live[:, None]
+        if bool(wrong.any()):
+            where = [f"environment {row} at step {step}" for row, step in wrong.nonzero().tolist()]
+            raise NonFiniteError("reward", where)
         cut = cuts(self.episode_starts[:, 1 : n + 1], self.trial_complete, across_episodes)
         values = self.values[:, :n]
         self.advantages[:, :n] = generalised_advantages(

@@ -37,6 +37,7 @@ from memo_habitat.trainer.collection import (
     acting_threads,
     stop_on_interrupt,
 )
+from memo_habitat.trainer.nonfinite import dumped_if_not_finite
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
 from memo_habitat.trainer.run_dir import LATEST, TRAIN_LOCK, newest_checkpoint, record_start
@@ -114,7 +115,7 @@ class MemoTrainer(PPOTrainer):
         self._resumed_at = 0 if resume is None else resume["counts"]["num_steps_done"]
         self._count_checkpoints, self._checkpointed_at, self._earlier_seconds = 0, -1, 0.0
         self._updates_seen = 0
-        with closed_at_the_end(self):
+        with closed_at_the_end(self), dumped_if_not_finite(self):
             self._init_train(resume)
             allow_restarts(self.envs, self.config)
             # Environments in this process are stepped together; workers by Habitat's own loop.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from memo_habitat.config.trainer import MemoPPOConfig
-from memo_habitat.errors import UserError
+from memo_habitat.errors import NonFiniteError, UserError
 from memo_habitat.ppo.updater import MemoPPO
 from tests.factories.policies import act_trial, new_storage, small_policy
 
@@ -75,6 +75,29 @@ def test_too_few_live_trials_for_the_minibatches_are_repeated_and_weigh_the_same
     whole, _ = updated(policy, others, num_mini_batch=1)
     for a, b in zip(repeated.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_not_finite_ends_an_update_before_it_changes_a_weight():
+    policy, storage = collected()
+    updater = MemoPPO(policy, MemoPPOConfig(ppo_epoch=1))
+    before = copy.deepcopy(policy.state_dict())
+
+    storage.rewards[2, 3] = float("inf")
+    with pytest.raises(NonFiniteError, match=r"reward \(environment 2 at step 3\)"):
+        storage.compute_returns(torch.zeros(4), use_gae=True, gamma=0.9, tau=0.9)
+
+    values = storage.values.clone()
+    storage.returns[1, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"loss \(value_loss"):
+        updater.update(storage)
+
+    storage.returns[1, 0], storage.values = 0.0, values
+    updater.optimizer.zero_grad()
+    policy.network.critic.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NonFiniteError, match=r"gradient \(network.critic.weight\)"):
+        updater.update(storage)
+    for name, weights in policy.state_dict().items():
+        assert torch.equal(weights, before[name]), name
 
 
 def test_normalised_advantages_are_those_of_the_minibatch_scaled_by_hand():

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf, open_dict
 from memo_habitat.config.compose import compose_config
 from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.config.task import SENSORS
-from memo_habitat.errors import UserError
+from memo_habitat.errors import NonFiniteError, UserError
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.trainer.checkpoint import (
     read_checkpoint,
@@ -341,6 +341,29 @@ def test_a_dead_worker_is_one_line(train):
         raise EOFError
 
     train(64, at={3: die}, dies=UserError)
+
+
+def test_a_reward_that_is_no_number_ends_a_training_with_a_dump_and_keeps_what_is_good(
+    train, tmp_path, monkeypatch
+):
+    good = 2 * TRIAL * ENVS  # two trials, then a reward that is none
+
+    def step(envs, index):
+        reward = float("nan") if envs._steps == 2 * TRIAL + 3 and index == 1 else 1.0
+        return envs._observe(), reward, False, {"spl": 0.5}
+
+    monkeypatch.setattr(ScriptedEnvs, "wait_step_at", step)
+    train(4 * good, dies=NonFiniteError)
+    (path,) = tmp_path.glob("nonfinite-*.json")
+    dump = json.loads(path.read_text())
+    assert (dump["what"], dump["non_finite"]) == ("reward", ["environment 1 at step 2"])
+    assert (dump["update"], dump["steps"]) == (4, good)
+    assert dump["rollout"]["rewards"]["non_finite"] == 1
+    assert dump["rollout"]["rewards"]["environments"] == [1]
+    assert dump["config"]["habitat_baselines"]["total_num_steps"] == 4 * good
+    assert path.stat().st_size < 100_000
+    assert read_resume_state(tmp_path / "checkpoints")["counts"]["num_steps_done"] == good
+    assert rows(tmp_path)[-1]["steps"] == good
 
 
 def test_what_tensorboard_gets(train):
