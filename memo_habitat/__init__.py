@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from memo_habitat.config.compose import compose_config
     from memo_habitat.config.memory import MemoryConfig
+    from memo_habitat.export.agent import load_agent
+    from memo_habitat.export.folder import ExportOptions, export_agent
     from memo_habitat.memory import build as build_memory
     from memo_habitat.memory import register as register_memory
     from memo_habitat.report.html import write_report
@@ -38,6 +40,9 @@ _API = {
     "open_run": ("trainer.run_dir", "open_run"),
     "load_runs": ("report.load", "load_runs"),
     "write_report": ("report.html", "write_report"),
+    "load_agent": ("export.agent", "load_agent"),
+    "export_agent": ("export.folder", "export_agent"),
+    "ExportOptions": ("export.folder", "ExportOptions"),
     "RecordField": ("tasks.record_fields", "RecordField"),
     "MemoryConfig": ("config.memory", "MemoryConfig"),
     "build_memory": ("memory", "build"),
@@ -51,6 +56,8 @@ def __getattr__(name: str) -> "Any":
     from importlib import import_module
 
     module, attribute = _API[name]
+    if module.startswith("export."):  # it derives from Habitat's classes, which need the stubs
+        import_module(f"{__name__}.config.compose").import_habitat()
     return getattr(import_module(f"{__name__}.{module}"), attribute)
 
 

@@ -25,7 +25,7 @@ MAX_ARGUMENTS = 8
 STATIONS = (
     *("errors", "utils", "compat", "config"),
     *("simulator", "tasks", "scenes", "rollout", "memory", "policy", "ppo"),
-    *("trainer", "evaluation", "report", "sweep", "cli"),
+    *("trainer", "evaluation", "report", "sweep", "export", "cli"),
 )
 # These import anything: the one place that registers classes, and what helps to test own ones.
 ANYWHERE = ("register", "testing", "__init__")

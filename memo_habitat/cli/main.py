@@ -19,6 +19,7 @@ from memo_habitat.cli import (
     demo,
     doctor,
     eval,
+    export,
     plan,
     quickstart,
     report,
@@ -77,6 +78,7 @@ app.command(epilog=train.EXAMPLES)(train.train)
 app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command(epilog=report.EXAMPLES)(report.report)
+app.command(epilog=export.EXAMPLES)(export.export)
 app.add_typer(scenes.app, name="scenes")
 app.add_typer(data.app, name="data")
 app.command()(doctor.doctor)

@@ -34,6 +34,9 @@ from memo_habitat.utils.data_paths import resolve
 from memo_habitat.utils.files import atomic_path, file_digest
 from memo_habitat.utils.provenance import git_revision, package_versions
 
+# Names of the weights that predict the auxiliary sensor, and nothing else, begin with this.
+AUXILIARY = "network.auxiliary."
+
 
 def write_checkpoint(
     path: Path,

@@ -35,6 +35,8 @@ RESUME_STATE = ".habitat-resume-state.pth"
 # The one before, for where that gets damaged.
 PREVIOUS_STATE = ".habitat-resume-state.previous.pth"
 LATEST = "latest.safetensors"
+# The weights of a folder that `memo-habitat export` wrote, where model hubs look for them.
+EXPORTED = "model.safetensors"
 # In a run folder and in its folder of checkpoints.
 TRAIN_LOCK = ".train.lock"
 # Of the sweep that a run belongs to. They lie in the folder before the run does.
@@ -136,6 +138,8 @@ class RunFolder:
         UserError where there is none of that name, with those that there are.
         """
         folder = self.checkpoint_dir
+        if wanted is None and (self.path / EXPORTED).is_file():
+            return self.path / EXPORTED
         if wanted is None and self.latest_checkpoint.is_file():
             return newest_checkpoint(folder)
         places = [] if wanted is None else [Path(wanted)]

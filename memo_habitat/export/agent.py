@@ -1,0 +1,115 @@
+"""A trained agent to act with: by itself, of an exported folder or a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from habitat.core.agent import Agent
+from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.common.obs_transformers import apply_obs_transforms_batch
+from habitat_baselines.utils.common import batch_obs
+from omegaconf import DictConfig
+from torch import nn
+
+from memo_habitat.config.evaluation import evaluation_config
+from memo_habitat.errors import UserError
+from memo_habitat.export.spaces import Spaces
+from memo_habitat.policy.agent import PolicyAgent
+from memo_habitat.policy.network import TRIAL_STEP
+from memo_habitat.policy.policy import MemoPolicy
+from memo_habitat.trainer.checkpoint import AUXILIARY, load_weights, read_checkpoint
+from memo_habitat.trainer.observations import observation_transforms
+from memo_habitat.trainer.run_dir import open_run
+
+
+class TrainedAgent(Agent):
+    """Acts in one environment, as Habitat asks an agent to; its memory lasts a trial.
+
+    Attributes:
+        config: the experiment that it was trained with.
+        policy: the weights.
+        spaces: what it observes and does.
+        transforms: what becomes of observations before the policy.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        policy: MemoPolicy,
+        spaces: Spaces,
+        transforms: list[nn.Module],
+        deterministic: bool = False,
+    ) -> None:
+        self.config, self.policy, self.spaces = config, policy, spaces
+        self.transforms = transforms
+        self._device = policy.network.critic.weight.device
+        self._actor = PolicyAgent(policy, deterministic)
+        self._begins = True
+
+    def reset(self) -> None:
+        """Say that the next observation is an episode's first.
+
+        Where a trial begins the observation itself says: its `trial_step` is 0 there.
+        """
+        self._begins = True
+
+    def act(self, observations: Mapping[str, Any]) -> int:
+        """Index of the action to take, of `spaces.actions`.
+
+        Args:
+            observations: of this step, by name, as the environment gives them; what the agent was
+                not trained on is ignored.
+
+        Raises:
+            UserError: something is missing that it was trained on.
+        """
+        if missing := self.spaces.missing(observations):
+            raise UserError(
+                f"the agent observes {', '.join(missing)}, which is not among "
+                f"{', '.join(sorted(observations))}: add the sensors to the task"
+            )
+        known = {name: np.asarray(observations[name]) for name in self.spaces.observations}
+        starts = torch.tensor([int(known[TRIAL_STEP].item()) == 0], device=self._device)
+        begins = torch.tensor([self._begins], device=self._device)
+        batch = apply_obs_transforms_batch(batch_obs([known], device=self._device), self.transforms)
+        self._begins = False
+        return int(self._actor.act(batch, starts, begins).item())
+
+
+def load_agent(
+    folder: str | Path,
+    checkpoint: str | None = None,
+    deterministic: bool = False,
+    device: str | torch.device = "cpu",
+) -> TrainedAgent:
+    """The trained agent in an exported folder, or in a run folder.
+
+    Args:
+        folder: what `memo-habitat export` wrote, or a run folder, one of whose environments is
+            made to know what is observed.
+        checkpoint: file, or name in the run's checkpoints; the latest unless given.
+        deterministic: the likeliest action instead of a sampled one (torch's global generator).
+        device: of the weights.
+
+    Raises:
+        UserError: there is no agent, or it was trained by one of Habitat's own trainers.
+    """
+    run = open_run(folder)
+    found = read_checkpoint(run.find_checkpoint(checkpoint))
+    config = evaluation_config(run.config(), found["config"])
+    spaces = Spaces.read(run.path) or Spaces.of_envs(config)
+    device = torch.device(device)
+    spec = spaces.spec()
+    transforms = observation_transforms(config, spec, device)
+    name = config.habitat_baselines.rl.policy.main_agent.name
+    policy: MemoPolicy = baseline_registry.get_policy(name).from_config(
+        config, spec.observation_space, spec.action_space
+    )
+    weights = found["state_dict"]
+    # What only a loss predicts is left out, as in evaluations.
+    load_weights(policy, {k: v for k, v in weights.items() if not k.startswith(AUXILIARY)})
+    return TrainedAgent(config, policy.to(device).eval(), spaces, transforms, deterministic)

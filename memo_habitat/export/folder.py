@@ -1,0 +1,143 @@
+"""Writes the folder that is published of a run: weights, config, what is observed, a card.
+
+DIR/
+    README.md          the model card, with the front matter that the Hugging Face Hub reads
+    model.safetensors  weights; config, step and origin in the header
+    config.yaml        the experiment
+    run.json           command, versions, seed
+    spaces.json        what is observed and done (`export.spaces`)
+    eval/              records of the evaluations, if wanted
+
+What a run knows of the machine it ran on stays behind. The folder is a run folder without a
+training: `memo-habitat eval DIR` evaluates it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from memo_habitat.config.compose import update_config
+from memo_habitat.config.evaluation import evaluation_config
+from memo_habitat.errors import UserError, cannot_write
+from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
+from memo_habitat.export.card import CardFacts, model_card
+from memo_habitat.export.spaces import Spaces
+from memo_habitat.report.load import EVAL_FOLDER, Evaluation, evaluation_folders, load_evaluation
+from memo_habitat.trainer.checkpoint import read_checkpoint, write_checkpoint
+from memo_habitat.trainer.run_dir import EXPORTED, RunFolder, open_run
+from memo_habitat.utils.files import atomic_write, read_json, write_json
+
+CARD_FILE = "README.md"
+# Of run.json what says how an agent came to be, and nothing of the machine.
+_KEPT = ("started", "git_revision", "versions", "config", "seed", "workers")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written.
+
+    Attributes:
+        checkpoint: file, or name in the run's checkpoints; None: the latest.
+        records: whether the records of the evaluations go along.
+        licence: of the weights, by its name on the Hugging Face Hub.
+        overrides: "key=value" of the config in the folder, such as a token budget.
+    """
+
+    checkpoint: str | None = None
+    records: bool = False
+    licence: str = "mit"
+    overrides: Sequence[str] = ()
+
+
+def export_agent(
+    source: str | Path, target: str | Path, options: ExportOptions = ExportOptions()
+) -> Path:
+    """Write the agent of the run folder `source` to the new folder `target`; returns its path.
+
+    Raises:
+        UserError: there is no agent of ours, the folder holds something, or cannot be written.
+    """
+    run, folder = open_run(source), Path(target)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--out {folder} holds something: name a new folder")
+    found = read_checkpoint(run.find_checkpoint(options.checkpoint))
+    config = run.config()
+    for each in (config, found["config"]):
+        each.run_dir = f"runs/{folder.resolve().name}"
+        update_config(each, options.overrides)
+    spaces = Spaces.read(run.path) or Spaces.of_envs(evaluation_config(config, found["config"]))
+    step = int(found["extra_state"]["step"])
+    evaluations = evaluations_of(run, step)
+    record = _portable(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    weights = folder / EXPORTED
+    write_checkpoint(weights, found["state_dict"], found["config"], {"step": step}, found["origin"])
+    weights.chmod(0o644)
+    atomic_write(folder / "config.yaml", OmegaConf.to_yaml(config))
+    write_json(folder / "run.json", record)
+    spaces.write(folder)
+    if options.records:
+        for evaluation in evaluations:
+            _copy_records(evaluation, folder)
+    facts = CardFacts(
+        name=folder.resolve().name,
+        config=config,
+        record=record,
+        spaces=spaces,
+        step=step,
+        parameters=sum(tensor.numel() for tensor in found["state_dict"].values()),
+        evaluations=evaluations,
+        licence=options.licence,
+    )
+    atomic_write(folder / CARD_FILE, model_card(facts))
+    return folder
+
+
+def evaluations_of(run: RunFolder, step: int) -> list[Evaluation]:
+    """The finished evaluations of a run that say something of the weights of `step`.
+
+    Those of other checkpoints do not; agents without weights are what to compare with.
+    """
+    found = [load_evaluation(folder, folder.name) for folder in evaluation_folders(run.path)]
+    return [e for e in found if e.is_finished and e.meta.step in (None, step)]
+
+
+def _portable(run: RunFolder) -> dict[str, Any]:
+    """run.json without what it says of a machine: its description, and folders in commands."""
+    whole = read_json(run.record_path) if run.record_path.is_file() else {}
+    record = {key: whole.get(key) for key in _KEPT}
+    record["resumed"] = whole.get("resumed", [])
+    for resume in record["resumed"]:
+        resume["command"] = _without_folders(resume["command"])
+    return {**record, "command": _without_folders(whole.get("command", ())), "machine": {}}
+
+
+def _without_folders(command: Sequence[str]) -> list[str]:
+    """A command without the options that name folders of its own."""
+    words: list[str] = []
+    left = iter(command)
+    for word in left:
+        option = word.partition("=")[0]
+        if option in ("--out", "--root"):
+            if option == word:
+                next(left, None)
+        else:
+            words.append(Path(word).name if word.startswith("/") else word)
+    return words
+
+
+def _copy_records(evaluation: Evaluation, folder: Path) -> None:
+    target = folder / EVAL_FOLDER / evaluation.folder.name
+    target.mkdir(parents=True)
+    meta = read_json(evaluation.folder / META_FILE)
+    meta.update(command=_without_folders(meta.get("command", ())), machine={})
+    write_json(target / META_FILE, meta)
+    atomic_write(target / RECORDS_FILE, (evaluation.folder / RECORDS_FILE).read_bytes())

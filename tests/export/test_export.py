@@ -1,0 +1,197 @@
+"""`memo-habitat export`: a folder that tells of its agent and acts without the run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import memo_habitat as mh
+from memo_habitat.cli.main import main
+from memo_habitat.errors import UserError
+from memo_habitat.evaluation.records import EvaluationMeta
+from memo_habitat.trainer.checkpoint import read_checkpoint
+from memo_habitat.trainer.run_dir import open_run
+
+NAME = "extobjnav/recall"
+STEP = 1_769_472  # after which the agent that ships was saved
+MEASURES = {
+    "spl": {"name": "spl", "kind": "rate", "unit": "", "better": "higher", "text": "SPL."},
+}
+
+
+def episode(trial: int, index: int, success: bool) -> str:
+    """A line of records: two episodes of 50 steps make a trial."""
+    return json.dumps(
+        {
+            "trial_id": f"house-{trial}/0/0",
+            "scene_id": f"house-{trial}",
+            "arrangement_id": "0",
+            "repetition": 0,
+            "episode_index": index,
+            "target_category": "cup",
+            "trial_step_start": 50 * index,
+            "trial_step_end": 50 * (index + 1),
+            "success": float(success),
+            "num_steps": 50,
+            "reward": 1.0,
+            "start_distance": 2.0,
+            "path_length": 3.0,
+            "truncated": False,
+            "spl": 0.5 * success,
+        }
+    )
+
+
+def evaluate(run: Path, name: str, agent: str, step: int | None, finished: str | None) -> None:
+    """Leave an evaluation of four trials: three of four episodes succeed."""
+    folder = run / "eval" / name
+    folder.mkdir(parents=True)
+    meta = EvaluationMeta.of_this_process(
+        agent=agent, step=step, split="test", steps_per_trial=100, finished=finished, measures={}
+    )
+    lines = [episode(trial, i, trial + i > 0) for trial in range(2) for i in range(2)]
+    (folder / "meta.json").write_text(
+        json.dumps({**meta.model_dump(mode="json"), "measures": MEASURES})
+    )
+    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, checkout) -> Path:
+    """A run of the agent that ships, with evaluations, on a machine of somebody's."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    shutil.copytree(checkout / "data/agents/recall", folder)
+    record = json.loads((folder / "run.json").read_text())
+    command = ["memo-habitat", "train", "--config-name=extobjnav/recall", "--out", "/home/me/mine"]
+    record.update(command=command, machine={"system": "secret", "processor": "x", "cores": 2})
+    (folder / "run.json").write_text(json.dumps(record))
+    evaluate(folder, "mine", "checkpoint", STEP, "today")
+    evaluate(folder, "earlier", "checkpoint", 1000, "today")
+    evaluate(folder, "random", "random", None, "today")
+    evaluate(folder, "unfinished", "random", None, None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "mine"
+    assert main(["export", str(run), "--out", str(folder), "--records"]) == 0
+    return folder
+
+
+def card(folder: Path) -> tuple[dict, str]:
+    """Front matter and text."""
+    _, front, text = (folder / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(front), text
+
+
+def test_the_card_has_the_results_of_these_weights_with_intervals(exported):
+    front, text = card(exported)
+    assert front["license"] == "mit" and front["library_name"] == "memo-habitat"
+    (entry,) = front["model-index"][0]["results"]
+    assert entry["dataset"] == {"type": "data/lofts", "name": "data/lofts", "split": "test"}
+    metrics = {metric["type"]: metric for metric in entry["metrics"]}
+    assert metrics["success"]["value"] == 0.75
+    low, high = metrics["success"]["args"]["interval"]
+    assert low < 0.75 < high
+    assert metrics["spl"]["value"] == 0.375
+    assert metrics["targets"]["value"] == 15.0
+    rows = re.findall(r"^\| (mine|random|earlier|unfinished) \|", text, re.MULTILINE)
+    assert sorted(rows) == ["mine", "random"]
+    for told in (
+        "EmbreeSim-v0",
+        "1,769,472",
+        "`stop`",
+        "torch 2.",
+        "--config-name=extobjnav/recall",
+    ):
+        assert told in text
+
+
+def test_the_hub_reads_the_card(exported):
+    hub = pytest.importorskip("huggingface_hub", reason="pip install 'memo-habitat[hub]'")
+    results = hub.ModelCard.load(exported / "README.md").data.eval_results
+    assert {result.metric_type for result in results} == {"success", "spl", "targets"}
+
+
+def test_nothing_is_told_of_the_machine(exported):
+    texts = [path for path in exported.rglob("*.*") if path.suffix != ".safetensors"]
+    whole = "".join(path.read_text() for path in texts)
+    assert "/home/me" not in whole and "secret" not in whole and str(exported.parent) not in whole
+    assert open_run(exported).record().machine == {}
+
+
+def test_the_weights_are_the_runs(run, exported):
+    ours, theirs = (
+        read_checkpoint(open_run(folder).find_checkpoint(None)) for folder in (exported, run)
+    )
+    assert ours["extra_state"]["step"] == STEP and ours["origin"] == theirs["origin"]
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    assert all(
+        torch.equal(ours["state_dict"][k], theirs["state_dict"][k]) for k in ours["state_dict"]
+    )
+
+
+def test_report_and_export_work_on_the_folder(exported, tmp_path, capsys):
+    assert main(["report", str(exported), "--out", str(tmp_path / "report.html")]) == 0
+    again = mh.export_agent(
+        exported,
+        tmp_path / "again",
+        mh.ExportOptions(overrides=["habitat_baselines.rl.memory.token_budget=200"]),
+    )
+    assert "the newest 200 tokens" in card(again)[1]
+    assert not (again / "eval").exists()
+    with pytest.raises(UserError, match="name a new folder"):
+        mh.export_agent(exported, tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_the_snippet_of_the_docs_acts_in_a_fresh_process_without_the_run(
+    exported, tmp_path, checkout
+):
+    """And the card has the same."""
+    moved = shutil.copytree(exported, tmp_path / "elsewhere")
+    text = (checkout / "docs/deploy.md").read_text()
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert snippet in card(exported)[1]
+    code = f"{snippet.replace('DIR', str(moved))}\nprint(env.get_metrics()['num_steps'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(checkout), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(float(done.stdout)) >= 1
+
+
+def observations(agent: object, trial_step: int) -> dict[str, np.ndarray]:
+    """Zeros of everything, and what the agent does not know."""
+    sensors = agent.spaces.observations.items()
+    zeros = {name: np.zeros(sensor.shape, sensor.dtype) for name, sensor in sensors}
+    return {**zeros, "trial_step": np.array([trial_step]), "unknown": np.zeros(1)}
+
+
+def test_an_agent_needs_its_sensors_and_forgets_at_a_trials_start(exported):
+    agent = mh.load_agent(exported, deterministic=True)
+    first = [agent.act(observations(agent, step)) for step in range(5)]
+    assert agent.policy.context_use().tokens.tolist() == [5]
+    agent.reset()
+    agent.act(observations(agent, 5))
+    assert agent.policy.context_use().tokens.tolist() == [6]
+    agent.reset()
+    assert [agent.act(observations(agent, step)) for step in range(5)] == first
+    lacking = observations(agent, 5)
+    del lacking["gps"]
+    with pytest.raises(UserError, match="observes gps"):
+        agent.act(lacking)
