@@ -40,7 +40,10 @@ class DifferentiableKV:
 
     def __init__(self, device: torch.device, top_k: int = 0) -> None:
         self._device, self._top_k = device, top_k
-        self._pieces: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by layer: the sink, summaries
+        # By layer, keys and values of the sink and the summaries: whole, with their gradients, and
+        # in the pieces that they came in.
+        self._whole: dict[int, tuple[Tensor, Tensor]] = {}
+        self._pieces: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._held = self._keep = self._count = 0
         self._corner = torch.empty(0, 0)
 
@@ -52,7 +55,7 @@ class DifferentiableKV:
 
     def forget(self) -> None:
         """Hold nothing any more."""
-        self._pieces, self._held, self._keep = {}, 0, 0
+        self._whole, self._pieces, self._held, self._keep = {}, {}, 0, 0
 
     def rotation(self, table: RotaryTable) -> Rotation:
         """A token's position is its place behind the sink."""
@@ -60,18 +63,24 @@ class DifferentiableKV:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says; gradients reach all that is held."""
-        if layer not in self._pieces:
+        if layer not in self._whole:
             first_k, first_v = (x.to(k.dtype).expand(len(k), -1, -1, -1) for x in sink)
-            self._pieces[layer] = [(first_k, first_v)]
-        pieces = self._pieces[layer]
-        all_k, all_v = (list(x) for x in zip(*pieces, (k, v), strict=True))
-        keys, values = torch.cat(all_k, dim=2), torch.cat(all_v, dim=2)
-        # Kept for the passes after this one, which `begin` counts as held.
+            self._whole[layer] = first_k, first_v
+            self._pieces[layer] = [(first_k.detach(), first_v.detach())]
+        held_k, held_v = self._whole[layer]
+        keys, values = torch.cat((held_k, k), dim=2), torch.cat((held_v, v), dim=2)
+        pieces = [*self._pieces[layer], (k.detach(), v.detach())]
+        # Kept for the passes after this one, which `begin` counts as held. As parts of what was put
+        # together here: so each pass has one gradient to add to what is held, not one a summary.
         if self._keep:
-            pieces.append((k[:, :, : self._keep], v[:, :, : self._keep]))
+            count = held_k.shape[2] + self._keep
+            self._whole[layer] = keys[:, :, :count], values[:, :, :count]
+            kept_k, kept_v = (x[:, :, : self._keep].detach() for x in (k, v))
+            self._pieces[layer].append((kept_k, kept_v))
         mask = self._mask(q, keys)
         if not self._held:  # no summaries yet, whose copies could add up
             return causal_attention(q, keys, values, mask)
+        all_k, all_v = zip(*pieces, strict=True)
         with _saved_in_pieces((keys, all_k), (values, all_v)):
             return causal_attention(q, keys, values, mask)
 
@@ -96,16 +105,13 @@ class DifferentiableKV:
         return corner[-queries:, -places:]
 
 
-def _saved_in_pieces(*wholes: tuple[Tensor, list[Tensor]]) -> saved_tensors_hooks:
+def _saved_in_pieces(*wholes: tuple[Tensor, tuple[Tensor, ...]]) -> saved_tensors_hooks:
     """Let autograd save the pieces of these concatenations, and join them when it needs them.
 
     Otherwise every segment would keep a copy of all summaries before it, at every layer: memory
     that grows with the square of the trial's length.
     """
-    pieces_of = {
-        whole.untyped_storage()._cdata: [piece.detach() for piece in pieces]
-        for whole, pieces in wholes
-    }
+    pieces_of = {whole.untyped_storage()._cdata: pieces for whole, pieces in wholes}
 
     def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
         pieces = pieces_of.get(saved.untyped_storage()._cdata)
