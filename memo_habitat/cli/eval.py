@@ -15,6 +15,7 @@ from memo_habitat.cli.common import (
     option,
     run_and_overrides,
 )
+from memo_habitat.cli.eval_jobs import submit_shards
 
 EXAMPLES = examples(
     "memo-habitat eval runs/extobjnav-studio-20260101-120000",
@@ -22,45 +23,70 @@ EXAMPLES = examples(
     "memo-habitat eval RUN --checkpoint ckpt.4 --deterministic --name greedy",
     "memo-habitat eval RUN --inspect-memory --name inspected",
     "memo-habitat eval RUN --forget",
+    "memo-habitat eval RUN --shard 3/16   # and the others; the last one to end merges them",
+    "memo-habitat eval RUN --shards 16 --slurm partition=gpu --slurm time=240",
 )
+
+AgentName = Annotated[
+    Literal["checkpoint", "random", "forward", "oracle", "perfect_memory"],
+    option("Who acts.", None),
+]
+Checkpoint = Annotated[
+    str | None, option("File, or name in the run's checkpoints; `all` of them.", "FILE")
+]
+Deterministic = Annotated[bool, flag("--deterministic", "Likeliest actions, not sampled.")]
+InspectMemory = Annotated[
+    bool, flag("--inspect-memory", "Record where the memory attends, for the report.")
+]
+Forget = Annotated[bool, flag("--forget", "Empty the memory at the start of every episode.")]
+Split = Annotated[str | None, option("Split of the data set.", None, "the config's, test")]
+Name = Annotated[str | None, option("Folder in RUN/eval.", None, "the agent or checkpoint")]
+ShardOption = Annotated[str | None, option("Play this part of the trials, such as 3/16.", "K/N")]
+Merge = Annotated[
+    bool, flag("--merge", "Play nothing: merge the shards there are, of --name or of all.")
+]
+Shards = Annotated[int | None, option("With --slurm: parts, each a job.")]
+Slurm = Annotated[list[str] | None, option("Option of sbatch; several are possible.", "KEY=VALUE")]
+DryRun = Annotated[bool, flag("--dry-run", "With --slurm: show the jobs alone.")]
 
 
 def evaluate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder.")],
     overrides: Overrides = None,
-    agent: Annotated[
-        Literal["checkpoint", "random", "oracle", "perfect_memory"], option("Who acts.", None)
-    ] = "checkpoint",
-    checkpoint: Annotated[
-        str | None, option("File, or name in the run's checkpoints.", "FILE")
-    ] = None,
+    agent: AgentName = "checkpoint",
+    checkpoint: Checkpoint = None,
     trials: Annotated[int | None, option("Trials in every house.")] = None,
     steps: Annotated[int | None, option("Steps of each trial.")] = None,
-    deterministic: Annotated[
-        bool, flag("--deterministic", "Likeliest actions, not sampled.")
-    ] = False,
-    inspect_memory: Annotated[
-        bool, flag("--inspect-memory", "Record where the memory attends, for the report.")
-    ] = False,
-    forget: Annotated[
-        bool, flag("--forget", "Empty the memory at the start of every episode.")
-    ] = False,
-    split: Annotated[
-        str | None, option("Split of the data set.", None, "the config's, test")
-    ] = None,
-    name: Annotated[
-        str | None, option("Folder in RUN/eval.", None, "the agent or checkpoint")
-    ] = None,
+    deterministic: Deterministic = False,
+    inspect_memory: InspectMemory = False,
+    forget: Forget = False,
+    split: Split = None,
+    name: Name = None,
+    shard: ShardOption = None,
+    merge: Merge = False,
+    shards: Shards = None,
+    slurm: Slurm = None,
+    dry_run: DryRun = False,
     seed: Seed = None,
     debug: Debug = False,
 ) -> None:
     """Evaluate an agent in the task of a run; prints the table and the folder of the records."""
+    from memo_habitat.config.evaluation import Shard
+    from memo_habitat.evaluation.shards import merge_run, missing_shards
     from memo_habitat.report.html import summarise
     from memo_habitat.trainer import launch
+    from memo_habitat.trainer.distributed import own_shard
     from memo_habitat.trainer.run_dir import open_run
 
     folder, keys = run_and_overrides(run, overrides)
     opened = open_run(folder)
+    if merge:
+        merged = merge_run(opened, name)
+        print(summarise([opened.path]), *merged, sep="\n")
+        return
+    if shards is not None or slurm or dry_run:
+        submit_shards(opened, shards, slurm or (), shard, dry_run)
+        return
     options = launch.EvalOptions(
         checkpoint=checkpoint,
         trials=trials,
@@ -72,6 +98,11 @@ def evaluate(
         overrides=keys,
         inspect_memory=inspect_memory,
         forget=forget,
+        shard=shard,
     )
     records = launch.evaluate(opened, options)
+    part = Shard.parse(shard or own_shard())
+    if part.count > 1 and (left := missing_shards(records)):
+        print(f"shard {part} is finished; not yet: {', '.join(map(str, left))}", records, sep="\n")
+        return
     print(summarise([opened.path]), records, sep="\n")

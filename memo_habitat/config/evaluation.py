@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from habitat.config import read_write
 from habitat_baselines.config.default_structured_configs import EvaluatorConfig
@@ -12,12 +14,45 @@ from omegaconf import II, DictConfig, OmegaConf, open_dict
 from memo_habitat.config.task import MEASUREMENTS, SENSORS
 from memo_habitat.errors import UserError
 
+T = TypeVar("T")
+
 # Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
 # changed when a training goes on, and in the evaluation of a checkpoint.
 RUNTIME_KEYS = {
     "memory": ("token_budget", "activation_checkpointing", "compile"),
     "encoder": ("chunk_size", "weights"),
 }
+
+
+class Shard(NamedTuple):
+    """The `number`-th of `count` parts of an evaluation, from 1; written "3/16"."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From "3/16"; an empty text is the whole, 1/1.
+
+        Raises:
+            UserError: it is something else.
+        """
+        number, _, count = (text or "1/1").partition("/")
+        if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+            return cls(int(number), int(count))
+        raise UserError(f"shard {text!r}: write which of how many, such as 3/16, counted from 1")
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the evaluation's; "" for the whole, which is in that itself."""
+        return "" if self.count == 1 else f"shards/{self.number}-of-{self.count}"
+
+    def of(self, trials: Sequence[T]) -> Sequence[T]:
+        """Its trials: in turns, so that neighbours, which share a house, go to different shards."""
+        return trials[self.number - 1 :: self.count]
 
 
 @dataclass
@@ -27,8 +62,10 @@ class EvaluationPlan:
     # Trials in every held-out house, and environment steps of each.
     trials_per_house: int = 3
     steps_per_trial: int = II("habitat.task.trial_steps")
-    # From which, with the trial's name, targets and starts are drawn; and the agent's own draws.
+    # From which, with the trial's name, targets, starts and sampled actions are drawn.
     seed: int = 0
+    # Which part of the trials this process plays, such as 3/16, counted from 1; empty: all.
+    shard: str = ""
     # True: the likeliest action; False: actions are sampled.
     deterministic: bool = False
     # True: the agent's memory is emptied at the start of every episode, not of every trial alone.
@@ -45,6 +82,7 @@ class EvaluationPlan:
     inspect_every: int = 16
 
     def __post_init__(self) -> None:
+        Shard.parse(self.shard)
         for name in ("trials_per_house", "steps_per_trial", "inspect_every"):
             value = getattr(self, name)
             # An interpolation is a string here, until it is resolved in the composed config.

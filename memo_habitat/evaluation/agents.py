@@ -1,8 +1,8 @@
-"""What an evaluation asks of an agent, and reference agents: random, oracle, perfect memory."""
+"""What an evaluation asks of an agent, and reference agents: random, forward, oracle, ..."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import torch
@@ -14,9 +14,17 @@ from memo_habitat.policy.network import ContextUse
 
 
 class Agent(Protocol):
-    """Acts N environments in lockstep; one that remembers nothing inherits the two answers None."""
+    """Acts; one that neither draws nor remembers inherits what is not `act`.
+
+    An evaluation has one for each environment, N = 1: numbers of a batch depend in their last bits
+    on what else is in it, and a sampled action may hang on those.
+    """
 
     name: str
+
+    def begin_trial(self, seed: int) -> None:
+        """From the next step on it is another trial: forget, and draw from `seed` alone."""
+        return
 
     def act(
         self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
@@ -47,17 +55,42 @@ class RandomAgent(Agent):
 
     name = "random"
 
-    def __init__(self, num_actions: int, seed: int) -> None:
+    def __init__(self, num_actions: int, seed: int = 0) -> None:
         if num_actions < 1:
             raise UserError(f"num_actions is {num_actions}; the task needs at least one action")
         self._num_actions = num_actions
         self._generator = torch.Generator().manual_seed(seed)
+
+    def begin_trial(self, seed: int) -> None:
+        """Draw from `seed` from now on."""
+        self._generator.manual_seed(seed)
 
     def act(
         self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
     ) -> Tensor:
         """Uniform actions, long [N]."""
         return torch.randint(self._num_actions, trial_start.shape, generator=self._generator)
+
+
+class ForwardAgent(Agent):
+    """Walks straight on, whatever is in its way, and never stops by itself."""
+
+    name = "forward"
+
+    def __init__(self, actions: Sequence[str], forward: str = "move_forward") -> None:
+        """Of a task with these `actions`, in the order of their numbers."""
+        if forward not in actions:
+            raise UserError(
+                f"the agent forward needs the action {forward}; this task has "
+                f"{', '.join(actions)}: evaluate another agent"
+            )
+        self._forward = list(actions).index(forward)
+
+    def act(
+        self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
+    ) -> Tensor:
+        """The same action, long [N]."""
+        return torch.full(trial_start.shape, self._forward)
 
 
 class SensorAgent(Agent):

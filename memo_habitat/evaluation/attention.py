@@ -69,26 +69,24 @@ class AttentionLog:
         self._count = min(_BINS, max(1, steps_per_trial // every))
         self._open: dict[str, dict[int, TrialBin]] = {}
 
-    def add(
-        self, trial: str, step: int, stats: AttentionStats, context: dict[str, int], index: int
-    ) -> None:
-        """Take in environment `index`, which took step `step` (from 1) of `trial`.
+    def add(self, trial: str, step: int, stats: AttentionStats, context: dict[str, int]) -> None:
+        """Take in step `step` (from 1) of `trial`.
 
-        `stats` are those of all environments; `context` this one's tokens and bytes in use, by
-        their names in records.
+        `stats` are those of its one environment; `context` its tokens and bytes in use, by their
+        names in records.
         """
         number = (step - 1) * self._count // self._steps
         start, end = (-(-n * self._steps // self._count) for n in (number, number + 1))
-        by_age = stats.summaries[index, : int(stats.held[index])].tolist()
+        by_age = stats.summaries[0, : int(stats.held[0])].tolist()
         part = TrialBin(
             trial_id=trial,
             trial_step_start=start,
             trial_step_end=end,
             observed=1,
-            sink=float(stats.sink[index]),
+            sink=float(stats.sink[0]),
             summaries=sum(by_age),
-            steps=float(stats.steps[index]),
-            effective_context=float(stats.effective_context[index]),
+            steps=float(stats.steps[0]),
+            effective_context=float(stats.effective_context[0]),
             by_age=by_age,
             observed_by_age=[1] * len(by_age),
             **context,

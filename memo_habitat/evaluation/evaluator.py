@@ -15,9 +15,9 @@ from habitat_baselines.rl.ppo.evaluator import Evaluator
 from habitat_baselines.utils.common import batch_obs
 from torch import Tensor
 
-from memo_habitat.config.evaluation import EvaluationPlan, evaluation_name
+from memo_habitat.config.evaluation import EvaluationPlan, Shard, evaluation_name
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.agents import Agent, RandomAgent, SensorAgent
+from memo_habitat.evaluation.agents import Agent, ForwardAgent, RandomAgent, SensorAgent
 from memo_habitat.evaluation.play_trials import evaluate, recorded_fields
 from memo_habitat.evaluation.recorder import Recorder, file_name
 from memo_habitat.evaluation.records import (
@@ -29,8 +29,10 @@ from memo_habitat.evaluation.records import (
     iterate_records,
 )
 from memo_habitat.evaluation.schedule import Observation, arrangements
+from memo_habitat.evaluation.shards import merge_shards, missing_shards
 from memo_habitat.tasks.record_fields import RecordField
 from memo_habitat.trainer.progress import steps_bar
+from memo_habitat.utils.files import file_digest
 from memo_habitat.utils.provenance import now
 
 _CHECKPOINT_SUFFIXES = (".pth", ".safetensors")
@@ -67,25 +69,32 @@ class TrialEvaluator(Evaluator):
         `unused`: Habitat also passes the environments' spec and the measures of rank 0 alone.
         """
         plan = self._plan
-        folder = self._folder(config.habitat_baselines, checkpoint_index)
+        shard = Shard.parse(plan.shard)
+        whole = self._folder(config.habitat_baselines, checkpoint_index)
+        folder = whole / shard.folder
         meta = self._meta(config, envs, step_id, device)
         meta.check_continues(folder)
-        actor = self._make_agent(agent, envs, device)
+        agents = self._make_agents(agent, envs, config)
 
         def batch(observations: Sequence[Observation]) -> dict[str, Tensor]:
             stacked = batch_obs(list(observations), device=device)
             transformed: dict[str, Tensor] = apply_obs_transforms_batch(stacked, obs_transforms)
             return transformed
 
-        total = plan.trials_per_house * len(meta.houses) * plan.steps_per_trial
+        trials = len(shard.of(range(plan.trials_per_house * len(meta.houses))))
         begun = time.monotonic()
-        bar = steps_bar(0, total, f"evaluating {folder.name}")
+        bar = steps_bar(0, trials * plan.steps_per_trial, f"evaluating {folder.name}")
         with torch.inference_mode(), Recorder(folder, plan) as recorder, bar:
             meta.write(folder)
-            fields = evaluate(envs, actor, plan, recorder, bar, batch)
+            fields = evaluate(envs, agents, plan, recorder, bar, batch)
         seconds = round(time.monotonic() - begun, 1)
         update = {"measures": fields, "finished": now(), "seconds": seconds}
         meta.model_copy(update=update).write(folder)
+        if shard.count > 1:
+            if missing_shards(whole):
+                return  # its numbers are those of a part: they are logged where all are together
+            merge_shards(whole)
+            folder = whole
         means = mean_measures(iterate_records(folder / RECORDS_FILE), fields, plan.steps_per_trial)
         for name, mean in means.items():
             # Habitat's own tag for rewards.
@@ -105,12 +114,19 @@ class TrialEvaluator(Evaluator):
             seed=plan.seed,
             deterministic=plan.deterministic,
             forget=plan.forget,
+            shard=plan.shard,
+            weights=self._weights(config.habitat_baselines),
             inspect_every=plan.inspect_every if plan.inspect_memory else None,
             environments=envs.num_envs,
             houses=tuple(sorted({house for own in arrangements(envs) for house, _ in own})),
             device=str(device),
             measures=recorded_fields(envs),
         )
+
+    def _weights(self, baselines: Any) -> str | None:
+        file = Path(str(baselines.eval_ckpt_path_dir))
+        known = self._agent == "checkpoint" and file.is_file()
+        return file_digest(file) if known else None
 
     def _folder(self, baselines: Any, checkpoint_index: int) -> Path:
         name = self._name
@@ -123,8 +139,9 @@ class TrialEvaluator(Evaluator):
         root = self._output_dir or str(Path(str(baselines.checkpoint_folder)).parent / "eval")
         return Path(root) / file_name(name or self._agent)
 
-    def _make_agent(self, access: Any, envs: Any, device: torch.device) -> Agent:
-        plan = self._plan
+    def _make_agents(self, access: Any, envs: Any, config: Any) -> list[Agent]:
+        """One for each environment."""
+        plan, count = self._plan, envs.num_envs
         for option in ("inspect_memory", "forget"):
             if getattr(plan, option) and self._agent != "checkpoint":
                 raise UserError(
@@ -132,20 +149,21 @@ class TrialEvaluator(Evaluator):
                     "evaluate a checkpoint, or leave it out"
                 )
         if self._agent == "random":
-            return RandomAgent(int(envs.action_spaces[0].n), plan.seed)
+            return [RandomAgent(int(envs.action_spaces[0].n)) for _ in range(count)]
+        if self._agent == "forward":
+            return [ForwardAgent(list(config.habitat.task.actions))] * count
         if self._agent in SENSOR_AGENTS:
             player = SensorAgent(self._agent)
             player.check_observed(envs.observation_spaces[0].spaces)
-            return player
+            return [player] * count
         from memo_habitat.policy.agent import PolicyAgent
 
         access.eval()
-        # Sampling draws from torch's own generator: the seed makes an evaluation repeatable.
-        torch.manual_seed(plan.seed)
-        every = plan.inspect_every if plan.inspect_memory else 0
-        return PolicyAgent(
-            access.actor_critic, plan.deterministic, every, plan.seed, forget=plan.forget
-        )
+        every, policy = plan.inspect_every if plan.inspect_memory else 0, access.actor_critic
+        return [
+            PolicyAgent(policy.with_own_memory(), plan.deterministic, every, forget=plan.forget)
+            for _ in range(count)
+        ]
 
 
 def mean_measures(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memo_habitat.config.evaluation import EvaluationPlan
+from memo_habitat.config.evaluation import EvaluationPlan, Shard
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent
 from memo_habitat.evaluation.recorder import Recorder, context_at
@@ -22,6 +22,7 @@ from memo_habitat.evaluation.schedule import (
     arrangements,
     assign_trials,
     planned_trials,
+    trial_seed,
 )
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.tasks.record_fields import (
@@ -44,7 +45,7 @@ def recorded_fields(envs: TrialVectorEnv) -> dict[str, RecordField]:
 
 def evaluate(
     envs: TrialVectorEnv,
-    agent: Agent,
+    agents: Sequence[Agent],
     plan: EvaluationPlan,
     recorder: Recorder,
     progress: Any,
@@ -52,12 +53,13 @@ def evaluate(
 ) -> dict[str, RecordField]:
     """Play the trials of `plan` that `recorder` does not hold yet, with a record per episode.
 
-    Environments step together. One whose trials are all played is no longer stepped; the agent
-    then sees its last observation again as the start of a trial, so that its memory stays empty.
+    Environments step at the same time, but each has an agent of its own that sees nothing of the
+    others, and every trial has a seed of its own: what is recorded of a trial depends neither on
+    where nor beside which others it is played.
 
     Args:
         envs: the environments; their `trial_step` sensor must be observed.
-        agent: who acts.
+        agents: who acts in each of them.
         plan: which trials, how long.
         recorder: where the records go; tells which trials are complete.
         progress: a tqdm bar; one tick per environment step, those of complete trials first.
@@ -71,15 +73,16 @@ def evaluate(
         UserError: an environment does not do what the plan says; names the setting to change.
     """
     available = arrangements(envs)
-    planned = planned_trials([pair for own in available for pair in own], plan.trials_per_house)
-    if not planned:
+    everything = planned_trials([pair for own in available for pair in own], plan.trials_per_house)
+    if not everything:
         raise UserError(
             "no environment has an arrangement to play; check habitat.dataset.data_path and split"
         )
+    planned = Shard.parse(plan.shard).of(everything)
     pending = [trial for trial in planned if trial.id not in recorder.complete]
     progress.update((len(planned) - len(pending)) * plan.steps_per_trial)
-    recorder.choose_filmed(planned)
-    loop = _Loop(envs, agent, plan, recorder, progress, recorded_fields(envs))
+    recorder.choose_filmed(everything)
+    loop = _Loop(envs, agents, plan, recorder, progress, recorded_fields(envs))
     if pending:
         dealt = assign_trials(pending, available)
         for index, trials in enumerate(dealt):
@@ -87,6 +90,7 @@ def evaluate(
                 chosen = {"trials": [tuple(trial) for trial in trials], "seed": plan.seed}
                 envs.call_at(index, "schedule_trials", chosen)
         loop.run(list(map(_EnvState, dealt, envs.reset())), batch)
+    recorder.put_in_order([trial.id for trial in planned])
     return loop.fields
 
 
@@ -120,10 +124,10 @@ class _EnvState:
 
 @dataclass
 class _Loop:
-    """The lockstep loop, one object per evaluation."""
+    """Steps all environments, one object per evaluation."""
 
     envs: TrialVectorEnv
-    agent: Agent
+    agents: Sequence[Agent]
     plan: EvaluationPlan
     recorder: Recorder
     progress: Any
@@ -137,32 +141,34 @@ class _Loop:
         for index, state in enumerate(states):
             self._begin_trial(index, state)
         while busy := [index for index, state in enumerate(states) if state.trials]:
-            observations = batch([state.observation for state in states])
-            device = observations[TRIAL_STEP].device
-            actions = self.agent.act(
-                observations,
-                torch.tensor([state.trial_start for state in states], device=device),
-                torch.tensor([state.episode_start for state in states], device=device),
-            ).tolist()
-            use, stats = self.agent.context(), self.agent.attention()
+            # A worker takes its step while the next environment's action is chosen.
             for index in busy:
-                state = states[index]
+                state, agent = states[index], self.agents[index]
                 frame = state.observation.get(self.plan.camera)
                 self.recorder.see(index, state.trial.id, state.episode, state.step, frame)
-                self.recorder.remember(index, state.trial.id, state.step + 1, use, stats)
-                self.envs.async_step_at(index, actions[index])
-            for index in busy:  # all have begun their step: workers take theirs at the same time
-                state = states[index]
+                action = self._act(agent, state, batch)
+                use, stats = agent.context(), agent.attention()
+                self.recorder.remember(state.trial.id, state.step + 1, use, stats)
+                self.envs.async_step_at(index, action)
+            for index in busy:
+                state, use = states[index], self.agents[index].context()
                 state.observation, reward, done, info = self.envs.wait_step_at(index)
                 state.trial_start, state.episode_start = False, bool(done)
                 state.step += 1
                 state.reward += float(reward)
                 self.recorder.reward(state.trial.id, state.step, float(reward))
                 if done:
-                    context = {} if use is None else context_at(use, index)
+                    context = {} if use is None else context_at(use)
                     record = self._record(state, info, declared, context)
                     self._end_episode(index, state, record)
             self.progress.update(len(busy))
+
+    def _act(self, agent: Agent, state: _EnvState, batch: Batch) -> int:
+        observations = batch([state.observation])
+        starts = (state.trial_start, state.episode_start)
+        device = observations[TRIAL_STEP].device
+        flags = (torch.tensor([start], device=device) for start in starts)
+        return int(agent.act(observations, *flags))
 
     def _end_episode(self, index: int, state: _EnvState, record: EpisodeRecord) -> None:
         trial_over = state.is_at_trial_start
@@ -182,15 +188,13 @@ class _Loop:
         state.trial_start = state.episode_start = True
         state.episode = state.step = 0
         if not state.trials:
-            # Seen again at every step from now on: as a trial's start, it keeps the memory empty.
-            zero = np.zeros_like(np.asarray(state.observation[TRIAL_STEP]))
-            state.observation = {**state.observation, TRIAL_STEP: zero}
             return
         if not state.is_at_trial_start:
             raise UserError(
                 f"trial {state.trial.id} does not begin at trial_step 0; reset the environments "
                 "before evaluating"
             )
+        self.agents[index].begin_trial(trial_seed(state.trial.id, self.plan.seed))
         if self.recorder.needs_map(state.trial.house):
             resolution = {"resolution": self.plan.map_resolution}
             answer = self.envs.call_at(index, "top_down_map", resolution)

@@ -16,17 +16,28 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.attention import ATTENTION_FILE, AttentionLog
-from memo_habitat.evaluation.records import RECORDS_FILE, EpisodeRecord, complete_trials
+from memo_habitat.evaluation.records import (
+    RECORDS_FILE,
+    EpisodeRecord,
+    complete_trials,
+    keep_trials,
+    sort_by_trial,
+)
 from memo_habitat.evaluation.schedule import TrialKey
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
-from memo_habitat.utils.files import append_json_line, read_json_lines, write_json_lines
+from memo_habitat.utils.files import append_json_line
 
 FRAMES_FOLDER = "frames"
 FRAMES_INDEX = "index.jsonl"
 MAPS_FOLDER = "maps"
 TRACE_FILE = "trace.jsonl"
 REWARDS_FILE = "returns.jsonl"
+# Those that have lines about trials.
+LINES_OF_TRIALS = (
+    *(RECORDS_FILE, REWARDS_FILE, ATTENTION_FILE, TRACE_FILE),
+    f"{FRAMES_FOLDER}/{FRAMES_INDEX}",
+)
 # Points of the context curve of one trial: enough to see every segment's saw tooth in a plot.
 TRACE_POINTS = 600
 # Sums of rewards along a trial at most: as many points as a curve across half a page can show.
@@ -68,24 +79,11 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
-def context_at(use: ContextUse, index: int) -> dict[str, int]:
-    """Tokens and bytes in use in environment `index`, by their names in records."""
+def context_at(use: ContextUse) -> dict[str, int]:
+    """Tokens and bytes in use of one agent in one environment, by their names in records."""
     used = {"context_tokens": use.tokens, "kv_bytes": use.kv_bytes}
     used["full_context_kv_bytes"] = use.full_context_kv_bytes
-    return {name: int(values[index]) for name, values in used.items()}
-
-
-def keep_trials(path: Path, trials: frozenset[str]) -> frozenset[str]:
-    """Drop the lines of other trials from `path`, if it exists; returns the trials it then holds.
-
-    What an interrupted evaluation left of trials that will be played again must not stay, nor a
-    line that was torn by a kill.
-    """
-    if not path.exists():
-        return frozenset()
-    lines = [line for line in read_json_lines(path) if line.get("trial_id") in trials]
-    write_json_lines(path, lines)
-    return frozenset(str(line["trial_id"]) for line in lines)
+    return {name: int(values) for name, values in used.items()}
 
 
 class Recorder:
@@ -115,7 +113,7 @@ class Recorder:
                     f"inspected, such as {min(missing)}; choose another name (--name, or "
                     "habitat_baselines.evaluator.name)"
                 )
-        for name in (RECORDS_FILE, REWARDS_FILE):
+        for name in LINES_OF_TRIALS:
             keep_trials(folder / name, self.complete)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -179,26 +177,21 @@ class Recorder:
             strip.add(step, image)
 
     def remember(
-        self,
-        index: int,
-        trial: str,
-        step: int,
-        use: ContextUse | None,
-        stats: AttentionStats | None,
+        self, trial: str, step: int, use: ContextUse | None, stats: AttentionStats | None
     ) -> None:
-        """Keep what environment `index` had in context at `step` (from 1) of its trial, if due.
+        """Keep what the agent had in context at `step` (from 1) of a trial, if due.
 
         None: it has no memory (`use`), or this step was not looked at (`stats`).
         """
         if use is None:
             return
-        context = context_at(use, index)
+        context = context_at(use)
         if trial in self._filmed and step % self._spacing == 0:
             memory = _resident_bytes()
             point = TracePoint(trial_id=trial, trial_step=step, process_bytes=memory, **context)
             append_json_line(self._folder / TRACE_FILE, point.model_dump())
         if stats is not None:
-            self._attention.add(trial, step, stats, context, index)
+            self._attention.add(trial, step, stats, context)
 
     def reward(self, trial: str, step: int, reward: float) -> None:
         """Take in the reward of step `step` (from 1) of `trial`."""
@@ -219,6 +212,13 @@ class Recorder:
         self._records.flush()
         if strip := self._strips.pop(index, None):
             self._save_frames(strip, record)
+
+    def put_in_order(self, trials: Sequence[str]) -> None:
+        """Sort all lines by trial, as in `trials`, whatever the order in which they were played."""
+        self._records.flush()
+        places = {trial: place for place, trial in enumerate(trials)}
+        for name in LINES_OF_TRIALS:
+            sort_by_trial([self._folder / name], self._folder / name, places)
 
     def _save_frames(self, strip: FilmStrip, record: EpisodeRecord) -> None:
         folder = self._folder / FRAMES_FOLDER

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import contextlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt
 
 from memo_habitat.errors import UserError
 from memo_habitat.tasks.record_fields import RecordField, Value
-from memo_habitat.utils.files import atomic_write, read_json, read_json_lines
+from memo_habitat.utils.files import atomic_path, atomic_write, read_json, read_json_lines
 from memo_habitat.utils.provenance import Provenance
 
 META_FILE = "meta.json"
 RECORDS_FILE = "records.jsonl"
-# Who can be evaluated: what was trained, and those it is compared with. The latter two are sensors
+# Who can be evaluated: what was trained, and those it is compared with. `SENSOR_AGENTS` are sensors
 # of the task, named `<agent>_action`.
 SENSOR_AGENTS = ("oracle", "perfect_memory")
-AGENTS = ("checkpoint", "random", *SENSOR_AGENTS)
+AGENTS = ("checkpoint", "random", "forward", *SENSOR_AGENTS)
+# What is the same all through an evaluation.
+_SAME = ("agent", "step", "weights", "steps_per_trial", "seed", "deterministic", "forget", "split")
 
 
 class EvaluationMeta(Provenance):
@@ -42,6 +46,9 @@ class EvaluationMeta(Provenance):
     forget: bool = False  # whether its memory was emptied at the start of every episode
     # One step in so many was looked at for attention; None: none was.
     inspect_every: int | None = None
+    shard: str = ""  # which part of the trials, such as 3/16; empty: all
+    # sha256 of the checkpoint's file; None for other agents.
+    weights: str | None = None
     environments: int | None = None  # how many there were
     houses: tuple[str, ...] = ()  # their names
     device: str | None = None  # of the agent
@@ -58,14 +65,22 @@ class EvaluationMeta(Provenance):
         if not (folder / META_FILE).exists():
             return
         before = EvaluationMeta.read(folder)
-        compared = ("agent", "step", "steps_per_trial", "seed", "deterministic", "forget", "split")
-        for name in compared:
-            had, has = getattr(before, name), getattr(self, name)
-            if had != has:
-                raise UserError(
-                    f"{folder} holds an evaluation with {name}={had!r}, now it is {has!r}; choose "
-                    "another name (habitat_baselines.evaluator.name) or delete that folder"
-                )
+        for name, (had, has) in before.differences(self).items():
+            raise UserError(
+                f"{folder} holds an evaluation with {name}={had!r}, now it is {has!r}; choose "
+                "another name (habitat_baselines.evaluator.name) or delete that folder"
+            )
+
+    def differences(self, other: EvaluationMeta, *more: str) -> dict[str, tuple[Any, Any]]:
+        """What would make trials of both no parts of one evaluation: name -> both values.
+
+        `more` fields are compared as well.
+        """
+        both = {name: (getattr(self, name), getattr(other, name)) for name in (*_SAME, *more)}
+        # Not known of evaluations of before.
+        if None in both["weights"]:
+            del both["weights"]
+        return {name: values for name, values in both.items() if values[0] != values[1]}
 
     def write(self, folder: Path) -> None:
         """Write it into the folder of its evaluation."""
@@ -156,3 +171,55 @@ def complete_trials(path: Path, steps_per_trial: int) -> frozenset[str]:
     """Names of the trials in `path` whose last step was reached; empty if there is no file."""
     records = read_json_lines(path, EpisodeRecord.model_validate)
     return frozenset(r.trial_id for r in records if r.trial_step_end >= steps_per_trial)
+
+
+def keep_trials(path: Path, trials: Collection[str]) -> frozenset[str]:
+    """Drop the lines of other trials from `path`, if it exists; returns the trials it then holds.
+
+    What an interrupted evaluation left of trials that will be played again must not stay, nor a
+    line that was torn by a kill.
+    """
+    if not path.exists():
+        return frozenset()
+    kept = set()
+    with atomic_path(path) as temporary, temporary.open("wb") as written, path.open("rb") as lines:
+        for trial, line in _lines(path, lines):
+            if trial in trials:
+                written.write(line)
+                kept.add(trial)
+    return frozenset(kept)
+
+
+def sort_by_trial(sources: Sequence[Path], to: Path, places: Mapping[str, int]) -> None:
+    """Write the lines of `sources` that tell of trials to `to`, by `places` of the trials.
+
+    Those of one trial keep their order, those of others come last. Nothing is written where no
+    source exists. What a line says stays byte for byte; one line at a time is in memory.
+    """
+    found: list[tuple[int, int, int, int]] = []  # place, source, first byte, length
+    there = [path for path in sources if path.exists()]
+    for number, path in enumerate(there):
+        with path.open("rb") as lines:
+            begin = 0
+            for trial, line in _lines(path, lines):
+                found.append((places.get(trial, len(places)), number, begin, len(line)))
+                begin += len(line)
+    if not there:
+        return
+    with atomic_path(to) as temporary, contextlib.ExitStack() as opened:
+        files = [opened.enter_context(path.open("rb")) for path in there]
+        written = opened.enter_context(temporary.open("wb"))
+        for _, number, begin, length in sorted(found):
+            files[number].seek(begin)
+            written.write(files[number].read(length))
+
+
+def _lines(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Each whole line with the trial that it tells of."""
+    for line in lines:
+        if not line.endswith(b"\n"):  # torn by a kill
+            return
+        try:
+            yield str(json.loads(line)["trial_id"]), line
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: a line names no trial; repair or remove it") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +23,12 @@ class TrialKey(NamedTuple):
     def id(self) -> str:
         """The name that episode records carry as `trial_id`."""
         return f"{self.house}/{self.arrangement_id}/{self.repetition}"
+
+
+def trial_seed(trial: str, seed: int) -> int:
+    """Seed of all that an agent draws in a trial, from its name and the evaluation's seed."""
+    # Hashed: generators of neighbouring seeds begin alike.
+    return random.Random(f"actions in {trial} from {seed}").getrandbits(63)
 
 
 class TrialVectorEnv(Protocol):

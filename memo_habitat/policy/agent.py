@@ -37,7 +37,8 @@ class PolicyAgent:
     ) -> None:
         """Act with `policy`, by its likeliest action where `deterministic`.
 
-        The attention of one step in `inspect_every` is looked at, none for 0; `seed` draws which.
+        The attention of one step in `inspect_every` is looked at, none for 0; `seed` draws which,
+        until a trial begins with a seed of its own.
         UserError where the policy's memory has no attention to look at.
 
         With `forget` its memory is emptied at the start of every episode: what it does there
@@ -47,11 +48,18 @@ class PolicyAgent:
             check_attends(policy.network.memory.config)
         self._policy = policy.eval()
         policy.learn_from(None, 0.0)  # whoever taught it has no say here
+        self._generator: torch.Generator | None = None  # torch's own
         self._deterministic, self._forget = deterministic, forget
         self._previous: Tensor | None = None
         self._inspect_every, self._random = inspect_every, random.Random(seed)
         self._phase = self._looked_at = 0
         self._stats: AttentionStats | None = None
+
+    def begin_trial(self, seed: int) -> None:
+        """Forget everything; sampled actions, and which steps are looked at, follow from `seed`."""
+        self._previous = None
+        self._generator = torch.Generator().manual_seed(seed)
+        self._random, self._phase = random.Random(seed), 0
 
     @torch.inference_mode()
     def act(
@@ -75,6 +83,7 @@ class PolicyAgent:
                 previous[:, None],
                 ~episode_start[:, None],
                 deterministic=self._deterministic,
+                generator=self._generator,
             )
         self._stats = None if probe is None else probe.stats[-1]
         if data.actions is None:

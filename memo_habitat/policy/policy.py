@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -56,13 +57,17 @@ class ActionEvaluation:
     recall_parts: dict[str, float]  # by name
 
 
-def sample_action(log_probs: Tensor) -> Tensor:
-    """An action of each distribution [*, A], long [*].
+def sample_action(log_probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """An action of each distribution [*, A], long [*]; a `generator` is one of the CPU's.
 
     A race of exponential clocks: the one of rate p rings first with probability p. `Categorical`
     draws alike, but checks its arguments in every step.
     """
-    return (log_probs.exp() / torch.empty_like(log_probs).exponential_()).argmax(-1)
+    if generator is None:
+        clocks = torch.empty_like(log_probs).exponential_()
+    else:  # drawn on the CPU, where the same seed gives the same draws beside any device
+        clocks = torch.empty(log_probs.shape).exponential_(generator=generator).to(log_probs)
+    return (log_probs.exp() / clocks).argmax(-1)
 
 
 @baseline_registry.register_policy(name="MemoPolicy")
@@ -177,14 +182,16 @@ class MemoPolicy(nn.Module, Policy):
         prev_actions: Tensor,
         masks: Tensor,
         deterministic: bool = False,
+        generator: torch.Generator | None = None,
     ) -> PolicyActionData:
         """One step of N environments.
 
-        prev_actions long [N, 1]; masks bool [N, 1], False at an episode's first step.
+        prev_actions long [N, 1]; masks bool [N, 1], False at an episode's first step. Actions are
+        sampled by `generator`, by torch's own without one.
         """
         logits, values = self._step(observations, prev_actions.squeeze(-1), ~masks.squeeze(-1))
         log_probs = logits.log_softmax(-1)
-        actions = log_probs.argmax(-1) if deterministic else sample_action(log_probs)
+        actions = log_probs.argmax(-1) if deterministic else sample_action(log_probs, generator)
         if self.teacher is not None and self.teacher_share:
             actions = torch.where(
                 self._teacher_leads(actions), observations[self.teacher][:, 0], actions
@@ -272,6 +279,12 @@ class MemoPolicy(nn.Module, Policy):
     def forget(self) -> None:
         """Drop the acting memory of all environments."""
         self._cache = None
+
+    def with_own_memory(self) -> MemoPolicy:
+        """A policy of the same weights, not copies of them, that remembers for itself."""
+        twin = copy.copy(self)
+        twin.forget()
+        return twin
 
     def context_use(self) -> ContextUse | None:
         """Memory in use; None before the first step."""

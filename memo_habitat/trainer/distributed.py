@@ -96,6 +96,33 @@ def waits_for_others() -> str | None:
     )
 
 
+def own_shard() -> str:
+    """Which part of an evaluation is that of this process among torchrun's or srun's; "" if alone.
+
+    Such as "3/16" for the third of sixteen. They do not meet: each plays its part and ends.
+    """
+    from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size
+
+    _, rank, processes = get_distrib_size()
+    return "" if processes == 1 else f"{rank + 1}/{processes}"
+
+
+def take_own_part(config: DictConfig) -> None:
+    """Let an evaluation by `config` play the part of this process, and on a GPU of its own."""
+    from habitat.config import read_write
+    from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size
+
+    from memo_habitat.simulator.habitat_sim.device import gpu_index
+
+    evaluator, simulator = config.habitat_baselines.evaluator, config.habitat.simulator
+    with read_write(config):
+        evaluator.shard = evaluator.get("shard") or own_shard()
+        gpu = max(gpu_index(get_distrib_size()[0]), 0)
+        config.habitat_baselines.torch_gpu_id = gpu
+        if "habitat_sim_v0" in simulator:
+            simulator.habitat_sim_v0.gpu_device_id = gpu
+
+
 def use_torchrun_rendezvous() -> None:
     """Let Habitat's trainers meet at torchrun's MASTER_ADDR, where one has started this process.
 

@@ -14,6 +14,7 @@ from habitat_baselines.common.env_factory import VectorEnvFactory
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.compat import startup
+from memo_habitat.config.evaluation import Shard
 from memo_habitat.config.trainer import MemoBaselinesConfig
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.register import import_plugins
@@ -37,19 +38,23 @@ class MemoVectorEnvFactory(VectorEnvFactory):
 
         `enforce_scenes_greater_eq_environments` is how Habitat says that it evaluates.
         """
-        # Then every house is in exactly one environment and all have one seed, so that a trial
-        # does not depend on where it runs.
+        # Then all have one seed.
         is_eval = enforce_scenes_greater_eq_environments
         import_plugins(config)
         houses = _houses(config)
         count = config.habitat_baselines.num_environments
         check_at_least_one("habitat_baselines.num_environments", count)
-        if is_eval:
+        # A trial of ours is the same wherever it is played. Habitat's own evaluators take all that
+        # an environment holds, once.
+        shared = is_eval and "trials_per_house" in config.habitat_baselines.evaluator
+        if shared:
+            count = min(count, _trials(config.habitat_baselines.evaluator, len(houses)))
+        elif is_eval:
             count = min(count, len(houses))
         startup.prepare_forkserver()
         deaths = Path(tempfile.mkdtemp(prefix="memo-habitat-workers-"))
         arguments = []
-        for index, own in enumerate(deal_houses(houses, count)):
+        for index, own in enumerate([houses] * count if shared else deal_houses(houses, count)):
             worker_config = config.copy()
             with read_write(worker_config):
                 worker_config.habitat.dataset.content_scenes = own
@@ -112,6 +117,11 @@ def _compile_kernels(config: DictConfig, death_note: str) -> None:
     for action in reversed(range(env.action_space.n)):
         env.step(action)
     env.close()
+
+
+def _trials(evaluator: DictConfig, houses: int) -> int:
+    """How many trials an evaluation plays in so many houses: all, or those of its shard."""
+    return max(1, len(Shard.parse(evaluator.shard).of(range(evaluator.trials_per_house * houses))))
 
 
 def _houses(config: DictConfig) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,12 @@ from memo_habitat.config.compose import (
     update_config,
 )
 from memo_habitat.errors import UserError, check_at_least_one
-from memo_habitat.trainer.distributed import run_workers, use_torchrun_rendezvous, waits_for_others
+from memo_habitat.trainer.distributed import (
+    own_shard,
+    run_workers,
+    use_torchrun_rendezvous,
+    waits_for_others,
+)
 from memo_habitat.trainer.run_dir import (
     TRAIN_LOCK,
     RunFolder,
@@ -53,7 +58,8 @@ class Training:
 class EvalOptions:
     """What an evaluation may change of the run's config; None keeps it."""
 
-    checkpoint: str | None = None  # a file, or a name in the checkpoint folder; None is the latest
+    # A file, or a name in the checkpoint folder; ALL: one after the other; None: the latest.
+    checkpoint: str | None = None
     trials: int | None = None  # in every house
     steps: int | None = None  # of each trial
     agent: str = "checkpoint"  # one of `evaluation.records.AGENTS`
@@ -63,6 +69,11 @@ class EvalOptions:
     overrides: Sequence[str] = ()  # further "key=value"
     inspect_memory: bool = False  # record where the agent's memory attends
     forget: bool = False  # empty the agent's memory at the start of every episode
+    shard: str | None = None  # such as "3/16"; None: all, or the rank's among torchrun's or srun's
+
+
+# As a checkpoint's name: every one of the run.
+ALL = "all"
 
 
 def make_env(name: str, overrides: Sequence[str] = ()) -> habitat.Env:
@@ -167,14 +178,32 @@ def work_at_training(config: DictConfig) -> None:
 def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     """Evaluate an agent in the task of `run`; returns the folder with the records.
 
+    Of several checkpoints that is the last one's. Shards lie in its folder `shards`; the one that
+    ends last merges them all.
+
     UserError where checkpoint or agent is unknown, and for what the evaluation itself refuses.
     """
     refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
     import_habitat()
-    from memo_habitat.config.evaluation import evaluation_name
+    if options.agent != "checkpoint" or options.checkpoint != ALL:
+        return _evaluate(run, options)
+    if options.name is not None:
+        raise UserError(
+            f"--name {options.name} with all checkpoints: each has the folder of its own name"
+        )
+    every = run.checkpoints() or [run.find_checkpoint(None)]
+    return [_evaluate(run, replace(options, checkpoint=str(path))) for path in every][-1]
+
+
+def _evaluate(run: RunFolder, options: EvalOptions) -> Path:
+    """Evaluate one checkpoint, or another agent."""
+    from omegaconf import open_dict
+
+    from memo_habitat.config.evaluation import Shard, evaluation_name
 
     trained = run.config()
     config = trained.copy()
+    _all_houses(config)
     update_config(config, options.overrides)
     _point_into(config, run)
     baselines, evaluator = config.habitat_baselines, config.habitat_baselines.evaluator
@@ -199,6 +228,13 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     evaluator.deterministic = options.deterministic
     evaluator.inspect_memory = evaluator.inspect_memory or options.inspect_memory
     evaluator.forget = forget
+    shard = Shard.parse(options.shard or own_shard())
+    if options.shard and own_shard():
+        raise UserError(
+            f"--shard {shard} within torchrun or srun, whose ranks take shards: omit it"
+        )
+    with open_dict(config):  # runs of before have no such key
+        evaluator.shard = str(shard) if shard.count > 1 else ""
     for option, key in (("trials", "trials_per_house"), ("steps", "steps_per_trial")):
         if (count := getattr(options, option)) is not None:
             check_at_least_one(f"--{option}", count)
@@ -207,6 +243,13 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
     _check_simulator(config)
     _execute(config, "eval")
     return run.eval_dir(name)
+
+
+def _all_houses(config: DictConfig) -> None:
+    """Those of the split, whichever a training has chosen; an override chooses again."""
+    dataset = config.habitat.get("dataset")
+    if dataset is not None and "content_scenes" in dataset:
+        dataset.content_scenes = ["*"]
 
 
 def refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:

@@ -132,6 +132,11 @@ class RunFolder:
         steps = read_progress(self.progress_file)[-1]["steps"]
         return checkpoint_step(newest_checkpoint(self.checkpoint_dir)) >= steps
 
+    def checkpoints(self) -> list[Path]:
+        """The files ckpt.N.safetensors in the order in which they were made."""
+        there = self.checkpoint_dir.glob("ckpt.*.safetensors")
+        return sorted((path for path in there if path.name.split(".")[1].isdigit()), key=_number)
+
     def find_checkpoint(self, wanted: str | None) -> Path:
         """The checkpoint file that `wanted` names, a path or a name here; None is the newest good.
 
@@ -150,6 +155,10 @@ class RunFolder:
         there = sorted(path.name for path in folder.glob("*.safetensors"))
         known = f"there are {', '.join(there)}" if there else f"{folder} holds none: train first"
         raise UserError(f"no checkpoint {wanted or 'latest'!r} in {self.path}; {known}")
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split(".")[1])
 
 
 def checkpoint_step(path: Path) -> int:

@@ -37,6 +37,7 @@ from memo_habitat.trainer.collection import (
     acting_threads,
     stop_on_interrupt,
 )
+from memo_habitat.trainer.distributed import take_own_part
 from memo_habitat.trainer.nonfinite import dumped_if_not_finite
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
@@ -357,6 +358,9 @@ class MemoTrainer(PPOTrainer):
         baselines, checkpoint = self.config.habitat_baselines, ""
         if baselines.eval.should_load_ckpt:
             checkpoint = str(newest_checkpoint(Path(baselines.eval_ckpt_path_dir)))
+        if self._is_distributed:
+            take_own_part(self.config)
+            self._is_distributed = False  # nothing is done together
         self.device = get_device(self.config)
         with get_writer(self.config, flush_secs=self.flush_secs) as writer:
             self._eval_checkpoint(checkpoint, writer)
@@ -369,8 +373,6 @@ class MemoTrainer(PPOTrainer):
         self, checkpoint_path: str, writer: Any, checkpoint_index: int = 0
     ) -> None:
         """The model comes from the checkpoint's config, everything else from the config given."""
-        if self._is_distributed:  # every process would evaluate all of it
-            raise UserError("evaluation runs in one process: start it without torchrun or srun")
         checkpoint = self.load_checkpoint(checkpoint_path) if checkpoint_path else None
         config = evaluation_config(self.config, checkpoint["config"] if checkpoint else None)
         if checkpoint_path:
@@ -388,16 +390,9 @@ class MemoTrainer(PPOTrainer):
                 step = checkpoint["extra_state"]["step"]
             self._agent.eval()
             evaluator = hydra.utils.instantiate(config.habitat_baselines.evaluator)
-            with acting_threads(self.device, self.envs):
+            # One thread wherever environments are: sums are the same on every number of cores.
+            with acting_threads(self.device, None):
                 evaluator.evaluate_agent(
-                    self._agent,
-                    self.envs,
-                    config,
-                    checkpoint_index,
-                    step,
-                    writer,
-                    self.device,
-                    self.obs_transforms,
-                    self._env_spec,
-                    self._rank0_keys,
+                    *(self._agent, self.envs, config, checkpoint_index, step, writer, self.device),
+                    *(self.obs_transforms, self._env_spec, self._rank0_keys),
                 )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
+from memo_habitat.cli.eval_jobs import ShardJob
+from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError
 from memo_habitat.trainer import launch
 
@@ -39,8 +43,8 @@ def test_inspecting_the_memory_reaches_the_evaluator(run, monkeypatch):
     seen = []
     monkeypatch.setattr("habitat_baselines.run.execute_exp", lambda config, _: seen.append(config))
     run.latest_checkpoint.touch()
-    launch.evaluate(run, launch.EvalOptions(inspect_memory=True))
-    launch.evaluate(run, launch.EvalOptions())
+    launch.evaluate(run, launch.EvalOptions(checkpoint="latest", inspect_memory=True))
+    launch.evaluate(run, launch.EvalOptions(checkpoint="latest"))
     assert [config.habitat_baselines.evaluator.inspect_memory for config in seen] == [True, False]
 
 
@@ -49,12 +53,15 @@ def test_forgetting_reaches_the_evaluator_and_has_a_folder_of_its_own(run, monke
     monkeypatch.setattr("habitat_baselines.run.execute_exp", lambda config, _: seen.append(config))
     run.latest_checkpoint.touch()
     folders = [
-        launch.evaluate(run, launch.EvalOptions(forget=True)),
-        launch.evaluate(run, launch.EvalOptions(forget=True, name="own")),
+        launch.evaluate(run, launch.EvalOptions(checkpoint="latest", forget=True)),
+        launch.evaluate(run, launch.EvalOptions(checkpoint="latest", forget=True, name="own")),
         launch.evaluate(
-            run, launch.EvalOptions(overrides=["habitat_baselines.evaluator.forget=True"])
+            run,
+            launch.EvalOptions(
+                checkpoint="latest", overrides=["habitat_baselines.evaluator.forget=True"]
+            ),
         ),
-        launch.evaluate(run, launch.EvalOptions()),
+        launch.evaluate(run, launch.EvalOptions(checkpoint="latest")),
     ]
     assert [folder.name for folder in folders] == [
         "latest-forget",
@@ -65,3 +72,68 @@ def test_forgetting_reaches_the_evaluator_and_has_a_folder_of_its_own(run, monke
     evaluators = [config.habitat_baselines.evaluator for config in seen]
     assert [evaluator.forget for evaluator in evaluators] == [True, True, True, False]
     assert [evaluator.name for evaluator in evaluators] == [folder.name for folder in folders]
+
+
+def evaluated(run, monkeypatch, **options):
+    """The configs that are given to Habitat."""
+    seen = []
+    monkeypatch.setattr("habitat_baselines.run.execute_exp", lambda config, _: seen.append(config))
+    launch.evaluate(run, launch.EvalOptions(**options))
+    return [config.habitat_baselines for config in seen]
+
+
+def test_all_checkpoints_are_evaluated_in_the_order_in_which_they_were_made(run, monkeypatch):
+    for number in (10, 9, 0):
+        (run.checkpoint_dir / f"ckpt.{number}.safetensors").touch()
+    names = [b.evaluator.name for b in evaluated(run, monkeypatch, checkpoint="all")]
+    assert names == ["ckpt.0", "ckpt.9", "ckpt.10"]
+    with pytest.raises(UserError, match="--name x with all checkpoints"):
+        launch.evaluate(run, launch.EvalOptions(checkpoint="all", name="x"))
+
+
+def test_ranks_take_shards_by_themselves(run, monkeypatch):
+    assert evaluated(run, monkeypatch, agent="random")[0].evaluator.shard == ""
+    assert evaluated(run, monkeypatch, agent="random", shard="2/3")[0].evaluator.shard == "2/3"
+    for name, value in (("LOCAL_RANK", "1"), ("RANK", "5"), ("WORLD_SIZE", "8")):
+        monkeypatch.setenv(name, value)
+    assert evaluated(run, monkeypatch, agent="random")[0].evaluator.shard == "6/8"
+    with pytest.raises(UserError, match="--shard 2/3 within torchrun"):
+        launch.evaluate(run, launch.EvalOptions(agent="random", shard="2/3"))
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "a/b"])
+def test_a_shard_is_written_as_which_of_how_many(run, shard):
+    with pytest.raises(UserError, match="such as 3/16"):
+        launch.evaluate(run, launch.EvalOptions(agent="random", shard=shard))
+
+
+def test_houses_that_a_training_chose_are_not_those_of_its_evaluation(tmp_path, monkeypatch):
+    houses = "habitat.dataset.content_scenes"
+    seen = []
+    monkeypatch.setattr("habitat_baselines.run.execute_exp", lambda config, _: seen.append(config))
+    run = launch.start_training(
+        "extobjnav/recall", [f"{houses}=[loft_0_train_000]"], out=tmp_path / "run"
+    ).run
+    launch.evaluate(run, launch.EvalOptions(agent="random"))
+    launch.evaluate(run, launch.EvalOptions(agent="random", overrides=[f"{houses}=[attic]"]))
+    assert [list(config.habitat.dataset.content_scenes) for config in seen] == [["*"], ["attic"]]
+
+
+def test_a_job_is_made_for_each_shard(run, capsys, monkeypatch):
+    words = ["eval", str(run.path), "--agent", "random", "--shards=2", "--slurm", "partition=gpu"]
+    monkeypatch.setattr("sys.argv", ["memo-habitat", *words, "--dry-run"])
+    assert main([*words, "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "2 jobs of SLURM: time=1440 partition=gpu",
+        f"memo-habitat eval {run.path} --agent random --shard 1/2",
+        f"memo-habitat eval {run.path} --agent random --shard 2/2",
+    ]
+    assert not (run.path / "slurm").exists()
+    job = pickle.loads(pickle.dumps(ShardJob(("eval", "--help"))))
+    assert job() == 0 and "--shard" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--shards", "2"], ["--slurm", "time=3"], ["--dry-run"]])
+def test_what_goes_with_slurm_goes_with_it_alone(run, capsys, words):
+    assert main(["eval", str(run.path), *words]) == 2
+    assert "go together" in capsys.readouterr().err

@@ -54,12 +54,12 @@ def play(folder: Path, inspect: bool, kind: str = "memo", envs: int = 2, **sizes
     torch.manual_seed(0)
     policy = small_policy(kind, **sizes)
     plan = EvaluationPlan(2, STEPS, inspect_memory=inspect, inspect_every=EVERY, map_resolution=0)
-    torch.manual_seed(1)
-    agent = PolicyAgent(policy, inspect_every=EVERY if inspect else 0)
+    every = EVERY if inspect else 0
+    agents = [PolicyAgent(policy.with_own_memory(), inspect_every=every) for _ in range(envs)]
     pairs = [("loft", "a"), ("studio", "a")]
     fakes = FakeVectorEnv([FakeEnv(list(pairs), STEPS, image_size=16) for _ in range(envs)])
     with torch.inference_mode(), Recorder(folder, plan) as recorder:
-        evaluate(fakes, agent, plan, recorder, Silent(), batch)
+        evaluate(fakes, agents, plan, recorder, Silent(), batch)
 
 
 def bins_of(folder: Path) -> list[TrialBin]:
@@ -74,6 +74,19 @@ def test_inspecting_changes_no_record(tmp_path: Path) -> None:
     )
     assert inspected == plain
     assert not (tmp_path / "plain" / "memory.jsonl").exists()
+
+
+@pytest.mark.parametrize("kind", ["memo", "lstm"])
+def test_what_is_sampled_in_a_trial_does_not_depend_on_those_beside_it(
+    tmp_path: Path, kind: str
+) -> None:
+    inspect = kind != "lstm"
+    for envs in (1, 3):  # of three, one is idle in the second half
+        play(tmp_path / str(envs), inspect, kind, envs)
+    names = ("records.jsonl", "returns.jsonl", *(["memory.jsonl"] if inspect else []))
+    for name in names:
+        files = {(tmp_path / str(envs) / name).read_bytes() for envs in (1, 3)}
+        assert len(files) == 1, name
 
 
 @pytest.mark.parametrize("kind", ["memo", "fct", "rmt", "no_iea"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from memo_habitat.evaluation.schedule import (
     TrialKey,
     assign_trials,
     planned_trials,
+    trial_seed,
 )
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE
@@ -50,19 +51,20 @@ class Counter:
 
 
 class Remembering(SensorAgent):
-    """An oracle whose context is the number of steps since it was last emptied."""
+    """An oracle whose context is the number of steps since its trial began."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps = torch.zeros(0, dtype=torch.long)
+        self.steps = torch.zeros(1, dtype=torch.long)
         self.seen_starts: list[tuple[list[bool], list[bool], list[int]]] = []
+
+    def begin_trial(self, seed: int) -> None:
+        self.steps = torch.zeros(1, dtype=torch.long)
 
     def act(
         self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
     ) -> Tensor:
-        if not len(self.steps):
-            self.steps = torch.zeros(len(trial_start), dtype=torch.long)
-        self.steps = torch.where(trial_start, 0, self.steps) + 1
+        self.steps = self.steps + 1
         steps = observations["trial_step"].reshape(-1).tolist()
         self.seen_starts.append((trial_start.tolist(), episode_start.tolist(), steps))
         return super().act(observations, trial_start, episode_start)
@@ -87,11 +89,11 @@ def vector_env(
 def run(
     folder: Path,
     envs: FakeVectorEnv,
-    agent: Agent | None = None,
+    agent: Callable[[], Agent] = SensorAgent,
     plan: EvaluationPlan = PLAN,
 ) -> list[EpisodeRecord]:
     with Recorder(folder, plan) as recorder:
-        evaluate(envs, agent or SensorAgent(), plan, recorder, Counter(), stack)
+        evaluate(envs, [agent() for _ in envs.envs], plan, recorder, Counter(), stack)
     records = iterate_records(folder / "records.jsonl")
     return sorted(records, key=lambda record: (record.trial_id, record.episode_index))
 
@@ -138,14 +140,21 @@ def test_reward_is_the_sum_over_the_episode(tmp_path: Path) -> None:
         assert record.reward == pytest.approx(2 * record.success - 0.003 * record.num_steps)
 
 
-def test_records_do_not_depend_on_the_number_of_environments(tmp_path: Path) -> None:
-    alone = run(tmp_path / "1", vector_env(1))
-    assert run(tmp_path / "4", vector_env(4)) == alone
-    assert run(tmp_path / "9", vector_env(9)) == alone
+def draws() -> RandomAgent:
+    return RandomAgent(NUM_ACTIONS)
+
+
+def test_the_file_of_records_does_not_depend_on_the_number_of_environments(tmp_path: Path) -> None:
+    for count in (1, 4, 9):
+        run(tmp_path / str(count), vector_env(count), draws)
+    files = [(tmp_path / str(n) / "records.jsonl").read_bytes() for n in (1, 4, 9)]
+    assert files[0] == files[1] == files[2]
+    trials = [json.loads(line)["trial_id"] for line in files[0].splitlines()]
+    assert list(dict.fromkeys(trials)) == [trial.id for trial in planned_trials(PAIRS, 3)]
 
 
 def test_only_an_episode_that_the_trial_cut_off_is_truncated(tmp_path: Path) -> None:
-    records = run(tmp_path, vector_env(2), RandomAgent(NUM_ACTIONS, 3))
+    records = run(tmp_path, vector_env(2), draws)
     cut = [r for r in records if r.truncated]
     assert cut
     assert all(r.trial_step_end == STEPS for r in cut)
@@ -157,15 +166,30 @@ def test_finished_environments_are_not_stepped(tmp_path: Path) -> None:
     assert sorted(env.steps_taken for env in envs.envs) == [STEPS, STEPS, 2 * STEPS, 2 * STEPS]
 
 
-def test_memory_is_emptied_at_trial_starts_and_kept_empty_in_idle_environments(
-    tmp_path: Path,
-) -> None:
-    agent = Remembering()
-    records = run(tmp_path, vector_env(4), agent)
+def test_a_trial_is_begun_by_its_name_and_memory_is_its_own(tmp_path: Path) -> None:
+    agents: list[Remembering] = []
+    begun: list[int] = []
+
+    class Noting(Remembering):
+        def begin_trial(self, seed: int) -> None:
+            super().begin_trial(seed)
+            begun.append(seed)
+
+    def one() -> Noting:
+        agents.append(Noting())
+        return agents[-1]
+
+    records = run(tmp_path, vector_env(4), one)
     assert all(r.context_tokens == r.trial_step_end for r in records)
     assert all(r.full_context_kv_bytes == 16 * r.trial_step_end for r in records)
-    assert sorted(agent.steps.tolist()) == [1, 1, STEPS, STEPS]
-    for trial_start, episode_start, steps in agent.seen_starts:
+    assert sorted(begun) == sorted(trial_seed(trial.id, 0) for trial in planned_trials(PAIRS, 3))
+    assert sorted(len(agent.seen_starts) for agent in agents) == [
+        STEPS,
+        STEPS,
+        2 * STEPS,
+        2 * STEPS,
+    ]
+    for trial_start, episode_start, steps in (s for agent in agents for s in agent.seen_starts):
         assert [step == 0 for step in steps] == trial_start
         assert all(e for t, e in zip(trial_start, episode_start, strict=True) if t)
 
@@ -176,17 +200,17 @@ def test_an_agent_without_memory_has_no_context(tmp_path: Path) -> None:
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_records(tmp_path: Path) -> None:
     class Impatient(SensorAgent):
-        left = 100
+        left = 200  # of all of them together
 
         def act(self, *args: Any) -> Tensor:
-            self.left -= 1
-            if self.left < 0:
+            Impatient.left -= 1
+            if Impatient.left < 0:
                 raise KeyboardInterrupt
             return super().act(*args)
 
     whole = run(tmp_path / "whole", vector_env(2))
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", vector_env(2), Impatient())
+        run(tmp_path / "cut", vector_env(2), Impatient)
     cut = list(iterate_records(tmp_path / "cut" / "records.jsonl"))
     assert 0 < len(cut) < len(whole)
     envs = vector_env(2)
@@ -211,7 +235,7 @@ def test_more_trials_are_added_to_those_that_are_there(tmp_path: Path) -> None:
 def test_progress_counts_every_step_of_every_trial(tmp_path: Path) -> None:
     counter = Counter()
     with Recorder(tmp_path, PLAN) as recorder:
-        evaluate(vector_env(4), SensorAgent(), PLAN, recorder, counter, stack)
+        evaluate(vector_env(4), [SensorAgent()] * 4, PLAN, recorder, counter, stack)
     assert counter.total == 6 * STEPS
 
 
@@ -257,7 +281,7 @@ def test_random_actions_are_uniform_and_repeatable() -> None:
 
 def test_frames_maps_and_traces_are_kept_of_the_first_trials_only(tmp_path: Path) -> None:
     plan = EvaluationPlan(3, STEPS, filmed_trials=2, filmed_episodes=2, frames_per_episode=4)
-    run(tmp_path, vector_env(2), Remembering(), plan)
+    run(tmp_path, vector_env(2), Remembering, plan)
     lines = [json.loads(x) for x in (tmp_path / "frames" / "index.jsonl").read_text().splitlines()]
     assert {line["trial_id"] for line in lines} == {"loft/a/0", "studio/a/0"}
     assert len(lines) == 4
@@ -303,7 +327,7 @@ def test_memory_does_not_grow_along_a_long_trial(tmp_path: Path) -> None:
     envs = FakeVectorEnv([FakeEnv([("loft", "a")], plan.steps_per_trial)])
     tracemalloc.start()
     try:
-        run(tmp_path, envs, Watched(), plan)
+        run(tmp_path, envs, Watched, plan)
     finally:
         tracemalloc.stop()
     # Frames kept would take 800 kB, records 1 MB.

@@ -129,7 +129,7 @@ def test_output_folder_and_name_can_be_chosen(tmp_path: Path) -> None:
 
 
 def test_an_unknown_agent_names_the_known_ones() -> None:
-    with pytest.raises(UserError, match="checkpoint, random, oracle"):
+    with pytest.raises(UserError, match="checkpoint, random, forward, oracle"):
         TrialEvaluator(agent="perfect", trials_per_house=1, steps_per_trial=1)
 
 

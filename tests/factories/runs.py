@@ -133,7 +133,7 @@ def _remember(
             full_context_kv_bytes=torch.tensor([step * BYTES_PER_TOKEN]),
         )
         is_looked_at = plan.inspect_memory and step in looked_at
-        recorder.remember(0, key.id, step, use, _attention(step) if is_looked_at else None)
+        recorder.remember(key.id, step, use, _attention(step) if is_looked_at else None)
 
 
 def _attention(step: int) -> AttentionStats:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,11 @@ class Learner(SensorAgent):
         """Reach the share `skill` of the oracle's actions, half of it after `half_time` steps."""
         super().__init__()
         self._skill, self._half_time = skill, half_time
-        self._rng = np.random.default_rng(seed)
-        self._steps = torch.zeros(0, dtype=torch.long)
+        self._seed, self._steps = seed, torch.zeros(0, dtype=torch.long)
+
+    def begin_trial(self, seed: int) -> None:
+        """Draw from `seed`, that of the trial, and its own."""
+        self._rng = np.random.default_rng([self._seed, seed])
 
     def act(
         self, observations: dict[str, Tensor], trial_start: Tensor, episode_start: Tensor
@@ -75,14 +79,14 @@ def write_sweep(
     }
     write_json(folder / SWEEP_FILE, info)
     if references:
-        for agent in (SensorAgent(), RandomAgent(5, 0)):
-            _evaluate(folder / REFERENCE / EVAL_FOLDER / agent.name, agent, setting, trials)
+        for make in (SensorAgent, lambda: RandomAgent(5)):
+            _evaluate(folder / REFERENCE / EVAL_FOLDER / make().name, make, setting, trials)
     for name, skill in skills.items():
         for seed in seeds:
             own = skill + 0.02 * seed
             run = member_folder(folder, name, seed)
             write_progress(run, own, seed)
-            _evaluate(run / EVAL_FOLDER / FINAL, Learner(own, seed), setting, trials)
+            _evaluate(run / EVAL_FOLDER / FINAL, partial(Learner, own, seed), setting, trials)
     return folder
 
 
@@ -114,8 +118,10 @@ def write_progress(run: Path, skill: float, seed: int, updates: int = UPDATES) -
         )
 
 
-def _evaluate(folder: Path, agent: Agent, setting: Setting, trials: int) -> None:
-    envs = DarkKeyVectorEnv(setting, min(trials, 64), 0, oracle=True, records=True)
+def _evaluate(folder: Path, make: Callable[[], Agent], setting: Setting, trials: int) -> None:
+    agents = [make() for _ in range(min(trials, 64))]
+    agent = agents[0]
+    envs = DarkKeyVectorEnv(setting, len(agents), 0, oracle=True, records=True)
     plan = EvaluationPlan(trials, setting.trial_steps, map_resolution=0)
     is_reference = agent.name == "random" or type(agent) is SensorAgent
     meta = EvaluationMeta(
@@ -128,5 +134,5 @@ def _evaluate(folder: Path, agent: Agent, setting: Setting, trials: int) -> None
     )
     with torch.inference_mode(), Recorder(folder, plan) as recorder:
         bar = tqdm(disable=True)
-        fields = evaluate(envs, agent, plan, recorder, bar, lambda s: batch_obs(list(s)))
+        fields = evaluate(envs, agents, plan, recorder, bar, lambda s: batch_obs(list(s)))
     meta.model_copy(update={"measures": fields, "finished": "now"}).write(folder)

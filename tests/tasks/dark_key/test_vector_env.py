@@ -39,13 +39,14 @@ class NoBar:
         pass
 
 
-def play_out(setting, count, trials, agent, folder, seed=0, oracle=False):
+def play_out(setting, count, trials, make, folder, seed=0, oracle=False):
     """Records of an evaluation with the evaluator that runs everywhere."""
     envs = DarkKeyVectorEnv(setting, count, 99, oracle=oracle, records=True)
     plan = EvaluationPlan(trials, setting.trial_steps, seed=seed, map_resolution=0.0)
     folder.mkdir(exist_ok=True)
     with Recorder(folder, plan) as recorder:
-        evaluate(envs, agent, plan, recorder, NoBar(), lambda seen: batch_obs(list(seen)))
+        agents = [make() for _ in range(count)]
+        evaluate(envs, agents, plan, recorder, NoBar(), lambda seen: batch_obs(list(seen)))
     return list(iterate_records(folder / RECORDS_FILE))
 
 
@@ -130,7 +131,7 @@ def test_a_step_is_begun_once_and_waited_for_once(misuse):
 
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_the_evaluator_plays_the_oracle_to_its_known_return(count, tmp_path):
-    records = play_out(QUICK, count, 10, SensorAgent(), tmp_path, seed=5, oracle=True)
+    records = play_out(QUICK, count, 10, SensorAgent, tmp_path, seed=5, oracle=True)
     layouts = DrawnLayouts(5, QUICK.cells).of(np.arange(10))
     assert returns_of(records) == oracle_returns(QUICK, layouts).tolist()
     to_key, to_door = steps_to_door(layouts, QUICK.size)
@@ -147,7 +148,7 @@ def test_the_evaluator_plays_the_oracle_to_its_known_return(count, tmp_path):
 
 def test_records_of_random_actions_agree_with_what_was_done(tmp_path):
     setting = Setting(3, 25, 150)
-    records = play_out(setting, 3, 6, RandomAgent(5, 0), tmp_path)
+    records = play_out(setting, 3, 6, lambda: RandomAgent(5), tmp_path)
     layouts = DrawnLayouts(0, setting.cells).of(np.arange(6))
     assert any(record.success for record in records)
     assert any(record.collisions for record in records)
@@ -176,7 +177,7 @@ def test_records_of_random_actions_agree_with_what_was_done(tmp_path):
 def test_a_trial_does_not_depend_on_how_many_environments_there_are(tmp_path):
     found = []
     for count in (1, 5):
-        records = play_out(QUICK, count, 5, SensorAgent(), tmp_path / str(count), oracle=True)
+        records = play_out(QUICK, count, 5, SensorAgent, tmp_path / str(count), oracle=True)
         found.append(sorted(json.dumps(vars(record)) for record in records))
     assert found[0] == found[1]
 

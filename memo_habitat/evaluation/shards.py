@@ -1,0 +1,135 @@
+"""The shards of an evaluation, and the one evaluation that is made of them.
+
+<evaluation>/shards/3-of-16/ is a folder like that of an evaluation, of a part of the trials.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from memo_habitat.config.evaluation import Shard
+from memo_habitat.errors import UserError
+from memo_habitat.evaluation.recorder import LINES_OF_TRIALS
+from memo_habitat.evaluation.records import (
+    META_FILE,
+    RECORDS_FILE,
+    EvaluationMeta,
+    iterate_records,
+    sort_by_trial,
+)
+from memo_habitat.trainer.run_dir import RunFolder
+
+# What shards of one evaluation have in common, beside what every evaluation keeps to.
+_PLANNED = ("trials_per_house", "houses", "inspect_every")
+
+
+def missing_shards(folder: Path) -> list[Shard]:
+    """The shards of the evaluation in `folder` that are not there, or not finished.
+
+    Raises:
+        UserError: there are none, or those of divisions into different numbers.
+    """
+    metas = _read(folder)
+    count = next(iter(metas)).count
+    every = [Shard(number, count) for number in range(1, count + 1)]
+    return [shard for shard in every if shard not in metas or metas[shard].finished is None]
+
+
+def merge_shards(folder: Path) -> None:
+    """Write into `folder` what one evaluation would have written, from the shards in it.
+
+    Records come in the order of the plan. Merging again writes the same.
+
+    Raises:
+        UserError: a shard is missing, is not finished, or contradicts another one; names it.
+    """
+    metas = _read(folder)
+    if missing := missing_shards(folder):
+        names = ", ".join(map(str, missing))
+        raise UserError(
+            f"{folder} lacks {len(missing)} of {len(metas) + sum(s not in metas for s in missing)} "
+            f"shards: {names} not there or not finished; evaluate with --shard {missing[0]}, which "
+            "goes on where it was interrupted"
+        )
+    shards = sorted(metas)
+    first = metas[shards[0]]
+    for shard in shards[1:]:
+        for name, (had, has) in first.differences(metas[shard], *_PLANNED).items():
+            raise UserError(
+                f"shards {shards[0]} and {shard} of {folder} contradict each other: {name} is "
+                f"{had!r} and {has!r}; remove the wrong one and evaluate it again"
+            )
+    places = _places(folder, shards, first)
+    merged = first.model_copy(
+        update={
+            "shard": "",
+            "environments": None,
+            "measures": {name: f for meta in metas.values() for name, f in meta.measures.items()},
+            "started": min(meta.started for meta in metas.values()),
+            "finished": max(str(meta.finished) for meta in metas.values()),
+            "seconds": round(sum(meta.seconds or 0.0 for meta in metas.values()), 1),
+        }
+    )
+    merged.check_continues(folder)
+    for shard in shards:
+        for pictures in (path for path in (folder / shard.folder).iterdir() if path.is_dir()):
+            shutil.copytree(pictures, folder / pictures.name, dirs_exist_ok=True)
+    for name in LINES_OF_TRIALS:
+        sort_by_trial([folder / shard.folder / name for shard in shards], folder / name, places)
+    merged.write(folder)
+
+
+def merge_run(run: RunFolder, name: str | None = None) -> list[Path]:
+    """Merge the shards of the evaluation `name` of `run`, or of all that have any.
+
+    Returns the folders of these evaluations; UserError as in `merge_shards`.
+    """
+    found = sorted(path.parent for path in run.path.glob("eval/*/shards"))
+    folders = found if name is None else [run.eval_dir(name)]
+    if not folders:
+        raise UserError(f"no evaluation of {run.path} has shards; evaluate with --shard 1/2 first")
+    for folder in folders:
+        merge_shards(folder)
+    return folders
+
+
+def _read(folder: Path) -> dict[Shard, EvaluationMeta]:
+    """What the shards in `folder` say about themselves."""
+    found = [EvaluationMeta.read(path.parent) for path in folder.glob(f"shards/*/{META_FILE}")]
+    metas = {Shard.parse(meta.shard): meta for meta in found}
+    counts = sorted({shard.count for shard in metas})
+    if not counts:
+        raise UserError(
+            f"{folder} holds no shards; evaluate with --shard 1/2 and --shard 2/2, for example"
+        )
+    if len(counts) > 1:
+        raise UserError(
+            f"{folder / 'shards'} holds shards of {' and of '.join(map(str, counts))}: remove "
+            "those that do not belong to it"
+        )
+    return metas
+
+
+def _places(folder: Path, shards: list[Shard], meta: EvaluationMeta) -> dict[str, int]:
+    """Place of every trial in the plan, of which shards took theirs in turns."""
+    planned = range((meta.trials_per_house or 0) * len(meta.houses))
+    places: dict[str, int] = {}
+    for shard in shards:
+        path = folder / shard.folder / RECORDS_FILE
+        trials = list(dict.fromkeys(record.trial_id for record in iterate_records(path)))
+        due = shard.of(planned)
+        if len(trials) != len(due):
+            raise UserError(
+                f"{path} holds {len(trials)} trials, and {len(due)} were planned for it; remove "
+                "that folder and evaluate the shard again"
+            )
+        for trial in trials:
+            if trial in places:
+                other = shards[places[trial] % shard.count]
+                raise UserError(
+                    f"trial {trial} is in the shards {other} and {shard} of {folder}; remove the "
+                    "wrong one and evaluate it again"
+                )
+        places.update(zip(trials, due, strict=True))
+    return places
