@@ -130,10 +130,9 @@ def _shared_memory() -> str:
 
 def _compiled() -> str:
     remedy = "set NUMBA_CACHE_DIR to a folder that can be written"
-    try:
-        folder = numba_folder()
-    except RuntimeError as error:  # numba found no folder; then our modules do not even import
-        raise UserError(f"numba cannot keep compiled loops ({error}): {remedy}") from error
+    folder = numba_folder()
+    if folder is None:
+        raise Impaired(f"numba has no place for them, every process compiles for itself: {remedy}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -145,14 +144,15 @@ def _compiled() -> str:
         ) from error
 
 
-def numba_folder() -> Path:
-    """Where numba keeps what it compiles for this package; RuntimeError where it has no place."""
+def numba_folder() -> Path | None:
+    """Where numba keeps what it compiles for this package; None where it has no place."""
     from numba.core.registry import CPUDispatcher
 
     from memo_habitat.tasks.extobjnav import range_scan
 
     compiled = next(each for each in vars(range_scan).values() if isinstance(each, CPUDispatcher))
-    return Path(compiled.stats.cache_path)
+    kept = compiled.stats.cache_path
+    return None if kept is None else Path(kept)
 
 
 def _rendezvous() -> str:

@@ -252,6 +252,10 @@ def _save(path: Path, write: Callable[[Path], object]) -> None:
     try:
         with atomic_path(path) as temporary:
             write(temporary)
-    # What torch and safetensors make of a full disk.
-    except (RuntimeError, SafetensorError) as error:
+    except SafetensorError as error:
         raise UserError(f"cannot write {path} ({error}); check space and permissions") from error
+    except RuntimeError as error:  # torch's, which speaks of positions in the file
+        raise UserError(
+            f"cannot write {path} (no space left, or a limit on the size of files); check space "
+            "and permissions"
+        ) from error

@@ -238,11 +238,15 @@ def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None
         # Of two that begin here at once, the second finds the file of the first.
         with run.config_path.open("x", encoding="utf-8") as file:
             file.write(OmegaConf.to_yaml(config))
-    except OSError as error:
+        seed = OmegaConf.select(config, "habitat.seed")
+        record = RunRecord.of_this_process(config=name, seed=seed, workers=workers)
+        write_json(run.record_path, record.model_dump())
+    except FileExistsError as error:
         raise cannot_write(run.path, error) from error
-    seed = OmegaConf.select(config, "habitat.seed")
-    record = RunRecord.of_this_process(config=name, seed=seed, workers=workers)
-    write_json(run.record_path, record.model_dump())
+    except (OSError, UserError) as error:
+        if run.path.exists():
+            discard_run(run)
+        raise (cannot_write(run.path, error) if isinstance(error, OSError) else error) from error
 
 
 def record_start(config: Any, workers: int) -> None:

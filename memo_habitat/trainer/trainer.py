@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,7 @@ from memo_habitat.trainer.worker_envs import (
     closed_at_the_end,
     leave_out_lost,
 )
+from memo_habitat.trainer.writers import training_writer
 from memo_habitat.utils.lock import hold
 
 # Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
@@ -127,12 +127,9 @@ class MemoTrainer(PPOTrainer):
                 self._resume(resume)
                 if "instead" in resume:
                     logger.warning(resume["instead"])
-            # TensorBoard drops what an earlier process logged from this step on.
             purge = int(self.num_steps_done) + 1
             with (
-                get_writer(self.config, flush_secs=self.flush_secs, purge_step=purge)
-                if rank0_only()
-                else contextlib.nullcontext() as writer,
+                training_writer(self.config, self.flush_secs, purge) as writer,
                 stop_on_interrupt() as stop,
                 steps_bar(self.num_steps_done, self._agent.total_steps) as bar,
             ):

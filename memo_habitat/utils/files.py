@@ -6,6 +6,7 @@ What cannot be read or written is a UserError that names the file and the remedy
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -85,9 +86,16 @@ def read_json(path: Path, parse: Callable[[Json], Any] = dict) -> Any:
 
 
 def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON object as a line."""
-    with _as_user_error(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values) + "\n")
+    """Append one JSON object as a line, whole or not at all."""
+    line = json.dumps(values).encode() + b"\n"
+    with _as_user_error(path), path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            if file.write(line) < len(line):  # the disk is full now
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from gym import spaces
+from habitat import logger
 from habitat.config import read_write
 from habitat.config.default import patch_config
 from habitat_baselines.common.env_spec import EnvironmentSpec
@@ -364,6 +368,55 @@ def test_a_reward_that_is_no_number_ends_a_training_with_a_dump_and_keeps_what_i
     assert path.stat().st_size < 100_000
     assert read_resume_state(tmp_path / "checkpoints")["counts"]["num_steps_done"] == good
     assert rows(tmp_path)[-1]["steps"] == good
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A folder of a file system with room for one block."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no command mount: {error}")
+    if done.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def write_to(composed, tmp_path, **places):
+    """What a training says that writes these to another place."""
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(tmp_path / "run")
+        config.habitat_baselines.total_num_steps = 64 * PER_UPDATE
+        for name, place in places.items():
+            config.habitat_baselines[name] = str(place)
+    trainer = ScriptedTrainer(config)
+    with pytest.raises(UserError) as refused:
+        trainer.train()
+    assert trainer.envs.closed
+    return str(refused.value)
+
+
+def test_a_log_on_a_full_disk_is_one_line(composed, tmp_path, full_disk, capfd):
+    path = full_disk / "train.log"
+    said = write_to(composed, tmp_path, log_file=path)
+    for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        with contextlib.suppress(OSError):  # what it has not written is still not to be written
+            handler.close()
+    assert said.startswith("cannot write ") and f"{path} (No space left on device)" in said
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_tensorboard_on_a_full_disk_is_one_line(composed, tmp_path, full_disk, capfd):
+    said = write_to(composed, tmp_path, tensorboard_dir=full_disk)
+    assert said.startswith(f"cannot write {full_disk} (No space left on device)")
+    assert "Traceback" not in capfd.readouterr().err
+    assert read_resume_state(tmp_path / "run/checkpoints")["counts"]["num_steps_done"] > 0
 
 
 def test_what_tensorboard_gets(train):

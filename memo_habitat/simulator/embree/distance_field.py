@@ -13,16 +13,16 @@ import heapq
 import math
 import zlib
 from collections import OrderedDict
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from habitat.core.logging import logger
-from numba import njit
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.navgrid import NEAR_FLOOR, NavGrid, nearest_free
+from memo_habitat.utils.compiled import compiled
 from memo_habitat.utils.files import atomic_write, cache_folder
 
 #: How far beside a free cell a start or goal may lie, m.
@@ -33,7 +33,7 @@ _VERSION = 1
 _TIE = 1e-9
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def crossings(start, cell, way):  # type: ignore[no-untyped-def]
     """Where a line from `start` in `cell` crosses the grid's lines along one axis: the step to the
     next cell, then the shares of `way` up to the first crossing and between two."""
@@ -43,7 +43,7 @@ def crossings(start, cell, way):  # type: ignore[no-untyped-def]
     return step, (cell + (1 if way > 0 else 0) - start) / way, abs(1.0 / way)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def line_of_sight(islands, row0, column0, row1, column1):  # type: ignore[no-untyped-def]
     """Whether the straight line between two points (grid coordinates) stays on one island.
 
@@ -92,7 +92,7 @@ def line_of_sight(islands, row0, column0, row1, column1):  # type: ignore[no-unt
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _parent_point(parent, distance, goals, extra, columns):  # type: ignore[no-untyped-def]
     """(row, column, distance) of the point that a parent stands for."""
     if parent < 0:
@@ -103,7 +103,7 @@ def _parent_point(parent, distance, goals, extra, columns):  # type: ignore[no-u
     return row + 0.5, column + 0.5, distance[row, column]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def compute_distances(islands, goals, extra, distance, parent):  # type: ignore[no-untyped-def]
     """Fills distance [Z, X] (cells, given as inf) and parent [Z, X] for goals [G, 2]."""
     rows, columns = islands.shape
@@ -154,7 +154,7 @@ def compute_distances(islands, goals, extra, distance, parent):  # type: ignore[
                     heapq.heappush(heap, (far, np.int64(a * columns + b)))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _set_vertex(islands, goals, extra, distance, parent, closed, i, j):  # type: ignore[no-untyped-def]
     """The distance of cell (i, j) over ways that are really free; sets its parent."""
     rows, columns = islands.shape
@@ -217,7 +217,7 @@ class DistanceField(NamedTuple):
         return cls(waypoint.reshape(rows, columns), places, lengths, following)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def distance_at(islands, field, row, column):  # type: ignore[no-untyped-def]
     """(distance in cells, first waypoint) of a free point given in grid coordinates.
 
@@ -247,7 +247,7 @@ def distance_at(islands, field, row, column):  # type: ignore[no-untyped-def]
     return best, chosen
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def standing_place(floor_map, point):  # type: ignore[no-untyped-def]
     """Grid coordinates (row, column) of where a point [3] m stands, and how many cells it is moved
     for that; the last is inf when it is farther than `REACH` from the floor's edge."""
@@ -259,7 +259,7 @@ def standing_place(floor_map, point):  # type: ignore[no-untyped-def]
     return row, column, np.hypot(aside, column - (point[0] - origin[0]) / cell)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def distance_from(position, floor_map, field):  # type: ignore[no-untyped-def]
     """Distance in m from a point [3] to the goals of a field; inf when none can be reached.
 
@@ -339,8 +339,8 @@ class Geodesics:
             made = self._compute(goals)
         try:
             atomic_write(file, made.to_bytes())
-        except UserError as error:
-            logger.warning(f"distance fields are not kept ({error}); set XDG_CACHE_HOME")
+        except UserError:
+            _warn_that_none_is_kept(cache_folder())
         return made
 
     @cached_property
@@ -376,3 +376,8 @@ class Geodesics:
             np.concatenate([gaps[goal], distance[row, column]]),
             np.concatenate([np.full(len(goal), -1), waypoint[row, column].astype(np.int64)]),
         )
+
+
+@cache  # once: there is a field for every goal
+def _warn_that_none_is_kept(folder: Path) -> None:
+    logger.warning(f"distance fields are not kept, {folder} cannot be written: set XDG_CACHE_HOME")

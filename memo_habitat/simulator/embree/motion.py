@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from memo_habitat.simulator.embree.distance_field import crossings, distance_from
 from memo_habitat.simulator.embree.navgrid import NavGrid, nearest_free
+from memo_habitat.utils.compiled import compiled
 
 #: Of the squared lengths asked for and moved, m2: what Habitat-Sim calls a collision.
 COLLISION = 1e-5
@@ -18,7 +18,7 @@ _GAP = 1e-3
 _STRAIGHT = 0.9995
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _free_share(islands, row, column, d_row, d_column):  # type: ignore[no-untyped-def]
     """(share in [0, 1] of a straight move that stays on the island, axis of the face hit)."""
     rows, columns = islands.shape
@@ -44,7 +44,7 @@ def _free_share(islands, row, column, d_row, d_column):  # type: ignore[no-untyp
             return max(share, 0.0), axis
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _advance(islands, place, d_row, d_column):  # type: ignore[no-untyped-def]
     """Moves place [2] as far as it goes; returns (share moved, axis of the face hit or -1)."""
     length = np.hypot(d_row, d_column)
@@ -64,7 +64,7 @@ def _advance(islands, place, d_row, d_column):  # type: ignore[no-untyped-def]
     return 0.0, max(axis, 0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _slide(islands, away, place, d_row, d_column, sliding):  # type: ignore[no-untyped-def]
     """Moves place [2] (grid coordinates): along a wall the part of the move that points into it is
     lost, as in Habitat-Sim."""
@@ -90,7 +90,7 @@ def _slide(islands, away, place, d_row, d_column, sliding):  # type: ignore[no-u
             return
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _creep(islands, place, d_row, d_column, n_row, n_column):  # type: ignore[no-untyped-def]
     """Follows an oblique wall, which the grid shows as stairs, in short steps: where a stair is
     in the way, a little away from the wall first."""
@@ -110,7 +110,7 @@ def _creep(islands, place, d_row, d_column, n_row, n_column):  # type: ignore[no
             return
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _move(position, to_x, to_z, sliding, floor_map):  # type: ignore[no-untyped-def]
     """Moves position [3] m by (to_x, to_z) m as far as the way is free; returns whether it came
     less far. It stays on the floor of the island that it began on."""
@@ -132,7 +132,7 @@ def _move(position, to_x, to_z, sliding, floor_map):  # type: ignore[no-untyped-
     return moved + COLLISION < to_x**2 + to_z**2
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def walk(position, heading, length, sliding, floor_map):  # type: ignore[no-untyped-def]
     """Moves position [3] m ahead by `length` m; returns whether something was in the way, as
     Habitat-Sim counts collisions.
@@ -144,7 +144,7 @@ def walk(position, heading, length, sliding, floor_map):  # type: ignore[no-unty
     return _move(position, to_x, to_z, sliding, floor_map)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def distances_ahead(position, headings, length, sliding, floor_map, field):  # type: ignore[no-untyped-def]
     """[K] m: distances to the goals of a field (see `distance_from`) after a step of `length` m
     with each of K headings."""

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
 from memo_habitat.errors import UserError
+from memo_habitat.utils.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _clip(polygon, count, axis, limit, keep_above, out):  # type: ignore[no-untyped-def]
     """Cuts a convex polygon [count, 3] at a plane into out; returns the new number of corners."""
     made = 0
@@ -35,7 +35,7 @@ def _clip(polygon, count, axis, limit, keep_above, out):  # type: ignore[no-unty
     return made
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rasterise(corners, slope, origin, cell, shape, out):  # type: ignore[no-untyped-def]
     """Pieces of triangles per column; returns how many there are (more than `out` holds: the
     rest was only counted).
@@ -82,7 +82,7 @@ def rasterise(corners, slope, origin, cell, shape, out):  # type: ignore[no-unty
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def lowest_floors(pieces, height, climb, floors, roofed):  # type: ignore[no-untyped-def]
     """The lowest place to stand in every column, into floors [columns] (NaN: none), and whether
     anything is above it, into roofed [columns] bool.
@@ -133,7 +133,7 @@ class AgentShape:
     min_island_area: float = 0.25  # m2, smaller islands are dropped
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def nearest_free(floor_map, point, reach, island):  # type: ignore[no-untyped-def]
     """Grid coordinates (row, column) of the free place nearest to a world point [3] m: the point
     itself when it is free, else the middle of a cell within `reach` m; (-1, -1) where there is

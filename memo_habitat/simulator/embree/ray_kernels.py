@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from memo_habitat.utils.compiled import compiled
 
 #: Pixels by which a box is widened: rays and projection are rounded differently.
 _MARGIN = 0.01
@@ -13,7 +14,7 @@ _MARGIN = 0.01
 _NEAR = 1e-3
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rotate(directions, rotation, out):  # type: ignore[no-untyped-def]
     """out[r] = rotation @ directions[r]; [R, 3] float32 and [3, 3] float32."""
     for r in range(directions.shape[0]):
@@ -22,7 +23,7 @@ def rotate(directions, rotation, out):  # type: ignore[no-untyped-def]
             out[r, i] = rotation[i, 0] * x + rotation[i, 1] * y + rotation[i, 2] * z
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def shade(hits, lengths, pixel, surface, falloff, out):  # type: ignore[no-untyped-def]
     """Colours of R rays into out [R, 3] uint8; black where nothing was hit.
 
@@ -69,7 +70,7 @@ def shade(hits, lengths, pixel, surface, falloff, out):  # type: ignore[no-untyp
             out[r, k] = np.uint8(max(min(value * dim, np.float32(255.0)), np.float32(0.0)))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pixel_box(bounds, eye, rotation, half, height, width, box):  # type: ignore[no-untyped-def]
     """First and one past the last row and column that can show the bounds [2, 3] into box [4]."""
     in_front = 0
@@ -127,7 +128,7 @@ class PixelRays(NamedTuple):
     directions: np.ndarray  # [H, W, 3] float32, as `camera_rig.ray_directions`
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def view(mount, offset, position, heading, tilt):  # type: ignore[no-untyped-def]
     """Rotation [3, 3] from a camera's frame to the world's, and its eye [3] m."""
     c = np.cos(heading)
@@ -151,7 +152,7 @@ def view(mount, offset, position, heading, tilt):  # type: ignore[no-untyped-def
     return rotation, eye
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def box_rays(bounds, camera, pose):  # type: ignore[no-untyped-def]
     """Rays through the pixels that can show each of I instances.
 
@@ -191,7 +192,7 @@ def box_rays(bounds, camera, pose):  # type: ignore[no-untyped-def]
     return origins, rays, ends
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rays_near(centres, bounds, limit, camera, pose):  # type: ignore[no-untyped-def]
     """`box_rays` of the instances whose centres [I, 3] lie within `limit` m horizontally.
 
@@ -210,7 +211,7 @@ def rays_near(centres, bounds, limit, camera, pose):  # type: ignore[no-untyped-
     return near, origins, rays, ends
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_hits(triangle, begins, ends, ranges):  # type: ignore[no-untyped-def]
     """[I] int64: of the rays begins[i] to ends[i], how many hit a triangle of ranges[i] (first and
     one past the last)."""

@@ -6,9 +6,9 @@ import math
 from functools import cached_property
 
 import numpy as np
-from numba import njit
 
 from memo_habitat.simulator.interface import TopDownMap
+from memo_habitat.utils.compiled import compiled
 
 #: Heights over one place that differ by less belong to one storey, m.
 _STOREY = 0.5
@@ -16,7 +16,7 @@ _STOREY = 0.5
 _SLACK = 1e-5
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _covered(triangles, origin, spacing, out):  # type: ignore[no-untyped-def]
     """Lattice points under triangles; returns how many (more than `out` holds: only counted).
 

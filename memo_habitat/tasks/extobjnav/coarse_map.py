@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from memo_habitat.simulator.interface import TopDownMap
+from memo_habitat.utils.compiled import compiled
 
 _HALF_VIEW = math.radians(43.0)  # within the 90 degrees of the camera
 _RAYS = 31
@@ -35,7 +35,7 @@ def disc(shape: tuple[int, ...], centre: tuple[int, int], radius: float) -> NDAr
     return np.asarray((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def reveal(free, known, at, heading, reach):  # type: ignore[no-untyped-def]
     """Mark the cells [Z, X] around `at` and those in view, up to `reach` cells away."""
     rows, columns = free.shape
@@ -56,7 +56,7 @@ def reveal(free, known, at, heading, reach):  # type: ignore[no-untyped-def]
                 break
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def shortest(free, allowed, goal, at, previous):  # type: ignore[no-untyped-def]
     """The nearest cell of `goal` that can be walked to over `allowed` ones, as a flat index, and
     how long the way is; -1 if there is none.
@@ -106,7 +106,7 @@ def shortest(free, allowed, goal, at, previous):  # type: ignore[no-untyped-def]
     return -1, 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def way_ahead(free, previous, cell, place, limit):  # type: ignore[no-untyped-def]
     """(row, column) of the farthest point of the way to `cell` that can be walked to straight.
 

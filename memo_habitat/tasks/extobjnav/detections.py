@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from memo_habitat.utils.compiled import compiled
 
 #: Numbers per category; see `write_detections`.
 WIDTH = 6
@@ -61,7 +62,7 @@ class Detections:
         return self.table[:, 0] > 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mixed(value):  # type: ignore[no-untyped-def]
     """A 64-bit number scrambled (the finaliser of SplitMix64, Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -69,7 +70,7 @@ def _mixed(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def is_missed(key, step, instance, probability):  # type: ignore[no-untyped-def]
     """Whether the detector misses an instance at a step of an episode.
 
@@ -83,7 +84,7 @@ def is_missed(key, step, instance, probability):  # type: ignore[no-untyped-def]
     return (mixed >> np.uint64(11)) * 2.0**-53 < probability
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def stop_succeeds(  # type: ignore[no-untyped-def]
     position, candidates, pixels, positions, is_target, min_pixels, reach
 ):
@@ -107,7 +108,7 @@ def stop_succeeds(  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _forward_left(frame, point):  # type: ignore[no-untyped-def]
     """`goals.in_frame` for kernels: m forward and left of the frame (position [3], heading)."""
     origin, heading = frame
@@ -118,7 +119,7 @@ def _forward_left(frame, point):  # type: ignore[no-untyped-def]
     return -sin * x - cos * z, -cos * x + sin * z
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def write_detections(pose, frame, in_view, instances, detector, moment, out):  # type: ignore[no-untyped-def]
     """Write the nearest detected instance of each category.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from memo_habitat.simulator.interface import TaskSimulator, TopDownMap
 from memo_habitat.tasks.extobjnav.goals import Pose
+from memo_habitat.utils.compiled import compiled
 
 #: Directions, counter-clockwise from straight ahead, and how far they reach, m.
 DIRECTIONS, RANGE = 12, 3.0
@@ -31,7 +31,7 @@ def scan(floor: TopDownMap, pose: Pose) -> NDArray[np.float32]:
     return np.float32(floor.resolution) * cells
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _scan(free, row, column, heading, limit):  # type: ignore[no-untyped-def]
     """[12] cells; half a cell at a time, which is as fine as the map is."""
     out = np.empty(DIRECTIONS, dtype=np.float32)
