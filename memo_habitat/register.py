@@ -44,11 +44,13 @@ def register_environment() -> None:
 @cache
 def register_all() -> None:
     """Register everything, once; imports Habitat-Baselines, which takes seconds."""
+    from memo_habitat.compat.habitat_checkpoints import allow_configs
     from memo_habitat.config import register_training_configs
 
     register_training_configs()
     for module in TRAINING:
         import_module(module)
+    allow_configs()
 
 
 def import_plugins(config: DictConfig) -> None:

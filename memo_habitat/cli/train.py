@@ -110,4 +110,4 @@ def _run(training: Training) -> None:
         raise WorkerError(f"{error}; {remedy}") from error
     if not finished:
         raise KeyboardInterrupt(f"stopped; {remedy}")
-    print(f"trained; next: {command('eval', run.path)}")
+    print(f"trained; next: {launch.evaluation_command(run)}")

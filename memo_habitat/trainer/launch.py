@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from memo_habitat.config.compose import (
     own_file,
     update_config,
 )
-from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.errors import UserError, check_at_least_one, command
 from memo_habitat.trainer.distributed import (
     own_shard,
     run_workers,
@@ -202,6 +203,12 @@ def _evaluate(run: RunFolder, options: EvalOptions) -> Path:
     from memo_habitat.config.evaluation import Shard, evaluation_name
 
     trained = run.config()
+    if trained.habitat_baselines.trainer_name != "memo":
+        raise UserError(
+            f"{run.path} was trained by Habitat's own trainer "
+            f"{trained.habitat_baselines.trainer_name}, which is evaluated by Habitat's own "
+            f"command: {evaluation_command(run)}"
+        )
     config = trained.copy()
     _all_houses(config)
     update_config(config, options.overrides)
@@ -210,10 +217,9 @@ def _evaluate(run: RunFolder, options: EvalOptions) -> Path:
     name = options.name or options.agent
     forget = bool(evaluator.get("forget") or options.forget)  # runs of before have no such key
     if options.agent == "checkpoint":
-        if baselines.trainer_name == "memo":
-            from memo_habitat.trainer.validation import check_evaluated_model
+        from memo_habitat.trainer.validation import check_evaluated_model
 
-            check_evaluated_model(config, trained)
+        check_evaluated_model(config, trained)
         checkpoint = run.find_checkpoint(options.checkpoint)
         name = options.name or evaluation_name(checkpoint.stem, forget)
         baselines.eval_ckpt_path_dir = str(checkpoint)
@@ -250,6 +256,16 @@ def _all_houses(config: DictConfig) -> None:
     dataset = config.habitat.get("dataset")
     if dataset is not None and "content_scenes" in dataset:
         dataset.content_scenes = ["*"]
+
+
+def evaluation_command(run: RunFolder) -> str:
+    """What to type to evaluate a run; those of Habitat's own trainers have Habitat's command."""
+    if run.config().habitat_baselines.trainer_name == "memo":
+        return command("eval", run.path)
+    latest = run.checkpoint_dir / "latest.pth"
+    words = (f"--config-path={run.path.resolve()}", "--config-name=config.yaml")
+    keys = ("evaluate=True", f"eval_ckpt_path_dir={latest}")
+    return shlex.join(["habitat-baselines", *words, *(f"habitat_baselines.{k}" for k in keys)])
 
 
 def refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:

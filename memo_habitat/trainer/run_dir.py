@@ -172,7 +172,7 @@ def checkpoint_step(path: Path) -> int:
 def newest_checkpoint(path: Path) -> Path:
     """`path` itself if it is a file; in a folder the latest checkpoint, or the newest good one.
 
-    UserError where there is none, or every one is damaged.
+    UserError where there is none. Where all are damaged it is the latest, which reading refuses.
     """
     found = path / LATEST if path.is_dir() else path
     if not found.is_file():
@@ -189,7 +189,7 @@ def newest_checkpoint(path: Path) -> Path:
         with contextlib.suppress(UserError):
             steps[other] = checkpoint_step(other)
     if not steps:
-        raise damage
+        return found
     best = max(steps, key=lambda other: steps[other])
     _warn(f"{damage}; {best.name} of step {steps[best]:,} is used, the newest good checkpoint")
     return best

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from memo_habitat.compat.habitat_checkpoints import read_habitat_checkpoint
+from memo_habitat.trainer.run_dir import RESUME_STATE
 from tests.integration.conftest import TINY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -73,20 +75,42 @@ def test_train_kill_resume_evaluate(tmp_path, memory):
     assert records.parent.name in (tmp_path / "run/report.html").read_text()
 
 
-def test_habitats_own_ppo_and_pointnav_run_by_configuration_alone(tmp_path, checkout):
+def test_habitats_own_ppo_and_pointnav_train_resume_and_evaluate(tmp_path, checkout):
     (tmp_path / "data").symlink_to(checkout / "data")
-    done = run(
+    arguments = (
         "habitat-baselines",
         "--config-name=nav/ppo_pointnav_studio",
         "run_dir=run",
         "habitat_baselines.num_environments=2",
-        "habitat_baselines.total_num_steps=64",
-        "habitat_baselines.num_checkpoints=1",
+        "habitat_baselines.total_num_steps=96",
+        "habitat_baselines.num_checkpoints=3",
+        "habitat_baselines.rl.preemption.save_resume_state_interval=2",
+        "habitat_baselines.rl.preemption.save_state_batch_only=False",
         "habitat_baselines.rl.ppo.num_steps=16",
         "habitat_baselines.rl.ppo.ppo_epoch=1",
         "habitat_baselines.rl.ppo.hidden_size=32",
-        cwd=tmp_path,
+        "habitat_baselines.rl.ppo.reward_window_size=2",
     )
+    done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "run/checkpoints").glob("*.pth"))
+    latest, log = tmp_path / "run/checkpoints/latest.pth", tmp_path / "run/train.log"
     assert list((tmp_path / "run/tb").glob("events*"))
+    assert read_habitat_checkpoint(latest)["config"].habitat.task.type == "Nav-v0"
+
+    # Its state is of before the second of three updates: they are done once more.
+    latest.unlink()
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Loading resume state" in done.stdout + done.stderr + log.read_text()
+    assert read_habitat_checkpoint(latest)["extra_state"]["step"] == 96
+    state = read_habitat_checkpoint(latest.with_name(RESUME_STATE))["requeue_stats"]
+    assert all(len(values) <= 2 for values in state["window_episode_stats"].values())
+
+    evaluation = (
+        "habitat_baselines.evaluate=True",
+        f"habitat_baselines.eval_ckpt_path_dir={latest}",
+        "habitat_baselines.test_episode_count=2",
+    )
+    done = run(*arguments, *evaluation, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Average episode spl" in done.stdout + done.stderr + log.read_text()

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from memo_habitat.errors import UserError
 from memo_habitat.trainer.checkpoint import (
     read_checkpoint,
     read_resume_state,
@@ -143,11 +142,11 @@ def test_the_newest_good_checkpoint_stands_in_for_a_damaged_one_and_it_is_said(t
         read_checkpoint(run.find_checkpoint("ckpt.11"))
 
 
-def test_where_every_checkpoint_is_damaged_the_latest_is_named(tmp_path):
+def test_where_every_checkpoint_is_damaged_the_latest_is_refused_by_name(tmp_path):
     write_checkpoint(tmp_path / LATEST, WEIGHTS, CONFIG, {"step": 1}, origin={})
     damage(tmp_path / LATEST)
-    with pytest.raises(UserError, match=LATEST):
-        newest_checkpoint(tmp_path)
+    with pytest.raises(DamagedError, match=LATEST):
+        read_checkpoint(newest_checkpoint(tmp_path))
 
 
 def states(folder: Path) -> None:
