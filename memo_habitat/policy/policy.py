@@ -118,9 +118,8 @@ class MemoPolicy(nn.Module, Policy):
         #: acts, see `learn_from`.
         self.teacher: str | None = None
         self.teacher_share = 0.0
-        # Where the teacher acts at the moment, bool [N]. Drawn again when a training goes on: its
-        # trials are others then, too.
-        self._led: Tensor | None = None
+        #: Where the teacher acts at the moment, bool [N]; drawn where it is None.
+        self.led: Tensor | None = None
         self._observed = sorted(observation_space.spaces)
         self._cache: ActingCache | None = None
         # Of the trials under way, where it was drawn for them; None: S, as in every evaluation.
@@ -209,10 +208,10 @@ class MemoPolicy(nn.Module, Policy):
         """
         draw = torch.rand((2, *actions.shape), device=actions.device)
         wanted = draw[0] < self.teacher_share
-        if self._led is None or self._led.shape != wanted.shape:
-            self._led = wanted
-        self._led = torch.where(draw[1] < 1.0 / _LEAD, wanted, self._led)
-        return self._led
+        if self.led is None or self.led.shape != wanted.shape:
+            self.led = wanted
+        self.led = torch.where(draw[1] < 1.0 / _LEAD, wanted, self.led)
+        return self.led
 
     def get_value(
         self,

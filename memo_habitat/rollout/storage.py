@@ -18,6 +18,10 @@ from memo_habitat.errors import NonFiniteError
 from memo_habitat.rollout.batch import STEP_FIELDS, TrialBatch
 from memo_habitat.rollout.gae import cuts, generalised_advantages
 
+# What a state to resume from holds of the steps taken, and, of the step about to be acted on too.
+_OF_STEPS = ("order", "actions", "log_probs", "values", "rewards")
+_OF_NEXT_STEP = ("prev_actions", "episode_starts")
+
 
 @baseline_registry.register_storage(name="TrialStorage")
 class TrialStorage(Storage):
@@ -49,6 +53,9 @@ class TrialStorage(Storage):
         self.rewards, self.returns = torch.zeros(shape), torch.zeros(shape)
         self.advantages = torch.zeros(shape)
         self.live = torch.ones(num_envs, dtype=torch.bool)
+        # The step of the trial at which each was taken: another place than its own once episodes
+        # were shuffled.
+        self.order = torch.arange(trial_steps, dtype=torch.int32).repeat(num_envs, 1)
 
     # Collection ---------------------------------------------------------------------------------
 
@@ -80,6 +87,7 @@ class TrialStorage(Storage):
             self.actions[:, self.steps] = actions.squeeze(-1)
             self.log_probs[:, self.steps] = action_log_probs.squeeze(-1)
             self.values[:, self.steps] = value_preds.squeeze(-1)
+            self.order[:, self.steps] = self.steps
         if next_observations is not None and rewards is not None and next_masks is not None:
             self._write_observations(self.steps + 1, next_observations)
             self.rewards[:, self.steps] = rewards.squeeze(-1)
@@ -188,7 +196,7 @@ class TrialStorage(Storage):
         """
         n = self.steps
         moved = [*self.observations.values(), self.features]
-        moved += [getattr(self, name) for name in (*STEP_FIELDS, "rewards")]
+        moved += [getattr(self, name) for name in (*STEP_FIELDS, "rewards", "order")]
         for row, starts in enumerate(self.episode_starts[:, : n + 1].tolist()):
             borders = [step for step in range(n + 1) if starts[step]]
             episodes = [torch.arange(*ends) for ends in pairwise(borders)]
@@ -197,6 +205,31 @@ class TrialStorage(Storage):
             order = [episodes[i] for i in torch.randperm(len(episodes)).tolist()]
             for tensor in moved:  # row by row: a copy of one at a time exists
                 tensor[row, : borders[-1]] = tensor[row, torch.cat(order)]
+
+    # Stopping and going on ----------------------------------------------------------------------
+
+    def unfinished(self) -> dict[str, Any]:
+        """Copies of what is known of the trial under way, but for observations and features.
+
+        Those are a thousand times as much, and follow from the actions.
+        """
+        n = self.steps
+        kept = {name: getattr(self, name)[:, :n] for name in _OF_STEPS}
+        kept |= {name: getattr(self, name)[:, : n + 1] for name in _OF_NEXT_STEP}
+        copies = {name: tensor.cpu().clone() for name, tensor in kept.items()}
+        return {"steps": n, "loss_start": self.loss_start, **copies}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from `unfinished`; observations and features are still to be filled in."""
+        self.steps, self.loss_start = saved["steps"], saved["loss_start"]
+        for name in (*_OF_STEPS, *_OF_NEXT_STEP):
+            getattr(self, name)[:, : saved[name].shape[1]] = saved[name]
+
+    def write_observations(self, places: Tensor, observations: dict[str, Tensor]) -> None:
+        """Put one step's observations [N, ...] to the places [N] along each trial."""
+        rows = torch.arange(len(places))
+        for uuid, buffer in self.observations.items():
+            buffer[rows, places] = observations[uuid].to(buffer.device, buffer.dtype)
 
     # Housekeeping -------------------------------------------------------------------------------
 

@@ -99,6 +99,14 @@ class InProcessVectorEnv(ABC):
     def record_fields(self, index: int) -> Declaration:
         """Measures by uuid and how they are recorded, see `tasks.record_fields`."""
 
+    def skip_trials(self, count: int) -> bool:
+        """Let the next reset begin the trials that come after `count` whole ones.
+
+        Returns:
+            whether that can be done; where it cannot, a training that is resumed plays others.
+        """
+        return False
+
     def step_with_infos(
         self, actions: IntArray, only: BoolArray
     ) -> tuple[BatchedStep, Mapping[int, dict[str, Any]]]:

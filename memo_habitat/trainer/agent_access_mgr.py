@@ -76,6 +76,10 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         """With new weights every cached key and value is stale: recompute them."""
         if self._ppo_cfg.shuffle_episodes:
             self._rollouts.shuffle_episodes()
+        self.refresh_memory()
+
+    def refresh_memory(self) -> None:
+        """Compute the memory of the trial under way from the stored steps."""
         with g_timer.avg_time("trainer.refresh"):
             self._actor_critic.refresh(
                 self._rollouts, self._ppo_cfg.refresh_chunk, self._ppo_cfg.refresh_values

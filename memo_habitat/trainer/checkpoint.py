@@ -135,13 +135,14 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     module.load_state_dict(weights)
 
 
-def write_resume_state(folder: Path, state: dict[str, Any], config: DictConfig) -> None:
-    """Everything to go on from: `state` holds tensors and plain containers only.
+def write_resume_state(folder: Path, state: dict[str, Any], config: DictConfig | str) -> None:
+    """Everything to go on from: `state` holds tensors and plain containers only; config or YAML.
 
     Without a `random` of its own it gets the random states of now. The state before stays there,
     for where this one gets damaged.
     """
-    whole = {"random": random_state(), **state, "config": OmegaConf.to_yaml(config)}
+    text = config if isinstance(config, str) else OmegaConf.to_yaml(config)
+    whole = {"random": random_state(), **state, "config": text}
     _write_state(folder, whole, keep_previous=True)
 
 

@@ -22,6 +22,7 @@ from memo_habitat.tasks.vector_env import InProcessVectorEnv
 from memo_habitat.utils.processes import handling
 
 _UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class BatchedCollector:
@@ -117,7 +118,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[StopRequest]:
-    """Within: the first Ctrl-C or SIGTERM asks to stop after the step, the second stops at once."""
+    """Within: the first Ctrl-C, SIGTERM or SIGUSR1 asks to stop after the step.
+
+    The second stops at once. Schedulers announce by SIGUSR1 that the time is nearly over.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -128,7 +132,7 @@ def stop_on_interrupt() -> Iterator[StopRequest]:
         signal.signal(signum, signal.default_int_handler)
 
     # In a SLURM job Habitat has handlers of its own by now; they set what `is_set` asks.
-    caught = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) in _UNHANDLED]
+    caught = [s for s in _STOPPING if signal.getsignal(s) in _UNHANDLED]
     with handling(caught, on_interrupt):
         yield request
 

@@ -22,6 +22,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.register import import_plugins, register_environment
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.episode import house_of
+from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.tasks.record_fields import Declaration, declared_fields
 
 # The sensor whose observation is filled in here (uuid): a reward is known after its observation.
@@ -161,6 +162,18 @@ class TrialEnv(gym.Wrapper):
         iterator.play(trials)
         # Also drops the episode that Habitat took from the iterator before the first reset.
         self.habitat_env.episode_iterator = iterator
+
+    def skip_trials(self, count: int) -> bool:
+        """Let the next reset begin the trial that comes after `count` whole ones; whether it can.
+
+        A task of somebody else's may deal out its episodes in its own way.
+        """
+        iterator = self.habitat_env.episode_iterator
+        if not isinstance(iterator, TrialIterator):
+            return False
+        iterator.skip_trials(count)
+        self.habitat_env.episode_iterator = iterator  # drops the episode taken before, as above
+        return True
 
     def top_down_map(self, resolution: float) -> dict[str, Any]:
         """Where the agent can stand in the present house; `resolution` in metres per cell."""

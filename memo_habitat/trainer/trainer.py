@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch
 from habitat import logger
 from habitat.config import read_write
 from habitat_baselines.common.baseline_registry import baseline_registry
-from habitat_baselines.common.tensorboard_utils import TensorboardWriter, get_writer
+from habitat_baselines.common.tensorboard_utils import get_writer
 from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size, rank0_only, requeue_job
-from habitat_baselines.rl.ppo.ppo_trainer import PPOTrainer, get_device
+from habitat_baselines.rl.ppo.ppo_trainer import get_device
 from habitat_baselines.utils.common import inference_mode
 from habitat_baselines.utils.timing import g_timer
 from omegaconf import DictConfig
@@ -23,13 +22,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.register import import_plugins
 from memo_habitat.tasks.vector_env import InProcessVectorEnv
-from memo_habitat.trainer.checkpoint import (
-    read_checkpoint,
-    read_resume_state,
-    restore_random_state,
-    write_checkpoint,
-    write_resume_state,
-)
+from memo_habitat.trainer.checkpoint import read_checkpoint, read_resume_state
 from memo_habitat.trainer.collection import (
     BatchedCollector,
     StopRequest,
@@ -40,7 +33,8 @@ from memo_habitat.trainer.distributed import take_own_part
 from memo_habitat.trainer.nonfinite import dumped_if_not_finite
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
-from memo_habitat.trainer.run_dir import LATEST, TRAIN_LOCK, newest_checkpoint, record_start
+from memo_habitat.trainer.resumable import ResumableTrainer
+from memo_habitat.trainer.run_dir import TRAIN_LOCK, newest_checkpoint, record_start
 from memo_habitat.trainer.validation import (
     check_and_pin_weights,
     check_model_config,
@@ -65,29 +59,18 @@ _USE = {
     "memory_kv_bytes": "kv_bytes",
     "memory_kv_bytes_full_context": "full_context_kv_bytes",
 }
-# Counts that a resumed training goes on from; in the state without the leading underscore.
-_COUNTS = (
-    *("num_steps_done", "num_updates_done", "_last_checkpoint_percent"),
-    *("_count_checkpoints", "_checkpointed_at"),
-)
 
 
 @baseline_registry.register_trainer(name="memo")
-class MemoTrainer(PPOTrainer):
+class MemoTrainer(ResumableTrainer):
     """A rollout is one trial of every environment; its last update is the full one.
 
     Inherited from Habitat: making environments and agent (`_init_train`), stepping worker
-    environments, statistics over episodes, TensorBoard tags, and when training is done. Training
-    can be left at any step and goes on from the last complete trial: what was collected after it
-    is neither counted nor learned.
+    environments, statistics over episodes, TensorBoard tags, and when training is done. Training can be left at
+    any step and goes on from the last update: what was collected after it is collected again.
     """
 
     supported_tasks = ["ExtObjNavTask-v0"]
-    config: DictConfig
-    envs: Any
-    num_steps_done: int
-    num_updates_done: int
-    _agent: Any
 
     def __init__(self, config: DictConfig | None = None) -> None:
         super().__init__(config)
@@ -113,20 +96,17 @@ class MemoTrainer(PPOTrainer):
     def _train_from(self, resume: dict[str, Any] | None) -> None:
         if resume is not None:
             check_resumed_model(self.config, resume["config"])
-        self._resumed_at = 0 if resume is None else resume["counts"]["num_steps_done"]
-        self._count_checkpoints, self._checkpointed_at, self._earlier_seconds = 0, -1, 0.0
-        self._updates_seen = 0
+        self._prepare(resume)
         with closed_at_the_end(self), dumped_if_not_finite(self):
             self._init_train(resume)
+            if resume is not None:
+                self._resume(resume)
             allow_restarts(self.envs, self.config)
+            self._note_state()
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
             if isinstance(self.envs, InProcessVectorEnv):
                 self._collector = BatchedCollector(self.envs, self._agent, self.obs_transforms)
-            if resume is not None:
-                self._resume(resume)
-                if "instead" in resume:
-                    logger.warning(resume["instead"])
             purge = int(self.num_steps_done) + 1
             with (
                 training_writer(self.config, self.flush_secs, purge) as writer,
@@ -139,9 +119,7 @@ class MemoTrainer(PPOTrainer):
                 while not self.is_done() and self._train_update(stop):
                     self._log_update(writer, progress)
                     bar.update(self.num_steps_done - bar.n)
-                    # Between two trials nothing is under way in environments, storage or caches.
-                    if self._agent.rollouts.steps == 0:
-                        self._save_after_trial(writer)
+                    self._save_after_update(writer)
             self._save_at_end()
 
     def _train_update(self, stop: StopRequest) -> bool:
@@ -242,107 +220,6 @@ class MemoTrainer(PPOTrainer):
                 "timers": {name: timer.mean for name, timer in g_timer.items()},
             }
         )
-
-    def _seconds(self) -> float:
-        """Of training so far, those before an interruption included."""
-        return time.time() - self.t_start + self._earlier_seconds
-
-    # Saving -------------------------------------------------------------------------------------
-
-    @rank0_only
-    def _save_after_trial(self, writer: Any) -> None:
-        """A checkpoint where one is due, and the state to resume from.
-
-        The state comes last: a kill in between leaves nothing behind that it does not know of.
-        """
-        if self.should_checkpoint():
-            self._checkpoint_now()
-        if isinstance(writer, TensorboardWriter):
-            writer.flush()
-        self._save_resume_state()
-
-    def _save_at_end(self) -> None:
-        """At the end a checkpoint; after a stop only what `latest` and a resume need."""
-        if self._checkpointed_at != self.num_steps_done:
-            if self.is_done():
-                self._checkpoint_now()
-            else:
-                self.save_checkpoint(LATEST, self._extra_state())
-        self._save_resume_state()
-
-    def should_checkpoint(self) -> bool:
-        """Whether one is due.
-
-        Habitat asks whether the number of updates is a multiple of the interval; trials may end
-        between two of them.
-        """
-        interval = self.config.habitat_baselines.checkpoint_interval
-        if interval == -1:
-            return bool(super().should_checkpoint())
-        due = self.num_updates_done // interval > self._updates_seen // interval
-        self._updates_seen = self.num_updates_done
-        return bool(due)
-
-    def _extra_state(self) -> dict[str, Any]:
-        return {"step": self.num_steps_done, "wall_time": self._seconds()}
-
-    def _checkpoint_now(self) -> None:
-        self.save_checkpoint(f"ckpt.{self._count_checkpoints}.safetensors", self._extra_state())
-        self._count_checkpoints += 1
-        self._checkpointed_at = self.num_steps_done
-
-    @rank0_only
-    def save_checkpoint(self, file_name: str, extra_state: dict[str, Any] | None = None) -> None:
-        """Write `file_name` and the same as latest."""
-        folder = Path(self.config.habitat_baselines.checkpoint_folder)
-        weights = self._agent.actor_critic.state_dict()
-        for name in dict.fromkeys((file_name, LATEST)):
-            write_checkpoint(folder / name, weights, self.config, extra_state or {})
-        callback = self.config.habitat_baselines.on_save_ckpt_callback
-        if callback is not None:
-            hydra.utils.call(callback, save_file_path=str(folder / file_name))
-
-    @rank0_only
-    def _save_resume_state(self) -> None:
-        counts = {name.lstrip("_"): getattr(self, name) for name in _COUNTS}
-        counts["seconds"] = self._seconds()
-        statistics = {
-            "running": dict(self.running_episode_stats),
-            "window": {k: list(v) for k, v in self.window_episode_stats.items()},
-            "workers": get_distrib_size()[2],
-        }
-        write_resume_state(
-            Path(self.config.habitat_baselines.checkpoint_folder),
-            {**self._agent.get_resume_state(), "counts": counts, "statistics": statistics},
-            self.config,
-        )
-
-    def _resume(self, state: dict[str, Any]) -> None:
-        self._agent.load_state_dict(state)
-        counts, saved = state["counts"], state["statistics"]
-        for name in _COUNTS:
-            setattr(self, name, counts[name.lstrip("_")])
-        self._updates_seen, self._earlier_seconds = self.num_updates_done, counts["seconds"]
-        if self._is_distributed:
-            # The state is rank 0's: draws and counts of its own for every worker.
-            torch.manual_seed(self.config.habitat.seed + self.num_steps_done)
-        else:
-            # Sums are kept for each environment of a worker: another number of them begins afresh.
-            same_envs = len(saved["running"]["count"]) == self.envs.num_envs
-            if same_envs and saved["workers"] == 1:
-                self.running_episode_stats = saved["running"]
-                for key, values in saved["window"].items():
-                    self.window_episode_stats[key].extend(values)
-            restore_random_state(state)
-        logger.info(f"Resumed at {self.num_steps_done} steps")
-
-    def _init_envs(self, config: DictConfig | None = None, is_eval: bool = False) -> None:
-        """After a resume the environments get other seeds: the same would repeat old trials."""
-        config = (self.config if config is None else config).copy()
-        if not is_eval:
-            with read_write(config):
-                config.habitat.seed += self._resumed_at
-        super()._init_envs(config, is_eval)
 
     def _create_obs_transforms(self) -> None:
         """As Habitat, and the frozen encoder: all that follows knows its features, no images."""

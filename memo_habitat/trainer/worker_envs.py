@@ -58,6 +58,7 @@ class WorkerVectorEnv(VectorEnv):
     Attributes:
         deaths: folder of the notes that workers leave.
         restarts: how many workers may still be replaced; 0 where nobody allowed it.
+        replaced: how many were.
         lost: environments that wait.
     """
 
@@ -73,7 +74,7 @@ class WorkerVectorEnv(VectorEnv):
         self.restarts = 0
         self.lost: set[int] = set()
         self.timeout = timeout
-        self._replaced = 0
+        self.replaced = 0
         self._arguments = list(arguments)
         self._watches: list[_Watch] = []
         # What stands in for the answers of an environment that waits.
@@ -120,7 +121,7 @@ class WorkerVectorEnv(VectorEnv):
             EOFError: none is to be replaced, as in an evaluation.
             UserError: no more of them may be, or it would not help.
         """
-        is_allowed = bool(self.restarts or self._replaced)
+        is_allowed = bool(self.restarts or self.replaced)
         while True:
             status = self._watches[index].ended()
             if not is_allowed or self._info is None:
@@ -130,12 +131,12 @@ class WorkerVectorEnv(VectorEnv):
                 raise death
             if self.restarts == 0:
                 raise UserError(
-                    f"{death}; it is the last of {self._replaced + 1} deaths: mend the cause, or "
+                    f"{death}; it is the last of {self.replaced + 1} deaths: mend the cause, or "
                     "raise habitat_baselines.max_worker_restarts"
                 )
             if len({*self.lost, index}) == self._num_envs:
                 raise UserError(f"{death}; no environment is left whose trial could go on")
-            self.restarts, self._replaced = self.restarts - 1, self._replaced + 1
+            self.restarts, self.replaced = self.restarts - 1, self.replaced + 1
             logger.warning(
                 f"{death}; its trial is left out, another worker takes its place "
                 f"({self.restarts} more may die: habitat_baselines.max_worker_restarts)"
@@ -260,6 +261,11 @@ def allow_restarts(envs: Any, config: DictConfig) -> None:
     if isinstance(envs, WorkerVectorEnv):
         default = MemoBaselinesConfig.max_worker_restarts  # runs of before have no such key
         envs.restarts = config.habitat_baselines.get("max_worker_restarts", default)
+
+
+def are_as_made(envs: Any) -> bool:
+    """No worker was replaced: every environment plays the trials that its config says."""
+    return not (isinstance(envs, WorkerVectorEnv) and envs.replaced)
 
 
 def begin_trials(envs: Any) -> None:

@@ -176,6 +176,7 @@ class DarkKeyVectorEnv(InProcessVectorEnv):
         self.setting, self._seed = setting, seed
         self._queues: dict[int, list[int]] = {}
         self._played = np.zeros(num_envs, dtype=np.int64)
+        self._skipped = 0
         self._trials = Trials(
             setting, num_envs, DrawnLayouts(seed, setting.cells), self._next_trials
         )
@@ -184,12 +185,17 @@ class DarkKeyVectorEnv(InProcessVectorEnv):
 
     def reset_batch(self) -> Observation:
         """Begin a trial in every environment; observations [N, ...], written again by steps."""
-        self._played[:] = 0
+        self._played[:] = self._skipped
         self._trials.layouts = DrawnLayouts(self._seed, self.setting.cells)
         observations = self._trials.reset()
         if self._log is not None:
             self._log.begin()
         return self._with_oracle(observations)
+
+    def skip_trials(self, count: int) -> bool:
+        """Let the next reset begin the trials that come after `count` whole ones."""
+        self._skipped = count
+        return True
 
     def step_batch(self, actions: IntArray, only: BoolArray | None = None) -> BatchedStep:
         """One step of every environment, or of those where `only` [N] is True."""

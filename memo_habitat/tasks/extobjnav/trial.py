@@ -164,6 +164,10 @@ class TrialIterator(EpisodeIterator):
         chosen = sorted(generator.choice(len(arrangements), count, replace=False))
         return [arrangements[int(i)] for i in chosen]
 
+    def skip_trials(self, count: int) -> None:
+        """Begin with the next episode the trial that comes after `count` whole ones."""
+        self._trials_begun, self.trial = count, None
+
     # Habitat's means to jump inside its queue, in terms of trials.
 
     def set_next_episode_by_index(self, episode_index: int) -> None:

@@ -113,6 +113,12 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         self._observe(np.arange(self.num_envs))
         return self._observations
 
+    def skip_trials(self, count: int) -> bool:
+        """Let the next reset begin the trials that come after `count` whole ones."""
+        for iterator in self._trials.iterators:
+            iterator.skip_trials(count)
+        return True
+
     def step_batch(self, actions: IntArray, only: BoolArray | None = None) -> BatchedStep:
         """One step of every environment, or of those where `only` [N] is True."""
         which = np.ones(self.num_envs, dtype=np.bool_) if only is None else only
