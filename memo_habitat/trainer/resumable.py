@@ -54,7 +54,9 @@ class ResumableTrainer(PPOTrainer):
     envs: Any
     num_steps_done: int
     num_updates_done: int
+    device: torch.device
     _agent: Any
+    _is_distributed: bool
 
     # Going on -----------------------------------------------------------------------------------
 

@@ -66,8 +66,9 @@ class MemoTrainer(ResumableTrainer):
     """A rollout is one trial of every environment; its last update is the full one.
 
     Inherited from Habitat: making environments and agent (`_init_train`), stepping worker
-    environments, statistics over episodes, TensorBoard tags, and when training is done. Training can be left at
-    any step and goes on from the last update: what was collected after it is collected again.
+    environments, statistics over episodes, TensorBoard tags, and when training is done. Training
+    can be left at any step and goes on from the last update: what was collected after it is
+    collected again.
     """
 
     supported_tasks = ["ExtObjNavTask-v0"]
