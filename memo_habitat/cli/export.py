@@ -20,6 +20,7 @@ EXAMPLES = examples(
     "memo-habitat export runs/recall --out agents/recall",
     "memo-habitat export RUN --out DIR --checkpoint ckpt.3 --records",
     "memo-habitat export RUN --out DIR habitat_baselines.rl.memory.token_budget=400",
+    "memo-habitat export RUN --out DIR --onnx",
     "hf upload ME/recall agents/recall",
 )
 
@@ -37,6 +38,12 @@ def export(
     licence: Annotated[str, option("Of the weights, as the Hugging Face Hub names it.", "ID")] = (
         "mit"
     ),
+    onnx: Annotated[
+        bool, flag("--onnx", "One acting step as ONNX graphs, and their driver.")
+    ] = False,
+    onnx_steps: Annotated[
+        int | None, option("Most steps of a trial with these.", shown="as in training")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write weights, config and a model card with the run's evaluations; prints the folder."""
@@ -44,6 +51,11 @@ def export(
 
     folder, keys = run_and_overrides(run, overrides)
     options = mh.ExportOptions(
-        checkpoint=checkpoint, records=records, licence=licence, overrides=tuple(keys)
+        checkpoint=checkpoint,
+        records=records,
+        licence=licence,
+        overrides=tuple(keys),
+        onnx=onnx,
+        onnx_steps=onnx_steps,
     )
     print(mh.export_agent(folder, out, options))

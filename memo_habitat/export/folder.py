@@ -7,6 +7,7 @@ DIR/
     run.json           command, versions, seed
     spaces.json        what is observed and done (`export.spaces`)
     eval/              records of the evaluations, if wanted
+    *.onnx, onnx.json, onnx_agent.py   one acting step as graphs, if wanted (`export.onnx_graphs`)
 
 What a run knows of the machine it ran on stays behind. The folder is a run folder without a
 training: `memo-habitat eval DIR` evaluates it.
@@ -25,6 +26,7 @@ from memo_habitat.config.compose import update_config
 from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.errors import UserError, cannot_write
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
+from memo_habitat.export.agent import load_agent
 from memo_habitat.export.card import CardFacts, model_card
 from memo_habitat.export.spaces import Spaces
 from memo_habitat.report.load import EVAL_FOLDER, Evaluation, evaluation_folders, load_evaluation
@@ -46,12 +48,16 @@ class ExportOptions:
         records: whether the records of the evaluations go along.
         licence: of the weights, by its name on the Hugging Face Hub.
         overrides: "key=value" of the config in the folder, such as a token budget.
+        onnx: whether the graphs of an acting step go along.
+        onnx_steps: most steps of a trial with these; None: those of a trial in training.
     """
 
     checkpoint: str | None = None
     records: bool = False
     licence: str = "mit"
     overrides: Sequence[str] = ()
+    onnx: bool = False
+    onnx_steps: int | None = None
 
 
 def export_agent(
@@ -65,6 +71,8 @@ def export_agent(
     run, folder = open_run(source), Path(target)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--out {folder} holds something: name a new folder")
+    if options.onnx_steps is not None and not options.onnx:
+        raise UserError(f"--onnx-steps {options.onnx_steps} has no effect without --onnx")
     found = read_checkpoint(run.find_checkpoint(options.checkpoint))
     config = run.config()
     for each in (config, found["config"]):
@@ -98,6 +106,10 @@ def export_agent(
         licence=options.licence,
     )
     atomic_write(folder / CARD_FILE, model_card(facts))
+    if options.onnx:
+        from memo_habitat.export.onnx_graphs import export_onnx  # the extra `onnx`
+
+        export_onnx(load_agent(folder), folder, options.onnx_steps)
     return folder
 
 
@@ -113,7 +125,7 @@ def evaluations_of(run: RunFolder, step: int) -> list[Evaluation]:
 def _portable(run: RunFolder) -> dict[str, Any]:
     """run.json without what it says of a machine: its description, and folders in commands."""
     whole = read_json(run.record_path) if run.record_path.is_file() else {}
-    record = {key: whole.get(key) for key in _KEPT}
+    record: dict[str, Any] = {key: whole.get(key) for key in _KEPT}
     record["resumed"] = whole.get("resumed", [])
     for resume in record["resumed"]:
         resume["command"] = _without_folders(resume["command"])

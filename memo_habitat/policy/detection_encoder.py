@@ -63,6 +63,9 @@ class DetectionEncoder(nn.Module):
         # remembered at all.
         super().__init__()
         self.width = width
+        #: Whether all categories are worked out, detected or not: shapes then follow from no value,
+        #: which graphs of fixed shapes need.
+        self.dense = False
         self.vectors: Tensor | None
         if vectors is None:
             self.embeddings = nn.Parameter(prior * torch.randn(categories, width))
@@ -101,14 +104,22 @@ class DetectionEncoder(nn.Module):
 
     def _sightings(self, detections: Tensor, table: Tensor) -> Tensor:
         """[R, C, 6] to the sum [R, E] over what is detected; most rows are zeros and cost none."""
+        if self.dense:
+            bound = self._bound(table, detections)
+            return torch.where(detections[..., :1] != 0, table + bound, 0.0).sum(1)
         row, category = detections[..., 0].nonzero(as_tuple=True)
         found = detections[row, category]
         embedding = table[category]
-        where = torch.cat([place_features(found[:, 3:5]), found[:, [1, 2, 5]]], dim=-1)
-        place = self.place(where)
-        bound = self.bound(torch.cat([place * self.asked(embedding), place], dim=-1))
         total = table.new_zeros(len(detections), self.width)
-        return total.index_add(0, row, (embedding + bound).to(total.dtype))
+        sighting = embedding + self._bound(embedding, found)
+        return total.index_add(0, row, sighting.to(total.dtype))
+
+    def _bound(self, embedding: Tensor, detection: Tensor) -> Tensor:
+        """Places of detections [*, 6] bound to their categories' embeddings [*, E]: [*, E]."""
+        where = torch.cat([place_features(detection[..., 3:5]), detection[..., [1, 2, 5]]], dim=-1)
+        place = self.place(where)
+        bound: Tensor = self.bound(torch.cat([place * self.asked(embedding), place], dim=-1))
+        return bound
 
 
 def build_detection_encoder(
