@@ -156,7 +156,7 @@ def numba_folder() -> Path | None:
 
 
 def _rendezvous() -> str:
-    from memo_habitat.trainer.distributed import waits_for_others
+    from memo_habitat.trainer.rendezvous import waits_for_others
 
     if waits := waits_for_others():
         raise Impaired(waits)

@@ -75,7 +75,7 @@ def evaluate(
     from memo_habitat.evaluation.shards import merge_run, missing_shards
     from memo_habitat.report.html import summarise
     from memo_habitat.trainer import launch
-    from memo_habitat.trainer.distributed import own_shard
+    from memo_habitat.trainer.rendezvous import own_shard
     from memo_habitat.trainer.run_dir import open_run
 
     folder, keys = run_and_overrides(run, overrides)

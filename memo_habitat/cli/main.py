@@ -20,6 +20,7 @@ from memo_habitat.cli import (
     doctor,
     eval,
     export,
+    launch,
     plan,
     quickstart,
     report,
@@ -75,6 +76,7 @@ app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=quickstart.EXAMPLES)(quickstart.quickstart)
 app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=train.EXAMPLES)(train.train)
+app.command(cls=launch.OptionalValue, epilog=launch.EXAMPLES)(launch.launch)
 app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command(epilog=report.EXAMPLES)(report.report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from memo_habitat.cli.common import (
     option,
 )
 from memo_habitat.errors import UserError, WorkerError, command
+from memo_habitat.trainer.distributed import check_workers
+from memo_habitat.utils.processes import is_first_process, ranks
 
 if TYPE_CHECKING:
     from memo_habitat.trainer.launch import Training
@@ -50,38 +53,48 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train an agent in a run folder, a new one or an earlier one."""
-    from memo_habitat.config.compose import compose_config, known_configs
-    from memo_habitat.report import SWEEP_FILE
-    from memo_habitat.trainer import launch
-    from memo_habitat.trainer.distributed import check_workers
+    from memo_habitat.trainer import launch, rendezvous
 
-    if (config_name is not None) + (resume is not None) + list_configs != 1:
-        raise UserError("give one of --config-name, --resume and --list")
-    if list_configs:
-        print("\n".join(known_configs()))
+    if not is_first_process():  # of those that torchrun or srun started
+        launch.join_training()
         return
-    check_place(resume, root, out)
-    if resume is not None and (resume / SWEEP_FILE).exists():
+    with rendezvous.leading():
+        if (config_name is not None) + (resume is not None) + list_configs != 1:
+            raise UserError("give one of --config-name, --resume and --list")
+        check_place(resume, root, out)
+        check_workers(workers)
+        together = max(workers, ranks().size)
+        if list_configs or cfg:
+            print(_shown(config_name, resume, overrides or ()))
+        elif config_name is not None:
+            _run(launch.start_training(config_name, overrides or (), root, out, together))
+        else:
+            _refuse_sweep(resume)
+            _run(launch.resume_training(str(resume), overrides or (), together))
+
+
+def _shown(config_name: str | None, resume: Path | None, keys: Sequence[str]) -> str:
+    """The config of a training, or, of none, the names of those that ship."""
+    from omegaconf import OmegaConf
+
+    from memo_habitat.config.compose import compose_config, known_configs
+    from memo_habitat.trainer.launch import resume_training
+
+    if config_name is not None:
+        return OmegaConf.to_yaml(compose_config(config_name, keys))
+    if resume is not None:
+        _refuse_sweep(resume)
+        return OmegaConf.to_yaml(resume_training(str(resume), keys).config)
+    return "\n".join(known_configs())
+
+
+def _refuse_sweep(resume: Path) -> None:
+    from memo_habitat.report import SWEEP_FILE
+
+    if (resume / SWEEP_FILE).exists():
         raise UserError(
             f"{resume} is a sweep, not a run; resume it: {command('sweep', '--resume', resume)}"
         )
-    check_workers(workers)
-    keys = tuple(overrides or ())
-    if cfg:
-        from omegaconf import OmegaConf
-
-        config = (
-            compose_config(config_name, keys)
-            if config_name is not None
-            else launch.resume_training(str(resume), keys).config
-        )
-        print(OmegaConf.to_yaml(config))
-        return
-    if config_name is not None:
-        training = launch.start_training(config_name, keys, root, out, workers)
-    else:
-        training = launch.resume_training(str(resume), keys, workers)
-    _run(training)
 
 
 def _run(training: Training) -> None:
@@ -100,7 +113,7 @@ def _run(training: Training) -> None:
             print(note, flush=True)
     print(f"log: {config.habitat_baselines.log_file}", flush=True)
     remedy = f"resume with: {command('train', '--resume', run.path)}"
-    if workers > 1:
+    if workers > 1 and ranks().size == 1:
         remedy += f" --workers {workers}"
     try:
         finished = launch.train(training)

@@ -232,7 +232,8 @@ class MemoPPO(Updater):
     def optimiser_step(self) -> float:
         """Average over workers, clip, step; returns the gradient's norm before clipping."""
         if self._distributed:
-            self._average_gradients()
+            with g_timer.avg_time("trainer.average_gradients"):
+                self._average_gradients()
         # After averaging: all workers clip alike and keep the same weights.
         try:
             norm = nn.utils.clip_grad_norm_(

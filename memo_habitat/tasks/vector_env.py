@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError, check_at_least_one
 from memo_habitat.tasks.record_fields import Declaration
+from memo_habitat.utils.processes import ALONE, ranks
 
 Observation = dict[str, NDArray]
 StepResult = tuple[Observation, float, bool, dict[str, Any]]
@@ -189,10 +190,18 @@ class InProcessVectorEnvFactory(VectorEnvFactory, ABC):
         return self.make_envs(config, count, enforce_scenes_greater_eq_environments)
 
 
-def deal_houses(houses: Sequence[str], count: int) -> list[list[str]]:
-    """The houses of each of `count` environments; with fewer houses than that, all play all."""
-    shared = len(houses) < count
-    return [list(houses) if shared else list(houses[index::count]) for index in range(count)]
+def deal_houses(houses: Sequence[str], count: int, is_eval: bool) -> list[list[str]]:
+    """The houses of each of `count` environments; with fewer houses than that, all play all.
+
+    Of several processes that train together, each with `count` environments, every one deals out to
+    those of all, and takes its own. Evaluations share their trials in another way.
+    """
+    _, rank, processes = ALONE if is_eval else ranks()
+    everywhere = count * processes
+    own = range(rank * count, (rank + 1) * count)
+    if len(houses) < everywhere:
+        return [list(houses) for _ in own]
+    return [list(houses[index::everywhere]) for index in own]
 
 
 def measures_of(step: BatchedStep, only: BoolArray) -> dict[int, dict[str, Any]]:

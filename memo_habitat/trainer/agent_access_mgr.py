@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from habitat_baselines.common.baseline_registry import baseline_registry
-from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size
 from habitat_baselines.rl.ppo.single_agent_access_mgr import SingleAgentAccessMgr
 from habitat_baselines.utils.timing import g_timer
 
@@ -15,6 +14,7 @@ from memo_habitat.ppo.optimiser import LearningRate
 from memo_habitat.rollout.storage import TrialStorage
 from memo_habitat.trainer.checkpoint import AUXILIARY, load_weights, read_checkpoint
 from memo_habitat.utils.data_paths import resolve
+from memo_habitat.utils.processes import ranks
 
 
 @baseline_registry.register_agent_access_mgr(name="MemoAgentAccessMgr")
@@ -37,7 +37,7 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         steps_per_update = self._config.habitat.task.trial_steps / ppo.updates_per_trial
         self.total_steps = float(baselines.total_num_steps)
         if baselines.total_num_steps == -1:  # the config counts updates instead
-            environments = self._num_envs * get_distrib_size()[2]
+            environments = self._num_envs * ranks().size
             self.total_steps = baselines.num_updates * steps_per_update * environments
         self._schedule = LearningRate(
             ppo.lr, ppo.lr_warmup_steps, ppo.lr_warmup_start, ppo.lr_final, self.total_steps

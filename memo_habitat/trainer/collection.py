@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memo_habitat.tasks.vector_env import InProcessVectorEnv
-from memo_habitat.utils.processes import handling
+from memo_habitat.utils.processes import handling, ranks
 
+# Key of the store of all processes; the share of a rollout that DD-PPO of Habitat wants at least.
+_ARRIVED, _SHORTEST = "arrived", 0.25
 _UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -88,6 +90,51 @@ class BatchedCollector:
         reward_before += (rewards * ~finished).sum(1, keepdim=True)
         self._sums = {}
         return statistics
+
+
+class Pace:
+    """How far this process collects before each update of a trial.
+
+    All collect T / U steps, but for those that lag behind: once `rl.ddppo.sync_frac` of all have
+    theirs, who has a quarter learns from what there is, as in DD-PPO. Here trials are whole: before
+    the last update of a trial the rest is made up for. What is saved is the waiting for whoever
+    happens to be slow, at each update another one; nothing where U is 1.
+    """
+
+    def __init__(self, config: Any, store: Any = None) -> None:
+        """`store` is shared by all processes; None: this one is alone."""
+        self._updates = config.habitat_baselines.rl.ppo.updates_per_trial
+        self._length = config.habitat.task.trial_steps // self._updates
+        # Asking takes a message to the first process.
+        self._asks_every = max(1, self._length // 16)
+        self._store, self._processes = store, ranks().size
+        self._enough = config.habitat_baselines.rl.ddppo.sync_frac * self._processes
+        self._arrived_before = 0  # of all processes, at the updates so far
+        self._update = 0  # of the trial, the first is 1
+
+    def steps(self, storage: Any) -> Iterator[None]:
+        """The steps to take before the next update; then the others are told that it is so far."""
+        begun = storage.steps
+        # Who is alone may go on in the middle of a trial that another process began.
+        in_step = self._store is None or begun == 0
+        self._update = begun // self._length + 1 if in_step else self._update + 1
+        while storage.steps < self._update * self._length:
+            if self._is_late(storage.steps - begun):
+                break
+            yield
+        if self._store is not None:
+            self._store.add(_ARRIVED, 1)
+            self._arrived_before += self._processes
+
+    def _is_late(self, taken: int) -> bool:
+        if (
+            self._store is None
+            or self._update == self._updates
+            or taken < _SHORTEST * self._length
+            or taken % self._asks_every
+        ):
+            return False
+        return bool(self._store.add(_ARRIVED, 0) - self._arrived_before >= self._enough)
 
 
 class StopRequest:

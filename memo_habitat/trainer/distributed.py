@@ -14,16 +14,16 @@ import importlib
 import logging
 import os
 import signal
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from memo_habitat.errors import UserError, WorkerError, check_at_least_one
+from memo_habitat.trainer import scheduler
 from memo_habitat.utils.processes import (
     INTERRUPTED,
     available_cores,
@@ -33,6 +33,7 @@ from memo_habitat.utils.processes import (
     is_first_process,
     last_line,
     lifeline,
+    ranks,
     stop_signals,
     write_into,
 )
@@ -52,13 +53,15 @@ def check_workers(workers: int) -> None:
     check_at_least_one("--workers", workers)
     if workers == 1:
         return
-    for variable, starter in (("WORLD_SIZE", "torchrun"), ("SLURM_STEP_NUM_TASKS", "srun")):
-        processes = os.environ.get(variable, "1")
-        if int(processes) > 1:
-            raise UserError(
-                f"--workers {workers} within {variable}={processes}: leave --workers out, or start "
-                f"without {starter}"
-            )
+    if (processes := ranks().size) > 1:
+        by_torchrun = "LOCAL_RANK" in os.environ
+        name, starter = (
+            ("WORLD_SIZE", "torchrun") if by_torchrun else ("SLURM_STEP_NUM_TASKS", "srun")
+        )
+        raise UserError(
+            f"--workers {workers} within {name}={processes}: leave --workers out, or start "
+            f"without {starter}"
+        )
     import torch
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -73,84 +76,6 @@ def check_workers(workers: int) -> None:
             f"--workers {workers}: every worker takes one GPU and {gpus} can be seen; lower it, or "
             "train on the CPU with CUDA_VISIBLE_DEVICES="
         )
-
-
-def waits_for_others() -> str | None:
-    """One line on the processes that a training in this one meets first; None: it is alone.
-
-    Variables that an earlier torchrun or a batch job of SLURM left behind are enough for Habitat to
-    wait for ever.
-    """
-    from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size, get_main_addr
-
-    _, rank, processes = get_distrib_size()
-    if processes == 1:
-        return None
-    by_torchrun = "LOCAL_RANK" in os.environ
-    names = "RANK, WORLD_SIZE" if by_torchrun else "SLURM_PROCID, SLURM_NTASKS"
-    unset = "LOCAL_RANK, RANK and WORLD_SIZE" if by_torchrun else "SLURM_JOBID"
-    address = os.environ.get("MASTER_ADDR") or get_main_addr()
-    return (
-        f"rank {rank} of {processes} ({names}): waits for the others at {address}; "
-        f"to train alone unset {unset}"
-    )
-
-
-def own_shard() -> str:
-    """Which part of an evaluation is that of this process among torchrun's or srun's; "" if alone.
-
-    Such as "3/16" for the third of sixteen. They do not meet: each plays its part and ends.
-    """
-    from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size
-
-    _, rank, processes = get_distrib_size()
-    return "" if processes == 1 else f"{rank + 1}/{processes}"
-
-
-def take_own_part(config: DictConfig) -> None:
-    """Let an evaluation by `config` play the part of this process, and on a GPU of its own."""
-    from habitat.config import read_write
-    from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size
-
-    from memo_habitat.simulator.habitat_sim.device import gpu_index
-
-    evaluator, simulator = config.habitat_baselines.evaluator, config.habitat.simulator
-    with read_write(config):
-        evaluator.shard = evaluator.get("shard") or own_shard()
-        gpu = max(gpu_index(get_distrib_size()[0]), 0)
-        config.habitat_baselines.torch_gpu_id = gpu
-        if "habitat_sim_v0" in simulator:
-            simulator.habitat_sim_v0.gpu_device_id = gpu
-
-
-def use_torchrun_rendezvous() -> None:
-    """Let Habitat's trainers meet at torchrun's MASTER_ADDR, where one has started this process.
-
-    Habitat would open a store of its own at MAIN_ADDR and MAIN_PORT, which somebody has to choose.
-    """
-    if not {"LOCAL_RANK", "MASTER_ADDR"} <= set(os.environ):
-        return
-    from habitat_baselines.rl.ddppo.ddp_utils import get_ifname
-    from habitat_baselines.rl.ppo import ppo_trainer
-    from torch import distributed
-
-    from memo_habitat.simulator.habitat_sim.device import gpu_index
-
-    def init_distributed(backend: str) -> tuple[int, Any]:
-        store, rank, size = next(distributed.rendezvous("env://"))
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
-        # Habitat takes it for the index of the GPU that learns and of the one that draws.
-        return max(gpu_index(int(os.environ["LOCAL_RANK"])), 0), store
-
-    ppo_trainer.init_distrib_slurm = init_distributed
-    # A machine without network has no default route, by which Habitat chooses the interface.
-    # The loopback is called lo on Linux and lo0 on macOS.
-    loopbacks = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
-    if os.environ["MASTER_ADDR"] != _LOCALHOST:
-        loopbacks = []
-    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        if name not in os.environ:
-            os.environ[name] = loopbacks[0] if loopbacks else get_ifname()
 
 
 def run_workers(
@@ -236,10 +161,7 @@ def _forward_stops() -> Iterator[list[int]]:
         ):
             yield stops
     if requeue:
-        from habitat_baselines.rl.ddppo.ddp_utils import REQUEUE, requeue_job
-
-        REQUEUE.set()
-        requeue_job()
+        scheduler.requeue()
 
 
 def _explain(error: ChildFailedError, workers: int, logs: Path) -> Exception:

@@ -54,7 +54,8 @@ class MemoVectorEnvFactory(VectorEnvFactory):
         startup.prepare_forkserver()
         deaths = Path(tempfile.mkdtemp(prefix="memo-habitat-workers-"))
         arguments = []
-        for index, own in enumerate([houses] * count if shared else deal_houses(houses, count)):
+        dealt = [houses] * count if shared else deal_houses(houses, count, is_eval)
+        for index, own in enumerate(dealt):
             worker_config = config.copy()
             with read_write(worker_config):
                 worker_config.habitat.dataset.content_scenes = own

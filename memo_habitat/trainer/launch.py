@@ -19,12 +19,8 @@ from memo_habitat.config.compose import (
     update_config,
 )
 from memo_habitat.errors import UserError, check_at_least_one, command
-from memo_habitat.trainer.distributed import (
-    own_shard,
-    run_workers,
-    use_torchrun_rendezvous,
-    waits_for_others,
-)
+from memo_habitat.trainer import rendezvous
+from memo_habitat.trainer.distributed import run_workers
 from memo_habitat.trainer.run_dir import (
     TRAIN_LOCK,
     RunFolder,
@@ -33,7 +29,9 @@ from memo_habitat.trainer.run_dir import (
     open_run,
     plan_run,
 )
+from memo_habitat.trainer.scheduler import names_if_restarted
 from memo_habitat.utils.lock import hold
+from memo_habitat.utils.processes import ranks
 
 if TYPE_CHECKING:
     import habitat
@@ -105,6 +103,8 @@ def start_training(
 ) -> Training:
     """Compose the config `name`, check it, and make its run folder; nothing is left if that fails.
 
+    In a job that SLURM or torchrun has started again it is the training that the job had begun.
+
     Args:
         name: for example "extobjnav/studio", or the path of a YAML file of one's own.
         overrides: "key=value".
@@ -114,6 +114,31 @@ def start_training(
 
     UserError where config or key is unknown, the config cannot train, or the folder be used.
     """
+    name_of_run, config = _composed(name, overrides)
+    if names_if_restarted():
+        from memo_habitat.trainer.resume import find_restarted
+
+        if (begun := find_restarted(config, root, out)) is not None:
+            return resume_training(begun, (), workers)
+    training = _planned(name_of_run, config, root, out, workers)
+    # The folder is made last: a config that is refused leaves nothing behind.
+    create_run(training.run, name, config, workers)
+    return training
+
+
+def plan_training(
+    name: str,
+    overrides: Sequence[str] = (),
+    root: str | Path = "runs",
+    out: str | Path | None = None,
+    workers: int = 1,
+) -> Training:
+    """What `start_training` would make, and its errors; nothing is written."""
+    return _planned(*_composed(name, overrides), root, out, workers)
+
+
+def _composed(name: str, overrides: Sequence[str]) -> tuple[str, DictConfig]:
+    """What the runs of a config are called, and the config."""
     refuse_run_dir(overrides, "use --out DIR, or --root")
     config = compose_config(name, overrides)
     own = own_file(name)
@@ -121,11 +146,15 @@ def start_training(
         raise UserError(
             f"config {name!r} is a part of others, not an experiment: {', '.join(known_configs())}"
         )
-    # The folder is made last: a config that is refused leaves nothing behind.
-    run = plan_run(own.stem if own else name, root, out)
+    return own.stem if own else name, config
+
+
+def _planned(
+    name: str, config: DictConfig, root: str | Path, out: str | Path | None, workers: int
+) -> Training:
+    run = plan_run(name, root, out)
     _point_into(config, run)
     check(config)
-    create_run(run, name, config, workers)
     return Training(run, config, workers)
 
 
@@ -160,11 +189,12 @@ def train(training: Training) -> bool:
         with hold(trainer_lock):
             pass  # no other trainer is at work; ours takes it
         with _undone_if_refused(training):
-            if workers > 1:
+            if workers > 1 and ranks().size == 1:
                 run_workers(work_at_training, config, workers, run.workers_dir)
             else:
-                if line := waits_for_others():
+                if line := rendezvous.waits_for_others():
                     sys.stderr.write(f"{line}\n")
+                rendezvous.announce(run.path)
                 work_at_training(config)
     return run.is_finished(config)
 
@@ -172,8 +202,22 @@ def train(training: Training) -> bool:
 def work_at_training(config: DictConfig) -> None:
     """Train in this process: alone, or as the worker that the environment variables say."""
     import_habitat()
-    use_torchrun_rendezvous()
+    rendezvous.install()
     _execute(config, "train")
+
+
+def join_training() -> None:
+    """As any but the first of the processes that torchrun or srun started: train with the first.
+
+    That makes the run folder, or finds it, and writes to it; returns at once where it does not.
+    """
+    if line := rendezvous.waits_for_others():
+        sys.stderr.write(f"{line}\n")
+    if folder := rendezvous.follow():
+        run = open_run(folder)
+        config = run.config()
+        _point_into(config, run)
+        work_at_training(config)
 
 
 def evaluate(run: RunFolder, options: EvalOptions) -> Path:
@@ -234,8 +278,8 @@ def _evaluate(run: RunFolder, options: EvalOptions) -> Path:
     evaluator.deterministic = options.deterministic
     evaluator.inspect_memory = evaluator.inspect_memory or options.inspect_memory
     evaluator.forget = forget
-    shard = Shard.parse(options.shard or own_shard())
-    if options.shard and own_shard():
+    shard = Shard.parse(options.shard or rendezvous.own_shard())
+    if options.shard and rendezvous.own_shard():
         raise UserError(
             f"--shard {shard} within torchrun or srun, whose ranks take shards: omit it"
         )

@@ -19,7 +19,7 @@ from habitat import logger
 from habitat.config import read_write
 from habitat_baselines.common.obs_transformers import apply_obs_transforms_batch
 from habitat_baselines.common.tensorboard_utils import TensorboardWriter
-from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size, rank0_only
+from habitat_baselines.rl.ddppo.ddp_utils import rank0_only
 from habitat_baselines.rl.ppo.ppo_trainer import PPOTrainer
 from habitat_baselines.utils.common import batch_obs
 from omegaconf import DictConfig, OmegaConf
@@ -34,6 +34,7 @@ from memo_habitat.trainer.checkpoint import (
 from memo_habitat.trainer.run_dir import LATEST
 from memo_habitat.trainer.trial_replay import environments_digest, replay, skip_trials
 from memo_habitat.trainer.worker_envs import are_as_made
+from memo_habitat.utils.processes import ranks
 
 # Counts that a resumed training goes on from; in the state without the leading underscore.
 _COUNTS = (
@@ -87,7 +88,7 @@ class ResumableTrainer(PPOTrainer):
 
     def _alone(self) -> bool:
         """No other process trains with this one: they would have to go on from the same step."""
-        return get_distrib_size()[2] == 1 and not self._is_distributed
+        return ranks().size == 1 and not self._is_distributed
 
     def _init_envs(self, config: DictConfig | None = None, is_eval: bool = False) -> None:
         config = (self.config if config is None else config).copy()
@@ -234,7 +235,7 @@ class ResumableTrainer(PPOTrainer):
         statistics = {
             "running": {k: v.clone() for k, v in self.running_episode_stats.items()},
             "window": {k: list(v) for k, v in self.window_episode_stats.items()},
-            "workers": get_distrib_size()[2],
+            "workers": ranks().size,
         }
         self._state = {"counts": counts, "statistics": statistics, "random": random_state()}
         if self._alone() and are_as_made(self.envs):

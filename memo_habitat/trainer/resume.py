@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,10 +14,14 @@ from memo_habitat.errors import UserError, command
 from memo_habitat.trainer.checkpoint import read_resume_state, replace_resume_config
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import ResumeRecord, RunFolder, RunRecord
+from memo_habitat.trainer.scheduler import names_if_restarted
 from memo_habitat.trainer.validation import check_resumed_model
 from memo_habitat.utils.files import atomic_write, write_json
 from memo_habitat.utils.processes import is_first_process
 from memo_habitat.utils.provenance import now, typed_command
+
+# Keys of the config that a training fills in.
+_NOTED = {"habitat_baselines.rl.encoder.weights_digest"}
 
 
 def check_state(run: RunFolder, config: DictConfig) -> None:
@@ -63,6 +68,24 @@ def note_on_trials(run: RunFolder, config: DictConfig, workers: int) -> str | No
     if had % workers == 0:
         note += f"; habitat_baselines.num_environments={had // workers} keeps it"
     return note
+
+
+def find_restarted(config: DictConfig, root: str | Path, out: str | Path | None) -> Path | None:
+    """The unfinished run that this job began with the same config, before it was started again.
+
+    SLURM and torchrun do that with the same command, which then goes on. The run is one in `root`,
+    or `out`.
+    """
+    names = set(names_if_restarted())
+    for path in sorted(Path(root).glob("*/run.json")) if out is None else [Path(out, "run.json")]:
+        run = RunFolder(path.parent)
+        with contextlib.suppress(UserError):  # what cannot be read is nobody's to go on with
+            record = run.record()
+            if record is None or names.isdisjoint(record.jobs):
+                continue
+            if changes(run.config(), config).keys() <= _NOTED and not run.is_trained():
+                return run.path
+    return None
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from memo_habitat.errors import UserError, cannot_write, command
 from memo_habitat.trainer.integrity import read_tensors
 from memo_habitat.trainer.progress import read_progress, share_done
+from memo_habitat.trainer.scheduler import job_names
 from memo_habitat.utils.files import atomic_write, read_json, write_json
 from memo_habitat.utils.provenance import Provenance
 
@@ -63,6 +64,8 @@ class RunRecord(Provenance):
     seed: int | None = None
     workers: int | None = None
     resumed: list[ResumeRecord] = []
+    # Of the cluster or of torchrun, in which it was begun (`scheduler.job_names`).
+    jobs: list[str] = []
 
 
 class RunFolder:
@@ -239,7 +242,8 @@ def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None
         with run.config_path.open("x", encoding="utf-8") as file:
             file.write(OmegaConf.to_yaml(config))
         seed = OmegaConf.select(config, "habitat.seed")
-        record = RunRecord.of_this_process(config=name, seed=seed, workers=workers)
+        jobs = job_names()
+        record = RunRecord.of_this_process(config=name, seed=seed, workers=workers, jobs=jobs)
         write_json(run.record_path, record.model_dump())
     except FileExistsError as error:
         raise cannot_write(run.path, error) from error
@@ -267,7 +271,8 @@ def record_start(config: Any, workers: int) -> None:
         return  # made by `create_run`
     atomic_write(run.config_path, OmegaConf.to_yaml(config))
     seed = OmegaConf.select(config, "habitat.seed")
-    write_json(run.record_path, RunRecord.of_this_process(seed=seed, workers=workers).model_dump())
+    made = RunRecord.of_this_process(seed=seed, workers=workers, jobs=job_names())
+    write_json(run.record_path, made.model_dump())
 
 
 def discard_run(run: RunFolder) -> None:

@@ -11,7 +11,7 @@ from habitat import logger
 from habitat.config import read_write
 from habitat_baselines.common.baseline_registry import baseline_registry
 from habitat_baselines.common.tensorboard_utils import get_writer
-from habitat_baselines.rl.ddppo.ddp_utils import get_distrib_size, rank0_only, requeue_job
+from habitat_baselines.rl.ddppo.ddp_utils import rank0_only
 from habitat_baselines.rl.ppo.ppo_trainer import get_device
 from habitat_baselines.utils.common import inference_mode
 from habitat_baselines.utils.timing import g_timer
@@ -22,14 +22,15 @@ from memo_habitat.errors import UserError
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.register import import_plugins
 from memo_habitat.tasks.vector_env import InProcessVectorEnv
+from memo_habitat.trainer import rendezvous, scheduler
 from memo_habitat.trainer.checkpoint import read_checkpoint, read_resume_state
 from memo_habitat.trainer.collection import (
     BatchedCollector,
+    Pace,
     StopRequest,
     acting_threads,
     stop_on_interrupt,
 )
-from memo_habitat.trainer.distributed import take_own_part
 from memo_habitat.trainer.nonfinite import dumped_if_not_finite
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
@@ -48,6 +49,7 @@ from memo_habitat.trainer.worker_envs import (
 )
 from memo_habitat.trainer.writers import training_writer
 from memo_habitat.utils.lock import hold
+from memo_habitat.utils.processes import is_first_process, ranks
 
 # Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
 TRIAL_RETURN = "trial_return"
@@ -74,9 +76,9 @@ class MemoTrainer(ResumableTrainer):
     supported_tasks = ["ExtObjNavTask-v0"]
 
     def __init__(self, config: DictConfig | None = None) -> None:
+        rendezvous.install()
         super().__init__(config)
-        # Memories are checked and built here, and environments may run in this process, too.
-        if config is not None:
+        if config is not None:  # memories, and sometimes environments, are made in this process
             import_plugins(config)
 
     # Training -----------------------------------------------------------------------------------
@@ -87,12 +89,12 @@ class MemoTrainer(ResumableTrainer):
         folder = Path(self.config.habitat_baselines.checkpoint_folder)
         with hold(folder / TRAIN_LOCK):
             resume = read_resume_state(folder)
-            if resume is None and rank0_only():
-                record_start(self.config, get_distrib_size()[2])
+            if resume is None and is_first_process():
+                record_start(self.config, ranks().size)
             self._train_from(resume)
         if not self.is_done():
             logger.info(f"Stopped at {self.num_steps_done} steps; the state to resume is saved")
-            requeue_job()  # where SLURM announced the end of the job's time
+            scheduler.requeue_if_due()
 
     def _train_from(self, resume: dict[str, Any] | None) -> None:
         if resume is not None:
@@ -104,6 +106,7 @@ class MemoTrainer(ResumableTrainer):
                 self._resume(resume)
             allow_restarts(self.envs, self.config)
             self._note_state()
+            self._pace = Pace(self.config, getattr(self, "num_rollouts_done_store", None))
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
             if isinstance(self.envs, InProcessVectorEnv):
@@ -147,9 +150,8 @@ class MemoTrainer(ResumableTrainer):
         if storage.steps == 0:
             self._agent.actor_critic.begin_trials(self.config.habitat.seed, self.num_steps_done)
             begin_trials(self.envs)
-        begun = storage.steps
-        collected = 0
-        for _ in range(storage.trial_steps // self._ppo_cfg.updates_per_trial):
+        begun, collected = storage.steps, 0
+        for _ in self._pace.steps(storage):
             # Among several workers all stop at the same place, after the last step: see `agree`.
             if stop.is_set and not self._is_distributed:
                 return None
@@ -202,14 +204,12 @@ class MemoTrainer(ResumableTrainer):
             return
         trials = None
         if TRIAL_RETURN in self._losses:
-            count = round(self._losses.pop(_TRIALS) * get_distrib_size()[2])
+            count = round(self._losses.pop(_TRIALS) * ranks().size)
             trials = {"count": count, "return": self._losses.pop(TRIAL_RETURN)}
+            writer.add_scalar("trials/return", trials["return"], self.num_steps_done)
         self._training_log(writer, self._losses, self._earlier_seconds)
         for name in self._losses.keys() & _USE.keys():
-            tag = name.replace("_", "/", 1)
-            writer.add_scalar(tag, self._losses[name], self.num_steps_done)
-        if trials is not None:
-            writer.add_scalar("trials/return", trials["return"], self.num_steps_done)
+            writer.add_scalar(name.replace("_", "/", 1), self._losses[name], self.num_steps_done)
         progress.append(
             {
                 "steps": self.num_steps_done,
@@ -234,7 +234,7 @@ class MemoTrainer(ResumableTrainer):
         if baselines.eval.should_load_ckpt:
             checkpoint = str(newest_checkpoint(Path(baselines.eval_ckpt_path_dir)))
         if self._is_distributed:
-            take_own_part(self.config)
+            rendezvous.take_own_part(self.config)
             self._is_distributed = False  # nothing is done together
         self.device = get_device(self.config)
         with get_writer(self.config, flush_secs=self.flush_secs) as writer:

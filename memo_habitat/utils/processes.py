@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, MappingProxyType
+from typing import NamedTuple
 
 # Exit status of what Ctrl-C ended.
 INTERRUPTED = 130
@@ -158,10 +159,35 @@ def split_crash_report(said: str) -> tuple[str, str]:
     return words, "".join(frames.splitlines()[1:2]).strip()
 
 
+class Ranks(NamedTuple):
+    """The place of a process among those that train together."""
+
+    local: int  # among those on its machine
+    rank: int  # among all
+    size: int  # of all
+
+
+ALONE = Ranks(0, 0, 1)
+
+
+def ranks() -> Ranks:
+    """That of this process, as torchrun or a step of srun tells it; else it is alone.
+
+    Not what Habitat reads: within a job of SLURM, but for a step of srun, SLURM_NTASKS promises
+    tasks that nobody has started, and the first would wait for them for ever.
+    """
+    for names in (
+        ("LOCAL_RANK", "RANK", "WORLD_SIZE"),
+        ("SLURM_LOCALID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ):
+        if all(os.environ.get(name, "").isdecimal() for name in names):
+            return Ranks(*(int(os.environ[name]) for name in names))
+    return ALONE
+
+
 def is_first_process() -> bool:
-    """Whether a training has this process alone, or it is the first of several (Habitat's rank)."""
-    rank = "RANK" if "LOCAL_RANK" in os.environ else "SLURM_PROCID"
-    return int(os.environ.get(rank, "0")) == 0
+    """Whether a training has this process alone, or it is the first of several."""
+    return ranks().rank == 0
 
 
 def available_cores() -> list[int]:

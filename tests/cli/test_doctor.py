@@ -285,9 +285,9 @@ def test_compiled_loops_that_cannot_be_kept(monkeypatch, folder):
                 "SLURM_JOBID": "7",
                 "SLURM_PROCID": "0",
                 "SLURM_LOCALID": "0",
-                "SLURM_NTASKS": "2",
+                "SLURM_STEP_NUM_TASKS": "2",
             },
-            "SLURM_JOBID",
+            "SLURM_STEP_NUM_TASKS",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,67 @@ def test_a_pass_in_hindsight_leaves_the_actor_alone_among_workers_too(tmp_path, 
         distributed.destroy_process_group()
     for (name, alone), joined in zip(policy.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(joined, alone, atol=0, rtol=0, msg=name)
+
+
+UPDATES = 3
+
+
+def shard(rank):
+    """A policy, the same in every process, and the trials of one worker's environments."""
+    torch.manual_seed(0)
+    policy = small_policy(segment_jitter=0.0, depth_dropout=0.0)
+    storage = new_storage(policy.eval(), ENVS, trial_steps=6)
+    act_trial(policy, storage, 6, seed=rank)
+    storage.compute_returns(torch.zeros(ENVS), use_gae=True, gamma=0.9, tau=0.9)
+    return policy, storage
+
+
+def learn(policy, storage, joined):
+    """Gradients [steps][parameters] as the optimiser gets them, and a digest after every update."""
+    config = MemoPPOConfig(ppo_epoch=2, num_mini_batch=2, lr=1e-3, max_grad_norm=1e9)
+    updater = MemoPPO(policy.train(), config)
+    found = []
+    updater.optimizer.register_step_pre_hook(
+        lambda *_: found.append([p.grad.clone() for p in policy.parameters()])
+    )
+    if joined:
+        updater.init_distributed()
+    digests = []
+    for _ in range(UPDATES):
+        updater.update(storage)
+        weights = torch.cat([w.detach().flatten() for w in policy.parameters()])
+        digests.append(hashlib.sha256(weights.numpy().tobytes()).hexdigest())
+    return found, digests
+
+
+def learn_own_shard(rank, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    torch.save(learn(*shard(rank), joined=True), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_workers_learn_what_one_does_from_the_trials_of_both(tmp_path: Path):
+    multiprocessing.start_processes(
+        learn_own_shard, (str(tmp_path),), nprocs=2, start_method="spawn"
+    )
+    (found, digests), (other, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert digests == others
+    assert len(set(digests)) == UPDATES
+    policy, both = shard(0)
+    _, second = shard(1)
+    for name, tensor in vars(both).items():
+        if isinstance(tensor, torch.Tensor):
+            setattr(both, name, torch.cat([tensor, getattr(second, name)]))
+    both.observations = {
+        k: torch.cat([v, second.observations[k]]) for k, v in both.observations.items()
+    }
+    alone, _ = learn(policy, both, joined=False)
+    assert len(alone) == len(found) == 2 * UPDATES
+    for step, gradients_ in enumerate(alone):
+        for own, mine, same in zip(found[step], gradients_, other[step], strict=True):
+            assert torch.equal(own, same)
+            torch.testing.assert_close(own, mine, atol=1e-5, rtol=0)

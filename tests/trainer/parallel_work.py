@@ -41,9 +41,9 @@ def tell(config):
     import torch
     from habitat_baselines.rl.ppo import ppo_trainer
 
-    from memo_habitat.trainer.distributed import use_torchrun_rendezvous
+    from memo_habitat.trainer import rendezvous
 
-    use_torchrun_rendezvous()
+    rendezvous.install()
     ppo_trainer.init_distrib_slurm("gloo")
     total = torch.tensor(rank() + 1)
     torch.distributed.all_reduce(total)

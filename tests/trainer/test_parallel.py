@@ -16,18 +16,16 @@ from habitat_baselines.rl.ddppo.ddp_utils import REQUEUE
 from omegaconf import OmegaConf
 
 from memo_habitat.errors import UserError, WorkerError
-from memo_habitat.trainer import launch
+from memo_habitat.trainer import launch, rendezvous
 from memo_habitat.trainer.collection import StopRequest
-from memo_habitat.trainer.distributed import (
-    check_workers,
-    run_workers,
-    waits_for_others,
-)
+from memo_habitat.trainer.distributed import check_workers, run_workers
+from memo_habitat.trainer.rendezvous import waits_for_others
 from memo_habitat.trainer.run_dir import RunFolder
-from memo_habitat.utils.processes import available_cores
+from memo_habitat.utils.processes import available_cores, ranks
 from tests.trainer import parallel_work
 
 WORKERS = 2
+RANKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE")
 starts_workers = pytest.mark.slow  # programs that import torch and meet, several of them
 PARENT = """
 import sys
@@ -184,13 +182,19 @@ def test_numbers_of_workers_that_cannot_start_are_refused(monkeypatch):
         check_workers(3)
 
 
-@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_one_of_several_processes_starts_no_workers_of_its_own(variable, monkeypatch):
-    monkeypatch.setenv(variable, "8")
+@pytest.mark.parametrize(
+    ("variable", "others"),
+    [
+        ("WORLD_SIZE", ("LOCAL_RANK", "RANK")),
+        ("SLURM_STEP_NUM_TASKS", ("SLURM_LOCALID", "SLURM_PROCID")),
+    ],
+)
+def test_one_of_several_processes_starts_no_workers_of_its_own(variable, others, alone):
+    alone(**{variable: "8"}, **dict.fromkeys(others, "0"))
     check_workers(1)
     with pytest.raises(UserError, match=f"{variable}=8: leave --workers out"):
         check_workers(2)
-    monkeypatch.setenv(variable, "1")
+    alone(**{variable: "1"})
     check_workers(2)
 
 
@@ -202,8 +206,9 @@ def alone(monkeypatch):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
-    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_JOBID", "MAIN_ADDR", "MASTER_ADDR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [*os.environ]:
+        if name.startswith(("SLURM_", "MAIN_", "MASTER_")) or name in RANKS:
+            monkeypatch.delenv(name)
     return set_variables
 
 
@@ -227,21 +232,33 @@ def test_who_waits_for_others_is_told_where_and_what_to_unset(alone):
     assert "at 10.0.0.8;" in waits_for_others()
 
 
-def test_a_task_of_a_job_is_told_what_to_unset(alone):
-    alone(SLURM_JOBID="1000", SLURM_LOCALID="0", SLURM_PROCID="3", SLURM_NTASKS="4")
+def test_a_task_of_a_step_is_told_what_to_unset(alone):
+    alone(SLURM_JOBID="1000", SLURM_LOCALID="0", SLURM_PROCID="3", SLURM_STEP_NUM_TASKS="4")
+    alone(SLURM_STEP_NODELIST="rack[07-08,11]-ib")
     assert waits_for_others() == (
-        "rank 3 of 4 (SLURM_PROCID, SLURM_NTASKS): waits for the others at 127.0.0.1; "
-        "to train alone unset SLURM_JOBID"
+        "rank 3 of 4 (SLURM_PROCID, SLURM_STEP_NUM_TASKS): waits for the others at rack07-ib; "
+        "to train alone unset SLURM_STEP_NUM_TASKS"
     )
 
 
+def test_within_a_job_but_no_step_of_srun_a_process_is_alone(alone):
+    # As a batch script has them, that asked for four tasks and has started none.
+    alone(SLURM_JOBID="1000", SLURM_LOCALID="0", SLURM_PROCID="0", SLURM_NTASKS="4")
+    assert waits_for_others() is None
+    assert ranks() == (0, 0, 1)
+    alone(SLURM_STEP_NUM_TASKS="2")
+    assert ranks() == (0, 0, 2)
+
+
 def test_a_training_says_that_it_waits_before_it_does(alone, monkeypatch, capsys, tmp_path):
-    alone(LOCAL_RANK="1", RANK="1", WORLD_SIZE="2")
+    alone(LOCAL_RANK="0", RANK="0", WORLD_SIZE="2")
 
-    def work(config):
-        assert "rank 1 of 2" in capsys.readouterr().err
+    def announce(folder):
+        assert folder == tmp_path
+        assert "rank 0 of 2" in capsys.readouterr().err
 
-    monkeypatch.setattr(launch, "work_at_training", work)
+    monkeypatch.setattr(rendezvous, "announce", announce)
+    monkeypatch.setattr(launch, "work_at_training", lambda config: None)
     assert launch.train(launch.Training(RunFolder(tmp_path), OmegaConf.create()))
 
 

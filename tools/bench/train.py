@@ -2,7 +2,7 @@
 
 python tools/bench/train.py
 python tools/bench/train.py --config-name=dark_key_to_door memory=fct --json
-python tools/bench/train.py --workers 2 habitat_baselines.num_environments=32
+python tools/bench/train.py --workers 1,2 habitat_baselines.num_environments=32
 """
 
 from __future__ import annotations
@@ -10,26 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from common import machine
+from omegaconf import DictConfig
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.trainer.launch import start_training, train
 from memo_habitat.utils.files import read_json_lines
-
-# Part of a training -> Habitat's timers of it.
-PARTS = {
-    "act": ("trainer.sample_action",),
-    "environments": ("trainer.step_env",),
-    "store": ("trainer.obs_insert", "trainer.update_stats"),
-    "learn": ("trainer.ppo",),
-    "refresh": ("trainer.refresh",),
-}
 
 
 def bench_train(
@@ -38,7 +30,7 @@ def bench_train(
     """Train `trials` trials of the config `name` after one to warm up, and time them.
 
     Returns a row with, among others, env_steps_per_second (of the median trial, all workers),
-    trial_seconds, and shares of the time by part (of a training in one process).
+    trial_seconds, and the seconds of the mean trial by station, as the first worker spent them.
     """
     config = compose_config(name, overrides)
     baselines, task = config.habitat_baselines, config.habitat.task
@@ -62,7 +54,8 @@ def bench_train(
         "overrides": list(overrides),
         "env_steps_per_second": round(steps / statistics.median(seconds)),
         "trial_seconds": [round(value, 3) for value in seconds],
-        "shares": shares(rows[-1]["seconds"]) if workers == 1 else None,
+        "seconds_by_station": stations(rows[-1], config, statistics.mean(seconds)),
+        "steps_per_trial": steps,
         "workers": workers,
         "environments": baselines.num_environments,
         "trial_steps": task.trial_steps,
@@ -75,16 +68,30 @@ def bench_train(
     }
 
 
-def shares(seconds: float) -> dict[str, float]:
-    """Part of the time of the training in this process that each part of it took."""
-    from habitat_baselines.utils.timing import g_timer
+def stations(row: Mapping[str, Any], config: DictConfig, trial: float) -> dict[str, float]:
+    """Seconds that a trial spends at each station, of `trial` in all.
 
-    spent = {
-        part: sum(float(g_timer[key].sum) for key in keys if key in g_timer) / seconds
-        for part, keys in PARTS.items()
+    From the means of the timers in `row`, the last one of progress.jsonl, and how often each
+    is started in a trial. Gradients are averaged when the slowest worker has its own.
+    """
+    ppo, task = config.habitat_baselines.rl.ppo, config.habitat.task
+    updates = ppo.updates_per_trial
+    minibatches = min(ppo.num_mini_batch, config.habitat_baselines.num_environments)
+    per_epoch = 1 if ppo.accumulate_gradients else minibatches * (1 + ppo.hindsight_passes)
+    timers = row["timers"]
+
+    def spent(name: str, times: int) -> float:
+        return float(timers.get(f"trainer.{name}", 0.0)) * times
+
+    found = {
+        "act": spent("sample_action", task.trial_steps),
+        "average gradients": spent("average_gradients", updates * ppo.ppo_epoch * per_epoch),
+        "refresh": spent("refresh", updates),
     }
-    spent["other"] = 1.0 - sum(spent.values())
-    return {part: round(value, 4) for part, value in spent.items()}
+    found["environments"] = spent("rollout_collect", updates) - found["act"]  # and storing
+    found["learn"] = spent("ppo", updates) - found["average gradients"]
+    found["other"] = trial - sum(found.values())  # waiting for the others, saving
+    return {name: round(seconds, 4) for name, seconds in found.items()}
 
 
 def main() -> None:
@@ -93,15 +100,32 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the config")
     parser.add_argument("--config-name", default="dark_key_to_door", metavar="NAME")
     parser.add_argument("--trials", type=int, default=5, help="measured, after one to warm up")
-    parser.add_argument("--workers", type=int, default=1, help="processes that train together")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument(
+        "--workers",
+        type=_counts,
+        default=[1],
+        metavar="N,N,...",
+        help="processes that train together; one row for each number",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a row")
     given = parser.parse_args()
     if given.trials < 1:
         parser.error(f"--trials {given.trials}: at least 1 is needed")
-    row = bench_train(given.config_name, given.overrides, given.trials, given.workers)
-    if given.json:
-        print(json.dumps(row))
-        return
+    before: dict[str, Any] | None = None
+    for workers in given.workers:
+        row = bench_train(given.config_name, given.overrides, given.trials, workers)
+        if given.json:
+            print(json.dumps(row), flush=True)
+        else:
+            _print(row, before)
+        before = row
+
+
+def _counts(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _print(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
     seconds = row["trial_seconds"]
     print(
         f"{row['config']}: {row['env_steps_per_second']:,} environment steps a second "
@@ -109,8 +133,13 @@ def main() -> None:
         f"{row['threads']} threads on {row['device']}; trials of {row['trial_steps']} steps took "
         f"{min(seconds):.2f} to {max(seconds):.2f} s)"
     )
-    for part, share in (row["shares"] or {}).items():
-        print(f"{part:>14} {share:7.1%}")
+    if before is not None:
+        times = row["env_steps_per_second"] / before["env_steps_per_second"]
+        print(f"{times:.2f} times the steps of {before['workers']} workers")
+    whole = statistics.mean(seconds)
+    for station, spent in row["seconds_by_station"].items():
+        rate = row["steps_per_trial"] / spent if spent > 0 else float("inf")
+        print(f"{station:>18} {spent / whole:7.1%} {rate:14,.0f} steps/s", flush=True)
 
 
 if __name__ == "__main__":

@@ -276,7 +276,7 @@ class ExtObjNavVectorEnvFactory(InProcessVectorEnvFactory):
         houses = sorted({house_of(episode.scene_id) for episode in dataset.episodes})
         options = {str(k).lower(): v for k, v in habitat.environment.iterator_options.items()}
         iterators = []
-        for index, own in enumerate(deal_houses(houses, count)):
+        for index, own in enumerate(deal_houses(houses, count, is_eval)):
             episodes = [e for e in dataset.episodes if is_eval or house_of(e.scene_id) in own]
             options["seed"] = habitat.seed + (0 if is_eval else index)
             iterators.append(TrialIterator(episodes, **options))
