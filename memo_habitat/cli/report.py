@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from memo_habitat.cli.common import Debug, examples, option
+from memo_habitat.cli.common import Debug, examples, flag, option
 from memo_habitat.errors import UserError
 
 EXAMPLES = examples(
     "memo-habitat report runs/extobjnav-studio-20260101-120000",
     "memo-habitat report runs/memo runs/fct --out memo-and-fct.html",
     "memo-habitat report sweeps/dark_key",
+    "memo-habitat report runs/memo runs/fct --csv > numbers.csv",
 )
 
 
@@ -25,16 +26,28 @@ def report(
         Path | None,
         option("Where to write it.", "FILE", "report.html in the run folder, or beside several"),
     ] = None,
+    as_json: Annotated[bool, flag("--json", "Print the numbers of runs; no page is made.")] = False,
+    as_csv: Annotated[bool, flag("--csv", "The same as lines of a table.")] = False,
+    as_latex: Annotated[bool, flag("--latex", "The headline numbers as a LaTeX table.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write the report of evaluated runs, one HTML file; its path is printed last."""
-    from memo_habitat.report import SWEEP_FILE
+    from memo_habitat.report import SWEEP_FILE, tables
     from memo_habitat.report.html import write_report
-    from memo_habitat.report.load import left_out
+    from memo_habitat.report.load import left_out, load_runs
     from memo_habitat.report.sweep import write_sweep_report
     from memo_habitat.report.sweep_data import load_sweep
     from memo_habitat.trainer.run_dir import open_run
 
+    makes = {tables.as_json: as_json, tables.as_csv: as_csv, tables.as_latex: as_latex}
+    if wanted := [make for make, chosen in makes.items() if chosen]:
+        if len(wanted) > 1 or out is not None or (folders[0] / SWEEP_FILE).exists():
+            raise UserError(
+                "--json, --csv and --latex print the numbers of runs: give one of them, without "
+                "--out; those of a sweep lie in the CSV files of its folder"
+            )
+        print(wanted[0](load_runs(folders)), end="")
+        return
     if not (folders[0] / SWEEP_FILE).exists():
         paths = [open_run(folder).path for folder in folders]
         page = write_report(paths, out)

@@ -124,7 +124,8 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
         # A shuffled order has no meaning here: the evaluator says which trials are played.
         config.habitat.environment.iterator_options.shuffle = False
         task = config.habitat.task
-        task.measurements.extobjnav_episode = MEASUREMENTS["extobjnav_episode"]
+        for name in ("extobjnav_episode", "extobjnav_failure"):
+            task.measurements[name] = MEASUREMENTS[name]
         transforms = [t for p in baselines.rl.policy.values() for t in p.get("obs_transforms", ())]
         if any("detection" in name for name in (*task.lab_sensors, *transforms)):
             # What an agent with detections could remember: results are split by it.

@@ -140,6 +140,7 @@ MEASUREMENTS: dict[str, MeasurementConfig] = {
     "extobjnav_soft_spl": MeasurementConfig("ExtObjNavSoftSPL"),
     "extobjnav_num_steps": MeasurementConfig("ExtObjNavNumSteps"),
     "extobjnav_collisions": MeasurementConfig("ExtObjNavCollisions"),
+    "extobjnav_failure": MeasurementConfig("ExtObjNavFailure"),
     "target_seen_earlier": MeasurementConfig("ExtObjNavTargetSeenEarlier"),
     "extobjnav_reward": RewardConfig(),
     # For evaluations alone: every step of it copies the path.

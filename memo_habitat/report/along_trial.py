@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,6 @@ from memo_habitat.report.episodes import Bucket, Episodes
 from memo_habitat.report.statistics import (
     Estimate,
     FloatArray,
-    IntArray,
     mean_with_interval,
     rate_ratio_with_interval,
     ratio_with_interval,
@@ -22,18 +22,6 @@ from memo_habitat.tasks.record_fields import RecordField
 _FEWEST, _MOST = 8, 16
 # Steps of a part at least, where the fewest allow it: in shorter ones too few episodes end.
 _SHORTEST = 64
-
-
-def houses_of(episodes: Episodes) -> IntArray:
-    """Number of the house of every trial, int64 [T]; of the trial itself if there is one house.
-
-    These are resampled: trials of one house share rooms and furniture, so an interval over them
-    would not tell how another house would differ.
-    """
-    names = [name.rsplit("/", 2)[0] for name in episodes.trial_names]
-    houses = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    several = len(np.unique(houses[episodes.trial])) > 1
-    return houses if several else np.arange(len(names))
 
 
 def parts_of_trial(steps: int) -> int:
@@ -57,9 +45,14 @@ def targets_along_trial(episodes: Episodes, steps: int, parts: int = 0) -> list[
     A target counts where its episode ended, which is where it was found. Of an evaluation that is
     not finished, parts are left out that no trial has got through yet.
     """
-    houses, reached = houses_of(episodes), np.zeros(len(episodes.trial_names))
+    count = parts or parts_of_trial(steps)
+    return targets_between(episodes, np.linspace(0, steps, count + 1).tolist())
+
+
+def targets_between(episodes: Episodes, edges: Sequence[float]) -> list[Bucket]:
+    """The same in the parts between `edges`, steps of the trial in order."""
+    houses, reached = episodes.trial_groups, np.zeros(len(episodes.trial_names))
     np.maximum.at(reached, episodes.trial, episodes.end)
-    edges = np.linspace(0, steps, (parts or parts_of_trial(steps)) + 1).tolist()
     buckets = []
     for low, high in itertools.pairwise(edges):
         through = reached >= high
@@ -114,7 +107,7 @@ def quarters(
     were taken: were those of whole episodes counted where they end, a first quarter would lack the
     steps of the episode that leaves it, and every agent would seem to get slower.
     """
-    houses, quarter = houses_of(episodes), steps / 4
+    houses, quarter = episodes.trial_groups, steps / 4
     if condition is not None:
         values = episodes.columns.get(condition.name, np.full(len(episodes), np.nan))
         episodes = episodes.select(values == holds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,18 @@ from memo_habitat.report.statistics import (
     mean_with_interval,
     ratio_with_interval,
 )
-from memo_habitat.tasks.record_fields import Kind, RecordField, inferred_field
+from memo_habitat.tasks.record_fields import PATH_LENGTH, Kind, RecordField, inferred_field
 
+# Houses from which on intervals speak of other houses. Of fewer, resampling them covers too little
+# (92 % of the time with five, 77 % with three).
+FEWEST_HOUSES = 6
+# First targets of a trial apart from those that it asks for again.
+REPEATED = RecordField(
+    "condition",
+    "repeated_target",
+    title="Target asked for before",
+    text="Whether an earlier episode of the trial asked for the same category, found or not.",
+)
 # Every record has these.
 _ALWAYS = ("success", "num_steps", "reward")
 # Beside the measures: what the memory held at the episode's end.
@@ -39,9 +50,36 @@ class Episodes:
     columns: dict[str, FloatArray]
     trial_names: tuple[str, ...]  # name of every trial, by its number
     fields: dict[str, RecordField]  # name -> what the measure is; of all measures
+    category: IntArray  # int64 [E], number of the target's category
+    category_names: tuple[str, ...]  # name of every category, by its number
 
     def __len__(self) -> int:
         return len(self.trial)
+
+    @cached_property
+    def houses(self) -> IntArray:
+        """Number of the house of each trial, int64 [T]."""
+        names = [name.rsplit("/", 2)[0] for name in self.trial_names]
+        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def resampled(self) -> str:
+        """Over what intervals are: "houses", or "trials" where there are too few houses.
+
+        Trials of one house share rooms and furniture: an interval over them tells nothing of how
+        another house would differ. Fewer than `FEWEST_HOUSES` cannot tell that either.
+        """
+        return "houses" if len(np.unique(self.houses)) >= FEWEST_HOUSES else "trials"
+
+    @property
+    def trial_groups(self) -> IntArray:
+        """Number of what is resampled, of each trial, int64 [T]."""
+        return self.houses if self.resampled == "houses" else np.arange(len(self.trial_names))
+
+    @property
+    def groups(self) -> IntArray:
+        """The same of each episode, int64 [E]."""
+        return self.trial_groups[self.trial]
 
     def select(self, which: NDArray[np.bool_]) -> Episodes:
         """The episodes where `which` [E] holds."""
@@ -51,6 +89,7 @@ class Episodes:
             index=self.index[which],
             end=self.end[which],
             truncated=self.truncated[which],
+            category=self.category[which],
             columns={name: values[which] for name, values in self.columns.items()},
         )
 
@@ -71,21 +110,32 @@ def tabulate(
     `declared` says what their measures are, by name; what is not declared is inferred.
     """
     names: dict[str, int] = {}
-    places: list[tuple[int, int, int, bool]] = []
+    categories: dict[str, int] = {}
+    asked: set[tuple[int, int]] = set()
+    places: list[tuple[int, int, int, bool, int, bool]] = []
     columns: dict[str, list[float]] = {name: [] for name in (*_ALWAYS, *CONTEXT)}
     for record in records:
         trial = names.setdefault(record.trial_id, len(names))
-        context = {name: getattr(record, name) for name in CONTEXT}
-        for name, value in {**record.measures, **context}.items():
+        category = categories.setdefault(record.target_category, len(categories))
+        more = {name: getattr(record, name) for name in CONTEXT}
+        if not record.grid_shape:  # where steps are the way
+            more[PATH_LENGTH.name] = record.path_length
+        for name, value in {**record.measures, **more}.items():
             column = columns.setdefault(name, [])
             # Earlier episodes may lack a measure that was added later.
             column.extend([np.nan] * (len(places) - len(column)))
             column.append(np.nan if value is None else float(value))
-        places.append((trial, record.episode_index, record.trial_step_end, record.truncated))
+        place = (trial, record.episode_index, record.trial_step_end, record.truncated)
+        places.append((*place, category, (trial, category) in asked))
+        asked.add((trial, category))
     for column in columns.values():
         column.extend([np.nan] * (len(places) - len(column)))
-    trial, index, end, truncated = np.array(places, dtype=np.int64).reshape(-1, 4).T
+    trial, index, end, truncated, category, again = (
+        np.array(places, dtype=np.int64).reshape(-1, 6).T
+    )
     known = dict(declared or {})
+    if len(categories) > 1 and REPEATED.name not in columns:
+        known[REPEATED.name], columns[REPEATED.name] = REPEATED, again.tolist()
     # In the order of the declaration, which comes from the task's config.
     ordered = [name for name in dict.fromkeys([*known, *columns]) if name in columns]
     return Episodes(
@@ -96,6 +146,8 @@ def tabulate(
         {name: np.array(columns[name], dtype=np.float64) for name in ordered},
         tuple(names),
         {name: known.get(name) or inferred_field(name) for name in ordered if name not in CONTEXT},
+        category,
+        tuple(categories),
     )
 
 
@@ -103,9 +155,10 @@ def estimate(episodes: Episodes, metric: str) -> Estimate:
     """Mean of `metric` over the `episodes` that have it, with its interval."""
     values = episodes.columns[metric]
     known = ~np.isnan(values)
-    is_rate = metric in episodes.fields and episodes.fields[metric].kind == "rate"
-    bounds = (0.0, 1.0) if is_rate else None
-    return mean_with_interval(values[known], episodes.trial[known], bounds=bounds)
+    shares = ("rate", "failure")
+    is_share = metric in episodes.fields and episodes.fields[metric].kind in shares
+    bounds = (0.0, 1.0) if is_share else None
+    return mean_with_interval(values[known], episodes.groups[known], bounds=bounds)
 
 
 # Whole trials -----------------------------------------------------------------------------------
@@ -120,8 +173,10 @@ def trial_returns(episodes: Episodes, name: str = "reward") -> dict[str, float]:
 
 def return_per_trial(episodes: Episodes, name: str = "reward", scale: float = 1.0) -> Estimate:
     """Mean over trials of `scale` times their return, all episodes included, with its interval."""
-    returns = scale * np.array(list(trial_returns(episodes, name).values()))
-    return mean_with_interval(returns, np.arange(len(returns)), bounds=None)
+    found = trial_returns(episodes, name)
+    groups = dict(zip(episodes.trial_names, episodes.trial_groups.tolist(), strict=True))
+    drawn = np.array([groups[trial] for trial in found], dtype=np.int64)
+    return mean_with_interval(scale * np.array(list(found.values())), drawn, bounds=None)
 
 
 def targets_per_1000_steps(episodes: Episodes, steps: float) -> Estimate:
@@ -188,7 +243,7 @@ def _buckets(
 def gain_within_trial(episodes: Episodes, metric: str, steps: int) -> Estimate:
     """Mean of `metric` in the trial's second half less that in its first, with its interval."""
     late = episodes.end > steps / 2
-    return difference_with_interval(episodes.columns[metric], episodes.trial, late)
+    return difference_with_interval(episodes.columns[metric], episodes.groups, late)
 
 
 # Episode by episode -----------------------------------------------------------------------------
@@ -305,7 +360,7 @@ def headline(everything: Episodes, steps: int) -> Headline:
 
 
 def _estimates(finished: Episodes) -> dict[str, Estimate]:
-    fields = finished.measures("rate", "length", "count", "quantity")
+    fields = finished.measures("rate", "length", "count", "quantity", "failure")
     return {field.name: estimate(finished, field.name) for field in fields}
 
 
@@ -319,6 +374,6 @@ def _split(everything: Episodes, condition: RecordField, holds: bool) -> Split:
         holds,
         len(own.finished()),
         len(own) / known if known else np.nan,
-        ratio_with_interval(1000 * successes, steps, own.trial),
+        ratio_with_interval(1000 * successes, steps, own.groups),
         _estimates(own.finished()),
     )

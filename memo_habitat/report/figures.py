@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -13,13 +13,14 @@ from memo_habitat.evaluation.attention import TrialBin
 from memo_habitat.report import plots
 from memo_habitat.report.along_trial import targets_along_trial
 from memo_habitat.report.episodes import (
+    FEWEST_HOUSES,
     Bucket,
     Headline,
     by_episode_index,
     by_trial_step,
     episode_course,
 )
-from memo_habitat.report.load import Evaluation, Run
+from memo_habitat.report.load import Evaluation
 from memo_habitat.report.plots import Curve, Layer, curve_of_buckets, curve_over_seeds
 from memo_habitat.report.statistics import Estimate
 from memo_habitat.report.text import amount, interval, percent, short_bytes
@@ -29,12 +30,12 @@ from memo_habitat.report.text import amount, interval, percent, short_bytes
 REFERENCE_COLORS = {"random": 0, "perfect_memory": 10, "oracle": 1}
 _FIRST_TRAINED, _NUM_TRAINED = 2, 8
 _STEP, _EPISODE = "step of the trial", "episode of the trial"
-OVER_HOUSES = "Band: 95 % interval, resampled over houses (over trials if all are in one house)."
-OVER_TRIALS = "Band: 95 % interval, resampled over trials."
+_FEW = f"(over trials where there are fewer than {FEWEST_HOUSES})"
+OVER_HOUSES = f"Band: 95 % interval, resampled over houses {_FEW}."
 OVER_SEEDS = "Band: 95 % interval over seeds (Student’s t); none with a single seed."
 OVER_SEEDS_OR_HOUSES = (
     "Band: 95 % interval over seeds (Student’s t); of a single seed, and of agents without "
-    "training, resampled over houses (over trials if all are in one house)."
+    f"training, resampled over houses {_FEW}."
 )
 
 
@@ -102,11 +103,11 @@ def rate_figures(agents: Sequence[ShownAgent], by_step: bool) -> list[Figure]:
     """Success and SPL along the trial: by episode, and by step where that is asked for."""
     numbered = (
         "Mean over the trials’ first, second, … episodes; numbers that fewer than half of the "
-        f"trials reach are left out. {OVER_TRIALS}"
+        f"trials reach are left out. {OVER_HOUSES}"
     )
     ended = (
         "Mean over the episodes that ended in each tenth of the trial, drawn at its middle. "
-        f"{OVER_TRIALS}"
+        f"{OVER_HOUSES}"
     )
 
     def figure(name: str, of_steps: bool) -> Figure:
@@ -126,6 +127,27 @@ def rate_figures(agents: Sequence[ShownAgent], by_step: bool) -> list[Figure]:
     known = {name for agent in agents for name in agent.evaluation.episodes.fields}
     shown = [name for name in ("success", "spl") if name in known]
     return [figure(name, of) for of in ((True, False) if by_step else (False,)) for name in shown]
+
+
+def amount_figures(agents: Sequence[ShownAgent]) -> list[Figure]:
+    """Steps and length of the way by the number of the episode in its trial."""
+    text = (
+        "Mean over the trials’ first, second, … episodes, found or not; numbers that fewer than "
+        f"half of the trials reach are left out. {OVER_HOUSES}"
+    )
+
+    def figure(name: str) -> Figure:
+        own = [agent for agent in agents if name in agent.evaluation.episodes.fields]
+        field = own[0].evaluation.episodes.fields[name]
+
+        def buckets(evaluation: Evaluation) -> list[Bucket]:
+            return by_episode_index(evaluation.episodes.finished(), name)
+
+        title = f"{field.title}{f', {field.unit}' if field.unit == 'm' else ''} by episode"
+        return _bucket_figure(own, title, _EPISODE, text, buckets)._replace(wide=False)
+
+    known = {name for agent in agents for name in agent.evaluation.episodes.fields}
+    return [figure(name) for name in ("num_steps", "path_length") if name in known]
 
 
 def _bucket_figure(
@@ -157,7 +179,7 @@ def _bucket_figure(
     else:
         svg = plots.amounts(curves, axis, wide=True, bands=True)
     mean = "mean, %" if percents else "mean"
-    columns = ("agent", axis, mean, "95 % interval", "values", "trials")
+    columns = ("agent", axis, mean, "95 % interval", "values", "houses or trials")
     return Figure(title, svg, text, columns, tuple(rows), wide=not percents)
 
 
@@ -348,45 +370,3 @@ def _middles(bins: Sequence[TrialBin]) -> list[float]:
 
 def _span(part: TrialBin) -> str:
     return f"{part.trial_step_start + 1:,}–{part.trial_step_end:,}"
-
-
-# Learning ---------------------------------------------------------------------------------------
-
-# Measures of training by the last part of their name in progress.jsonl, and titles of their curves.
-_LEARNING = {
-    "return": "Return per trial",
-    "extobjnav_success": "Success rate",
-    "success": "Success rate",
-    "spl": "SPL",
-    "reward": "Reward per episode",
-}
-
-
-def learning_figures(runs: Sequence[Run]) -> list[Figure]:
-    """Training curves from progress.jsonl."""
-    figures = []
-    for name, title in _LEARNING.items():
-        curves = []
-        for number, run in enumerate(run for run in runs if run.progress):
-            points = [(row.get("steps"), _measure(row, name)) for row in run.progress]
-            # Not every update has every measure: trials may take several.
-            known = [(x, y) for x, y in points if x is not None and y is not None]
-            if len(known) > 1:
-                x, y = zip(*known, strict=True)
-                curves.append(Curve(x, y, trained_color(number)))
-        if curves:
-            draw = plots.amounts if name in ("reward", "return") else plots.rates
-            text = "Mean over the latest training episodes, at every update."
-            if name == "return":
-                text = (
-                    "Mean over the trials that ended in each update; updates without any have no "
-                    "point."
-                )
-            svg = draw(curves, "environment steps")
-            figures.append(Figure(f"{title} in training", svg, text))
-    return figures
-
-
-def _measure(row: Mapping[str, Any], name: str) -> float | None:
-    values = ((row.get(group) or {}).get(name) for group in ("metrics", "trials"))
-    return next((value for value in values if isinstance(value, int | float)), None)

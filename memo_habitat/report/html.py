@@ -16,19 +16,29 @@ from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import FilmedEpisode
 from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.report.along_trial import all_quarters
+from memo_habitat.report.breakdown import (
+    MEASURES,
+    Part,
+    by_category,
+    by_house,
+    by_trial_step,
+    compare,
+    without_value,
+)
 from memo_habitat.report.episodes import CONTEXT, up_to_trial_step
 from memo_habitat.report.figures import (
     REFERENCE_COLORS,
     ShownAgent,
+    amount_figures,
     attention_figures,
     context_figures,
     extra_figures,
-    learning_figures,
     rate_figures,
     reward_figures,
     targets_figure,
     trained_color,
 )
+from memo_habitat.report.learning_figures import checkpoint_figure, learning_figures
 from memo_habitat.report.load import Evaluation, Run, first_and_last, load_runs
 from memo_habitat.report.maps import draw_map, grid_trials, png_source
 from memo_habitat.report.text import TEMPLATES, summary_table
@@ -126,15 +136,21 @@ def render(runs: Sequence[Run]) -> str:
             # On a grid episodes last about a tenth of the trial: by the step at which they
             # end, those that end early would look better.
             *rate_figures(agents, by_step=not on_grid),
+            *([] if on_grid else amount_figures(agents)),
             *reward_figures(agents),
             *extra_figures(agents),
         ],
+        failures=measures("failure"),
+        breakdowns=_breakdowns(agents, on_grid),
+        part_fields=[f for f in measures("rate", "count", "length") if f.name in MEASURES],
+        versus=compare([(a.name, a.evaluation) for a in agents]),
+        without_value=[(a, without_value(a.evaluation.episodes)) for a in agents],
         marks=_MARKS,
         up_to=up_to_trial_step,
         context=_context(agents),
         memory_figures=context_figures(agents),
         attention=attention_figures(agents),
-        learning=learning_figures(runs),
+        learning=[*learning_figures(runs), *checkpoint_figure(agents)],
         cells=cells,
         on_grid=on_grid,
         maps=[(a, [] if trials else _maps(a, runs)) for a, trials in cells],
@@ -150,6 +166,22 @@ def _agents(runs: Sequence[Run]) -> list[ShownAgent]:
         color = trained_color(next(trained)) if color is None else color
         found.append(ShownAgent(evaluation.label, color, (evaluation,)))
     return found
+
+
+def _breakdowns(
+    agents: Sequence[ShownAgent], on_grid: bool
+) -> list[tuple[str, list[tuple[ShownAgent, list[Part]]]]]:
+    """Title and parts of every agent: by step of the trial, category and house."""
+    found = {
+        "By step of the trial": [
+            (a, by_trial_step(a.evaluation.episodes, a.evaluation.steps)) for a in agents
+        ],
+        "By category": [(a, by_category(a.evaluation.episodes)) for a in agents],
+        "By house": [(a, by_house(a.evaluation.episodes)) for a in agents],
+    }
+    if on_grid:
+        return []
+    return [(title, own) for title, own in found.items() if max(len(p) for _, p in own) > 1]
 
 
 def _span(agents: Sequence[ShownAgent]) -> tuple[float, float]:

@@ -1,4 +1,5 @@
-"""Means with 95 % intervals: over trials, whose episodes depend on each other, and over seeds."""
+"""Means with 95 % intervals: over houses or trials, inside which episodes depend on each other, and
+over seeds."""
 
 from __future__ import annotations
 
@@ -52,7 +53,10 @@ def mean_with_interval(
     """Mean over episodes with a 95 % percentile interval of the cluster bootstrap over trials.
 
     Whole trials are drawn with replacement (Davison & Hinkley, Bootstrap Methods, 1997, 3.8) and
-    the mean over their episodes is taken. Where every episode has the same extreme value (no
+    the mean over their episodes is taken. What is called trials here may be whole houses: of a
+    hierarchy of houses, trials and episodes the outermost level is drawn and all within it kept.
+    (To draw trials anew within the drawn houses would count what differs between trials twice,
+    ibid.: it is in the houses' means already.) Where every episode has the same extreme value (no
     success at all, say), resampling shows no spread; the open end is then the exact binomial
     bound (Clopper & Pearson 1934) with every trial counted as one draw.
 
@@ -162,9 +166,19 @@ def _resample(
         all_drawn = np.concatenate(drawn)
         # Between infinite numbers nothing can be interpolated.
         method: Any = "linear" if np.isfinite(all_drawn).all() else "nearest"
-        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        low, high = np.quantile(all_drawn, ends, method=method)
+        low, high = np.quantile(all_drawn, _quantiles(trials), method=method)
     return Estimate(mean, float(low), float(high), values, trials)
+
+
+def _quantiles(groups: int) -> FloatArray:
+    """Which quantiles of a statistic's resamples are both ends of its interval, [2].
+
+    Expanded percentiles (Hesterberg 2015, arXiv 1411.5279, 5.3): of n groups resampled means spread
+    too little, by sqrt((n - 1) / n), and as if the spread were known, by the normal quantile in
+    place of Student's. Without this an interval over 10 groups covers the mean 91 % of the time.
+    """
+    slack = stats.t.ppf((1 + LEVEL) / 2, groups - 1) * np.sqrt(groups / (groups - 1))
+    return np.array(stats.norm.cdf([-slack, slack]))
 
 
 @lru_cache(maxsize=8)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from memo_habitat.report.episodes import REPEATED
 from memo_habitat.report.load import Evaluation
 from memo_habitat.report.statistics import Estimate
 from memo_habitat.utils.provenance import package_versions
@@ -62,7 +64,8 @@ def summary_table(evaluations: Sequence[Evaluation]) -> str:
         numbers = evaluation.headline
         rows.append(_row(evaluation.label, numbers.estimates, numbers.returns, numbers.targets))
         for split in numbers.splits:
-            if split.episodes:
+            # What the records say themselves; what is worked out of them is in the report.
+            if split.episodes and split.condition != REPEATED:
                 label = f"  {split.condition.name}: {'yes' if split.holds else 'no'}"
                 rows.append(_row(label, split.estimates, {}, split.targets))
     widths = [max(len(row[column].rstrip()) for row in rows) for column in range(len(rows[0]))]
@@ -71,8 +74,9 @@ def summary_table(evaluations: Sequence[Evaluation]) -> str:
         "  ".join(cell.rstrip().ljust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
-    counts = " or ".join(str(n) for n in sorted({len(e.trials) for e in evaluations}))
-    note = f"[ ] 95 % interval, resampled over {counts} trials"
+    drawn = {(len(np.unique(e.episodes.groups)), e.episodes.resampled) for e in evaluations}
+    counts = " or ".join(f"{count} {of}" for count, of in sorted(drawn))
+    note = f"[ ] 95 % interval, resampled over {counts}"
     return "\n".join([*(line.rstrip() for line in lines), note])
 
 

@@ -27,9 +27,10 @@ EPISODE_MEASURE = "episode_record"
 
 # rate: from 0 to 1, such as a success; its mean is a share of episodes.
 # length, count, quantity: a number, in a unit, of things, or of unknown meaning.
+# failure: true where an episode failed for this cause; of all causes one at most holds.
 # return: is summed over all episodes of a trial, that which the trial's end cuts off included.
 # condition: true or false, nothing the agent did; other measures are told apart by it.
-Kind = Literal["rate", "length", "count", "quantity", "return", "condition"]
+Kind = Literal["rate", "length", "count", "quantity", "return", "condition", "failure"]
 Value = bool | float | None
 
 
@@ -68,6 +69,8 @@ DISTANCE_TO_GOAL = RecordField("length", "distance_to_goal", "m", "lower", "Dist
 NUM_STEPS = RecordField(
     "count", "num_steps", "steps", "lower", "Steps", "Steps of the episode, the last one included."
 )
+# Of every record: the way covered is not measured beside it.
+PATH_LENGTH = RecordField("length", "path_length", "m", "", "Path", "Length of the way covered.")
 COLLISIONS = RecordField(
     "count", "collisions", "steps", "lower", "Collisions", "Steps that ran into something."
 )
@@ -84,7 +87,10 @@ Declaration = dict[str, RecordField | None]
 _UNDECLARED: Any = object()
 _SHARED = {
     field.name: field
-    for field in (SUCCESS, SPL, SOFT_SPL, DISTANCE_TO_GOAL, NUM_STEPS, COLLISIONS, REWARD)
+    for field in (
+        *(SUCCESS, SPL, SOFT_SPL, DISTANCE_TO_GOAL, NUM_STEPS),
+        *(COLLISIONS, REWARD, PATH_LENGTH),
+    )
 }
 
 
@@ -157,7 +163,7 @@ def _checked(field: RecordField, value: Value) -> Value:
         return bool(value)
     if math.isinf(value):
         raise ValueError(f"measure '{field.name}' is {value}; a finite number is needed")
-    if field.kind == "rate":
+    if field.kind in ("rate", "failure"):
         # Within rounding: SPL is a quotient of lengths.
         if not -1e-6 <= value <= 1 + 1e-6:
             raise ValueError(f"measure '{field.name}' is {value}; a rate is from 0 to 1")

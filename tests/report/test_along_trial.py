@@ -7,7 +7,6 @@ import pytest
 
 from memo_habitat.report.along_trial import (
     all_quarters,
-    houses_of,
     parts_of_trial,
     quarters,
     targets_along_trial,
@@ -76,19 +75,21 @@ def test_the_parts_add_up_to_the_whole_trial(steps: int) -> None:
     trials = {}
     for trial in range(20):
         ends = [*np.sort(rng.choice(np.arange(1, steps), 9, replace=False)).tolist(), steps]
-        trials[f"h{trial % 3}/a/{trial}"] = [(end, rng.random() < 0.5) for end in ends]
+        trials[f"h{trial % 7}/a/{trial}"] = [(end, rng.random() < 0.5) for end in ends]
     episodes = episodes_of(trials)
     parts = targets_along_trial(episodes, steps)
     whole = targets_per_1000_steps(episodes, steps)
     assert np.mean([part.estimate.mean for part in parts]) == pytest.approx(whole.mean)
-    assert {part.estimate.groups for part in parts} == {3}
+    assert {part.estimate.groups for part in parts} == {7}
 
 
-def test_houses_are_resampled_and_trials_where_there_is_one_house() -> None:
-    episodes = episodes_of({"h/a/0": [(9, 1)], "g/a/0": [(9, 1)], "h/b/0": [(9, 1)]})
-    assert len(set(houses_of(episodes).tolist())) == 2
-    one = episodes.select(episodes.trial != 1)
-    assert len(set(houses_of(one)[[0, 2]].tolist())) == 2
+@pytest.mark.parametrize(("houses", "groups"), [(6, 6), (5, 10)])
+def test_houses_are_resampled_and_trials_where_there_are_few(houses: int, groups: int) -> None:
+    trials = {f"h{h}/a/{r}": [(9, 1)] for h in range(houses) for r in range(2)}
+    episodes = episodes_of(trials)
+    assert episodes.resampled == ("houses" if houses == 6 else "trials")
+    assert len(set(episodes.groups.tolist())) == groups
+    assert targets_per_1000_steps(episodes, 9).groups == groups
 
 
 def test_an_interval_over_houses_is_wider_where_trials_of_a_house_are_alike() -> None:

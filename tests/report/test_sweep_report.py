@@ -326,10 +326,10 @@ def test_targets_along_the_trial_of_everybody_are_in_a_file(original: Path, page
         *(("memo", "0"), ("memo", "1"), ("fct", "0"), ("fct", "1")),
         *(("oracle", ""), ("random", "")),
     }
-    own = [r for r in rows if (r["variant"], r["seed"]) == ("fct", "1")]
+    own = [r for r in rows if (r["variant"], r["seed"]) == ("oracle", "")]
     assert [r["part"] for r in own[-3:]] == ["first", "last", "last/first"]
     parts = [float(r["targets"]) for r in own[:-3]]
-    lines = (original / "fct/seed_1/eval/final/records.jsonl").read_text().splitlines()
+    lines = (original / "reference/eval/oracle/records.jsonl").read_text().splitlines()
     found = sum(json.loads(line)["success"] for line in lines)
     assert np.mean(parts) == pytest.approx(1000 * found / (TRIALS * SETTING.trial_steps))
     first, last, ratio = (float(r["targets"]) for r in own[-3:])

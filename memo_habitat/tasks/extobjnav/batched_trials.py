@@ -19,7 +19,13 @@ from memo_habitat.simulator.embree.batched import BatchedSim
 from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.extobjnav.detections import WIDTH, Detector, stop_succeeds, write_detections
 from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode
-from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, GoalOptions, Pose
+from memo_habitat.tasks.extobjnav.goals import (
+    CategoryGoals,
+    GoalCache,
+    GoalOptions,
+    Pose,
+    horizontal_distance,
+)
 from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure, record_of
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
 from memo_habitat.tasks.extobjnav.range_scan import floor_of, scan
@@ -171,6 +177,11 @@ class BatchedTrials:
         self._follow(rows, names)
         self._look(rows.tolist() if self._looks else np.flatnonzero(stops).tolist())
         account.success[rows] = (stops & self.found)[rows]
+        account.stopped[rows] = stops[rows]
+        for index in np.flatnonzero(stops).tolist():
+            positions = self._players[index].goals.positions
+            distances = horizontal_distance(sim.positions[index], positions)
+            account.near[index] = (distances <= self.goal_options.radius).any()
         self.rewards[rows] = self._reward.read(account)[rows]
         trial_ends = which & (self.trial_step >= self._trial_steps)
         ends = stops | trial_ends

@@ -31,6 +31,8 @@ class Account:
         success: 1.0 after a stop where it counts, else 0.0.
         seen_earlier: 1.0 where the target's category was detected in the trial before the episode
             began, else 0.0.
+        stopped: 1.0 after a stop, else 0.0.
+        near: 1.0 where that was within reach of an instance, seen or not, else 0.0.
     """
 
     start_distance: Numbers
@@ -42,6 +44,8 @@ class Account:
     collided: Numbers
     success: Numbers
     seen_earlier: Numbers
+    stopped: Numbers
+    near: Numbers
 
     @classmethod
     def of_many(cls, count: int) -> Account:
@@ -73,7 +77,6 @@ class Progress(Account):
     """Running account of one episode, brought up to date once per step.
 
     Attributes:
-        stopped: the agent called stop.
         path: (x, z) in m of the start and of each step's end.
     """
 
@@ -82,8 +85,7 @@ class Progress(Account):
     ) -> None:
         """Begin at a start position [3] m."""
         distances = start_distance, start_distance, start_distance
-        super().__init__(*distances, 0.0, 0, 0, 0, 0.0, float(seen_earlier))
-        self.stopped = False
+        super().__init__(*distances, 0.0, 0, 0, 0, 0.0, float(seen_earlier), 0.0, 0.0)
         self._position = np.array(start_position, dtype=np.float64)
         self.path = [(float(self._position[0]), float(self._position[2]))]
 

@@ -130,6 +130,34 @@ class Collisions(EpisodeMeasure):
         return {"count": account.collisions, "is_collision": account.collided > 0}
 
 
+@registry.register_measure(name="ExtObjNavFailure")
+class Failure(EpisodeMeasure):
+    """Why the episode failed, read where it has ended; of a success nothing holds."""
+
+    cls_uuid = "failure"
+    record = {
+        cause: RecordField("failure", f"failure_{cause}", "", "lower", title, text)
+        for cause, title, text in (
+            ("time_out", "Time-out", "No stop within the steps of an episode."),
+            ("far", "Stopped far", "A stop beyond reach of every instance of the target."),
+            (
+                "unseen",
+                "Stopped near, not seen",
+                "A stop within reach of an instance, out of view.",
+            ),
+        )
+    }
+
+    def read(self, account: Account) -> Any:
+        """Of one episode, or [N] of many."""
+        failed, stopped, near = 1.0 - account.success, account.stopped, account.near
+        return {
+            "time_out": failed * (1.0 - stopped),
+            "far": failed * stopped * (1.0 - near),
+            "unseen": failed * stopped * near,
+        }
+
+
 @registry.register_measure(name="ExtObjNavTargetSeenEarlier")
 class TargetSeenEarlier(EpisodeMeasure):
     """1 when the target's category was detected in the trial before this episode began, else 0."""

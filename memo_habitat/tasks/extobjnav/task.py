@@ -221,20 +221,24 @@ class ExtObjNavTask(EmbodiedTask):
         collided = not self.is_stop_called and self.simulator.previous_step_collided
         progress.advance(self.pose.position, self.distance, collided)
         if self.is_stop_called:
-            progress.stopped = True
+            progress.stopped = 1.0
+            progress.near = float(len(self._near_goals()) > 0)
             progress.success = float(self.target_is_found())
         return observations
 
     def target_is_found(self) -> bool:
         """Whether stopping here and now succeeds."""
-        positions = self.goals.positions
-        distances = horizontal_distance(self.pose.position, positions)
-        near = np.flatnonzero(distances <= self.options.radius)
+        positions, near = self.goals.positions, self._near_goals()
         ids = [self.goals.instances[i].id for i in near]
         pixels = self.simulator.visible_pixels(ids, self.camera)
         of_target = np.ones(len(positions), dtype=np.bool_)
         limits = self.detector.min_pixels, self.detector.reach
         return bool(stop_succeeds(self.pose.position, near, pixels, positions, of_target, *limits))
+
+    def _near_goals(self) -> np.ndarray:
+        """Indices [J] of the target's instances within reach, seen or not."""
+        distances = horizontal_distance(self.pose.position, self.goals.positions)
+        return np.flatnonzero(distances <= self.options.radius)
 
     def _check_episode_is_active(self, *args: Any, **kwargs: Any) -> bool:
         return not (self.is_stop_called or self.trial.over)

@@ -86,6 +86,7 @@ def test_measures_and_sensors_have_the_names_of_the_specification(composed):
         "distance_to_goal",
         "num_steps",
         "collisions",
+        "failure",
         "target_seen_earlier",
         "extobjnav_reward",
         "episode_record",

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memo_habitat.tasks.extobjnav.detections import stop_succeeds
+from memo_habitat.tasks.extobjnav.episode import Account
 from memo_habitat.tasks.extobjnav.goals import (
     RewardWeights,
     is_distance,
@@ -18,10 +19,25 @@ from memo_habitat.tasks.extobjnav.goals import (
     spl,
     step_reward,
 )
+from memo_habitat.tasks.extobjnav.measures import Failure
 
 #: Per metre, per step and for success.
 WEIGHTS = RewardWeights(1.0, -0.003, 2.0)
 LENGTHS = st.floats(min_value=0.0, max_value=100.0)
+
+
+def test_an_episode_fails_for_one_cause_or_succeeds():
+    account = Account.of_many(4)
+    account.stopped[1:] = 1.0
+    account.near[2:] = 1.0
+    account.success[3] = 1.0
+    found = Failure(config=None, task=None).read(account)
+    assert {cause: values.tolist() for cause, values in found.items()} == {
+        "time_out": [1, 0, 0, 0],
+        "far": [0, 1, 0, 0],
+        "unseen": [0, 0, 1, 0],
+    }
+    assert Failure(config=None, task=None).read(account.one(1))["far"] == 1.0
 
 
 @pytest.mark.parametrize(

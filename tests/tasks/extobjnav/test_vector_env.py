@@ -90,8 +90,9 @@ def test_every_observation_reward_and_measure_is_that_of_habitats_environment(mo
             observed[index], reward[index], done, info = together.wait_step_at(index)
             metrics = env.get_metrics()
             record = metrics.pop("episode_record")
-            hit = metrics.pop("collisions")
-            metrics |= {f"collisions.{name}": value for name, value in hit.items()}
+            for uuid in ("collisions", "failure"):
+                parts = metrics.pop(uuid)
+                metrics |= {f"{uuid}.{name}": value for name, value in parts.items()}
             assert done == env.episode_over
             assert {k: info[k] for k in metrics} == pytest.approx(metrics, abs=1e-6)
             assert reward[index, 0] == pytest.approx(metrics["extobjnav_reward"], abs=1e-6)

@@ -1,0 +1,71 @@
+"""The figures of learning: training curves, and evaluations by checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memo_habitat.report import plots
+from memo_habitat.report.figures import OVER_HOUSES, Figure, ShownAgent, trained_color
+from memo_habitat.report.load import Evaluation, Run
+from memo_habitat.report.plots import Curve
+
+# Measures of training by the last part of their name in progress.jsonl, and titles of their curves.
+_LEARNING = {
+    "return": "Return per trial",
+    "extobjnav_success": "Success rate",
+    "success": "Success rate",
+    "spl": "SPL",
+    "reward": "Reward per episode",
+}
+
+
+def learning_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Training curves from progress.jsonl."""
+    figures = []
+    for name, title in _LEARNING.items():
+        curves = []
+        for number, run in enumerate(run for run in runs if run.progress):
+            points = [(row.get("steps"), _measure(row, name)) for row in run.progress]
+            # Not every update has every measure: trials may take several.
+            known = [(x, y) for x, y in points if x is not None and y is not None]
+            if len(known) > 1:
+                x, y = zip(*known, strict=True)
+                curves.append(Curve(x, y, trained_color(number)))
+        if curves:
+            draw = plots.amounts if name in ("reward", "return") else plots.rates
+            text = "Mean over the latest training episodes, at every update."
+            if name == "return":
+                text = (
+                    "Mean over the trials that ended in each update; updates without any have no "
+                    "point."
+                )
+            svg = draw(curves, "environment steps")
+            figures.append(Figure(f"{title} in training", svg, text))
+    return figures
+
+
+def _measure(row: Mapping[str, Any], name: str) -> float | None:
+    values = ((row.get(group) or {}).get(name) for group in ("metrics", "trials"))
+    return next((value for value in values if isinstance(value, int | float)), None)
+
+
+def checkpoint_figure(agents: Sequence[ShownAgent]) -> list[Figure]:
+    """Targets of three or more checkpoints of one run by their training; nothing of fewer."""
+    runs: dict[str, list[Evaluation]] = {}
+    for agent in agents:
+        e = agent.evaluation
+        if e.agent == "checkpoint" and e.meta.step is not None and not e.meta.forget:
+            runs.setdefault(str(e.folder.parent), []).append(e)
+    curves = []
+    for own in (sorted(e, key=lambda e: e.meta.step or 0) for e in runs.values() if len(e) > 2):
+        found = [e.headline.targets for e in own]
+        means, lows, highs = ([getattr(f, n) for f in found] for n in ("mean", "low", "high"))
+        steps = [float(e.meta.step or 0) for e in own]
+        color = trained_color(len(curves))
+        curves.append(Curve(steps, means, color, low=lows, high=highs, marked=True))
+    if not curves:
+        return []
+    text = "Targets per 1,000 steps in the evaluation of each checkpoint. " + OVER_HOUSES
+    svg = plots.amounts(curves, "environment steps of the training", bands=True)
+    return [Figure("Targets by checkpoint", svg, text)]

@@ -1,0 +1,130 @@
+"""The numbers of a report for other programs: JSON, CSV, and a LaTeX table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from memo_habitat.report.along_trial import all_quarters
+from memo_habitat.report.breakdown import by_category, by_house, by_trial_step, compare
+from memo_habitat.report.load import Evaluation, Run
+from memo_habitat.report.statistics import Estimate
+
+TARGETS = "targets_per_1000_steps"
+
+
+class Row(NamedTuple):
+    """One number with its interval."""
+
+    agent: str  # as the report calls it
+    of: str  # which episodes: "all", or such as "category=mug", "trial_step=1–1,000"
+    measure: str  # its name in records, or `TARGETS`
+    unit: str  # empty for rates, which are from 0 to 1
+    mean: float  # NaN where there is none
+    low: float  # lower end of the 95 % interval; NaN where there is none
+    high: float  # upper end
+    values: int  # how many values the mean is over
+    groups: int  # how many houses or trials were resampled
+
+
+def rows_of(runs: Sequence[Run]) -> list[Row]:
+    """All numbers of the evaluations in `runs`."""
+    return [row for run in runs for evaluation in run.evaluations for row in _rows(evaluation)]
+
+
+def _rows(evaluation: Evaluation) -> Iterator[Row]:
+    episodes, numbers = evaluation.episodes, evaluation.headline
+
+    def row(of: str, measure: str, found: Estimate) -> Row:
+        unit = episodes.fields[measure].unit if measure in episodes.fields else ""
+        ends = (found.mean, found.low, found.high)
+        return Row(evaluation.label, of, measure, unit, *ends, found.values, found.groups)
+
+    yield row("all", TARGETS, numbers.targets)
+    for name, found in {**numbers.returns, **numbers.estimates}.items():
+        yield row("all", name, found)
+    yield row("second half less first", "success", numbers.gain)
+    for q in all_quarters(episodes, evaluation.steps):
+        of = "" if q.condition is None else f" {q.condition.name}={str(q.holds).lower()}"
+        for part, found in (("first", q.first), ("last", q.last), ("last/first", q.ratio)):
+            yield row(f"{part} quarter{of}", TARGETS, found)
+    for split in numbers.splits:
+        of = f"{split.condition.name}={str(split.holds).lower()}"
+        yield row(of, TARGETS, split.targets)
+        for name, found in split.estimates.items():
+            yield row(of, name, found)
+    parts = {
+        "category": by_category(episodes),
+        "house": by_house(episodes),
+        "trial_step": by_trial_step(episodes, evaluation.steps),
+    }
+    for kind, own in parts.items():
+        for part in own:
+            yield row(f"{kind}={part.label}", TARGETS, part.targets)
+            for name, found in part.estimates.items():
+                yield row(f"{kind}={part.label}", name, found)
+
+
+def as_csv(runs: Sequence[Run]) -> str:
+    """A line for each number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Row._fields)
+    for row in rows_of(runs):
+        writer.writerow(f"{value:.10g}" if isinstance(value, float) else value for value in row)
+    return text.getvalue()
+
+
+def as_json(runs: Sequence[Run]) -> str:
+    """The same, and the comparisons of agents; null where there is no number."""
+    agents = [(e.label, e) for run in runs for e in run.evaluations]
+    compared = [
+        {
+            **{"agent": pair.ours, "less": pair.theirs, "measure": pair.measure},
+            **{key: _known(getattr(pair.found.difference, key)) for key in ("mean", "low", "high")},
+            **{"p": _known(pair.found.p), "p_holm": _known(pair.adjusted)},
+            **{"groups": pair.found.difference.groups, "left_out": list(pair.found.left_out)},
+        }
+        for pair in compare(agents)
+    ]
+    numbers = [
+        {name: _known(value) for name, value in row._asdict().items()} for row in rows_of(runs)
+    ]
+    return json.dumps({"numbers": numbers, "comparisons": compared}, indent=1, ensure_ascii=False)
+
+
+def as_latex(runs: Sequence[Run]) -> str:
+    """The headline numbers as a `tabular` of the package booktabs, intervals in brackets."""
+    evaluations = [evaluation for run in runs for evaluation in run.evaluations]
+    rates = {field.name: field.title for e in evaluations for field in e.episodes.measures("rate")}
+    head = ["Agent", "Targets per 1,000 steps", *(f"{title}, %" for title in rates.values())]
+    lines = [
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        r"\toprule",
+        " & ".join(map(_escaped, head)) + r" \\",
+        r"\midrule",
+    ]
+    for e in evaluations:
+        found = [e.headline.estimates.get(name) for name in rates]
+        cells = [_cell(e.headline.targets, 1.0), *(_cell(one, 100.0) for one in found)]
+        lines.append(" & ".join([_escaped(e.label), *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cell(found: Estimate | None, scale: float) -> str:
+    if found is None or math.isnan(found.mean):
+        return "--"
+    mean, low, high = (f"{scale * end:.1f}" for end in (found.mean, found.low, found.high))
+    return f"${mean}$" if math.isnan(found.low) else rf"${mean}$ {{\scriptsize $[{low}, {high}]$}}"
+
+
+def _escaped(text: str) -> str:
+    return "".join(rf"\{sign}" if sign in "&%$#_{}" else sign for sign in text)
+
+
+def _known(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
