@@ -53,7 +53,8 @@ def paired(
     if not finite.any():
         return Paired(NOTHING, np.nan, left_out)
     found = mean_with_interval(differences[finite], numbers, bounds=None)
-    sums = np.bincount(np.unique(numbers, return_inverse=True)[1], weights=differences[finite])
+    codes = np.unique(numbers, return_inverse=True)[1]
+    sums = np.bincount(codes, weights=differences[finite]).astype(np.float64)
     return Paired(found, sign_flip(sums), left_out)
 
 

@@ -57,7 +57,7 @@ def checkpoint_figure(agents: Sequence[ShownAgent]) -> list[Figure]:
         e = agent.evaluation
         if e.agent == "checkpoint" and e.meta.step is not None and not e.meta.forget:
             runs.setdefault(str(e.folder.parent), []).append(e)
-    curves = []
+    curves: list[Curve] = []
     for own in (sorted(e, key=lambda e: e.meta.step or 0) for e in runs.values() if len(e) > 2):
         found = [e.headline.targets for e in own]
         means, lows, highs = ([getattr(f, n) for f in found] for n in ("mean", "low", "high"))

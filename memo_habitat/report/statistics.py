@@ -173,7 +173,7 @@ def _resample(
 def _quantiles(groups: int) -> FloatArray:
     """Which quantiles of a statistic's resamples are both ends of its interval, [2].
 
-    Expanded percentiles (Hesterberg 2015, arXiv 1411.5279, 5.3): of n groups resampled means spread
+    Expanded percentiles (Hesterberg 2015, arXiv 1411.5279): of n groups resampled means spread
     too little, by sqrt((n - 1) / n), and as if the spread were known, by the normal quantile in
     place of Student's. Without this an interval over 10 groups covers the mean 91 % of the time.
     """

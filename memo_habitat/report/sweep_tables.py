@@ -17,6 +17,8 @@ from memo_habitat.report.along_trial import (
     all_quarters,
     targets_along_trial,
 )
+from memo_habitat.report.breakdown import scores_by_house
+from memo_habitat.report.comparison import improvement, iqm_with_interval
 from memo_habitat.report.episodes import (
     EpisodeCourse,
     episode_course,
@@ -243,6 +245,9 @@ class Variant:
     rows: tuple[Result, ...]  # one of each run
     # Return on held-out layouts less the baseline's; None for the baseline itself.
     against: Difference | None
+    # Probability that a run of it finds more in a held-out house than one of the baseline's; None
+    # for the baseline itself.
+    improves: Estimate | None
 
     def over_seeds(self, column: str) -> Estimate:
         """Mean over seeds of a column of the results."""
@@ -258,6 +263,11 @@ class Variant:
         """Targets per 1,000 steps on held-out layouts."""
         found = [targets_per_1000_steps(e.episodes, e.steps).mean for e in self.evaluations]
         return over_seeds(found)
+
+    @property
+    def targets_iqm(self) -> Estimate:
+        """Interquartile mean of these over seeds and houses."""
+        return iqm_with_interval(scores_by_house(self.evaluations))
 
     @property
     def peak_tokens(self) -> float:
@@ -284,13 +294,25 @@ def variants_of(sweep: Sweep, rows: Sequence[Result]) -> list[Variant]:
         if not math.isnan(row.held_out_return):
             held_out[row.variant][row.seed] = row.held_out_return
     compared, found = baseline(sweep), []
+    evaluated = {
+        name: [r.evaluation for r in sweep.runs if r.variant == name and r.evaluation is not None]
+        for name in sweep.variants
+    }
     for number, name in enumerate(sweep.variants):
         runs = tuple(run for run in sweep.runs if run.variant == name)
         own = tuple(row for row in rows if row.variant == name)
         against = None if name == compared else difference(held_out[name], held_out[compared])
         if runs:
-            found.append(Variant(name, trained_color(number), runs, own, against))
+            improves = None
+            if name != compared:
+                improves = _improves(evaluated[name], evaluated[compared])
+            found.append(Variant(name, trained_color(number), runs, own, against, improves))
     return found
+
+
+def _improves(ours: Sequence[Evaluation], theirs: Sequence[Evaluation]) -> Estimate:
+    scores = scores_by_house([*ours, *theirs])  # in the houses that all of them played
+    return improvement(scores[: len(ours)], scores[len(ours) :])
 
 
 def gain_of_later_episodes(

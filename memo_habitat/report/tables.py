@@ -50,8 +50,8 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
     yield row("second half less first", "success", numbers.gain)
     for q in all_quarters(episodes, evaluation.steps):
         of = "" if q.condition is None else f" {q.condition.name}={str(q.holds).lower()}"
-        for part, found in (("first", q.first), ("last", q.last), ("last/first", q.ratio)):
-            yield row(f"{part} quarter{of}", TARGETS, found)
+        for which, found in (("first", q.first), ("last", q.last), ("last/first", q.ratio)):
+            yield row(f"{which} quarter{of}", TARGETS, found)
     for split in numbers.splits:
         of = f"{split.condition.name}={str(split.holds).lower()}"
         yield row(of, TARGETS, split.targets)

@@ -75,19 +75,19 @@ def test_the_parts_add_up_to_the_whole_trial(steps: int) -> None:
     trials = {}
     for trial in range(20):
         ends = [*np.sort(rng.choice(np.arange(1, steps), 9, replace=False)).tolist(), steps]
-        trials[f"h{trial % 7}/a/{trial}"] = [(end, rng.random() < 0.5) for end in ends]
+        trials[f"h{trial % 9}/a/{trial}"] = [(end, rng.random() < 0.5) for end in ends]
     episodes = episodes_of(trials)
     parts = targets_along_trial(episodes, steps)
     whole = targets_per_1000_steps(episodes, steps)
     assert np.mean([part.estimate.mean for part in parts]) == pytest.approx(whole.mean)
-    assert {part.estimate.groups for part in parts} == {7}
+    assert {part.estimate.groups for part in parts} == {9}
 
 
-@pytest.mark.parametrize(("houses", "groups"), [(6, 6), (5, 10)])
+@pytest.mark.parametrize(("houses", "groups"), [(8, 8), (7, 14)])
 def test_houses_are_resampled_and_trials_where_there_are_few(houses: int, groups: int) -> None:
     trials = {f"h{h}/a/{r}": [(9, 1)] for h in range(houses) for r in range(2)}
     episodes = episodes_of(trials)
-    assert episodes.resampled == ("houses" if houses == 6 else "trials")
+    assert episodes.resampled == ("houses" if houses == 8 else "trials")
     assert len(set(episodes.groups.tolist())) == groups
     assert targets_per_1000_steps(episodes, 9).groups == groups
 
