@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -141,10 +142,8 @@ def render(runs: Sequence[Run]) -> str:
             *extra_figures(agents),
         ],
         failures=measures("failure"),
-        breakdowns=_breakdowns(agents, on_grid),
         part_fields=[f for f in measures("rate", "count", "length") if f.name in MEASURES],
-        versus=compare([(a.name, a.evaluation) for a in agents]),
-        without_value=[(a, without_value(a.evaluation.episodes)) for a in agents],
+        **_told_apart(agents, on_grid),
         marks=_MARKS,
         up_to=up_to_trial_step,
         context=_context(agents),
@@ -168,20 +167,22 @@ def _agents(runs: Sequence[Run]) -> list[ShownAgent]:
     return found
 
 
-def _breakdowns(
-    agents: Sequence[ShownAgent], on_grid: bool
-) -> list[tuple[str, list[tuple[ShownAgent, list[Part]]]]]:
-    """Title and parts of every agent: by step of the trial, category and house."""
-    found = {
+def _told_apart(agents: Sequence[ShownAgent], on_grid: bool) -> dict[str, Any]:
+    """What the template breakdown.html.j2 shows: parts of every agent, and agents in pairs."""
+    found: dict[str, list[tuple[ShownAgent, list[Part]]]] = {
         "By step of the trial": [
             (a, by_trial_step(a.evaluation.episodes, a.evaluation.steps)) for a in agents
         ],
         "By category": [(a, by_category(a.evaluation.episodes)) for a in agents],
         "By house": [(a, by_house(a.evaluation.episodes)) for a in agents],
     }
-    if on_grid:
-        return []
-    return [(title, own) for title, own in found.items() if max(len(p) for _, p in own) > 1]
+    # On a grid there is one house and one target.
+    shown = {} if on_grid else found
+    return {
+        "breakdowns": [(t, own) for t, own in shown.items() if max(len(p) for _, p in own) > 1],
+        "versus": compare([(a.name, a.evaluation) for a in agents]),
+        "without_value": [(a, without_value(a.evaluation.episodes)) for a in agents],
+    }
 
 
 def _span(agents: Sequence[ShownAgent]) -> tuple[float, float]:
