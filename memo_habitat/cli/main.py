@@ -27,6 +27,7 @@ from memo_habitat.cli import (
     scenes,
     sweep,
     train,
+    watch,
 )
 from memo_habitat.cli.common import Debug
 from memo_habitat.compat import startup
@@ -79,6 +80,7 @@ app.command(epilog=train.EXAMPLES)(train.train)
 app.command(cls=launch.OptionalValue, epilog=launch.EXAMPLES)(launch.launch)
 app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(epilog=sweep.EXAMPLES)(sweep.sweep)
+app.command(epilog=watch.EXAMPLES)(watch.watch)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.add_typer(scenes.app, name="scenes")

@@ -75,6 +75,10 @@ class EvaluationPlan:
     filmed_episodes: int = 4
     frames_per_episode: int = 8
     camera: str = "head_rgb"
+    # With habitat_baselines.eval.video_option: trials on video, and of these the failed episodes
+    # alone, a video each.
+    video_trials: int = 1
+    video_failures: bool = False
     # Metres per cell of the saved top-down maps; 0 saves none.
     map_resolution: float = 0.05
     # True: write down where the agent's memory attends, at one step in every `inspect_every`.

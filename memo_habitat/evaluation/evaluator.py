@@ -30,6 +30,7 @@ from memo_habitat.evaluation.records import (
 )
 from memo_habitat.evaluation.schedule import Observation, arrangements
 from memo_habitat.evaluation.shards import merge_shards, missing_shards
+from memo_habitat.evaluation.video import VideoPlan, Videos
 from memo_habitat.tasks.record_fields import RecordField
 from memo_habitat.trainer.progress import steps_bar
 from memo_habitat.utils.files import file_digest
@@ -69,8 +70,8 @@ class TrialEvaluator(Evaluator):
         `unused`: Habitat also passes the environments' spec and the measures of rank 0 alone.
         """
         plan = self._plan
-        shard = Shard.parse(plan.shard)
-        whole = self._folder(config.habitat_baselines, checkpoint_index)
+        shard, baselines = Shard.parse(plan.shard), config.habitat_baselines
+        whole = self._folder(baselines, checkpoint_index)
         folder = whole / shard.folder
         meta = self._meta(config, envs, step_id, device)
         meta.check_continues(folder)
@@ -85,6 +86,8 @@ class TrialEvaluator(Evaluator):
         begun = time.monotonic()
         bar = steps_bar(0, trials * plan.steps_per_trial, f"evaluating {folder.name}")
         with torch.inference_mode(), Recorder(folder, plan) as recorder, bar:
+            if baselines.eval.video_option:
+                recorder.videos = Videos(self._video_plan(baselines, meta.step or 0), writer)
             meta.write(folder)
             fields = evaluate(envs, agents, plan, recorder, bar, batch)
         seconds = round(time.monotonic() - begun, 1)
@@ -121,6 +124,17 @@ class TrialEvaluator(Evaluator):
             houses=tuple(sorted({house for own in arrangements(envs) for house, _ in own})),
             device=str(device),
             measures=recorded_fields(envs),
+        )
+
+    def _video_plan(self, baselines: Any, step: int) -> VideoPlan:
+        return VideoPlan(
+            options=tuple(baselines.eval.video_option),
+            folder=Path(str(baselines.video_dir)),
+            fps=int(baselines.video_fps),
+            trials=self._plan.video_trials,
+            failures=self._plan.video_failures,
+            trial_steps=self._plan.steps_per_trial,
+            step=step,
         )
 
     def _weights(self, baselines: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from memo_habitat.evaluation.schedule import (
     planned_trials,
     trial_seed,
 )
-from memo_habitat.policy.network import TRIAL_STEP
+from memo_habitat.evaluation.video import Moment
+from memo_habitat.policy.network import TRIAL_STEP, ContextUse
 from memo_habitat.tasks.record_fields import (
     EPISODE_MEASURE,
     REWARD,
@@ -134,6 +135,8 @@ class _Loop:
     fields: dict[str, RecordField]
     episodes: int = 0
     successes: float = 0.0
+    # Of the houses in which environments are filmed.
+    maps: dict[int, Any] = field(default_factory=dict)
 
     def run(self, states: list[_EnvState], batch: Batch) -> None:
         """Step until no environment has a trial left."""
@@ -149,6 +152,7 @@ class _Loop:
                 action = self._act(agent, state, batch)
                 use, stats = agent.context(), agent.attention()
                 self.recorder.remember(state.trial.id, state.step + 1, use, stats)
+                self._film(index, state, use)
                 self.envs.async_step_at(index, action)
             for index in busy:
                 state, use = states[index], self.agents[index].context()
@@ -162,6 +166,23 @@ class _Loop:
                     record = self._record(state, info, declared, context)
                     self._end_episode(index, state, record)
             self.progress.update(len(busy))
+
+    def _film(self, index: int, state: _EnvState, use: ContextUse | None) -> None:
+        videos, trial = self.recorder.videos, state.trial.id
+        if videos is None or not videos.films(trial):
+            return
+        if state.step == 0:
+            resolution = {"resolution": self.plan.map_resolution or 0.05}
+            self.maps[index] = self.envs.call_at(index, "top_down_map", resolution)
+        moment = Moment(
+            state.step,
+            state.episode,
+            state.observation.get(self.plan.camera),
+            self.envs.call_at(index, "top_down_scene"),
+            state.observation.get("detections"),
+            None if use is None else int(use.tokens),
+        )
+        videos.add(trial, self.maps[index], moment)
 
     def _act(self, agent: Agent, state: _EnvState, batch: Batch) -> int:
         observations = batch([state.observation])

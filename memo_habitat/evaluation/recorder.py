@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,6 +27,9 @@ from memo_habitat.evaluation.schedule import TrialKey
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.utils.files import append_json_line
+
+if TYPE_CHECKING:
+    from memo_habitat.evaluation.video import Videos
 
 FRAMES_FOLDER = "frames"
 FRAMES_INDEX = "index.jsonl"
@@ -94,7 +97,10 @@ class Recorder:
 
     Attributes:
         complete: names of the trials that are there already.
+        videos: where videos are wanted, what writes them.
     """
+
+    videos: Videos | None = None
 
     def __init__(self, folder: Path, plan: EvaluationPlan) -> None:
         """Open the folder, making it.
@@ -135,6 +141,8 @@ class Recorder:
 
     def __exit__(self, *error: object) -> None:
         self._records.close()
+        if self.videos is not None:
+            self.videos.close()
 
     def choose_filmed(self, planned: Sequence[TrialKey]) -> None:
         """Film the first trials of `planned`, the first of every house before any second one."""
@@ -143,7 +151,10 @@ class Recorder:
         for position, trial in enumerate(planned):
             order.append((seen[trial.house], position, trial.id))
             seen[trial.house] += 1
-        self._filmed = frozenset(name for _, _, name in sorted(order)[: self._plan.filmed_trials])
+        names = [name for _, _, name in sorted(order)]
+        self._filmed = frozenset(names[: self._plan.filmed_trials])
+        if self.videos is not None:
+            self.videos.choose(names)
 
     def needs_map(self, house: str) -> bool:
         """Whether the map of `house` is wanted and not yet there."""
@@ -212,6 +223,8 @@ class Recorder:
         self._records.flush()
         if strip := self._strips.pop(index, None):
             self._save_frames(strip, record)
+        if self.videos is not None:
+            self.videos.end_episode(record, trial_over)
 
     def put_in_order(self, trials: Sequence[str]) -> None:
         """Sort all lines by trial, as in `trials`, whatever the order in which they were played."""

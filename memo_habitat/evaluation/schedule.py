@@ -45,7 +45,10 @@ class TrialVectorEnv(Protocol):
       the worker that plays it;
     - `top_down_map(resolution)`: mapping with `free` bool [Z, X] (where the agent can stand),
       `origin` (x, z) in m of the outer corner of cell [0, 0] and `resolution` in m per cell, of
-      the present house.
+      the present house;
+    - `top_down_scene()`: for videos, mapping with `position` (x, z) in m, `heading` in rad, `goals`
+      list of (x, z), `target`, its name, and `detection_scale`, metres that make 1 in the
+      observed detections; None where there is nothing to tell.
     """
 
     @property

@@ -100,6 +100,10 @@ class InProcessVectorEnv(ABC):
     def record_fields(self, index: int) -> Declaration:
         """Measures by uuid and how they are recorded, see `tasks.record_fields`."""
 
+    def top_down_scene(self, index: int) -> dict[str, Any] | None:
+        """Where the agent stands and what it looks for, for videos (`TrialVectorEnv`)."""
+        return None
+
     def skip_trials(self, count: int) -> bool:
         """Let the next reset begin the trials that come after `count` whole ones.
 
@@ -158,6 +162,7 @@ class InProcessVectorEnv(ABC):
             "record_fields": self.record_fields,
             "schedule_trials": self.schedule_trials,
             "top_down_map": self.top_down_map,
+            "top_down_scene": self.top_down_scene,
         }
         if function_name not in asked:
             raise UserError(

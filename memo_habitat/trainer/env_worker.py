@@ -22,6 +22,8 @@ from memo_habitat.errors import UserError
 from memo_habitat.register import import_plugins, register_environment
 from memo_habitat.simulator.interface import task_simulator
 from memo_habitat.tasks.extobjnav.episode import house_of
+from memo_habitat.tasks.extobjnav.measures import top_down_scene
+from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.tasks.record_fields import Declaration, declared_fields
 
@@ -179,6 +181,13 @@ class TrialEnv(gym.Wrapper):
         """Where the agent can stand in the present house; `resolution` in metres per cell."""
         found = task_simulator(self.habitat_env.sim).top_down_map(resolution)
         return {"free": found.free, "origin": found.origin, "resolution": found.resolution}
+
+    def top_down_scene(self) -> dict[str, Any] | None:
+        """Where the agent stands and what it looks for, for videos; None of other tasks."""
+        task = self.habitat_env.task
+        if not isinstance(task, ExtObjNavTask):
+            return None
+        return top_down_scene(task.pose.position, task.pose.heading, task.goals)
 
 
 def _noted(death_note: str, act: Callable[[], Any]) -> Any:

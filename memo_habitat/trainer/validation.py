@@ -76,7 +76,6 @@ _WITHOUT_EFFECT = {
     "force_blind_policy": "choose encoder=blind",
     "test_episode_count": "set evaluator.trials_per_house",
     "eval.evals_per_ep": "set evaluator.trials_per_house",
-    "eval.video_option": "films are in `memo-habitat report`: set evaluator.filmed_trials",
     "eval.extra_sim_sensors": "add cameras to habitat.simulator.agents.main_agent.sim_sensors",
 }
 

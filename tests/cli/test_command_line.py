@@ -20,7 +20,18 @@ from memo_habitat.trainer.run_dir import RunFolder, create_run, open_run, plan_r
 
 STUDIO = "--config-name=extobjnav/studio"
 COMMANDS = [
-    *("demo", "quickstart", "train", "eval", "sweep", "report", "export", "plan", "doctor"),
+    *(
+        "demo",
+        "quickstart",
+        "train",
+        "eval",
+        "sweep",
+        "watch",
+        "report",
+        "export",
+        "plan",
+        "doctor",
+    ),
     *(
         "scenes",
         "scenes generate",

@@ -62,6 +62,12 @@ class FakeEnv:
         free[4:-4, 4:-4] = True
         return {"free": free, "origin": (-1.0, -1.0), "resolution": resolution}
 
+    def top_down_scene(self) -> dict[str, Any]:
+        """The agent walks along x."""
+        place, goal = (0.25 * self._walked, 0.0), (0.25 * self._distance, 0.0)
+        scene = {"position": place, "heading": 0.0, "goals": [goal], "target": "cup"}
+        return {**scene, "detection_scale": 5.0}
+
     def reset(self) -> Observation:
         """The next episode's first observation."""
         self.resets += 1

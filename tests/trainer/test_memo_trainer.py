@@ -471,7 +471,6 @@ def test_what_tensorboard_gets(train):
         ("max_worker_restarts", -1, "max_worker_restarts=-1: give 0 or more"),
         ("rl.ddppo.train_encoder", False, "train_encoder=False"),
         ("rl.ppo.num_steps", 7, r"num_steps=7 has no effect .*: set habitat.task.trial_steps"),
-        ("eval.video_option", ["disk"], "video_option=.*no effect.*memo-habitat report"),
         ("force_blind_policy", True, "force_blind_policy=True has no effect.*encoder=blind"),
         ("rl.ppo.use_double_buffered_sampler", True, "use_double_buffered_sampler=True"),
         ("rl.encoder.kind", "vit", "encoder.kind='vit'"),

@@ -206,6 +206,10 @@ class BatchedTrials:
             self._look(ended)  # observations are those of the next episode's first step
         return Outcome(rewards, ends, measures, records)
 
+    def goals_of(self, index: int) -> CategoryGoals:
+        """Where the running episode's target is."""
+        return self._players[index].goals
+
     def best_action(self, index: int, options: OracleOptions) -> str:
         """Name of the oracle's action now; it must be asked at every step or never."""
         player, agent = self._players[index], self.sim.agents[index]

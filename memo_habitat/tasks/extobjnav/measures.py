@@ -10,6 +10,7 @@ from habitat.core.embodied_task import Measure
 from habitat.core.registry import registry
 
 from memo_habitat.tasks import record_fields
+from memo_habitat.tasks.extobjnav.detections import AGENT_SCALE
 from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode
 from memo_habitat.tasks.extobjnav.goals import CategoryGoals, RewardWeights, step_reward
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
@@ -257,4 +258,15 @@ def record_of(
         "start_heading": start_heading,
         "goal_positions": goals.positions.tolist(),
         "path": path,
+    }
+
+
+def top_down_scene(position: Any, heading: float, goals: CategoryGoals) -> dict[str, Any]:
+    """What `evaluation.schedule.TrialVectorEnv` asks for videos; position [3] m."""
+    return {
+        "position": (float(position[0]), float(position[2])),
+        "heading": heading,
+        "goals": [(x, z) for x, _, z in goals.positions.tolist()],
+        "target": goals.category,
+        "detection_scale": AGENT_SCALE,
     }

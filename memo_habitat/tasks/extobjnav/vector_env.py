@@ -22,7 +22,7 @@ from memo_habitat.tasks.extobjnav.batched_trials import BatchedTrials
 from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
 from memo_habitat.tasks.extobjnav.episode import house_of
 from memo_habitat.tasks.extobjnav.goals import wrap_angle
-from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure
+from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure, top_down_scene
 from memo_habitat.tasks.extobjnav.oracle import OracleOptions
 from memo_habitat.tasks.extobjnav.range_scan import RANGE
 from memo_habitat.tasks.extobjnav.trial import TrialIterator
@@ -161,6 +161,11 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         """Where the agent can stand in the present house of environment `index`."""
         found = self._trials.sim.agents[index].top_down_map(resolution)
         return {"free": found.free, "origin": found.origin, "resolution": found.resolution}
+
+    def top_down_scene(self, index: int) -> dict[str, Any]:
+        """Where the agent of environment `index` stands and what it looks for, for videos."""
+        sim, goals = self._trials.sim, self._trials.goals_of(index)
+        return top_down_scene(sim.positions[index], float(sim.headings[index]), goals)
 
     def record_fields(self, index: int) -> Declaration:
         """How the measures are recorded."""
