@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -75,7 +76,7 @@ def waits_for_others() -> str | None:
 
 @functools.cache
 def meet() -> Any:
-    """The store of all processes, a `torch.distributed.Store`: the first holds it, or torchrun.
+    """The store of all processes, a `torch.distributed.Store`, as soon as all are there.
 
     Raises:
         UserError: the others, or the first, did not come in time.
@@ -87,13 +88,43 @@ def meet() -> Any:
     try:
         with ends_on_signals():
             url = f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
-            return next(distributed.rendezvous(url, rank, size, timeout=PATIENCE))[0]
-    except (distributed.DistError, ValueError) as error:
+            store = next(distributed.rendezvous(url, rank, size, timeout=PATIENCE))[0]
+            return distributed.PrefixStore(_agree_on_start(store, rank, size), store)
+    except (distributed.DistError, TimeoutError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise UserError(
             f"rank {rank} of {size} cannot meet the others at {address}:{port} ({first}): set "
             "MAIN_ADDR and MAIN_PORT alike for all of them, to the first one's machine"
         ) from error
+
+
+def _agree_on_start(store: Any, rank: int, size: int) -> str:
+    """A name for this start of all processes, given by the first.
+
+    Torchrun keeps the store while it starts them again, with all that those before have written:
+    where they met, for one, which nobody answers at any more.
+    """
+    own = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"hello/{rank}", own)
+        start = str(store.get(f"start/{own}").decode())
+        store.set(f"there/{start}/{rank}", own)
+        return start
+    until = time.monotonic() + PATIENCE.total_seconds()
+    missing = set(range(1, size))
+    while missing:
+        for other in sorted(missing):
+            if not store.check([f"hello/{other}"]):
+                continue
+            # Of a process before, perhaps: the one of now replaces it, and is answered then.
+            token, there = store.get(f"hello/{other}"), f"there/{own}/{other}"
+            store.set(f"start/{token.decode()}", own)
+            if store.check([there]) and store.get(there) == token:
+                missing.remove(other)
+        if time.monotonic() > until:
+            raise TimeoutError(f"ranks {', '.join(map(str, sorted(missing)))} did not come")
+        time.sleep(0.02)
+    return own
 
 
 def join(backend: str = "nccl") -> tuple[int, Any]:
@@ -226,7 +257,7 @@ def ends_on_signals() -> Iterator[None]:
 def announce(folder: Path) -> None:
     """As the first of several: tell the others the run folder in which all train now."""
     if ranks().size > 1:
-        meet().set(_FOLDER, str(folder.absolute()))
+        meet().set(_FOLDER, f"{folder}\n{folder.absolute()}")
 
 
 @contextlib.contextmanager
@@ -258,4 +289,8 @@ def follow() -> Path | None:
             store.add(_HEARD, 1)
     except distributed.DistError:  # the first one has gone
         return None
-    return None if told == _NO_FOLDER else Path(told)
+    if told == _NO_FOLDER:
+        return None
+    # As the first one calls it, where that leads there: so the config of a resume has it, too.
+    near, far = map(Path, told.splitlines())
+    return near if near.absolute() == far else far

@@ -108,11 +108,16 @@ def test_a_killed_process_costs_the_trial_under_way_and_less_than_a_minute(machi
             assert all(agent.poll() is None for agent in agents), said()
             assert time.monotonic() < until, said()
             time.sleep(0.1)
+        processes = {child for agent in agents for child in children(agent.pid)}
         os.kill(children(agents[1].pid)[-1], signal.SIGKILL)
-        killed, before = time.monotonic(), len(trials(tmp_path))
-        # Rank 0 may finish a trial that it was about to; what comes after that is a new start.
-        while len(trials(tmp_path)) < before + 3:
+        killed = time.monotonic()
+        while processes & {child for agent in agents for child in children(agent.pid)}:
             assert time.monotonic() < killed + 60, said()
+            time.sleep(0.1)
+        before = len(trials(tmp_path))
+        while len(trials(tmp_path)) < before + 3:
+            assert all(agent.poll() is None for agent in agents), said()
+            assert time.monotonic() < killed + 200, said()
             time.sleep(0.1)
         for agent in agents:
             assert agent.wait(timeout=120) == 0, said()

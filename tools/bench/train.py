@@ -138,8 +138,9 @@ def _print(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
         print(f"{times:.2f} times the steps of {before['workers']} workers")
     whole = statistics.mean(seconds)
     for station, spent in row["seconds_by_station"].items():
-        rate = row["steps_per_trial"] / spent if spent > 0 else float("inf")
-        print(f"{station:>18} {spent / whole:7.1%} {rate:14,.0f} steps/s", flush=True)
+        if spent > 0:
+            rate = row["steps_per_trial"] / spent
+            print(f"{station:>18} {spent / whole:7.1%} {rate:14,.0f} steps/s", flush=True)
 
 
 if __name__ == "__main__":
