@@ -105,7 +105,6 @@ class MemoTrainer(ResumableTrainer):
             if resume is not None:
                 self._resume(resume)
             allow_restarts(self.envs, self.config)
-            self._note_state()
             self._pace = Pace(self.config, getattr(self, "num_rollouts_done_store", None))
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
@@ -113,10 +112,12 @@ class MemoTrainer(ResumableTrainer):
                 self._collector = BatchedCollector(self.envs, self._agent, self.obs_transforms)
             purge = int(self.num_steps_done) + 1
             with (
-                training_writer(self.config, self.flush_secs, purge) as writer,
+                training_writer(self.config, self.flush_secs, purge, self._run_id) as writer,
                 stop_on_interrupt() as stop,
                 steps_bar(self.num_steps_done, self._agent.total_steps) as bar,
             ):
+                self._run_id = None if writer is None else writer.get_run_id()
+                self._note_state()
                 # Progress, like TensorBoard and all that is saved, is the first worker's to write.
                 file = self.config.habitat_baselines.progress_file
                 progress = ProgressFile(file, self.num_steps_done) if rank0_only() else None

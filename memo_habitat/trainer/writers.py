@@ -18,10 +18,13 @@ from memo_habitat.errors import UserError
 
 
 @contextlib.contextmanager
-def training_writer(config: DictConfig, flush_secs: int, purge_step: int) -> Iterator[Any]:
+def training_writer(
+    config: DictConfig, flush_secs: int, purge_step: int, run_id: str | None = None
+) -> Iterator[Any]:
     """Habitat's writer of TensorBoard or Weights & Biases; None but in the first process.
 
-    TensorBoard drops what an earlier process logged from `purge_step` on.
+    TensorBoard drops what an earlier process logged from `purge_step` on; Weights & Biases goes on
+    with the run `run_id`.
 
     Raises:
         UserError: from within, where TensorBoard or the log cannot be written; names the folder.
@@ -46,7 +49,9 @@ def training_writer(config: DictConfig, flush_secs: int, purge_step: int) -> Ite
 
     threading.excepthook = excepthook
     try:
-        with get_writer(config, flush_secs=flush_secs, purge_step=purge_step) as writer:
+        with get_writer(
+            config, resume_run_id=run_id, flush_secs=flush_secs, purge_step=purge_step
+        ) as writer:
             yield writer
         if failed:  # by what was written last
             raise _cannot_write(baselines.tensorboard_dir, failed[0])

@@ -109,7 +109,7 @@ def kill():
 @pytest.mark.parametrize(
     ("kind", "steps", "by"),
     [
-        ("plain", (3, 6, 15), signal.SIGUSR1),
+        ("plain", (3, 15), signal.SIGUSR1),
         ("shuffled", (9, 15), signal.SIGTERM),
         ("jitter", (6, 10), signal.SIGINT),
     ],
@@ -127,7 +127,7 @@ def test_a_stop_at_any_step_changes_nothing(whole, happens, tmp_path, kind, step
 
 
 def test_a_kill_at_any_step_loses_no_more_than_the_update_under_way(whole, happens, tmp_path):
-    run, steps = RunFolder(tmp_path / "run"), random.Random(1).sample(range(4, 2 * TRIAL), 3)
+    run, steps = RunFolder(tmp_path / "run"), random.Random(1).sample(range(4, 2 * TRIAL), 2)
     reached = 0
     for number, step in enumerate(steps):
         happens(step, kill)
@@ -188,6 +188,26 @@ def test_with_another_seed_other_trials_are_begun_without_a_word(happens, tmp_pa
     happens(0, None)
     assert mh.train(mh.resume_training(run.path, ["habitat.seed=7"]))
     assert "left" not in run.log_file.read_text()
+
+
+def test_weights_and_biases_go_on_with_their_run(happens, tmp_path, monkeypatch):
+    from memo_habitat.trainer import writers
+
+    asked, get_writer = [], writers.get_writer
+
+    def noted(config, resume_run_id=None, **options):
+        asked.append(resume_run_id)
+        writer = get_writer(config, **options)
+        writer.get_run_id = lambda: "its id"
+        return writer
+
+    monkeypatch.setattr(writers, "get_writer", noted)
+    run = RunFolder(tmp_path / "run")
+    happens(2, stop(signal.SIGTERM))  # before anything was learned
+    begin(run.path, "plain")
+    happens(5, stop(signal.SIGTERM))
+    mh.train(mh.resume_training(run.path))
+    assert asked == [None, "its id"]
 
 
 def test_two_runs_that_differ_are_told_apart(whole, tmp_path):
