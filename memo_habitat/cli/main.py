@@ -18,6 +18,7 @@ from memo_habitat.cli import (
     data,
     demo,
     doctor,
+    drill,
     eval,
     export,
     launch,
@@ -86,6 +87,7 @@ app.command(epilog=export.EXAMPLES)(export.export)
 app.add_typer(scenes.app, name="scenes")
 app.add_typer(data.app, name="data")
 app.command()(doctor.doctor)
+app.command(epilog=drill.EXAMPLES)(drill.drill)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,6 +31,7 @@ COMMANDS = [
         "export",
         "plan",
         "doctor",
+        "drill",
     ),
     *(
         "scenes",
