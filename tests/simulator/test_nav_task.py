@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import memo_habitat.register  # noqa: F401
+from memo_habitat.tasks.extobjnav.goals import soft_spl, spl
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def env(house, tmp_path):
             "habitat.simulator.agents.main_agent.sim_sensors.depth_sensor.height=32",
             "+habitat/task/measurements@habitat.task.measurements.collisions=collisions",
             "+habitat/task/measurements@habitat.task.measurements.top_down_map=top_down_map",
+            "+habitat/task/measurements@habitat.task.measurements.soft_spl=soft_spl",
             "habitat.task.measurements.top_down_map.map_resolution=128",
             f"habitat.dataset.data_path={path}",
             "habitat.dataset.scenes_dir=''",
@@ -74,6 +76,30 @@ def test_an_oracle_succeeds_with_high_spl_by_habitats_own_measures(env):
         assert metrics["distance_to_goal"] < 0.2 < begun
         assert 0.8 < metrics["spl"] <= 1.0
         assert metrics["top_down_map"]["map"].max() > 1
+
+
+def test_our_spl_of_habitats_episodes_is_habitats(env):
+    shares = []
+    for turns, stops_early in ((0, False), (3, False), (0, True)):
+        env.reset()
+        goal = np.array([env.current_episode.goals[0].position])
+        start, place, path = env.get_metrics()["distance_to_goal"], env.sim.agent_pose()[0], 0.0
+        # With a detour, and short of the goal: success, a part of it, and none.
+        actions = ["turn_left"] * turns + ["move_forward"] * 4 * (turns > 0)
+        while actions or (action := env.sim.next_best_action(goal)) is not None:
+            env.step(actions.pop(0) if actions else action)
+            moved = env.sim.agent_pose()[0]
+            path += float(np.linalg.norm(moved - place))
+            place = moved
+            if stops_early and env.get_metrics()["distance_to_goal"] < 0.7 * start:
+                break
+        env.step("stop")
+        metrics = env.get_metrics()
+        shares.append(metrics["spl"])
+        assert spl(metrics["success"], start, path) == pytest.approx(metrics["spl"], abs=1e-6)
+        ours = soft_spl(start, metrics["distance_to_goal"], path)
+        assert ours == pytest.approx(metrics["soft_spl"], abs=1e-6)
+    assert 0.0 == shares[2] < shares[1] < shares[0] <= 1.0
 
 
 def test_running_into_a_wall_counts_as_collisions(env):
