@@ -158,7 +158,7 @@ def test_a_training_from_images_begins_with_given_weights_and_is_evaluated(tmp_p
     assert all(torch.equal(before[name], after[name]) for name in before)
     # What was given is not asked for again.
     given.unlink()
-    size = launch.EvalOptions(trials=1, steps=40, overrides=sizes[:1])
+    size = launch.EvalOptions(trials=1, steps=40, overrides=(*sizes[:1], HOUSES))
     records = (launch.evaluate(second.run, size) / "records.jsonl").read_text().splitlines()
     assert json.loads(records[-1])["trial_step_end"] == 40
     assert "seen_earlier" in json.loads(records[0])

@@ -10,17 +10,18 @@ import pytest
 from memo_habitat.trainer import launch
 
 ENVS = "habitat_baselines.num_environments=2"
+HOUSES = "habitat.dataset.content_scenes=[loft_0_val_000,loft_0_val_001]"
 SIZES = (
     *("habitat.task.trial_steps=64", ENVS, "habitat_baselines.num_checkpoints=1"),
     *("habitat_baselines.total_num_steps=256", "habitat_baselines.rl.ppo.num_mini_batch=1"),
     *("habitat_baselines.rl.memory.segment_length=16", "habitat_baselines.rl.memory.hidden=64"),
-    "habitat.dataset.content_scenes=[loft_0_val_000,loft_0_val_001]",
+    HOUSES,
     *("habitat.dataset.split=val", "habitat_baselines.eval.split=val"),
 )
 
 
 def episodes_of(run, **options):
-    size = launch.EvalOptions(trials=1, overrides=(ENVS,), **options)
+    size = launch.EvalOptions(trials=1, overrides=(ENVS, HOUSES), **options)
     records = launch.evaluate(run, size) / "records.jsonl"
     return [json.loads(line) for line in records.read_text().splitlines()]
 

@@ -70,3 +70,29 @@ def test_a_trained_checkpoint_is_evaluated_under_a_token_budget():
         episodes = [json.loads(line) for line in records.read_text().splitlines()]
         used[budget] = max(episode["context_tokens"] for episode in episodes)
     assert used[12] <= 12 < used[0]
+
+
+@pytest.mark.slow
+def test_records_depend_neither_on_the_number_of_environments_nor_on_ranks(monkeypatch):
+    training = launch.start_training("extobjnav/studio", SIZES)
+    run = training.run
+    launch.train(training)
+
+    def evaluate(name, environments):
+        houses = ",".join(f"studio_1_test_00{number}" for number in (1, 2, 3))
+        overrides = (
+            f"habitat_baselines.num_environments={environments}",
+            f"habitat.dataset.content_scenes=[{houses}]",
+        )
+        options = launch.EvalOptions(trials=1, steps=24, name=name, overrides=overrides)
+        return launch.evaluate(run, options) / "records.jsonl"
+
+    alone = evaluate("alone", 1).read_bytes()
+    assert evaluate("beside", 3).read_bytes() == alone
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):  # torchrun's, one after the other: they need not meet
+        monkeypatch.setenv("RANK", rank)
+        merged = evaluate("ranks", 2)
+        assert merged.exists() == (rank == "0")
+    assert merged.read_bytes() == alone
