@@ -135,6 +135,7 @@ setup(
         "labyrinth": ["labmaze>=1.0.6"],
         "onnx": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "timm": ["timm>=1.0.12"],
+        "wandb": ["wandb>=0.17"],
         "dev": [
             "gymnasium>=0.29",
             "huggingface-hub>=1.0",

@@ -72,10 +72,8 @@ class ResumableTrainer(PPOTrainer):
         self._state: dict[str, Any] = {}  # of the last update's end
         self._is_saved = False
         self._saved_at, self._save_seconds = time.monotonic(), math.inf
-        self._run_id: str | None = None  # of Weights & Biases
         if state is None:
             return
-        self._run_id = state.get("run_id")
         trial = state.get("trial")
         if (
             trial is None
@@ -240,7 +238,6 @@ class ResumableTrainer(PPOTrainer):
             "workers": ranks().size,
         }
         self._state = {"counts": counts, "statistics": statistics, "random": random_state()}
-        self._state["run_id"] = self._run_id
         if self._alone() and are_as_made(self.envs):
             led = self._agent.actor_critic.led
             self._state["trial"] = {

@@ -10,7 +10,6 @@ import torch
 from habitat import logger
 from habitat.config import read_write
 from habitat_baselines.common.baseline_registry import baseline_registry
-from habitat_baselines.common.tensorboard_utils import get_writer
 from habitat_baselines.rl.ddppo.ddp_utils import rank0_only
 from habitat_baselines.rl.ppo.ppo_trainer import get_device
 from habitat_baselines.utils.common import inference_mode
@@ -47,7 +46,7 @@ from memo_habitat.trainer.worker_envs import (
     closed_at_the_end,
     leave_out_lost,
 )
-from memo_habitat.trainer.writers import training_writer
+from memo_habitat.trainer.writers import make_writer, training_writer
 from memo_habitat.utils.lock import hold
 from memo_habitat.utils.processes import is_first_process, ranks
 
@@ -112,11 +111,10 @@ class MemoTrainer(ResumableTrainer):
                 self._collector = BatchedCollector(self.envs, self._agent, self.obs_transforms)
             purge = int(self.num_steps_done) + 1
             with (
-                training_writer(self.config, self.flush_secs, purge, self._run_id) as writer,
+                training_writer(self.config, self.flush_secs, purge) as writer,
                 stop_on_interrupt() as stop,
                 steps_bar(self.num_steps_done, self._agent.total_steps) as bar,
             ):
-                self._run_id = None if writer is None else writer.get_run_id()
                 self._note_state()
                 # Progress, like TensorBoard and all that is saved, is the first worker's to write.
                 file = self.config.habitat_baselines.progress_file
@@ -238,7 +236,7 @@ class MemoTrainer(ResumableTrainer):
             rendezvous.take_own_part(self.config)
             self._is_distributed = False  # nothing is done together
         self.device = get_device(self.config)
-        with get_writer(self.config, flush_secs=self.flush_secs) as writer:
+        with make_writer(self.config, self.flush_secs) as writer:
             self._eval_checkpoint(checkpoint, writer)
 
     def load_checkpoint(self, checkpoint_path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

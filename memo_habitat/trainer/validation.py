@@ -20,6 +20,7 @@ from memo_habitat.memory.variants import check_config, memory_class, segment_len
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.frozen_encoder import pinned_digest
 from memo_habitat.trainer.run_dir import RESUME_STATE
+from memo_habitat.trainer.wandb_writer import check_writer
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
 _ALTERNATIVES = (("total_num_steps", "num_updates"), ("num_checkpoints", "checkpoint_interval"))
@@ -254,6 +255,7 @@ def _check_shuffling(rl: DictConfig) -> None:
 
 def _check_trainer_keys(config: DictConfig) -> None:
     baselines = config.habitat_baselines
+    check_writer(baselines)
     for keys, holds, valid in _NUMBERS:
         for key in keys.split():
             number = OmegaConf.select(baselines, key)

@@ -15,16 +15,26 @@ from habitat_baselines.rl.ddppo.ddp_utils import rank0_only
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
+from memo_habitat.trainer.wandb_writer import WandbWriter, check_writer
+
+
+def make_writer(config: DictConfig, flush_secs: int, **more: Any) -> Any:
+    """Habitat's writer of TensorBoard, or ours of Weights & Biases; a context manager.
+
+    Raises:
+        UserError: unknown writer, or its package is missing.
+    """
+    check_writer(config.habitat_baselines)
+    if config.habitat_baselines.writer_type == "wb":
+        return WandbWriter(config)
+    return get_writer(config, flush_secs=flush_secs, **more)
 
 
 @contextlib.contextmanager
-def training_writer(
-    config: DictConfig, flush_secs: int, purge_step: int, run_id: str | None = None
-) -> Iterator[Any]:
-    """Habitat's writer of TensorBoard or Weights & Biases; None but in the first process.
+def training_writer(config: DictConfig, flush_secs: int, purge_step: int) -> Iterator[Any]:
+    """Writes to TensorBoard or Weights & Biases; None but in the first process.
 
-    TensorBoard drops what an earlier process logged from `purge_step` on; Weights & Biases goes on
-    with the run `run_id`.
+    TensorBoard drops what an earlier process logged from `purge_step` on.
 
     Raises:
         UserError: from within, where TensorBoard or the log cannot be written; names the folder.
@@ -49,9 +59,7 @@ def training_writer(
 
     threading.excepthook = excepthook
     try:
-        with get_writer(
-            config, resume_run_id=run_id, flush_secs=flush_secs, purge_step=purge_step
-        ) as writer:
+        with make_writer(config, flush_secs, purge_step=purge_step) as writer:
             yield writer
         if failed:  # by what was written last
             raise _cannot_write(baselines.tensorboard_dir, failed[0])

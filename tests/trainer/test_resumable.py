@@ -190,26 +190,6 @@ def test_with_another_seed_other_trials_are_begun_without_a_word(happens, tmp_pa
     assert "left" not in run.log_file.read_text()
 
 
-def test_weights_and_biases_go_on_with_their_run(happens, tmp_path, monkeypatch):
-    from memo_habitat.trainer import writers
-
-    asked, get_writer = [], writers.get_writer
-
-    def noted(config, resume_run_id=None, **options):
-        asked.append(resume_run_id)
-        writer = get_writer(config, **options)
-        writer.get_run_id = lambda: "its id"
-        return writer
-
-    monkeypatch.setattr(writers, "get_writer", noted)
-    run = RunFolder(tmp_path / "run")
-    happens(2, stop(signal.SIGTERM))  # before anything was learned
-    begin(run.path, "plain")
-    happens(5, stop(signal.SIGTERM))
-    mh.train(mh.resume_training(run.path))
-    assert asked == [None, "its id"]
-
-
 def test_two_runs_that_differ_are_told_apart(whole, tmp_path):
     other = tmp_path / "run"
     assert begin(other, "plain", "habitat_baselines.rl.ppo.gamma=0.5")
