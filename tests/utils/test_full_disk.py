@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import resource
@@ -20,43 +21,50 @@ from memo_habitat.utils import compiled
 from memo_habitat.utils.files import append_json_line, read_json_lines
 
 
-@pytest.fixture
-def limit():
-    """Let no file of this process be longer than so many bytes, as on a disk that is full."""
+@contextlib.contextmanager
+def limit(size):
+    """Within, no file of this process may be longer than so many bytes, as on a disk that is full.
+
+    Not longer than it takes: pytest itself may be writing to a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, was)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, was)
 
 
-def test_a_line_is_there_as_a_whole_or_not_at_all(tmp_path, limit):
+def test_a_line_is_there_as_a_whole_or_not_at_all(tmp_path):
     path = tmp_path / "progress.jsonl"
     append_json_line(path, {"steps": 1})
-    limit(path.stat().st_size + 10)
-    with pytest.raises(UserError, match=r"progress\.jsonl .*check space"):
+    room = limit(path.stat().st_size + 10)
+    with room, pytest.raises(UserError, match=r"progress\.jsonl .*check space"):
         append_json_line(path, {"steps": 2, "more": "x" * 100})
     append_json_line(path, {})
     assert list(read_json_lines(path)) == [{"steps": 1}, {}]
 
 
-def test_a_state_that_does_not_fit_leaves_the_one_before(tmp_path, limit):
+def test_a_state_that_does_not_fit_leaves_the_one_before(tmp_path):
     config = OmegaConf.create({"habitat": {"seed": 0}})
     checkpoint.write_resume_state(tmp_path, {"counts": {"steps": 1}}, config)
     there = sorted(path.name for path in tmp_path.iterdir())
-    limit(20_000)
-    with pytest.raises(UserError, match=r"cannot write .*resume-state.* \(.*limit on the size"):
+    with (
+        limit(20_000),
+        pytest.raises(UserError, match=r"cannot write .*resume-state.* \(.*limit on the size"),
+    ):
         checkpoint.write_resume_state(tmp_path, {"weights": torch.zeros(10**5)}, config)
     assert sorted(path.name for path in tmp_path.iterdir()) == there
     assert checkpoint.read_resume_state(tmp_path)["counts"] == {"steps": 1}
 
 
 @pytest.mark.parametrize("size", [0, 100, 700])
-def test_a_run_that_cannot_be_written_is_not_there(tmp_path, limit, size):
+def test_a_run_that_cannot_be_written_is_not_there(tmp_path, size):
     run = RunFolder(tmp_path / "run")
     config = OmegaConf.create({"habitat": {"seed": 0, "text": "x" * 200}})
-    limit(size)
-    with pytest.raises(UserError, match="cannot write"):
+    with limit(size), pytest.raises(UserError, match="cannot write"):
         create_run(run, "x", config)
     assert not run.path.exists()
 

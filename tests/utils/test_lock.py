@@ -85,8 +85,8 @@ def test_a_lock_that_cannot_be_written_is_named(tmp_path):
 
 def test_of_processes_that_train_together_the_first_holds_it_for_all(tmp_path, monkeypatch):
     with hold(tmp_path / ".lock"):
-        monkeypatch.setenv("LOCAL_RANK", "1")
-        monkeypatch.setenv("RANK", "1")
+        for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
+            monkeypatch.setenv(name, value)
         with hold(tmp_path / ".lock"):
             pass
         monkeypatch.setenv("RANK", "0")
