@@ -46,14 +46,14 @@ def drill(
     for each in DRILLS if name == _ALL else [name]:
         run, default = DRILLS[each]
         folder = Path(tempfile.mkdtemp(prefix="drill-"))
-        done, begun = (
-            Drill(folder, config_name or default, tuple(overrides or ())),
-            time.monotonic(),
-        )
+        done = Drill(folder, config_name or default, tuple(overrides or ()))
+        begun = time.monotonic()
         try:
             run(done)
         except UserError as error:
             done.wrong.append(str(error))
+        finally:
+            done.close()
         word = "FAIL" if done.wrong else "PASS"
         print(f"{word} {each} ({time.monotonic() - begun:.0f} s)", flush=True)
         for line in (*done.wrong, *done.compared):

@@ -54,6 +54,7 @@ class Drill:
         overrides: after those that make it small.
         compared: what has been found as it should be.
         wrong: what has not.
+        trainings: all that were started.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Drill:
     overrides: Sequence[str] = ()
     compared: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    trainings: list[Training] = field(default_factory=list)
 
     def check(self, what: str, holds: bool, found: object = "") -> None:
         """Note what was compared; `found` is told where it does not hold."""
@@ -92,7 +94,14 @@ class Drill:
             "OMP_NUM_THREADS": "1",
             "HABITAT_ENV_DEBUG": "0",
         }
-        return Training(RunFolder(self.folder / name), words, environment)
+        self.trainings.append(Training(RunFolder(self.folder / name), words, environment))
+        return self.trainings[-1]
+
+    def close(self) -> None:
+        """End what still runs, after an error or Ctrl-C: no terminal's signal reaches it."""
+        for training in self.trainings:
+            if training.process.poll() is None:  # else its number may be another's by now
+                training.kill()
 
 
 class Training:
@@ -117,7 +126,6 @@ class Training:
         end = time.monotonic() + _PATIENCE
         while not happens():
             if self.process.poll() is not None or time.monotonic() > end:
-                self.kill()
                 raise UserError(f"the training was over before the fault: {self._last_words()}")
             time.sleep(0.02)
 
@@ -133,6 +141,7 @@ class Training:
         """Kill it with all its workers, where they are still there."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def updates(self) -> int:
         """How many it has made, with those before it was resumed."""
@@ -170,7 +179,6 @@ def kill_worker(drill: Drill) -> None:
     training.until(lambda: training.updates() >= 1)
     trace = next(drill.folder.glob("memo-habitat-workers-*/1.trace"), None)
     if trace is None:
-        training.kill()
         raise UserError(f"{drill.config_name} has no worker processes: choose another config")
     os.kill(json.loads(trace.read_text().splitlines()[0])["pid"], signal.SIGKILL)
     training.ended()
