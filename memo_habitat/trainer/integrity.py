@@ -60,7 +60,7 @@ def read_tensors(path: Path) -> SealedTensors:
 
     Without torch: sweeps ask all their runs.
     """
-    content = path.read_bytes()
+    content = _content(path)
     header_bytes = content[8 : 8 + int.from_bytes(content[:8], "little")]
     field = _FIELD.search(header_bytes)
     if field is not None:
@@ -91,7 +91,7 @@ def append_seal(path: Path) -> None:
 
 def read_sealed(path: Path) -> tuple[bytes, bool]:
     """The bytes before the seal, and whether there is one; DamagedError where it is wrong."""
-    content = path.read_bytes()
+    content = _content(path)
     seal = _SEAL.search(content[-_SEAL_BYTES:])
     if seal is None:
         return content, False
@@ -99,6 +99,13 @@ def read_sealed(path: Path) -> tuple[bytes, bool]:
     if hashlib.sha256(body).hexdigest() != seal[1].decode():
         raise _damaged(path)
     return body, True
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror or error})") from error
 
 
 def _damaged(path: Path) -> DamagedError:
