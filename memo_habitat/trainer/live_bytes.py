@@ -95,6 +95,8 @@ def _carry_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if any(isinstance(leaf, FakeTensor) for leaf in inputs):
         if func is torch.ops.aten._local_scalar_dense.default:
+            if inputs[0].dtype == torch.bool:
+                return False  # what is asked is whether something is wrong: gradients not finite
             return 1.0 if inputs[0].dtype.is_floating_point else 1  # any number does
         if func is torch.ops.aten.nonzero.default:
             places = inputs[0].numel() // _TRUE_ONE_IN
