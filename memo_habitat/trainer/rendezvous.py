@@ -89,7 +89,7 @@ def meet() -> Any:
         with ends_on_signals():
             url = f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
             store = next(distributed.rendezvous(url, rank, size, timeout=PATIENCE))[0]
-            return distributed.PrefixStore(_agree_on_start(store, rank, size), store)
+            return distributed.PrefixStore(agree_on_start(store, rank, size), store)
     except (distributed.DistError, TimeoutError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise UserError(
@@ -98,7 +98,7 @@ def meet() -> Any:
         ) from error
 
 
-def _agree_on_start(store: Any, rank: int, size: int) -> str:
+def agree_on_start(store: Any, rank: int, size: int) -> str:
     """A name for this start of all processes, given by the first.
 
     Torchrun keeps the store while it starts them again, with all that those before have written:

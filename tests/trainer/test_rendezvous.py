@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
 from memo_habitat.trainer.launch import start_training
 from memo_habitat.trainer.rendezvous import (
+    agree_on_start,
     device_index,
     interface_towards,
     join,
@@ -81,6 +84,18 @@ def test_nccl_without_a_gpu_is_refused_by_its_key(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="distrib_backend=NCCL needs a GPU"):
         join("NCCL")
+
+
+def test_a_start_has_a_name_of_its_own_in_a_store_that_outlives_the_one_before():
+    store, size = torch.distributed.HashStore(), 3  # as torchrun's, which it keeps
+    store.set_timeout(timedelta(seconds=20))
+    names = []
+    for _ in range(2):
+        with ThreadPoolExecutor(size) as pool:
+            found = [*pool.map(lambda rank: agree_on_start(store, rank, size), range(size))]
+        assert len(set(found)) == 1
+        names.append(found[0])
+    assert names[0] != names[1]
 
 
 @pytest.mark.slow
