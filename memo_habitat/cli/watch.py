@@ -16,8 +16,9 @@ EXAMPLES = examples(
     "memo-habitat watch RUN --house loft_0_test_003 --steps 2048 --forget",
     "memo-habitat watch RUN habitat_baselines.video_fps=30",
 )
-# Of the evaluation that is filmed; it is removed again, or reports would show it beside others.
-_NAME = "watch"
+# Of the evaluation that is filmed, a name that nobody gives one of their own: it is removed again,
+# or reports would show it beside others.
+_NAME = ".watch"
 
 
 def watch(
