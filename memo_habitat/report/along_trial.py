@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memo_habitat.report.episodes import Bucket, Episodes
+from memo_habitat.report.episodes import REPEATED, Bucket, Episodes
 from memo_habitat.report.statistics import (
     Estimate,
     FloatArray,
@@ -130,10 +130,14 @@ def quarters(
 
 
 def all_quarters(episodes: Episodes, steps: int) -> list[Quarters]:
-    """Of all episodes, then by each condition that was recorded: where it holds, and does not."""
+    """Of all episodes, then by each condition that was recorded: where it holds, and does not.
+
+    Not by `REPEATED`: which targets come again follows from the quarter itself.
+    """
     split = [
         quarters(episodes, steps, condition, holds)
         for condition in episodes.measures("condition")
+        if condition != REPEATED
         for holds in (True, False)
     ]
     return [quarters(episodes, steps), *split]
