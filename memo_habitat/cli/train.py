@@ -68,7 +68,7 @@ def train(
             print(_shown(config_name, resume, overrides or ()))
         elif config_name is not None:
             _run(launch.start_training(config_name, overrides or (), root, out, together))
-        else:
+        elif resume is not None:
             _refuse_sweep(resume)
             _run(launch.resume_training(str(resume), overrides or (), together))
 
