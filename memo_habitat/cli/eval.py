@@ -102,7 +102,7 @@ def evaluate(
     )
     records = launch.evaluate(opened, options)
     part = Shard.parse(shard or own_shard())
-    if part.count > 1 and (left := missing_shards(records)):
+    if part.total > 1 and (left := missing_shards(records)):
         print(f"shard {part} is finished; not yet: {', '.join(map(str, left))}", records, sep="\n")
         return
     print(summarise([opened.path]), records, sep="\n")

@@ -25,10 +25,10 @@ RUNTIME_KEYS = {
 
 
 class Shard(NamedTuple):
-    """The `number`-th of `count` parts of an evaluation, from 1; written "3/16"."""
+    """The `number`-th of `total` parts of an evaluation, from 1; written "3/16"."""
 
     number: int
-    count: int
+    total: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
@@ -37,22 +37,22 @@ class Shard(NamedTuple):
         Raises:
             UserError: it is something else.
         """
-        number, _, count = (text or "1/1").partition("/")
-        if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
-            return cls(int(number), int(count))
+        number, _, total = (text or "1/1").partition("/")
+        if number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total):
+            return cls(int(number), int(total))
         raise UserError(f"shard {text!r}: write which of how many, such as 3/16, counted from 1")
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.total}"
 
     @property
     def folder(self) -> str:
         """Name of its folder in the evaluation's; "" for the whole, which is in that itself."""
-        return "" if self.count == 1 else f"shards/{self.number}-of-{self.count}"
+        return "" if self.total == 1 else f"shards/{self.number}-of-{self.total}"
 
     def of(self, trials: Sequence[T]) -> Sequence[T]:
         """Its trials: in turns, so that neighbours, which share a house, go to different shards."""
-        return trials[self.number - 1 :: self.count]
+        return trials[self.number - 1 :: self.total]
 
 
 @dataclass

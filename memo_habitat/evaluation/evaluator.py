@@ -93,7 +93,7 @@ class TrialEvaluator(Evaluator):
         seconds = round(time.monotonic() - begun, 1)
         update = {"measures": fields, "finished": now(), "seconds": seconds}
         meta.model_copy(update=update).write(folder)
-        if shard.count > 1:
+        if shard.total > 1:
             if missing_shards(whole):
                 return  # its numbers are those of a part: they are logged where all are together
             merge_shards(whole)

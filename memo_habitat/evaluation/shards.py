@@ -31,8 +31,8 @@ def missing_shards(folder: Path) -> list[Shard]:
         UserError: there are none, or those of divisions into different numbers.
     """
     metas = _read(folder)
-    count = next(iter(metas)).count
-    every = [Shard(number, count) for number in range(1, count + 1)]
+    total = next(iter(metas)).total
+    every = [Shard(number, total) for number in range(1, total + 1)]
     return [shard for shard in every if shard not in metas or metas[shard].finished is None]
 
 
@@ -98,7 +98,7 @@ def _read(folder: Path) -> dict[Shard, EvaluationMeta]:
     """What the shards in `folder` say about themselves."""
     found = [EvaluationMeta.read(path.parent) for path in folder.glob(f"shards/*/{META_FILE}")]
     metas = {Shard.parse(meta.shard): meta for meta in found}
-    counts = sorted({shard.count for shard in metas})
+    counts = sorted({shard.total for shard in metas})
     if not counts:
         raise UserError(
             f"{folder} holds no shards; evaluate with --shard 1/2 and --shard 2/2, for example"
@@ -126,7 +126,7 @@ def _places(folder: Path, shards: list[Shard], meta: EvaluationMeta) -> dict[str
             )
         for trial in trials:
             if trial in places:
-                other = shards[places[trial] % shard.count]
+                other = shards[places[trial] % shard.total]
                 raise UserError(
                     f"trial {trial} is in the shards {other} and {shard} of {folder}; remove the "
                     "wrong one and evaluate it again"

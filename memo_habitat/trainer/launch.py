@@ -284,7 +284,7 @@ def _evaluate(run: RunFolder, options: EvalOptions) -> Path:
             f"--shard {shard} within torchrun or srun, whose ranks take shards: omit it"
         )
     with open_dict(config):  # runs of before have no such key
-        evaluator.shard = str(shard) if shard.count > 1 else ""
+        evaluator.shard = str(shard) if shard.total > 1 else ""
     for option, key in (("trials", "trials_per_house"), ("steps", "steps_per_trial")):
         if (count := getattr(options, option)) is not None:
             check_at_least_one(f"--{option}", count)
