@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import random
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from memo_habitat.trainer.compare_runs import differences
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.processes import environment_of_one_process
 
 # Dark-Key-To-Door on 3x3 cells; 4 updates a trial, 20 environment steps an update.
 CONFIG = (
@@ -77,7 +77,11 @@ def check(folder: Path, by: signal.Signals, moments: int, updates: int, seed: in
 
 def _start(*arguments: str) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "memo_habitat.cli.main", "train", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **environment_of_one_process(),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     # In a session of its own: a Ctrl-C here is not the training's.
     return subprocess.Popen(
         words, env=environment, stdout=subprocess.DEVNULL, start_new_session=True

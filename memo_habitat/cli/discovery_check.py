@@ -91,6 +91,10 @@ def main(command: str) -> None:
     answers: Queue[bool] = context.Queue()
     worker = context.Process(target=_ask, args=(answers,), daemon=True)
     worker.start()
+    # Whichever comes first: a worker whose imports fail ends without an answer.
+    worker.join(timeout=_PATIENCE)
+    if worker.exitcode != 0:
+        sys.exit(f"a worker ended without an answer (exit status {worker.exitcode})")
     if not answers.get(timeout=_PATIENCE):
         sys.exit(f"a worker does not know the task {TASK}")
     sys.stdout.write(f"{FOUND}\n")

@@ -42,7 +42,7 @@ class OptionalValue(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give it an empty value then."""
-        following = [*args[1:], "-"]
+        following = [*args, "-"][1:]
         alone = [
             word == _SLURM and (after.startswith("-") or "=" not in after)
             for word, after in zip(args, following, strict=True)

@@ -35,17 +35,20 @@ def watch(
     debug: Debug = False,
 ) -> None:
     """Film one trial: what the agent sees, the map, its memory; prints the video's path."""
+    from memo_habitat.config.compose import update_config
     from memo_habitat.trainer import launch
     from memo_habitat.trainer.run_dir import open_run
 
     folder, keys = run_and_overrides(run, overrides)
     opened = open_run(folder)
     config = opened.config()
+    update_config(config, keys)
     videos = opened.path / "videos"
+    filmed = videos / _NAME.lstrip(".")
     added = [
         "habitat_baselines.eval.video_option=[disk]",
         f"+habitat_baselines.video_dir='{videos}'",
-        f"habitat.dataset.content_scenes=[{house or _first_house(config)}]",
+        f"habitat.dataset.content_scenes=['{house or _first_house(config)}']",
     ]
     if config.habitat.simulator.get("render_images") is False:
         added.append("habitat.simulator.render_images=true")
@@ -63,9 +66,9 @@ def watch(
         launch.evaluate(opened, options)
     finally:
         shutil.rmtree(opened.eval_dir(_NAME), ignore_errors=True)
-    made = [path for path in videos.glob("*.mp4") if path.stat().st_mtime >= begun - 1]
+    made = [path for path in filmed.glob("*.mp4") if path.stat().st_mtime >= begun - 1]
     if not made:
-        raise UserError(f"no video in {videos}: habitat_baselines.evaluator.video_trials is 0")
+        raise UserError(f"no video in {filmed}: habitat_baselines.evaluator.video_trials is 0")
     print(max(made, key=lambda path: path.stat().st_mtime))
 
 

@@ -22,6 +22,7 @@ from memo_habitat.evaluation.play_trials import evaluate, recorded_fields
 from memo_habitat.evaluation.recorder import Recorder, file_name
 from memo_habitat.evaluation.records import (
     AGENTS,
+    LOCK_FILE,
     RECORDS_FILE,
     SENSOR_AGENTS,
     EpisodeRecord,
@@ -34,6 +35,7 @@ from memo_habitat.evaluation.video import VideoPlan, Videos
 from memo_habitat.tasks.record_fields import RecordField
 from memo_habitat.trainer.progress import steps_bar
 from memo_habitat.utils.files import file_digest
+from memo_habitat.utils.lock import hold
 from memo_habitat.utils.provenance import now
 
 _CHECKPOINT_SUFFIXES = (".pth", ".safetensors")
@@ -85,9 +87,15 @@ class TrialEvaluator(Evaluator):
         trials = len(shard.of(range(plan.trials_per_house * len(meta.houses))))
         begun = time.monotonic()
         bar = steps_bar(0, trials * plan.steps_per_trial, f"evaluating {folder.name}")
-        with torch.inference_mode(), Recorder(folder, plan) as recorder, bar:
+        with (
+            hold(folder / LOCK_FILE),
+            torch.inference_mode(),
+            Recorder(folder, plan) as recorder,
+            bar,
+        ):
             if baselines.eval.video_option:
-                recorder.videos = Videos(self._video_plan(baselines, meta.step or 0), writer)
+                filmed = self._video_plan(baselines, whole.name, meta.step or 0)
+                recorder.videos = Videos(filmed, writer)
             meta.write(folder)
             fields = evaluate(envs, agents, plan, recorder, bar, batch)
         seconds = round(time.monotonic() - begun, 1)
@@ -126,10 +134,10 @@ class TrialEvaluator(Evaluator):
             measures=recorded_fields(envs),
         )
 
-    def _video_plan(self, baselines: Any, step: int) -> VideoPlan:
+    def _video_plan(self, baselines: Any, name: str, step: int) -> VideoPlan:
         return VideoPlan(
             options=tuple(baselines.eval.video_option),
-            folder=Path(str(baselines.video_dir)),
+            folder=Path(str(baselines.video_dir)) / name.lstrip("."),  # of watch, hidden in eval/
             fps=int(baselines.video_fps),
             trials=self._plan.video_trials,
             failures=self._plan.video_failures,

@@ -17,6 +17,7 @@ from memo_habitat.utils.provenance import Provenance
 
 META_FILE = "meta.json"
 RECORDS_FILE = "records.jsonl"
+LOCK_FILE = ".lock"  # held by who evaluates
 # Who can be evaluated: what was trained, and those it is compared with. `SENSOR_AGENTS` are sensors
 # of the task, named `<agent>_action`.
 SENSOR_AGENTS = ("oracle", "perfect_memory")

@@ -15,6 +15,7 @@ from memo_habitat.evaluation.records import (
     META_FILE,
     RECORDS_FILE,
     EvaluationMeta,
+    complete_trials,
     iterate_records,
     sort_by_trial,
 )
@@ -61,6 +62,12 @@ def merge_shards(folder: Path) -> None:
                 f"{had!r} and {has!r}; remove the wrong one and evaluate it again"
             )
     places = _places(folder, shards, first)
+    others = complete_trials(folder / RECORDS_FILE, first.steps_per_trial or 0) - places.keys()
+    if others:
+        raise UserError(
+            f"{folder} holds {len(others)} trials that are in no shard, such as {min(others)}, and "
+            f"merging would drop them; remove {folder / 'shards'}, or {folder / RECORDS_FILE}"
+        )
     merged = first.model_copy(
         update={
             "shard": "",

@@ -95,6 +95,7 @@ def _index_entry(
 
 
 def _index_metrics(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    over = evaluation.episodes.resampled
     for name, found in _estimates(evaluation).items():
         if math.isfinite(found.mean):
             metric: dict[str, Any] = {
@@ -104,7 +105,7 @@ def _index_metrics(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
             }
             if math.isfinite(found.low):
                 ends = [round(found.low, 4), round(found.high, 4)]
-                metric["args"] = {"interval": ends, "confidence": 0.95, "trials": found.groups}
+                metric["args"] = {"interval": ends, "confidence": 0.95, over: found.groups}
             yield metric
 
 
@@ -161,10 +162,12 @@ def _results(evaluations: Sequence[Evaluation]) -> str:
         trials = f"{len(evaluation.trials)} of {evaluation.steps:,} steps"
         cells = (evaluation.label, evaluation.meta.split, trials, *rates, targets)
         rows.append(f"| {' | '.join(map(str, cells))} |")
+    over = sorted({evaluation.episodes.resampled for evaluation in evaluations})
     rows.append("")
     rows.append(
-        "[ ] 95 % interval over trials. `random`, `perfect_memory` and `oracle` are no weights: the"
-        " first draws actions, the others know what the simulator knows."
+        f"[ ] 95 % interval, resampled over {' or '.join(over)}. `random`, `perfect_memory` and"
+        " `oracle` are no weights: the first draws actions, the others know what the simulator"
+        " knows."
     )
     return "\n".join(rows)
 

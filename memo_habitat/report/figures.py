@@ -27,7 +27,7 @@ from memo_habitat.report.text import amount, interval, percent, short_bytes
 
 # Series colours of the page: from 2 on what was trained, then again from 2. In the order in which
 # agents are shown, those that were trained after random.
-REFERENCE_COLORS = {"random": 0, "perfect_memory": 10, "oracle": 1}
+REFERENCE_COLORS = {"random": 0, "forward": 0, "perfect_memory": 10, "oracle": 1}
 _FIRST_TRAINED, _NUM_TRAINED = 2, 8
 _STEP, _EPISODE = "step of the trial", "episode of the trial"
 _FEW = f"(over trials where there are fewer than {FEWEST_HOUSES})"

@@ -240,7 +240,7 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
     prefix = f"{folder.resolve().name} · " if with_name else ""
     evaluations = [load_evaluation(path, prefix + path.name) for path in kept]
     # Reference agents around the trained ones, checkpoints in the order they were made.
-    place = {"random": 0, "perfect_memory": 2, "oracle": 3}
+    place = {"random": 0, "forward": 0, "perfect_memory": 2, "oracle": 3}
     evaluations.sort(key=lambda e: (place.get(e.agent, 1), e.meta.step or 0, e.label))
     config, info = folder / "config.yaml", folder / "run.json"
     return Run(

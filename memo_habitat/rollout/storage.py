@@ -185,6 +185,8 @@ class TrialStorage(Storage):
         for tensor in (*self.observations.values(), self.prev_actions, self.episode_starts):
             tensor[:, 0] = tensor[:, self.steps]
         self.prev_actions[:, 0] = 0
+        # Where a trial broke off nothing has ended, and yet another one begins.
+        self.episode_starts[:, 0] = True
         self.live[:] = True
         self.steps = self.loss_start = 0
 

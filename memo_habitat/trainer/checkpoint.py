@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from io import BytesIO
@@ -36,6 +37,7 @@ from memo_habitat.utils.provenance import git_revision, package_versions
 
 # Names of the weights that predict the auxiliary sensor, and nothing else, begin with this.
 AUXILIARY = "network.auxiliary."
+_DAMAGED = "remove it to go on from the state before it, or train in another folder"
 
 
 def write_checkpoint(
@@ -184,7 +186,7 @@ def _keep(path: Path, previous: Path) -> None:
     try:
         os.link(path, link)
     except OSError:  # a file system without hard links
-        path.replace(link)
+        shutil.copyfile(path, link)
     link.replace(previous)
 
 
@@ -215,9 +217,9 @@ def _read_state(path: Path) -> dict[str, Any]:
             return state
     except Exception as error:
         raise DamagedError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); remove it to begin again"
+            f"{path} cannot be read ({type(error).__name__}: {error}); {_DAMAGED}"
         ) from error
-    raise DamagedError(f"{path} is damaged: it has lost its end; remove it to begin again")
+    raise DamagedError(f"{path} is damaged: it has lost its end; {_DAMAGED}")
 
 
 def restore_random_state(state: dict[str, Any]) -> None:

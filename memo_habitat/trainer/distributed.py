@@ -140,28 +140,33 @@ def _forward_stops() -> Iterator[list[int]]:
     """
     stops: list[int] = []
     requeue = False
-    with lifeline() as let_go:
+    try:
+        with lifeline() as let_go:
 
-        def on_stop(signum: int, frame: FrameType | None) -> None:
-            stops.append(signum)
-            let_go()
-            if len(stops) > 1:
-                raise KeyboardInterrupt
+            def on_stop(signum: int, frame: FrameType | None) -> None:
+                stops.append(signum)
+                let_go()
+                if len(stops) > 1:
+                    raise KeyboardInterrupt
 
-        def on_announcement(signum: int, frame: FrameType | None) -> None:
-            nonlocal requeue
-            requeue = requeue or signum == signal.SIGUSR1
-            let_go()
+            def on_announcement(signum: int, frame: FrameType | None) -> None:
+                nonlocal requeue
+                requeue = requeue or signum == signal.SIGUSR1
+                let_go()
 
-        announced = (signal.SIGUSR1, signal.SIGUSR2) if "SLURM_JOB_ID" in os.environ else ()
-        with (
-            handling(stop_signals(), on_stop),
-            handling(announced, on_announcement),
-            handling([signal.SIGQUIT], signal.default_int_handler),  # torch's, restored
-        ):
-            yield stops
-    if requeue:
-        scheduler.requeue()
+            # Outside of SLURM nobody announces: SIGUSR1 stops a training as Ctrl-C does.
+            in_job = "SLURM_JOB_ID" in os.environ
+            announced = (signal.SIGUSR1, signal.SIGUSR2) if in_job else ()
+            asked = stop_signals() if in_job else (*stop_signals(), signal.SIGUSR1)
+            with (
+                handling(asked, on_stop),
+                handling(announced, on_announcement),
+                handling([signal.SIGQUIT], signal.default_int_handler),  # torch's, restored
+            ):
+                yield stops
+    finally:  # also where workers that were still starting ended in an error
+        if requeue:
+            scheduler.requeue()
 
 
 def _explain(error: ChildFailedError, workers: int, logs: Path) -> Exception:

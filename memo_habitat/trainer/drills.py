@@ -20,6 +20,7 @@ from memo_habitat.trainer.checkpoint import read_resume_state
 from memo_habitat.trainer.compare_runs import differences, flip_byte
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import PREVIOUS_STATE, RunFolder, newest_checkpoint
+from memo_habitat.utils.processes import environment_of_one_process
 
 # Trials of 20 steps with two updates each, and a memory of one narrow layer.
 _TINY = (
@@ -88,7 +89,7 @@ class Drill:
         if workers > 1:
             words = (*words, "--workers", str(workers))
         environment = {
-            **os.environ,
+            **environment_of_one_process(),
             "TMPDIR": str(self.folder),
             "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": "1",

@@ -83,6 +83,9 @@ class MemoVectorEnvFactory(VectorEnvFactory):
             cause = worker_death(deaths)
             shutil.rmtree(deaths, ignore_errors=True)
             raise cause from error
+        except BaseException:
+            shutil.rmtree(deaths, ignore_errors=True)
+            raise
 
 
 class BatchedVectorEnvFactory(VectorEnvFactory):

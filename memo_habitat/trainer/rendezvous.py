@@ -234,10 +234,12 @@ def ends_on_signals() -> Iterator[None]:
     def end() -> None:
         # The interpreter writes the number here at once, whatever the main thread is at.
         if number := os.read(ours, 1)[0]:
-            if number == signal.SIGUSR1:
-                scheduler.requeue()
-            os.write(2, b"stopped while it waited for the other processes\n")
-            os._exit(128 + number)
+            try:
+                if number == signal.SIGUSR1:
+                    scheduler.requeue()
+                os.write(2, b"stopped while it waited for the other processes\n")
+            finally:
+                os._exit(128 + number)
 
     watcher = threading.Thread(target=end, daemon=True)
     watcher.start()

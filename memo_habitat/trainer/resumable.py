@@ -81,6 +81,8 @@ class ResumableTrainer(PPOTrainer):
             or trial["environments"] != environments_digest(state["config"])
         ):
             # With the same seed they would play the same trials again.
+            if state["counts"]["num_steps_done"]:
+                logger.info("Another trial begins: the one under way cannot be gone on with here")
             self._seed_offset = state["counts"]["num_steps_done"]
         else:
             self._seed_offset, self._trials_done = trial["seed_offset"], trial["trials"]

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +69,20 @@ def meeting_port() -> int | None:
 def requeue() -> None:
     """Put this batch job back into the queue, where it keeps its number; else nothing is done.
 
-    Several of its processes may ask: SLURM's answer to the later ones is of no interest.
+    Where SLURM refuses, one line says so: what was trained is saved, and the job ends.
     """
     job = os.environ.get("SLURM_JOB_ID")
-    if job and os.environ.get("SLURM_JOB_NAME", "") not in _SHELLS:
-        subprocess.run(["scontrol", "requeue", job], check=False, capture_output=True)
+    if not job or os.environ.get("SLURM_JOB_NAME", "") in _SHELLS:
+        return
+    if shutil.which("scontrol") is None:
+        said = "there is no scontrol here, as in a container without SLURM's commands"
+    else:
+        asked = ["scontrol", "requeue", job]
+        done = subprocess.run(asked, check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        said = done.stderr.strip() or f"scontrol ended with {done.returncode}"
+    sys.stderr.write(f"job {job} is not queued again: {said}; `scontrol requeue {job}` does it\n")
 
 
 def requeue_if_due() -> None:

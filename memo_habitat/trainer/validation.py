@@ -19,7 +19,7 @@ from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.variants import check_config, memory_class, segment_lengths
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.frozen_encoder import pinned_digest
-from memo_habitat.trainer.run_dir import RESUME_STATE
+from memo_habitat.trainer.run_dir import PREVIOUS_STATE, RESUME_STATE
 from memo_habitat.trainer.wandb_writer import check_writer
 
 # Of each pair Habitat-Baselines wants exactly one, the other at -1.
@@ -184,7 +184,8 @@ def _check_checkpoint_folder(config: DictConfig) -> None:
         )
     # Hidden files are what a kill left of a write.
     holds = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
-    if holds and not (folder / RESUME_STATE).is_file():
+    states = (folder / RESUME_STATE, folder / PREVIOUS_STATE)
+    if holds and not any(state.is_file() for state in states):
         raise UserError(
             f"habitat_baselines.checkpoint_folder={folder} holds files but nothing to resume from: "
             "choose an empty folder"

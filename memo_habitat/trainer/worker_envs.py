@@ -291,6 +291,8 @@ def closed_at_the_end(trainer: Any) -> Iterator[None]:
     finally:
         if trainer.envs is not None:
             trainer.envs.close()
+            if notes := getattr(trainer.envs, "deaths", None):  # of environments in threads
+                shutil.rmtree(notes, ignore_errors=True)
 
 
 def worker_death(deaths: Path, index: int | None = None) -> UserError:

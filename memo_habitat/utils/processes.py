@@ -41,6 +41,16 @@ _MEMORY_LIMITS = tuple(
 )
 
 
+def environment_of_one_process() -> dict[str, str]:
+    """This process's environment variables without what makes another one a part of a job.
+
+    A training started with them neither waits for others nor asks SLURM to queue its job again.
+    """
+    joint = ("SLURM_", "TORCHELASTIC_")
+    ranks = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+    return {k: v for k, v in os.environ.items() if not k.startswith(joint) and k not in ranks}
+
+
 def stop_signals() -> tuple[int, ...]:
     """What asks a command to stop: Ctrl-C, SIGTERM, and the terminal's end except under nohup."""
     hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN

@@ -85,6 +85,11 @@ def test_what_cannot_be_launched_is_refused(launch, arguments, said, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_launched_bare_it_says_what_to_give(capsys):
+    assert main(["launch"]) == 2
+    assert "--config-name" in capsys.readouterr().err
+
+
 def test_without_slurm_a_dry_run_prints_the_command(launch):
     _, out, _ = launch("--gpus", "3", "--dry-run", "--out", "x y")
     assert out == (

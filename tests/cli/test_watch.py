@@ -16,6 +16,6 @@ def test_it_prints_the_path_of_a_video_and_leaves_no_evaluation(tmp_path, checko
     run = shutil.copytree(checkout / "data/agents/recall", tmp_path / "run")
     assert main(["watch", str(run), "--steps", "24", "--house", "loft_0_test_003"]) == 0
     video = Path(capsys.readouterr().out.splitlines()[-1])
-    assert video.parent == run / "videos" and "loft_0_test_003" in video.name
+    assert video.parent == run / "videos/watch" and "loft_0_test_003" in video.name
     assert imageio_ffmpeg.count_frames_and_secs(str(video))[0] == 24
     assert not list((run / "eval").iterdir())

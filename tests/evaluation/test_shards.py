@@ -14,6 +14,7 @@ from memo_habitat.evaluation.evaluator import TrialEvaluator
 from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.evaluation.shards import merge_run, merge_shards, missing_shards
 from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.lock import HeldError, hold
 from tests.evaluation.test_trial_evaluator import Writer, evaluate_fakes
 
 FILES = ("records.jsonl", "returns.jsonl", "frames/index.jsonl")
@@ -101,6 +102,24 @@ def test_merging_again_changes_nothing(tmp_path: Path) -> None:
     before = contents(merged)
     assert merge_run(RunFolder(tmp_path)) == [merged]
     assert contents(merged) == before
+
+
+def test_merging_drops_no_trial_that_is_in_no_shard(tmp_path: Path) -> None:
+    merged = in_shards(tmp_path)
+    with (merged / "records.jsonl").open("r+") as file:
+        last = json.loads(file.read().splitlines()[-1])
+        house, arrangement, repetition = last["trial_id"].rsplit("/", 2)
+        more = {**last, "trial_id": f"{house}/{arrangement}/{int(repetition) + 9}"}
+        file.write(json.dumps(more) + "\n")
+    before = contents(merged)
+    with pytest.raises(UserError, match="1 trials that are in no shard"):
+        merge_shards(merged)
+    assert contents(merged) == before
+
+
+def test_one_process_at_a_time_evaluates_into_a_folder(tmp_path: Path) -> None:
+    with hold(tmp_path / "eval/random/.lock"), pytest.raises(HeldError, match="is at work in"):
+        play(tmp_path)
 
 
 def test_more_shards_than_trials_leave_some_without_any(tmp_path: Path, whole: Path) -> None:

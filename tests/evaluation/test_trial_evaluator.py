@@ -43,6 +43,7 @@ def evaluate_fakes(folder: Path, **options: Any) -> Writer:
             "habitat_baselines": {
                 "eval_ckpt_path_dir": str(folder / "checkpoints" / "ckpt.7.safetensors"),
                 "checkpoint_folder": str(folder / "checkpoints"),
+                "eval": {"video_option": []},
             },
         }
     )

@@ -185,5 +185,6 @@ def test_every_environment_is_live_again_in_the_next_trial():
     assert store.live.tolist() == [True, False, True]  # in the course of the trial
     for _ in range(STEPS - 1):
         collect(store)
+    store.episode_starts[1, STEPS] = False  # a trial that broke off ends without an episode's end
     store.after_update()
-    assert store.live.all()
+    assert store.live.all() and store.episode_starts[:, 0].all()
