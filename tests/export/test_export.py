@@ -162,7 +162,7 @@ def test_the_snippet_of_the_docs_acts_in_a_fresh_process_without_the_run(
     """And the card has the same."""
     moved = shutil.copytree(exported, tmp_path / "elsewhere")
     text = (checkout / "docs/deploy.md").read_text()
-    (snippet,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    snippet = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[0]
     assert snippet in card(exported)[1]
     code = f"{snippet.replace('DIR', str(moved))}\nprint(env.get_metrics()['num_steps'])"
     done = subprocess.run(

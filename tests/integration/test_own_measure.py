@@ -81,6 +81,7 @@ def evaluate(folder: Path) -> Writer:
     config.habitat_baselines = {
         "eval_ckpt_path_dir": "",
         "checkpoint_folder": str(folder / "run" / "checkpoints"),
+        "eval": {"video_option": []},
     }
     writer = Writer()
     envs = ThreadedVectorEnv(make_env_fn=make_env, env_fn_args=((config, str(folder / "death")),))

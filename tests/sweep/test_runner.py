@@ -180,9 +180,7 @@ def test_an_unreadable_run_fails_alone(capsys):
     assert f"memo seed 0: fails, {broken} is damaged" in told
     assert "fct seed 0: starts" in told
     assert main([*AGAIN, "--variants", "fct"]) == 1
-    assert f"memo seed 0  not started: cannot read the checkpoint {broken}" in (
-        capsys.readouterr().err
-    )
+    assert f"memo seed 0  not started: {broken} is damaged" in capsys.readouterr().err
     assert (DARK / "fct/seed_0/eval/final/records.jsonl").is_file()
     assert (DARK / "reference/eval/oracle/records.jsonl").is_file()
 
@@ -510,8 +508,12 @@ def test_a_job_at_its_time_limit_saves_and_is_queued_again(tmp_path):
     assert told.count("memo seed 0: ") == 2  # starts, finished
 
 
-def test_where_there_is_no_slurm_or_no_such_option_it_is_said(capsys, request):
-    assert main([*NEW, "--seeds", "0", "--slurm", "partition=gpu"]) == 2
+def test_where_there_is_no_slurm_or_no_such_option_it_is_said(
+    capsys, request, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(tmp_path))
+        assert main([*NEW, "--seeds", "0", "--slurm", "partition=gpu"]) == 2
     assert '--slurm partition=gpu: Could not detect "srun"' in capsys.readouterr().err
     request.getfixturevalue("_slurm")
     assert main([*NEW, "--seeds", "0", "--slurm", "colour=red"]) == 2

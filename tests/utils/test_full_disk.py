@@ -60,7 +60,7 @@ def test_a_state_that_does_not_fit_leaves_the_one_before(tmp_path):
     assert checkpoint.read_resume_state(tmp_path)["counts"] == {"steps": 1}
 
 
-@pytest.mark.parametrize("size", [0, 100, 700])
+@pytest.mark.parametrize("size", [0, 100, 400])
 def test_a_run_that_cannot_be_written_is_not_there(tmp_path, size):
     run = RunFolder(tmp_path / "run")
     config = OmegaConf.create({"habitat": {"seed": 0, "text": "x" * 200}})
