@@ -45,8 +45,6 @@ class MemoPPO(Updater):
         # No teacher before the first `anneal`: an evaluation, too, makes an updater, and observes
         # none.
         self.surrogate_coef, self.imitation_coef = 1.0, 0.0
-        #: Refuse gradients that are not finite; a rehearsal has none to look at.
-        self.checks_numbers = True
         self._distributed = False
 
     @classmethod
@@ -239,9 +237,7 @@ class MemoPPO(Updater):
         # After averaging: all workers clip alike and keep the same weights.
         try:
             norm = nn.utils.clip_grad_norm_(
-                self.policy.parameters(),
-                self.config.max_grad_norm,
-                error_if_nonfinite=self.checks_numbers,
+                self.policy.parameters(), self.config.max_grad_norm, error_if_nonfinite=True
             )
         except RuntimeError as error:
             if "non-finite" not in str(error):

@@ -58,7 +58,6 @@ class Rehearsal:
 
         self.policy: MemoPolicy = faked(make) if is_fake else make()
         self.updater = MemoPPO(self.policy, self._ppo)
-        self.updater.checks_numbers = not is_fake
         self.storage = TrialStorage(
             int(config.habitat_baselines.num_environments),
             int(config.habitat.task.trial_steps),
