@@ -19,6 +19,7 @@ from memo_habitat.utils.processes import is_first_process
 
 # Below the ports that Linux gives to whoever asks for any.
 _FIRST_PORT, _PORTS = 10_000, 20_000
+_STEPS = 16  # of one job have ports of their own: they may run side by side
 #: What a job is told and how long before its end (s): an update may be under way, then it saves.
 SIGNAL = "USR1@300"
 _OTHER_GPUS = {"gpus", "gpus-per-task", "gres"}
@@ -37,7 +38,7 @@ set -euo pipefail
 # Where the tasks meet: on the first node, at a port of this job's own.
 read -r first_node < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export MAIN_ADDR="${{MAIN_ADDR:-$first_node}}"
-export MAIN_PORT="${{MAIN_PORT:-$((10000 + SLURM_JOB_ID * 16 % 20000))}}"
+export MAIN_PORT="${{MAIN_PORT:-$(({first_port} + SLURM_JOB_ID * {steps} % {ports}))}}"
 # Since SLURM 22.05 srun does not take over what sbatch was told of it.
 if [[ -n "${{SLURM_CPUS_PER_TASK:-}}" ]]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
 
@@ -62,8 +63,7 @@ def meeting_port() -> int | None:
     job, step = (os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     if not job.isdecimal():
         return None
-    # Steps of one job may run side by side.
-    return _FIRST_PORT + (int(job) * 16 + int(step if step.isdecimal() else 0)) % _PORTS
+    return _FIRST_PORT + (int(job) * _STEPS + int(step if step.isdecimal() else 0)) % _PORTS
 
 
 def requeue() -> None:
@@ -169,7 +169,13 @@ class BatchJob:
             f"#SBATCH --{key}" if value is None else f"#SBATCH --{key}={shlex.quote(str(value))}"
             for key, value in options.items()
         )
-        return _BATCH_FILE.format(options=lines, command=shlex.join(self.command))
+        return _BATCH_FILE.format(
+            options=lines,
+            command=shlex.join(self.command),
+            first_port=_FIRST_PORT,
+            steps=_STEPS,
+            ports=_PORTS,
+        )
 
     def submit(self, file: Path) -> str:
         """Write `file` and submit it; returns the job's number. UserError as sbatch refuses it."""
