@@ -56,6 +56,8 @@ ConfigName = typer.Option(
 # Where new runs and sweeps are made.
 ROOT = "runs"
 Root = Annotated[str, option("Folder of run folders.", "DIR")]
+Resume = Annotated[Path | None, option("Resume the run in this folder.", "RUN")]
+Out = Annotated[Path | None, option("This very run folder; new or empty.", "DIR")]
 Seed = Annotated[str | None, typer.Option(hidden=True, callback=_refuse_seed)]
 Debug = Annotated[bool, flag("--debug", "Show the traceback of an error.")]
 

@@ -12,7 +12,9 @@ from memo_habitat.cli.common import (
     ROOT,
     ConfigName,
     Debug,
+    Out,
     Overrides,
+    Resume,
     Root,
     Seed,
     check_place,
@@ -56,7 +58,7 @@ class OptionalValue(TyperCommand):
 def launch(
     overrides: Overrides = None,
     config_name: Annotated[str | None, ConfigName] = None,
-    resume: Annotated[Path | None, option("Resume the run in this folder.", "RUN")] = None,
+    resume: Resume = None,
     gpus: Annotated[int, option("Processes on each machine, one a GPU.")] = 1,
     slurm: Annotated[
         list[str] | None,
@@ -68,7 +70,7 @@ def launch(
     ] = None,
     nodes: Annotated[int, option("Machines; more than one with --slurm.")] = 1,
     root: Root = ROOT,
-    out: Annotated[Path | None, option("This very run folder; new or empty.", "DIR")] = None,
+    out: Out = None,
     dry_run: Annotated[
         bool, flag("--dry-run", "Print the batch file, or the command, and do nothing else.")
     ] = False,

@@ -10,7 +10,9 @@ from memo_habitat.cli.common import (
     ROOT,
     ConfigName,
     Debug,
+    Out,
     Overrides,
+    Resume,
     Root,
     Seed,
     check_place,
@@ -37,10 +39,10 @@ EXAMPLES = examples(
 def train(
     overrides: Overrides = None,
     config_name: Annotated[str | None, ConfigName] = None,
-    resume: Annotated[Path | None, option("Resume the run in this folder.", "RUN")] = None,
+    resume: Resume = None,
     list_configs: Annotated[bool, flag("--list", "List the configs that ship.")] = False,
     root: Root = ROOT,
-    out: Annotated[Path | None, option("This very run folder; new or empty.", "DIR")] = None,
+    out: Out = None,
     cfg: Annotated[bool, flag("--cfg", "Print the config and do nothing else.")] = False,
     workers: Annotated[
         int,

@@ -21,7 +21,7 @@ from memo_habitat.export.spaces import Spaces
 from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.policy.policy import MemoPolicy
-from memo_habitat.trainer.checkpoint import AUXILIARY, load_weights, read_checkpoint
+from memo_habitat.trainer.checkpoint import acting_weights, load_weights, read_checkpoint
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.run_dir import open_run
 
@@ -109,7 +109,5 @@ def load_agent(
     policy: MemoPolicy = baseline_registry.get_policy(name).from_config(
         config, spec.observation_space, spec.action_space
     )
-    weights = found["state_dict"]
-    # What only a loss predicts is left out, as in evaluations.
-    load_weights(policy, {k: v for k, v in weights.items() if not k.startswith(AUXILIARY)})
+    load_weights(policy, acting_weights(found["state_dict"]))
     return TrainedAgent(config, policy.to(device).eval(), spaces, transforms, deterministic)

@@ -55,7 +55,7 @@ def mean_with_interval(
     Whole trials are drawn with replacement (Davison & Hinkley, Bootstrap Methods, 1997, 3.8) and
     the mean over their episodes is taken. What is called trials here may be whole houses: of a
     hierarchy of houses, trials and episodes the outermost level is drawn and all within it kept.
-    (To draw trials anew within the drawn houses would count what differs between trials twice,
+    (To draw trials again within the drawn houses would count what differs between trials twice,
     ibid.: it is in the houses' means already.) Where every episode has the same extreme value (no
     success at all, say), resampling shows no spread; the open end is then the exact binomial
     bound (Clopper & Pearson 1934) with every trial counted as one draw.

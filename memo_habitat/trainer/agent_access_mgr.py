@@ -12,7 +12,7 @@ from habitat_baselines.utils.timing import g_timer
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.ppo.optimiser import LearningRate
 from memo_habitat.rollout.storage import TrialStorage
-from memo_habitat.trainer.checkpoint import AUXILIARY, load_weights, read_checkpoint
+from memo_habitat.trainer.checkpoint import acting_weights, load_weights, read_checkpoint
 from memo_habitat.utils.data_paths import resolve
 from memo_habitat.utils.processes import ranks
 
@@ -89,7 +89,7 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         """Load the weights of a checkpoint; another architecture is an error."""
         weights = ckpt["state_dict"]
         if self._actor_critic.network.auxiliary is None:  # evaluations do without
-            weights = {k: v for k, v in weights.items() if not k.startswith(AUXILIARY)}
+            weights = acting_weights(weights)
         load_weights(self._actor_critic, weights)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

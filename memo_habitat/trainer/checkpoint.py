@@ -36,7 +36,7 @@ from memo_habitat.utils.files import atomic_path, file_digest
 from memo_habitat.utils.provenance import git_revision, package_versions
 
 # Names of the weights that predict the auxiliary sensor, and nothing else, begin with this.
-AUXILIARY = "network.auxiliary."
+_AUXILIARY = "network.auxiliary."
 _DAMAGED = "remove it to go on from the state before it, or train in another folder"
 
 
@@ -117,6 +117,11 @@ def _data_digest(config: DictConfig) -> str | None:
 @lru_cache(maxsize=4)
 def _digest_of(path: Path, changed_ns: int) -> str:
     return file_digest(path)
+
+
+def acting_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those that acting needs: what only a loss predicts is left out."""
+    return {name: x for name, x in weights.items() if not name.startswith(_AUXILIARY)}
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -241,10 +241,7 @@ def create_run(run: RunFolder, name: str, config: Any, workers: int = 1) -> None
         # Of two that begin here at once, the second finds the file of the first.
         with run.config_path.open("x", encoding="utf-8") as file:
             file.write(OmegaConf.to_yaml(config))
-        seed = OmegaConf.select(config, "habitat.seed")
-        jobs = job_names()
-        record = RunRecord.of_this_process(config=name, seed=seed, workers=workers, jobs=jobs)
-        write_json(run.record_path, record.model_dump())
+        _write_record(run, name, config, workers)
     except FileExistsError as error:
         raise cannot_write(run.path, error) from error
     except (OSError, UserError) as error:
@@ -270,9 +267,17 @@ def record_start(config: Any, workers: int) -> None:
     if record is not None and record.config is not None:
         return  # made by `create_run`
     atomic_write(run.config_path, OmegaConf.to_yaml(config))
+    _write_record(run, None, config, workers)
+
+
+def _write_record(run: RunFolder, name: str | None, config: Any, workers: int) -> None:
+    """The first content of run.json; `name` as in `RunRecord.config`."""
+    from omegaconf import OmegaConf
+
     seed = OmegaConf.select(config, "habitat.seed")
-    made = RunRecord.of_this_process(seed=seed, workers=workers, jobs=job_names())
-    write_json(run.record_path, made.model_dump())
+    jobs = job_names()
+    record = RunRecord.of_this_process(config=name, seed=seed, workers=workers, jobs=jobs)
+    write_json(run.record_path, record.model_dump())
 
 
 def discard_run(run: RunFolder) -> None:
