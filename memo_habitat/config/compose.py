@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,7 @@ def update_config(config: DictConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"{_one_line(error)}; {_HOW_TO_WRITE}") from error
     for override in parsed:
         key = override.key_or_group
-        if "/" in key or key in GROUPS:
+        if _is_group(key):
             raise UserError(
                 f"{override.input_line}: a group of the config cannot be changed in a run that "
                 "exists; start a new run with it"
@@ -142,6 +143,10 @@ def override_key(override: str) -> str:
     return override.partition("=")[0].strip().lstrip("+~")
 
 
+def _is_group(key: str) -> bool:
+    return "/" in key or key in GROUPS
+
+
 def import_habitat() -> None:
     """Import what the `habitat-baselines` command imports, without the noise, and register all."""
     from memo_habitat.compat import habitat_sim_stub, startup
@@ -168,10 +173,18 @@ def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {_first_line(error)}; {_HOW_TO_WRITE}"
     text = _one_line(error)
-    key = next((key for key in map(override_key, overrides) if key in text), None)
-    if key is None:
+    # The whole key: "simulator" is part of many others.
+    keys = [
+        key
+        for key in map(override_key, overrides)
+        if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.]*\w)", text)
+    ]
+    key = keys[0] if keys else None
+    if "An item is already at" in text:
+        return f"{text} Write it without +"
+    if key is None or _is_group(key):
         return text
-    known = flatten(compose_config(name))
+    known = flatten(compose_config(name, [o for o in overrides if _is_group(override_key(o))]))
     if key in known:
         return text
     where = f"`memo-habitat train --config-name={name} --cfg` prints what there is"

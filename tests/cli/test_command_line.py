@@ -233,6 +233,10 @@ BAD_INPUT = {
         "--slurm nonsense: write KEY=VALUE",
     ),
     "no jobs": (("sweep", STUDIO, "--jobs", "0"), "--jobs 0"),
+    "key added that is there, beside a group whose name is part of it": (
+        ("train", STUDIO, "simulator=embree", "+habitat.simulator.flat_shading=true"),
+        "Write it without +",
+    ),
     "unknown key of a sweep": (("sweep", STUDIO, "habitat.sed=1"), "did you mean habitat.seed"),
     "seed that a sweep sets": (("sweep", STUDIO, "habitat.seed=1"), "--seeds"),
     "another trainer in a sweep": (
