@@ -2,6 +2,8 @@
 
     python tools/train_detector.py --out data/agents/detector/lofts.safetensors
     python tools/train_detector.py extobjnav/recall home=apartments --out apartments.safetensors
+    python tools/train_detector.py extobjnav/recall simulator=habitat_sim --out sim.safetensors \
+        --environments 8
 
 Frames come from the training homes of a config, along walks that the player with perfect memory and
 chance take in turns; the table printed is of held-out homes.
@@ -12,29 +14,33 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from habitat.config.default import patch_config
+from omegaconf import DictConfig
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from memo_habitat.config.compose import compose_config
-from memo_habitat.policy.image_detector import ImageDetector, detector_loss
 from memo_habitat.register import register_all
 from memo_habitat.tasks.extobjnav.detections import AGENT_SCALE
-from memo_habitat.tasks.extobjnav.vector_env import ExtObjNavVectorEnvFactory
 
-ENVIRONMENTS = 32
+if TYPE_CHECKING:
+    from memo_habitat.policy.image_detector import ImageDetector
+
+# What loads Habitat-Baselines is imported where it is used: workers import this file, Triton comes
+# with it, and no process that has loaded that can draw with Mesa.
+
 # Short episodes and trials, so that frames come from many places and arrangements.
 WALK = [
     "habitat.simulator.render_images=true",
     "habitat.environment.max_episode_steps=16",
     "habitat.task.trial_steps=64",
-    f"habitat_baselines.num_environments={ENVIRONMENTS}",
 ]
 # stop, move_forward, turn_left, turn_right, look_up, look_down
 BY_CHANCE = [0.0, 0.3, 0.25, 0.25, 0.1, 0.1]
@@ -48,33 +54,43 @@ class Frames(NamedTuple):
     tables: Tensor
 
 
-def walk(name: str, overrides: list[str], split: str, seed: int) -> Iterator[Frames]:
+def walk(config: DictConfig) -> Iterator[Frames]:
     """What the environments of a config observe, step by step, without an end."""
-    config = compose_config(
-        name, [*overrides, *WALK, f"habitat.dataset.split={split}", f"habitat.seed={seed}"]
-    )
-    envs = ExtObjNavVectorEnvFactory().construct_envs(patch_config(config), False, False)
-    rng = np.random.default_rng(seed)
-    observed = envs.reset_batch()
-    while True:
-        wanted = ("head_rgb", "camera_tilt", "detections")
-        yield Frames(*(torch.from_numpy(observed[uuid].copy()) for uuid in wanted))
-        actions = observed["perfect_memory_action"][:, 0].copy()
-        wanders = rng.random(len(actions)) < 0.5
-        actions[wanders] = rng.choice(len(BY_CHANCE), size=wanders.sum(), p=BY_CHANCE)
-        envs.step_batch(actions)
+    from memo_habitat.trainer.env_factory import BatchedVectorEnvFactory
+
+    rng = np.random.default_rng(config.habitat.seed)
+    with closing(BatchedVectorEnvFactory().construct_envs(patch_config(config))) as envs:
+        seen = envs.reset()
+        while True:
+            wanted = ("head_rgb", "camera_tilt", "detections")
+            yield Frames(*(torch.from_numpy(np.stack([o[uuid] for o in seen])) for uuid in wanted))
+            for index, observed in enumerate(seen):
+                action = int(observed["perfect_memory_action"].item())
+                if rng.random() < 0.5:
+                    action = int(rng.choice(len(BY_CHANCE), p=BY_CHANCE))
+                envs.async_step_at(index, action)
+            seen = [envs.wait_step_at(index)[0] for index in range(len(seen))]
 
 
-def collect(name: str, overrides: list[str], split: str, count: int, seed: int) -> Frames:
+def collect(
+    name: str, overrides: list[str], split: str, count: int, environments: int, seed: int
+) -> Frames:
     """About `count` frames."""
-    steps = -(-count // ENVIRONMENTS)
-    frames = walk(name, overrides, split, seed)
-    taken = [next(frames) for _ in tqdm(range(steps), f"frames of {split}")]
+    keys = [
+        f"habitat.dataset.split={split}",
+        f"habitat.seed={seed}",
+        f"habitat_baselines.num_environments={environments}",
+    ]
+    steps = -(-count // environments)
+    with closing(walk(compose_config(name, [*overrides, *WALK, *keys]))) as frames:
+        taken = [next(frames) for _ in tqdm(range(steps), f"frames of {split}")]
     return Frames(*(torch.cat(part) for part in zip(*taken, strict=True)))
 
 
 def train(frames: Frames, hfov: float, steps: int, batch: int, seed: int) -> ImageDetector:
     """A detector for a camera of `hfov` rad after `steps` steps of AdamW on drawn batches."""
+    from memo_habitat.policy.image_detector import ImageDetector, detector_loss
+
     torch.manual_seed(seed)
     detector = ImageDetector(frames.tables.shape[1], hfov=hfov)
     optimiser = torch.optim.AdamW(detector.parameters(), 2e-3, weight_decay=1e-4)
@@ -116,6 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=50_000)
     parser.add_argument("--steps", type=int, default=3_000)
+    parser.add_argument("--environments", type=int, default=32)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -123,9 +140,10 @@ def main() -> None:
     what = asked.config, asked.overrides
     cameras = compose_config(*what).habitat.simulator.agents.main_agent.sim_sensors
     hfov = math.radians(cameras.head_rgb_sensor.hfov)
-    frames = collect(*what, "train", asked.frames, asked.seed)
+    drawn = asked.environments, asked.seed
+    frames = collect(*what, "train", asked.frames, *drawn)
     detector = train(frames, hfov, asked.steps, asked.batch, asked.seed)
-    print(report(detector, collect(*what, "test", max(512, asked.frames // 10), asked.seed)))
+    print(report(detector, collect(*what, "test", max(512, asked.frames // 10), *drawn)))
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in detector.state_dict().items()}
     save_file(weights, asked.out)
