@@ -27,9 +27,9 @@ from habitat.sims import make_sim
 
 import memo_habitat.register  # noqa: F401
 from memo_habitat.config.task import ExtObjNavTaskConfig
-from memo_habitat.simulator.interface import task_simulator
+from memo_habitat.simulator.interface import TaskSimulator, task_simulator
 from memo_habitat.tasks.extobjnav.dataset import read_split
-from memo_habitat.tasks.extobjnav.goals import GoalOptions, find_goals
+from memo_habitat.tasks.extobjnav.goals import GoalOptions, find_goals, horizontal_distance
 from memo_habitat.testing.tasks import simulator_config, task_config
 
 SIMULATORS = ("EmbreeSim-v0", "ExtObjNavSim-v0")
@@ -86,19 +86,30 @@ def answers(kind: str, episode: Any, asked: dict[str, Any]) -> dict[str, Any]:
     for name in ("clear", "blind"):
         task.start_next_episode_at(asked["start"], 0.0)
         sim.reset()
-        path, collisions = [], 0
+        path, found, collisions = [], [], 0
         for action in asked[name]:
             sim.step(action)
             path.append(task.agent_pose()[0][[0, 2]])
+            found.append(found_by_a_stop(task))
             collisions += bool(sim.previous_step_collided)
-        seen = task.visible_pixels([i.id for i in task.instances], "head_rgb").tolist()
-        given[name] = {"path": np.array(path), "collisions": collisions, "seen": seen}
+        given[name] = {"path": np.array(path), "collisions": collisions, "found": found}
     given["top"] = task.top_down_map(0.05)
     sim.close()
     given["views"] = views(kind, episode, asked["poses"])
     if kind == "EmbreeSim-v0":
         given["flat_views"] = views(kind, episode, asked["poses"], flat_shading=True)
     return given
+
+
+def found_by_a_stop(task: TaskSimulator) -> frozenset[str]:
+    """The categories of which a stop here and now would be a success."""
+    rules = ExtObjNavTaskConfig()
+    position = task.agent_pose()[0]
+    apart = horizontal_distance(position, np.array([i.position for i in task.instances]))
+    near = [task.instances[index] for index in np.flatnonzero(apart <= rules.success_distance)]
+    pixels = task.visible_pixels([instance.id for instance in near], "head_rgb")
+    seen = np.asarray(pixels) >= rules.min_visible_pixels
+    return frozenset(i.category for i, is_seen in zip(near, seen, strict=True) if is_seen)
 
 
 def views(kind: str, episode: Any, poses: list[Any], **changes: Any) -> list[dict[str, np.ndarray]]:
@@ -198,7 +209,11 @@ def walks(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         "apart_at_most_m": float(apart.max()),
         "first_apart_5_cm": int(np.argmax(apart > 0.05)) if (apart > 0.05).any() else None,
         "collisions": [ours["collisions"], theirs["collisions"]],
-        "pixels_at_end": [ours["seen"], theirs["seen"]],
+        "found_at_end": [sorted(walk["found"][-1]) for walk in (ours, theirs)],
+        "stops_that_would_succeed": [sum(map(bool, walk["found"])) for walk in (ours, theirs)],
+        "stops_with_the_same_success": float(
+            np.mean([a == b for a, b in zip(ours["found"], theirs["found"], strict=True)])
+        ),
     }
 
 
