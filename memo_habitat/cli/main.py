@@ -21,6 +21,7 @@ from memo_habitat.cli import (
     drill,
     eval,
     export,
+    inspect,
     launch,
     plan,
     quickstart,
@@ -82,6 +83,7 @@ app.command(cls=launch.OptionalValue, epilog=launch.EXAMPLES)(launch.launch)
 app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command(epilog=watch.EXAMPLES)(watch.watch)
+app.command(epilog=inspect.EXAMPLES)(inspect.inspect)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.add_typer(scenes.app, name="scenes")

@@ -48,7 +48,7 @@ def watch(
     added = [
         "habitat_baselines.eval.video_option=[disk]",
         f"+habitat_baselines.video_dir='{videos}'",
-        f"habitat.dataset.content_scenes=['{house or _first_house(config)}']",
+        f"habitat.dataset.content_scenes=['{house or first_house(config)}']",
     ]
     if config.habitat.simulator.get("render_images") is False:
         added.append("habitat.simulator.render_images=true")
@@ -72,7 +72,7 @@ def watch(
     print(max(made, key=lambda path: path.stat().st_mtime))
 
 
-def _first_house(config: Any) -> str:
+def first_house(config: Any) -> str:
     """Of the split that is evaluated."""
     from memo_habitat.config.compose import import_habitat
 

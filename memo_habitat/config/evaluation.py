@@ -84,6 +84,9 @@ class EvaluationPlan:
     # True: write down where the agent's memory attends, at one step in every `inspect_every`.
     inspect_memory: bool = False
     inspect_every: int = 16
+    # Of the first trial: at these moments, such as "asked,found,240", write down which segments'
+    # memory was attended to and needed (`evaluation.inspection`). Empty: at none.
+    inspect_moments: str = ""
 
     def __post_init__(self) -> None:
         Shard.parse(self.shard)

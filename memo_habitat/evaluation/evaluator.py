@@ -96,6 +96,12 @@ class TrialEvaluator(Evaluator):
             if baselines.eval.video_option:
                 filmed = self._video_plan(baselines, whole.name, meta.step or 0)
                 recorder.videos = Videos(filmed, writer)
+            if plan.inspect_moments:
+                from memo_habitat.evaluation.inspection import Inspector
+
+                (recording,) = agents
+                actions = list(config.habitat.task.actions)
+                recorder.videos = Inspector(folder, recording, actions, plan.inspect_moments)
             meta.write(folder)
             fields = evaluate(envs, agents, plan, recorder, bar, batch)
         seconds = round(time.monotonic() - begun, 1)
@@ -164,7 +170,7 @@ class TrialEvaluator(Evaluator):
     def _make_agents(self, access: Any, envs: Any, config: Any) -> list[Agent]:
         """One for each environment."""
         plan, count = self._plan, envs.num_envs
-        for option in ("inspect_memory", "forget"):
+        for option in ("inspect_memory", "inspect_moments", "forget"):
             if getattr(plan, option) and self._agent != "checkpoint":
                 raise UserError(
                     f"{option} needs an agent whose memory was trained: '{self._agent}' has none; "
@@ -179,9 +185,17 @@ class TrialEvaluator(Evaluator):
             player.check_observed(envs.observation_spaces[0].spaces)
             return [player] * count
         from memo_habitat.policy.agent import PolicyAgent
+        from memo_habitat.policy.replay import RecordingAgent
 
         access.eval()
         every, policy = plan.inspect_every if plan.inspect_memory else 0, access.actor_critic
+        if plan.inspect_moments:
+            if count > 1 or plan.forget:
+                raise UserError(
+                    "evaluator.inspect_moments looks at one environment whose agent remembers: set "
+                    "habitat_baselines.num_environments=1 and evaluator.forget=false"
+                )
+            return [RecordingAgent(policy.with_own_memory(), plan.deterministic)]
         return [
             PolicyAgent(policy.with_own_memory(), plan.deterministic, every, forget=plan.forget)
             for _ in range(count)

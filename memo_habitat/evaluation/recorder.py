@@ -29,6 +29,7 @@ from memo_habitat.policy.network import ContextUse
 from memo_habitat.utils.files import append_json_line
 
 if TYPE_CHECKING:
+    from memo_habitat.evaluation.inspection import Inspector
     from memo_habitat.evaluation.video import Videos
 
 FRAMES_FOLDER = "frames"
@@ -97,10 +98,10 @@ class Recorder:
 
     Attributes:
         complete: names of the trials that are there already.
-        videos: where videos are wanted, what writes them.
+        videos: where videos are wanted, what writes them; or what inspects a trial.
     """
 
-    videos: Videos | None = None
+    videos: Videos | Inspector | None = None
 
     def __init__(self, folder: Path, plan: EvaluationPlan) -> None:
         """Open the folder, making it.

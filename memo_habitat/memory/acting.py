@@ -24,11 +24,7 @@ def step(
 ) -> Tensor:
     """One step of every environment; tokens [N, D], episode_starts bool [N]. Returns [N, D]."""
     everyone = slice(0, len(tokens))
-    if memory.variant.within_episode and episode_starts is not None:
-        cache.forget(episode_starts.nonzero().flatten().tolist())
-    if _streams_steps(memory):
-        for rows, _ in cache.runs():
-            _make_room(memory, rows, cache)
+    drop_old(memory, cache, episode_starts)
     # All rows in one pass, wherever in their trials they are; only what closes goes run by run.
     context = cache.begin(everyone, tokens[:, None])
     if cache.probe is not None:
@@ -39,6 +35,15 @@ def step(
         for rows, steps in cache.runs():
             _close_if_full(memory, rows, steps, cache)
     return encoded[:, 0]
+
+
+def drop_old(memory: MemoTransformer, cache: KVCache, episode_starts: Tensor | None) -> None:
+    """Forget what the step to come cannot see any more; a second time there is nothing left to."""
+    if memory.variant.within_episode and episode_starts is not None:
+        cache.forget(episode_starts.nonzero().flatten().tolist())
+    if _streams_steps(memory):
+        for rows, _ in cache.runs():
+            _make_room(memory, rows, cache)
 
 
 def extend(
@@ -119,10 +124,22 @@ def _close_if_full(memory: MemoTransformer, rows: slice, steps: int, cache: KVCa
         summary = torch.cat([cache.recorded(rows, slice(dropped, kept)), summary], dim=1)
         kept = 0
     cache.truncate(rows, kept)
+    feed_summaries(memory, summary, rows, cache)
+
+
+def feed_summaries(memory: MemoTransformer, tokens: Tensor, rows: slice, cache: KVCache) -> None:
+    """Append summaries [n, K * M, D] to `rows`, which hold nothing but older ones."""
     # Retrieval chooses among the summaries in front of the one that is fed in.
-    for part in torch.split(summary, length if config.top_k else _CHUNK, dim=1):
+    size = memory.config.summary_length if memory.config.top_k else _CHUNK
+    for part in torch.split(tokens, size, dim=1):
         memory.forward_layers(part, cache.begin(rows, part), 0)
         cache.mark_summaries(rows)
+
+
+def feed_steps(memory: MemoTransformer, tokens: Tensor, rows: slice, cache: KVCache) -> None:
+    """Append steps [n, C, D] that were taken before to `rows`; they are not counted again."""
+    for new in torch.split(tokens, _CHUNK, dim=1):
+        memory.forward_layers(new, cache.begin(rows, new), 0)
 
 
 def _streams_steps(memory: MemoTransformer) -> bool:
@@ -137,5 +154,4 @@ def _make_room(memory: MemoTransformer, rows: slice, cache: KVCache) -> None:
         return
     kept = cache.recorded(rows, slice(memory.config.segment_length, used))
     cache.truncate(rows, 0)
-    for new in torch.split(kept, _CHUNK, dim=1):
-        memory.forward_layers(new, cache.begin(rows, new), 0)
+    feed_steps(memory, kept, rows, cache)

@@ -41,6 +41,7 @@ class AttentionStats:
     # [N] tokens: exp(entropy) of each head's attention over the tokens, the sink left out and the
     # rest scaled to 1, from 1 (all on one token) to as many as it sees.
     effective_context: Tensor
+    by_token: Tensor  # [L, N, 1 + P] by layer, on the sink and on each token in its place
 
 
 class AttentionProbe:
@@ -92,7 +93,7 @@ class _Watched:
         group = torch.where(self._of_summary, _FIRST_SUMMARY + age, 1)
         self._group = group.where(slots >= 1, 0)
         self._groups = _FIRST_SUMMARY + int(self._held.max())
-        self._mass: list[Tensor] = []  # of each layer, [N, groups]
+        self._mass: list[Tensor] = []  # of each layer, [N, slots]
         self._width: list[Tensor] = []  # of each layer, [N]
 
     def rotation(self, table: RotaryTable) -> Rotation:
@@ -105,7 +106,9 @@ class _Watched:
         with torch.autocast(q.device.type, enabled=False):
             self._look(layer, q)
         if layer + 1 == self._config.layers:
-            mass = torch.stack(self._mass).mean(0).float()
+            by_token = torch.stack(self._mass).float()
+            mass = by_token.new_zeros(len(q), self._groups)
+            mass.scatter_add_(1, self._group, by_token.mean(0))
             self._stats.append(
                 AttentionStats(
                     sink=mass[:, 0],
@@ -113,6 +116,7 @@ class _Watched:
                     held=self._held,
                     steps=mass[:, 1],
                     effective_context=torch.stack(self._width).mean(0).float(),
+                    by_token=by_token,
                 )
             )
         return attended
@@ -127,7 +131,6 @@ class _Watched:
         exact = torch.promote_types(keys.dtype, torch.float32)
         scores = q.to(exact) @ keys.to(exact).transpose(-1, -2) / math.sqrt(q.shape[-1])
         scores = scores.masked_fill(~visible, -torch.inf)[:, :, 0].cpu()  # [N, H, slots]
-        mass = scores.softmax(-1).mean(1)
-        self._mass.append(mass.new_zeros(len(mass), self._groups).scatter_add(1, self._group, mass))
+        self._mass.append(scores.softmax(-1).mean(1))
         entropy = torch.special.entr(scores[..., 1:].softmax(-1)).sum(-1)
         self._width.append(entropy.exp().mean(1))

@@ -145,7 +145,8 @@ class KVCache:
     token at position p. Rows differ in length where environments were reset at different steps.
     Lengths are bookkept on the CPU, so that no step waits for a GPU.
 
-    token_dtype: type of the tokens as they come in, which are kept where a budget may drop some.
+    token_dtype: type of the tokens as they come in, which are kept where a budget may drop some, or
+        with `record`.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class KVCache:
         device: torch.device | str,
         dtype: torch.dtype,
         token_dtype: torch.dtype,
+        record: bool = False,
     ) -> None:
         check_environments(batch)
         self.batch, self.dtype, self.device = batch, dtype, torch.device(device)
@@ -168,7 +170,8 @@ class KVCache:
         # 0 where a row's slot is in use and -inf where not: the attention mask of rows of different
         # lengths, kept up to date instead of being made in every step.
         self._bias = torch.empty(batch, 0, device=device, dtype=dtype)
-        recorded = config.width if config.token_budget else 0
+        self._records = record or bool(config.token_budget)
+        recorded = config.width if self._records else 0
         self._tokens = torch.empty(batch, 0, recorded, device=device, dtype=token_dtype)
         self._every_row = torch.arange(batch, device=device)[:, None]
         self._reserve(0)
@@ -258,7 +261,7 @@ class KVCache:
         self._lengths[rows] = [stop] * len(lengths)
         slots = slice(1 + start, 1 + stop)
         self._bias[rows, slots] = 0
-        if self._config.token_budget:
+        if self._records:
             self._tokens[rows, slots] = tokens
         self._pass = _Pass(rows, slots, end=1 + stop, begins=start == 0)
         return self
@@ -279,7 +282,7 @@ class KVCache:
         kept = (offsets < new[:, None]).to(self.dtype)
         # 0 or -inf; autocast computes logarithms in single precision.
         self._bias[self._every_row, slots] = kept.log().to(self.dtype)
-        if self._config.token_budget:
+        if self._records:
             self._tokens[self._every_row, slots] = tokens
         end = 1 + max(before) + count
         if self.device.type == "cuda":

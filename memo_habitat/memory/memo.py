@@ -150,10 +150,17 @@ class MemoTransformer(nn.Module):
     # Acting -------------------------------------------------------------------------------------
 
     def new_cache(
-        self, batch: int, device: torch.device | str, dtype: torch.dtype = torch.float32
+        self,
+        batch: int,
+        device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
+        record: bool = False,
     ) -> KVCache:
-        """An empty cache for `batch` environments; under autocast give it autocast's dtype."""
-        return KVCache(self.config, batch, device, dtype, self.norm.weight.dtype)
+        """An empty cache for `batch` environments; under autocast give it autocast's dtype.
+
+        With `record` it keeps the tokens themselves too, for `ablation`.
+        """
+        return KVCache(self.config, batch, device, dtype, self.norm.weight.dtype, record)
 
     @torch.no_grad()
     def step(self, tokens: Tensor, cache: KVCache, episode_starts: Tensor | None = None) -> Tensor:

@@ -233,18 +233,19 @@ class MemoPolicy(nn.Module, Policy):
             cache.reset(starts)
         features = self._features(observations)
         tokens = self.network.tokens(features, observations, prev_actions, episode_starts)
-        with self._autocast():
+        with self.autocast():
             remembered = self.network.memory.step(tokens, cache, episode_starts)
         heads = self.network.heads(remembered.float(), observations, prev_actions, episode_starts)
         return heads.logits, heads.values
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Within, encoder and memory run in the policy's precision."""
         device = self.network.critic.weight.device.type
         return torch.autocast(device, torch.bfloat16, enabled=self._low_precision)
 
     def _features(self, observations: dict[str, Tensor]) -> Tensor:
         """Visual features [*, F], float32 as the batch contract has them."""
-        with self._autocast():
+        with self.autocast():
             return self.network.features(observations).float()
 
     def acting_cache(self, num_envs: int) -> ActingCache:
@@ -256,7 +257,7 @@ class MemoPolicy(nn.Module, Policy):
                     f"{len(self._cache.steps)}: call forget() before the number changes"
                 )
             device = self.network.critic.weight.device
-            self._cache = self.network.memory.new_cache(num_envs, device, self._cache_dtype)
+            self._cache = self.network.memory.new_cache(num_envs, device, self.cache_dtype)
             self._set_segment_length(self._cache)
         return self._cache
 
@@ -272,7 +273,8 @@ class MemoPolicy(nn.Module, Policy):
             cache.segment_length = self._segment_length
 
     @property
-    def _cache_dtype(self) -> torch.dtype:
+    def cache_dtype(self) -> torch.dtype:
+        """Of the keys and values in acting."""
         return torch.bfloat16 if self._low_precision else self.network.critic.weight.dtype
 
     def forget(self) -> None:
@@ -290,7 +292,7 @@ class MemoPolicy(nn.Module, Policy):
         if self._cache is None:
             return None
         config = self.network.memory.config
-        step_bytes = 2 * config.layers * config.width * self._cache_dtype.itemsize
+        step_bytes = 2 * config.layers * config.width * self.cache_dtype.itemsize
         return ContextUse(
             tokens=self._cache.tokens_in_use(),
             kv_bytes=self._cache.bytes_in_use(),
@@ -312,7 +314,7 @@ class MemoPolicy(nn.Module, Policy):
         tokens = self.network.tokens(
             features, batch.observations, batch.prev_actions, batch.episode_starts
         )
-        with self._autocast():
+        with self.autocast():
             encoded = self.network.memory.encode(tokens, segment_length, batch.episode_starts)
         network, memory_loss = self.network, encoded.auxiliary_loss
         heads = network.heads(
@@ -369,7 +371,7 @@ class MemoPolicy(nn.Module, Policy):
             tokens = self.network.tokens(
                 features, observations, storage.prev_actions[:, window], starts
             )
-            with self._autocast():
+            with self.autocast():
                 remembered = self.network.memory.extend(tokens, cache, starts)
             if values:
                 previous = storage.prev_actions[:, window]

@@ -154,15 +154,20 @@ class Evaluation:
 
     def house_map(self, house: str) -> HouseMap | None:
         """The saved map of `house`, if there is one."""
-        path = self.folder / MAPS_FOLDER / f"{file_name(house)}.npz"
-        if not path.exists():
-            return None
-        try:
-            with np.load(path) as saved:
-                x, z = (float(value) for value in saved["origin"])
-                return HouseMap(saved["free"].astype(bool), (x, z), float(saved["resolution"]))
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"cannot read the map {path} ({error}); delete it") from error
+        return read_house_map(self.folder, house)
+
+
+def read_house_map(folder: Path, house: str) -> HouseMap | None:
+    """The map of `house` in the folder of an evaluation, if there is one."""
+    path = folder / MAPS_FOLDER / f"{file_name(house)}.npz"
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as saved:
+            x, z = (float(value) for value in saved["origin"])
+            return HouseMap(saved["free"].astype(bool), (x, z), float(saved["resolution"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read the map {path} ({error}); delete it") from error
 
 
 @dataclass(frozen=True)

@@ -50,18 +50,25 @@ def draw_map(
         success_distance: m around each target within which a stop counts; None draws no circle.
         color: number of the page's series colour for the path.
     """
-    points = [*record.path, *((x, z) for x, _, z in record.goal_positions)]
-    if house is not None and house.free.any():
-        cells = np.argwhere(house.free)[:, ::-1]  # columns lie along x, rows along z
-        ends = np.array([cells.min(axis=0), cells.max(axis=0) + 1])
-        points += (house.origin + ends * house.resolution).tolist()
-    corners = np.array(points or [(0.0, 0.0)], dtype=float)
-    low, high = corners.min(axis=0) - _MARGIN, corners.max(axis=0) + _MARGIN
-    ground = None if house is None else _ground(house, low, high)
-    view = [*low, *(high - low)]
+    view, ground = view_of([*record.path, *((x, z) for x, _, z in record.goal_positions)], house)
     return _draw(
         "map", record=record, view=view, ground=ground, reach=success_distance, color=color
     )
+
+
+def view_of(
+    points: Sequence[Sequence[float]], house: HouseMap | None
+) -> tuple[list[float], dict[str, Any] | None]:
+    """The viewBox (x, z, width, height in m) that shows points and house, and the house's image."""
+    shown = [tuple(point) for point in points]
+    if house is not None and house.free.any():
+        cells = np.argwhere(house.free)[:, ::-1]  # columns lie along x, rows along z
+        ends = np.array([cells.min(axis=0), cells.max(axis=0) + 1])
+        shown += (house.origin + ends * house.resolution).tolist()
+    corners = np.array(shown or [(0.0, 0.0)], dtype=float)
+    low, high = corners.min(axis=0) - _MARGIN, corners.max(axis=0) + _MARGIN
+    ground = None if house is None else _ground(house, low, high)
+    return [*low, *(high - low)], ground
 
 
 def _ground(house: HouseMap, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:

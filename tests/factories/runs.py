@@ -147,6 +147,7 @@ def _attention(step: int) -> AttentionStats:
         summaries=parts[None, 2:],
         held=torch.tensor([held]),
         effective_context=torch.tensor([0.7 * context_tokens(step)]),
+        by_token=parts[None, None],
     )
 
 

@@ -160,6 +160,19 @@ def test_readings_equal_an_explicit_softmax_for_environments_at_different_places
             assert_equal(readings[step], row, explicit)
 
 
+@pytest.mark.parametrize("flavour", [*TRANSFORMERS, "streaming_memo", "streaming_fct"])
+def test_every_token_s_share_of_every_layer_equals_an_explicit_softmax(flavour: str) -> None:
+    memory = flavoured(flavour)
+    tokens, begins = sample_trial(memory, 1, 29)
+    cache = memory.new_cache(1, "cpu")
+    with observe(cache) as probe:
+        for step in range(29):
+            memory.step(tokens[:, step], cache, begins[:, step])
+    with torch.no_grad():
+        explicit = weights(memory, sequence(memory, tokens, begins)).mean(1)
+    torch.testing.assert_close(probe.stats[-1].by_token[:, 0], explicit, atol=1e-5, rtol=0)
+
+
 @quick
 @given(memories(), st.integers(1, 3), st.integers(1, 40))
 def test_shares_add_up_to_one(memory: MemoTransformer, batch: int, steps: int) -> None:
