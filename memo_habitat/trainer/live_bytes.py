@@ -1,4 +1,4 @@
-"""Counts the bytes that real code would hold at a time, without allocating or computing them.
+"""Counts the bytes that real code would hold at a time, and its operations, without computing them.
 
 Under `fake_tensors()` tensors have a shape and a type and no elements, and operators only work out
 the shapes of their results. Code runs as it is, backward passes included, so that the count follows
@@ -27,6 +27,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 # Small tensors of these types stay real: they decide what code does, such as where episodes begin.
 _DECIDING, _SMALL = (torch.bool, torch.long), 2**22  # elements
@@ -39,18 +40,32 @@ _LSTM_BACKWARD = torch.ops.aten.mkldnn_rnn_layer_backward.default
 _LSTM_KEEPS, _LSTM_NEEDS = 15.5, 4
 
 
+_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+
+
 class LiveBytes(TorchDispatchMode):
-    """Bytes of all storages made under it that are still referred to: `now`, and at most."""
+    """Bytes of all storages made under it that are still referred to: `now`, and at most.
+
+    `flops` counts multiplications and additions of matrix products, convolutions and attention.
+    PyTorch's own FlopCounterMode refuses inference mode.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self._peak = 0
+        self.now = self._peak = self.flops = 0
         self._storages: dict[int, weakref.ref[Any]] = {}
 
     def peak_of(self, work: Callable[[], Any]) -> tuple[Any, int]:
         """The result of `work`, and the most bytes alive while it ran."""
         self._peak = self.now
         return work(), self._peak
+
+    def flops_of(self, work: Callable[[], Any]) -> int:
+        """How many operations `work` runs."""
+        before = self.flops
+        work()
+        return self.flops - before
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -63,6 +78,7 @@ class LiveBytes(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         result = _carry_out(func, args, kwargs)
+        self.flops += _flops(func, args, kwargs, result)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._see(leaf.untyped_storage())
@@ -88,6 +104,23 @@ def _is_composite(func: Any) -> bool:
     return func.namespace != "prim" and bool(
         torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
     )
+
+
+def _flops(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> int:
+    # Of the kernels that a CPU has alone PyTorch knows no count.
+    if func is _ATTENTION:
+        whole = sdpa_flop_count(*(x.shape for x in args[:3]))
+        is_causal = args[4] if len(args) > 4 else kwargs.get("is_causal", False)
+        return whole // 2 if is_causal else whole
+    if func is _ATTENTION_BACKWARD:
+        whole = sdpa_backward_flop_count(*(x.shape for x in args[:4]))
+        return whole // 2 if args[7] else whole
+    if func in (_LSTM, _LSTM_BACKWARD):
+        steps, rows, _ = args[0].shape
+        weights = args[1].numel() + args[2].numel()
+        return int(2 * steps * rows * weights * (1 if func is _LSTM else 2))
+    count = flop_registry.get(func.overloadpacket) if func.namespace == "aten" else None
+    return int(count(*args, **kwargs, out_val=result)) if count else 0
 
 
 def _carry_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:

@@ -73,7 +73,7 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
 
     UserError where the trainer memo could not train it.
     """
-    config = _checked(config)
+    config = checked(config)
     environments = int(config.habitat_baselines.num_environments)
     minibatches = int(config.habitat_baselines.rl.ppo.num_mini_batch)
     minibatch = math.ceil(environments / min(minibatches, environments))
@@ -127,7 +127,7 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
 def measure_memory(config: DictConfig, minibatch: int) -> dict[str, Any]:
     """Run refresh and update here, for real, `minibatch` environments at once: peaks in bytes."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = _checked(config)
+    config = checked(config)
     rehearsal = Rehearsal(config, *stored_spec(config, device), device, is_fake=False)
     rehearsal.make_optimiser_state()
     tensors = [*rehearsal.storage_tensors(), *rehearsal.policy.state_dict().values()]
@@ -145,7 +145,8 @@ def measure_memory(config: DictConfig, minibatch: int) -> dict[str, Any]:
     return {"device": str(device), "refresh_bytes": refresh_bytes, "update_bytes": update_bytes}
 
 
-def _checked(config: DictConfig) -> DictConfig:
+def checked(config: DictConfig) -> DictConfig:
+    """A copy with all defaults filled in; UserError where the trainer memo could not train it."""
     config = patch_config(config.copy())
     trainer = config.habitat_baselines.trainer_name
     if trainer != "memo":

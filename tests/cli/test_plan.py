@@ -31,7 +31,7 @@ def test_json_is_one_object_with_all_figures(capsys, tmp_path):
     assert plan["config"] == "extobjnav/studio"
     assert plan["workers"] == 2
     assert plan["usable_bytes"] == 64 * 10**9
-    assert plan["measured"] is None
+    assert plan["measured"] is plan["throughput"] is None
     assert plan["warnings"] == []
     assert (plan["environments"], plan["num_mini_batch"]) == (2, 1)
     assert list(tmp_path.iterdir()) == []
@@ -42,6 +42,7 @@ def test_what_will_not_fit_is_a_warning_and_no_failure(capsys):
     assert main([*PLAN, "--gpu-memory", "1MB"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("not even one environment" in line for line in lines)
+    assert any(line.startswith("throughput: not known without rates") for line in lines)
     warnings = [line for line in lines if line.startswith("warning: ")]
     assert "habitat_baselines.rl.ppo.num_mini_batch=4" in warnings[0]
     assert "habitat_baselines.num_environments=2" in warnings[0]
@@ -59,6 +60,7 @@ def test_measured_stands_beside_planned(capsys):
     ("arguments", "named"),
     [
         (("--gpus", "0"), "--gpus 0"),
+        (("--rates", "nowhere"), "nowhere is not a run folder"),
         (("--gpu-memory", "80"), "--gpu-memory 80"),
         (("--gpu-memory", "-5GB"), "--gpu-memory -5GB: give an amount above 0 with its unit"),
         (("habitat_baselines.num_environmens=2",), "did you mean"),

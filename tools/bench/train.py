@@ -11,16 +11,15 @@ import argparse
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from common import machine
-from omegaconf import DictConfig
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.trainer.launch import start_training, train
+from memo_habitat.trainer.throughput import seconds_by_station, trial_seconds
 from memo_habitat.utils.files import read_json_lines
 
 
@@ -47,14 +46,14 @@ def bench_train(
         if not train(training):
             raise KeyboardInterrupt
         rows = list(read_json_lines(training.run.progress_file))
-    ends = [row["seconds"] for row in rows if "trials" in row]
-    seconds = [after - before for before, after in pairwise(ends)]
+    seconds = trial_seconds(rows)
+    stations = seconds_by_station(rows[-1], config, statistics.mean(seconds))
     return {
         "config": name,
         "overrides": list(overrides),
         "env_steps_per_second": round(steps / statistics.median(seconds)),
         "trial_seconds": [round(value, 3) for value in seconds],
-        "seconds_by_station": stations(rows[-1], config, statistics.mean(seconds)),
+        "seconds_by_station": {name: round(spent, 4) for name, spent in stations.items()},
         "steps_per_trial": steps,
         "workers": workers,
         "environments": baselines.num_environments,
@@ -66,32 +65,6 @@ def bench_train(
         "precision": baselines.rl.precision,
         **machine(),
     }
-
-
-def stations(row: Mapping[str, Any], config: DictConfig, trial: float) -> dict[str, float]:
-    """Seconds that a trial spends at each station, of `trial` in all.
-
-    From the means of the timers in `row`, the last one of progress.jsonl, and how often each
-    is started in a trial. Gradients are averaged when the slowest worker has its own.
-    """
-    ppo, task = config.habitat_baselines.rl.ppo, config.habitat.task
-    updates = ppo.updates_per_trial
-    minibatches = min(ppo.num_mini_batch, config.habitat_baselines.num_environments)
-    per_epoch = 1 if ppo.accumulate_gradients else minibatches * (1 + ppo.hindsight_passes)
-    timers = row["timers"]
-
-    def spent(name: str, times: int) -> float:
-        return float(timers.get(f"trainer.{name}", 0.0)) * times
-
-    found = {
-        "act": spent("sample_action", task.trial_steps),
-        "average gradients": spent("average_gradients", updates * ppo.ppo_epoch * per_epoch),
-        "refresh": spent("refresh", updates),
-    }
-    found["environments"] = spent("rollout_collect", updates) - found["act"]  # and storing
-    found["learn"] = spent("ppo", updates) - found["average gradients"]
-    found["other"] = trial - sum(found.values())  # waiting for the others, saving
-    return {name: round(seconds, 4) for name, seconds in found.items()}
 
 
 def main() -> None:
