@@ -101,8 +101,14 @@ class Pace:
     happens to be slow, at each update another one; nothing where U is 1.
     """
 
-    def __init__(self, config: Any, store: Any = None) -> None:
-        """`store` is shared by all processes; None: this one is alone."""
+    def __init__(self, config: Any, store: Any = None, update: int = 0) -> None:
+        """Begin a trial, or go on with one.
+
+        Args:
+            config: of the training.
+            store: shared by all processes; None: this one is alone.
+            update: how many there were in the trial under way.
+        """
         self._updates = config.habitat_baselines.rl.ppo.updates_per_trial
         self._length = config.habitat.task.trial_steps // self._updates
         # Asking takes a message to the first process.
@@ -110,15 +116,16 @@ class Pace:
         self._store, self._processes = store, ranks().size
         self._enough = config.habitat_baselines.rl.ddppo.sync_frac * self._processes
         self._arrived_before = 0  # of all processes, at the updates so far
-        self._update = 0  # of the trial, the first is 1
+        #: Of the trial, the first is 1.
+        self.update = update
 
     def steps(self, storage: Any) -> Iterator[None]:
         """The steps to take before the next update; then the others are told that it is so far."""
         begun = storage.steps
         # Who is alone may go on in the middle of a trial that another process began.
         in_step = self._store is None or begun == 0
-        self._update = begun // self._length + 1 if in_step else self._update + 1
-        while storage.steps < self._update * self._length:
+        self.update = begun // self._length + 1 if in_step else self.update + 1
+        while storage.steps < self.update * self._length:
             if self._is_late(storage.steps - begun):
                 break
             yield
@@ -129,7 +136,7 @@ class Pace:
     def _is_late(self, taken: int) -> bool:
         if (
             self._store is None
-            or self._update == self._updates
+            or self.update == self._updates
             or taken < _SHORTEST * self._length
             or taken % self._asks_every
         ):

@@ -1,8 +1,9 @@
 """What a training saves of itself after every update, and how it goes on from there.
 
-In one process it goes on in the middle of a trial, as if it had never stopped: the same trials, the
-same draws, the same weights to the last bit. Among several the first saves for all, and each begins
-another trial.
+It goes on in the middle of a trial, as if it had never stopped: the same trials, the same draws,
+the same weights to the last bit. Of several processes the first writes down what all of them are
+at, in one file, so that no kill can leave parts of different updates; another number of them begins
+other trials.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from memo_habitat.trainer.checkpoint import (
     write_checkpoint,
     write_resume_state,
 )
+from memo_habitat.trainer.collection import Pace
 from memo_habitat.trainer.run_dir import LATEST
 from memo_habitat.trainer.trial_replay import environments_digest, replay, skip_trials
 from memo_habitat.trainer.worker_envs import are_as_made
@@ -57,6 +59,7 @@ class ResumableTrainer(PPOTrainer):
     num_updates_done: int
     device: torch.device
     _agent: Any
+    _pace: Pace
     _is_distributed: bool
 
     # Going on -----------------------------------------------------------------------------------
@@ -69,28 +72,28 @@ class ResumableTrainer(PPOTrainer):
         self._seed_offset = self._trials_done = 0
         self._can_skip = True
         self._unfinished: dict[str, Any] | None = None
+        # Of the trial under way: `num_steps_done` where it began, and its updates so far.
+        self._begun_at = self._updates_in_trial = 0
         self._state: dict[str, Any] = {}  # of the last update's end
         self._is_saved = False
         self._saved_at, self._save_seconds = time.monotonic(), math.inf
         if state is None:
             return
-        trial = state.get("trial")
+        parts = [state, *state.get("others", ())]
         if (
-            trial is None
-            or not self._alone()
-            or trial["environments"] != environments_digest(state["config"])
+            len(parts) != ranks().size
+            or not all("trial" in part for part in parts)
+            # The first one's stands for all: of the others, seeds are different.
+            or state["trial"]["environments"] != environments_digest(state["config"])
         ):
             # With the same seed they would play the same trials again.
             if state["counts"]["num_steps_done"]:
                 logger.info("Another trial begins: the one under way cannot be gone on with here")
             self._seed_offset = state["counts"]["num_steps_done"]
         else:
+            trial = parts[ranks().rank]["trial"]
             self._seed_offset, self._trials_done = trial["seed_offset"], trial["trials"]
             self._unfinished = trial
-
-    def _alone(self) -> bool:
-        """No other process trains with this one: they would have to go on from the same step."""
-        return ranks().size == 1 and not self._is_distributed
 
     def _init_envs(self, config: DictConfig | None = None, is_eval: bool = False) -> None:
         config = (self.config if config is None else config).copy()
@@ -107,42 +110,53 @@ class ResumableTrainer(PPOTrainer):
     def _resume(self, state: dict[str, Any]) -> None:
         """Go on from `state`, with environments at the beginning of a trial."""
         self._agent.load_state_dict(state)
-        counts, saved = state["counts"], state["statistics"]
+        counts, parts = state["counts"], [state, *state.get("others", ())]
+        same_processes = len(parts) == ranks().size
         for name in _COUNTS:
             key = name.lstrip("_")
             # Of before: trials were over when a state was saved.
             setattr(self, name, counts.get(key, counts["num_updates_done"]))
         self._earlier_seconds = counts["seconds"]
-        if self._is_distributed:
-            # The state is rank 0's: draws and counts of its own for every worker.
+        own = parts[ranks().rank] if same_processes else state
+        saved = own["statistics"]
+        # Sums are kept for each environment of a process: another number of them begins afresh.
+        same_envs = len(saved["running"]["count"]) == self.envs.num_envs
+        if same_envs and same_processes and saved["workers"] == ranks().size:
+            self.running_episode_stats = saved["running"]
+            for key, values in saved["window"].items():
+                self.window_episode_stats[key].extend(values)
+        if self._unfinished is not None:
+            self._go_on_with_trial(self._unfinished)
+        if self._is_distributed and not same_processes:
+            # The draws in the state are another process's: draws of its own for each.
             torch.manual_seed(self.config.habitat.seed + self.num_steps_done)
         else:
-            # Sums are kept for each environment of a worker: another number of them begins afresh.
-            same_envs = len(saved["running"]["count"]) == self.envs.num_envs
-            if same_envs and saved["workers"] == 1:
-                self.running_episode_stats = saved["running"]
-                for key, values in saved["window"].items():
-                    self.window_episode_stats[key].extend(values)
-            if self._unfinished is not None:
-                self._go_on_with_trial(self._unfinished)
-            restore_random_state(state)
+            restore_random_state(own)
         logger.info(f"Resumed at {self.num_steps_done} steps")
         if "instead" in state:
             logger.warning(state["instead"])
 
     def _go_on_with_trial(self, trial: dict[str, Any]) -> None:
         storage, policy, steps = self._agent.rollouts, self._agent.actor_critic, trial["storage"]
+        problem: object = None
         try:
             if not self._can_skip:
                 raise UserError("these environments cannot skip the trials before")
             replay(steps, storage, self.envs, self.obs_transforms, self.device)
         except UserError as error:
-            logger.warning(f"the trial under way is left and others are begun: {error}")
+            problem = error
+        # All or none: trials of all processes end together.
+        if self._all_reduce(torch.tensor([float(problem is not None)])).item():
+            problem = problem or "another process cannot go on with its own"
+            logger.warning(f"the trial under way is left and others are begun: {problem}")
             self._begin_other_trials()
             return
         if storage.steps:
-            begun = self.num_steps_done - storage.steps * self.envs.num_envs
-            policy.begin_trials(self.config.habitat.seed, begun)
+            # A state of before, which only a process alone saved, has no number there.
+            since_then = storage.steps * self.envs.num_envs
+            self._begun_at = trial.get("begun", self.num_steps_done - since_then)
+            self._updates_in_trial = trial.get("updates", 0)
+            policy.begin_trials(self.config.habitat.seed, self._begun_at)
             self._agent.refresh_memory()
         self.current_episode_reward = trial["episode_reward"]
         policy.led = None if trial["led"] is None else trial["led"].to(self.device)
@@ -174,7 +188,7 @@ class ResumableTrainer(PPOTrainer):
         since = time.monotonic() - self._saved_at
         first = self._save_seconds == math.inf
         cheap = self._save_seconds <= max(_CHEAP_SECONDS, _CHEAP_SHARE * since)
-        if trial_ended or first or cheap:
+        if self._first_says(trial_ended or first or cheap):
             if isinstance(writer, TensorboardWriter):
                 writer.flush()
             self._write_state()
@@ -187,8 +201,12 @@ class ResumableTrainer(PPOTrainer):
                 self._note_state()
             else:
                 self.save_checkpoint(LATEST, self._extra_state())
-        if not self._is_saved:
+        if self._first_says(not self._is_saved):
             self._write_state()
+
+    def _first_says(self, so: bool) -> bool:
+        """Whether it is so for the first process: saving takes all of them."""
+        return bool(self._all_reduce(torch.tensor([float(so and rank0_only())])).item())
 
     def should_checkpoint(self) -> bool:
         """Whether one is due.
@@ -240,24 +258,33 @@ class ResumableTrainer(PPOTrainer):
             "workers": ranks().size,
         }
         self._state = {"counts": counts, "statistics": statistics, "random": random_state()}
-        if self._alone() and are_as_made(self.envs):
+        if are_as_made(self.envs):
             led = self._agent.actor_critic.led
             self._state["trial"] = {
                 "environments": self._environments,
                 "seed_offset": self._seed_offset,
                 "trials": self._trials_done,
+                "begun": self._begun_at,
+                "updates": self._pace.update,
                 "storage": self._agent.rollouts.unfinished(),
                 "episode_reward": self.current_episode_reward.clone(),
                 "led": None if led is None else led.clone(),
             }
         self._is_saved = False
 
-    @rank0_only
     def _write_state(self) -> None:
+        """By the first process, of all of them: all must come here."""
         begun = time.monotonic()
-        folder = Path(self.config.habitat_baselines.checkpoint_folder)
-        state = {**self._agent.get_resume_state(), **self._state}
-        write_resume_state(folder, state, self._config_text)
+        parts: list[Any] = [self._state]
+        if self._is_distributed:
+            parts = [None] * ranks().size
+            torch.distributed.gather_object(self._state, parts if rank0_only() else None)
+        if rank0_only():
+            folder = Path(self.config.habitat_baselines.checkpoint_folder)
+            state = {**self._agent.get_resume_state(), **self._state}
+            if len(parts) > 1:
+                state["others"] = parts[1:]
+            write_resume_state(folder, state, self._config_text)
         self._is_saved, self._saved_at = True, time.monotonic()
         # The least of all: what a busy disk takes once says nothing of the next time.
         self._save_seconds = min(self._save_seconds, self._saved_at - begun)

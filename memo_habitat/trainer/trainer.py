@@ -104,7 +104,8 @@ class MemoTrainer(ResumableTrainer):
             if resume is not None:
                 self._resume(resume)
             allow_restarts(self.envs, self.config)
-            self._pace = Pace(self.config, getattr(self, "num_rollouts_done_store", None))
+            store = getattr(self, "num_rollouts_done_store", None)
+            self._pace = Pace(self.config, store, self._updates_in_trial)
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
             if isinstance(self.envs, InProcessVectorEnv):
@@ -147,7 +148,8 @@ class MemoTrainer(ResumableTrainer):
                 f"{storage.trial_steps} must be the same for both"
             )
         if storage.steps == 0:
-            self._agent.actor_critic.begin_trials(self.config.habitat.seed, self.num_steps_done)
+            self._begun_at = self.num_steps_done
+            self._agent.actor_critic.begin_trials(self.config.habitat.seed, self._begun_at)
             begin_trials(self.envs)
         begun, collected = storage.steps, 0
         for _ in self._pace.steps(storage):

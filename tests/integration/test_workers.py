@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from memo_habitat.cli.main import main
+from memo_habitat.trainer.compare_runs import differences
+from memo_habitat.trainer.run_dir import RunFolder
 from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -76,6 +78,26 @@ def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path
     assert [row["updates"] for row in found] == list(range(1, len(found) + 1))
     assert {row["trials"]["count"] for row in found} == {ENVS * WORKERS}
     assert all(row["episodes"] >= ENVS * WORKERS for row in found)
+
+
+def test_two_workers_that_end_within_a_trial_go_on_as_if_they_had_not(tmp_path):
+    steady = (
+        "habitat_baselines.rl.ppo.updates_per_trial=2",
+        "habitat_baselines.rl.ppo.entropy_coef_final=null",
+    )
+    jitter = ("segment_jitter=0.5", "segment_jitter_in=trial")  # each worker draws its own
+    steady += tuple(f"habitat_baselines.rl.memory.{key}" for key in jitter)
+
+    def until(trials: float, *arguments: str) -> None:
+        total = f"habitat_baselines.total_num_steps={int(trials * PER_TRIAL)}"
+        done = run(*TRAIN, *arguments, total, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    until(3, *NEW, *steady, "--out", "whole")
+    until(1.5, *NEW, *steady, "--out", "halves")
+    until(3, "--resume", "halves")
+    folders = (RunFolder(tmp_path / name) for name in ("whole", "halves"))
+    assert differences(*folders) == []
 
 
 def test_what_the_trainer_refuses_is_one_line_and_leaves_no_run(tmp_path, monkeypatch, capfd):

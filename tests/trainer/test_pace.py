@@ -24,17 +24,18 @@ class Counter:
         return self.counts[key]
 
 
-def pace(store, share, updates=UPDATES):
+def config(share, updates=UPDATES):
     ppo, ddppo = {"updates_per_trial": updates}, {"sync_frac": share}
-    return Pace(
-        OmegaConf.create(
-            {
-                "habitat": {"task": {"trial_steps": TRIAL}},
-                "habitat_baselines": {"rl": {"ppo": ppo, "ddppo": ddppo}},
-            }
-        ),
-        store,
+    return OmegaConf.create(
+        {
+            "habitat": {"task": {"trial_steps": TRIAL}},
+            "habitat_baselines": {"rl": {"ppo": ppo, "ddppo": ddppo}},
+        }
     )
+
+
+def pace(store, share, updates=UPDATES):
+    return Pace(config(share, updates), store)
 
 
 def collect(paces, speeds):
@@ -94,6 +95,14 @@ def test_another_one_slow_at_each_update_catches_up(team):
 def test_all_are_waited_for_if_all_shall_be_or_a_trial_has_one_update(team, share, updates):
     paces = team(share, updates)
     assert collect(paces, [1, 1, 1, 3]) == [TRIAL // updates] * PROCESSES
+
+
+def test_who_goes_on_within_a_trial_knows_which_update_is_next():
+    late = Pace(config(share=0.6), Counter(), update=2)
+    storage = SimpleNamespace(steps=20)  # of 32: it was cut short before
+    for _ in late.steps(storage):
+        storage.steps += 1
+    assert (storage.steps, late.update) == (48, 3)
 
 
 def test_who_is_alone_asks_nobody():
