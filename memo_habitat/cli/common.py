@@ -26,7 +26,11 @@ def config_names(incomplete: str) -> list[str]:
 def _refuse_seed(context: typer.Context, value: str | None) -> None:
     """Point to the key that does what the option --seed of other programs does."""
     if value is not None and not context.resilient_parsing:
-        key = "habitat.seed" if context.info_name == "train" else "habitat_baselines.evaluator.seed"
+        key = (
+            "habitat.seed"
+            if context.info_name in ("train", "launch")
+            else "habitat_baselines.evaluator.seed"
+        )
         raise UserError(f"--seed {value}: keys of the config are changed as {key}={value}")
 
 

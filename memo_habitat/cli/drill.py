@@ -16,7 +16,7 @@ from memo_habitat.errors import UserError
 EXAMPLES = examples(
     "memo-habitat drill all",
     "memo-habitat drill preempt --config-name=extobjnav/recall",
-    "memo-habitat drill kill-worker habitat_baselines.num_environments=2",
+    "memo-habitat drill kill-worker memory=fct",
 )
 FAILED = 1
 _ALL = "all"
@@ -38,10 +38,11 @@ def drill(
 
     PASS or FAIL, with what was compared; exits with 1 where one failed, whose folder is kept.
     """
-    from memo_habitat.trainer.drills import DRILLS, Drill
+    from memo_habitat.trainer.drills import DRILLS, Drill, check_overrides
 
     if name != _ALL and name not in DRILLS:
         raise UserError(f"unknown drill {name!r}: choose one of {', '.join([*DRILLS, _ALL])}")
+    check_overrides(overrides or ())
     failed = False
     for each in DRILLS if name == _ALL else [name]:
         run, default = DRILLS[each]

@@ -80,12 +80,12 @@ def launch(
     """Train on several GPUs, of this machine or of a SLURM cluster."""
     check_at_least_one("--gpus", gpus)
     check_at_least_one("--nodes", nodes)
-    if slurm is None:
-        _launch_here(overrides or [], config_name, resume, gpus, nodes, root, out, dry_run)
-        return
     if (config_name is None) == (resume is None):
         raise UserError("give one of --config-name and --resume")
     check_place(resume, root, out)
+    if slurm is None:
+        _launch_here(overrides or [], config_name, resume, gpus, nodes, root, out, dry_run)
+        return
     from memo_habitat.sweep.spec import parse_slurm
     from memo_habitat.trainer import launch as trainings
     from memo_habitat.trainer.scheduler import check_options
@@ -108,7 +108,8 @@ def launch(
             trainings.discard_run(training.run)
         raise
     print(f"run folder: {training.run.path}")
-    print(f"submitted as job {number}; its log: {training.run.path / f'slurm-{number}.log'}")
+    log = str(options.get("output", training.run.path / "slurm-%j.log"))
+    print(f"submitted as job {number}; its log: {log.replace('%j', number)}")
 
 
 def _job(training: Training, nodes: int, gpus: int, options: dict[str, int | str]) -> BatchJob:

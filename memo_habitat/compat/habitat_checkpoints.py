@@ -13,13 +13,10 @@ import typing
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, ListConfig, base, nodes
-
-from memo_habitat.errors import UserError
 
 # Where the classes lie that nodes of a config name as their types.
 _CONFIG_MODULES = (
@@ -99,20 +96,3 @@ def allow_configs() -> None:
     # Before 2.6 it read anything, and knew no stand-ins for a name.
     if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6):
         torch.serialization.add_safe_globals(config_classes())
-
-
-def read_habitat_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint or state of Habitat's own trainers, on the CPU.
-
-    UserError where it cannot be read, or names what no config is made of.
-    """
-    try:
-        with torch.serialization.safe_globals(config_classes()):
-            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"{path} is no checkpoint of Habitat's trainers that can be read without running code "
-            f"in it ({type(error).__name__}: {first_line})"
-        ) from error
-    return found

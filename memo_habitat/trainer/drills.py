@@ -37,6 +37,12 @@ _TINY = (
     "habitat_baselines.rl.memory.segment_length=10",
     "habitat_baselines.rl.memory.summary_length=2",
 )
+# How long the trainings are is a drill's own affair: it knows what has to come out.
+_OWN = (
+    *("habitat.task.trial_steps", "habitat_baselines.num_environments"),
+    *("habitat_baselines.total_num_steps", "habitat_baselines.num_updates"),
+    *("habitat_baselines.rl.ppo.updates_per_trial", "habitat_baselines.num_checkpoints"),
+)
 _ENVIRONMENTS = 2
 _PER_UPDATE = 10 * _ENVIRONMENTS
 # In which a training has to get to where a fault can be done, or to its end, s.
@@ -52,7 +58,7 @@ class Drill:
     Attributes:
         folder: empty; its path is short, as sockets of worker processes lie there.
         config_name: of an experiment.
-        overrides: after those that make it small.
+        overrides: after those that make it small, of other keys than its size.
         compared: what has been found as it should be.
         wrong: what has not.
         trainings: all that were started.
@@ -151,6 +157,13 @@ class Training:
     def _last_words(self) -> str:
         lines = self._output.read_text(errors="replace").splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """UserError for one of a key that drills set themselves."""
+    for override in overrides:
+        if override.partition("=")[0].lstrip("+") in _OWN:
+            raise UserError(f"{override}: the size of a drill's trainings cannot be changed")
 
 
 def preempt(drill: Drill) -> None:

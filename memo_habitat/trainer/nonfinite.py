@@ -14,6 +14,7 @@ from memo_habitat.errors import NonFiniteError
 from memo_habitat.rollout.batch import STEP_FIELDS
 from memo_habitat.rollout.storage import TrialStorage
 from memo_habitat.utils.files import write_json
+from memo_habitat.utils.processes import ranks
 
 
 @contextlib.contextmanager
@@ -23,7 +24,9 @@ def dumped_if_not_finite(trainer: Any) -> Iterator[None]:
         yield
     except NonFiniteError as error:
         baselines, update = trainer.config.habitat_baselines, trainer.num_updates_done
-        path = Path(baselines.checkpoint_folder).parent / f"nonfinite-{update}.json"
+        # A reward may be so on one of several processes, a loss on each: none replaces another's.
+        whose = f"-rank{ranks().rank}" if ranks().size > 1 else ""
+        path = Path(baselines.checkpoint_folder).parent / f"nonfinite-{update}{whose}.json"
         dump = {
             "what": error.what,
             "non_finite": error.names,

@@ -37,6 +37,10 @@ _FOLDER, _HEARD, _NO_FOLDER = "run folder", "heard", "none"
 _FAREWELL = 10.0
 
 
+class NotMetError(UserError):
+    """The others, or the first, did not come in time."""
+
+
 def install() -> None:
     """Let Habitat's trainers in this process ask us who they are and where they meet."""
     from habitat_baselines.rl.ppo import ppo_trainer
@@ -79,7 +83,7 @@ def meet() -> Any:
     """The store of all processes, a `torch.distributed.Store`, as soon as all are there.
 
     Raises:
-        UserError: the others, or the first, did not come in time.
+        NotMetError: the others, or the first, did not come in time.
     """
     from torch import distributed
 
@@ -92,7 +96,7 @@ def meet() -> Any:
             return distributed.PrefixStore(agree_on_start(store, rank, size), store)
     except (distributed.DistError, TimeoutError, ValueError) as error:
         first = str(error).partition("\n")[0]
-        raise UserError(
+        raise NotMetError(
             f"rank {rank} of {size} cannot meet the others at {address}:{port} ({first}): set "
             "MAIN_ADDR and MAIN_PORT alike for all of them, to the first one's machine"
         ) from error
@@ -268,10 +272,14 @@ def leading() -> Iterator[None]:
 
     Something was wrong then, or there is nothing to train; the first one says what.
     """
+    others = ranks().size - 1
     try:
         yield
+    except NotMetError:
+        others = 0  # nobody is there to be told, and who waited for them does not wait again
+        raise
     finally:
-        if (others := ranks().size - 1) > 0:
+        if others > 0:
             store = meet()
             store.compare_set(_FOLDER, "", _NO_FOLDER)
             # It may be us who hold what they read.

@@ -35,10 +35,6 @@ _BATCH_FILE = """#!/bin/bash
 
 set -euo pipefail
 
-# Where the tasks meet: on the first node, at a port of this job's own.
-read -r first_node < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-export MAIN_ADDR="${{MAIN_ADDR:-$first_node}}"
-export MAIN_PORT="${{MAIN_PORT:-$(({first_port} + SLURM_JOB_ID * {steps} % {ports}))}}"
 # Since SLURM 22.05 srun does not take over what sbatch was told of it.
 if [[ -n "${{SLURM_CPUS_PER_TASK:-}}" ]]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
 
@@ -154,7 +150,7 @@ class BatchJob:
             "job-name": self.name,
             "time": 1440,
             "gpus-per-node": self.tasks,
-            "output": str(self.log),
+            "output": str(self.log),  # unless the options name another
             "open-mode": "append",
             "signal": SIGNAL,
             "requeue": None,
@@ -169,13 +165,7 @@ class BatchJob:
             f"#SBATCH --{key}" if value is None else f"#SBATCH --{key}={shlex.quote(str(value))}"
             for key, value in options.items()
         )
-        return _BATCH_FILE.format(
-            options=lines,
-            command=shlex.join(self.command),
-            first_port=_FIRST_PORT,
-            steps=_STEPS,
-            ports=_PORTS,
-        )
+        return _BATCH_FILE.format(options=lines, command=shlex.join(self.command))
 
     def submit(self, file: Path) -> str:
         """Write `file` and submit it; returns the job's number. UserError as sbatch refuses it."""

@@ -29,6 +29,11 @@ def test_every_drill_passes(name, checkout, monkeypatch, capfd):
     assert len(lines) > 3  # what was compared
 
 
+def test_what_a_drill_counts_on_cannot_be_changed(capfd):
+    assert main(["drill", "preempt", "habitat_baselines.num_environments=3"]) == 2
+    assert "num_environments=3: the size of a drill" in capfd.readouterr().err
+
+
 def test_a_training_that_does_not_survive_fails_and_its_folder_is_kept(
     checkout, monkeypatch, capfd
 ):

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
+from memo_habitat.trainer import rendezvous
 from memo_habitat.trainer.launch import start_training
 from memo_habitat.trainer.rendezvous import (
     agree_on_start,
@@ -96,6 +98,20 @@ def test_a_start_has_a_name_of_its_own_in_a_store_that_outlives_the_one_before()
         assert len(set(found)) == 1
         names.append(found[0])
     assert names[0] != names[1]
+
+
+def test_who_waited_for_the_others_in_vain_does_not_wait_again(env, monkeypatch):
+    env(LOCAL_RANK=0, RANK=0, WORLD_SIZE=2)
+    waited = []
+
+    def in_vain():
+        waited.append(1)
+        raise rendezvous.NotMetError("they did not come")
+
+    monkeypatch.setattr(rendezvous, "meet", in_vain)
+    with pytest.raises(rendezvous.NotMetError), rendezvous.leading():
+        rendezvous.announce(Path("run"))
+    assert len(waited) == 1
 
 
 @pytest.mark.slow
