@@ -26,7 +26,7 @@ def inspect(
     house: Annotated[str | None, option("Of the split.", "NAME", "the first")] = None,
     moments: Annotated[
         str, option("Of asked, nearing, found, or steps of the trial.", "WHICH,...")
-    ] = "asked,found",
+    ] = "asked,nearing,found",
     steps: Annotated[int | None, option("Steps of the trial.", shown="the config's")] = None,
     checkpoint: Annotated[
         str | None, option("File, or name in the run's checkpoints.", "FILE", "the latest")

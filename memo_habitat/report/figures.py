@@ -22,7 +22,7 @@ from memo_habitat.report.episodes import (
 )
 from memo_habitat.report.load import Evaluation
 from memo_habitat.report.plots import Curve, Layer, curve_of_buckets, curve_over_seeds
-from memo_habitat.report.statistics import Estimate
+from memo_habitat.report.statistics import Estimate, FloatArray, mean_with_interval
 from memo_habitat.report.text import amount, interval, percent, short_bytes
 
 # Series colours of the page: from 2 on what was trained, then again from 2. In the order in which
@@ -144,7 +144,7 @@ def amount_figures(agents: Sequence[ShownAgent]) -> list[Figure]:
             return by_episode_index(evaluation.episodes.finished(), name)
 
         title = f"{field.title}{f', {field.unit}' if field.unit == 'm' else ''} by episode"
-        return _bucket_figure(own, title, _EPISODE, text, buckets)._replace(wide=False)
+        return _bucket_figure(own, title, _EPISODE, text, buckets, wide=False)
 
     known = {name for agent in agents for name in agent.evaluation.episodes.fields}
     return [figure(name) for name in ("num_steps", "path_length") if name in known]
@@ -157,6 +157,7 @@ def _bucket_figure(
     text: str,
     buckets_of: Callable[[Evaluation], list[Bucket]],
     percents: bool = False,
+    wide: bool = True,
 ) -> Figure:
     """A figure of means over episodes; over seeds of those where agents have several."""
     curves, rows = [], []
@@ -177,24 +178,27 @@ def _bucket_figure(
     if percents:
         svg = plots.rates(curves, axis)
     else:
-        svg = plots.amounts(curves, axis, wide=True, bands=True)
+        svg = plots.amounts(curves, axis, wide=wide, bands=True)
     mean = "mean, %" if percents else "mean"
     columns = ("agent", axis, mean, "95 % interval", "values", "houses or trials")
-    return Figure(title, svg, text, columns, tuple(rows), wide=not percents)
+    return Figure(title, svg, text, columns, tuple(rows), wide=wide and not percents)
 
 
 def reward_figures(agents: Sequence[ShownAgent], note: str = "") -> list[Figure]:
     """Reward collected by each step of the trial, and how fast it comes in along the trial.
 
-    Curves are the mean over an agent's evaluations, with a band, of which `note` tells, where there
-    are several.
+    Curves are the mean over an agent's evaluations, with a band over them, of which `note` tells,
+    where there are several, else over houses.
     """
     earned: list[Curve] = []
     rates: list[Curve] = []
     for agent in agents:
         rewards = [found for e in agent.evaluations if (found := e.rewards()) is not None]
         rewards = [r for r in rewards if np.array_equal(r.ends, rewards[0].ends)]
-        if rewards:
+        if len(rewards) == 1 and not note:
+            earned.append(_over_groups(agent, [r.cumulative() for r in rewards[0].by_trial()]))
+            rates.append(_over_groups(agent, [r.rate() for r in rewards[0].by_trial()], True))
+        elif rewards:
             steps, sums = zip(*(r.cumulative() for r in rewards), strict=True)
             earned.append(curve_over_seeds(steps[0], np.array(sums), agent.color))
             middles, speeds = zip(*(r.rate() for r in rewards), strict=True)
@@ -205,12 +209,25 @@ def reward_figures(agents: Sequence[ShownAgent], note: str = "") -> list[Figure]
         "Reward per step in each tenth of the trial, mean over trials.",
     )
     return [
-        Figure(title, plots.amounts(curves, _STEP), f"{text} {note}".rstrip())
+        Figure(title, plots.amounts(curves, _STEP, bands=not note), f"{text} {note or OVER_HOUSES}")
         for title, curves, text in zip(
             ("Reward along the trial", "Reward per step"), (earned, rates), texts, strict=True
         )
         if curves
     ]
+
+
+def _over_groups(
+    agent: ShownAgent, trials: Sequence[tuple[FloatArray, FloatArray]], marked: bool = False
+) -> Curve:
+    """The mean of one curve (positions [P], values [P]) a trial, with its interval."""
+    episodes = agent.evaluation.episodes
+    group = dict(zip(episodes.trial_names, episodes.trial_groups, strict=True))
+    groups = np.array([group[trial] for trial in sorted(agent.evaluation.trials)])
+    values = np.array([own for _, own in trials]).T
+    found = [mean_with_interval(at, groups, bounds=None) for at in values]
+    mean, low, high = ([getattr(e, name) for e in found] for name in ("mean", "low", "high"))
+    return Curve(trials[0][0].tolist(), mean, agent.color, low, high, marked=marked)
 
 
 # Columns of an `EpisodeCourse`, titles of their figures, and what is to be said of them.

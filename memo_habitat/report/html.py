@@ -42,7 +42,7 @@ from memo_habitat.report.figures import (
 from memo_habitat.report.learning_figures import checkpoint_figure, learning_figures
 from memo_habitat.report.load import Evaluation, Run, first_and_last, load_runs
 from memo_habitat.report.maps import draw_map, grid_trials, png_source
-from memo_habitat.report.text import TEMPLATES, summary_table
+from memo_habitat.report.text import TEMPLATES, label_cells, summary_table
 from memo_habitat.tasks.record_fields import Kind, RecordField
 from memo_habitat.utils.files import atomic_write
 from memo_habitat.utils.provenance import now
@@ -84,7 +84,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 def write_page(out: Path, page: str) -> Path:
     """Write `page` to `out`; returns `out`."""
     try:
-        atomic_write(out, page)
+        atomic_write(out, label_cells(page))
     except UserError as error:
         raise UserError(f"{error}; give another file with --out") from error
     return out

@@ -53,6 +53,10 @@ class TrialRewards:
     ends: FloatArray  # float64 [B], the last step of each bin
     sums: FloatArray  # float64 [T, B], sum of the rewards in each bin
 
+    def by_trial(self) -> list[TrialRewards]:
+        """Those of each trial alone."""
+        return [TrialRewards(self.ends, row[None]) for row in self.sums]
+
     def cumulative(self) -> tuple[FloatArray, FloatArray]:
         """Steps [B + 1] from 0 on, and the mean over trials of what was earned by then [B + 1]."""
         return np.append(0.0, self.ends), np.append(0.0, np.cumsum(self.sums.mean(axis=0)))
@@ -269,7 +273,8 @@ def load_evaluation(folder: Path, label: str) -> Evaluation:
     steps = meta.steps_per_trial or int(episodes.end.max())
     is_whole = np.zeros(len(episodes.trial_names), dtype=bool)
     is_whole[episodes.trial[episodes.end >= steps]] = True
-    is_whole |= not is_whole.any()  # better what there is than nothing
+    if not is_whole.any():  # better what there is than nothing, by the steps that were played
+        is_whole[:], steps = True, int(episodes.end.max())
     trials = frozenset(np.array(episodes.trial_names)[is_whole].tolist())
     whole = episodes.select(is_whole[episodes.trial])
     return Evaluation(folder, label, meta, steps, whole, int((~is_whole).sum()), trials)

@@ -110,6 +110,18 @@ def amounts(
     The unit "B" writes bytes. `wide` takes the whole width of the page. `bands` shows all of the
     bands; those over few seeds may be very wide.
     """
+    if wide:
+        # Letters shrink with a drawing: phones show another one, and not this one.
+        narrow = _amounts(curves, x_label, unit, False, bands)
+        drawn = _amounts(curves, x_label, unit, True, bands)
+        both = ((drawn, "on-wide"), (narrow, "on-narrow"))
+        return Markup("\n").join(
+            Markup(str(svg).replace("<svg ", f'<svg class="{name}" ', 1)) for svg, name in both
+        )
+    return _amounts(curves, x_label, unit, False, bands)
+
+
+def _amounts(curves: Sequence[Curve], x_label: str, unit: str, wide: bool, bands: bool) -> Markup:
     with rc_context(_PAGE_STYLE):
         axes = _axes(x_label, wide)
         for curve in curves:

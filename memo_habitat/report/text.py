@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -93,6 +95,38 @@ def _row(
     rates = [cell(estimates.get(name), True) for name in ("success", "spl")]
     episodes = f"{estimates['success'].values:>8,}"
     return [label, cell(returns.get("reward")), cell(targets), *rates, episodes]
+
+
+_TABLE = re.compile(r'<table( class="stacked")?>(.*?)</table>', re.DOTALL)
+_HEAD = re.compile(r"<th\b([^>]*)>(.*?)</th>", re.DOTALL)
+
+
+def label_cells(page: str) -> str:
+    """`page` with the heads of its tables' columns beside every cell, as attributes.
+
+    On a phone, whose width holds two columns, the style sheet writes them in front of the cells
+    and stacks these. A head of several columns is put in front of theirs.
+    """
+
+    def labelled(table: re.Match[str]) -> str:
+        head, body = table[2].split("<tbody>", 1)
+        labels: list[str] = []
+        for row in re.findall(r"<tr>(.*?)</tr>", head, re.DOTALL):
+            above, labels = labels, []
+            for attributes, text in _HEAD.findall(row):
+                span = re.search(r'colspan="(\d+)"', attributes)
+                labels += [" ".join(re.sub("<[^>]*>", " ", text).split())] * int(
+                    span[1] if span else 1
+                )
+            labels = [": ".join(filter(None, both)) for both in zip_longest(above, labels)]
+        rows = []
+        for row in body.split("<tr>"):
+            first, *cells = row.split("<td")
+            named = zip_longest(cells, labels[: len(cells)], fillvalue="")
+            rows.append(first + "".join(f'<td data-label="{label}"{cell}' for cell, label in named))
+        return f"<table{table[1] or ''} data-rows>{head}<tbody>{'<tr>'.join(rows)}</table>"
+
+    return _TABLE.sub(labelled, page)
 
 
 TEMPLATES = Environment(

@@ -18,7 +18,7 @@ from memo_habitat.report.html import summarise, write_report
 from memo_habitat.report.load import HouseMap, first_and_last, load_run
 from memo_habitat.report.maps import draw_map
 from memo_habitat.report.plots import Curve
-from memo_habitat.report.text import short_bytes, short_number
+from memo_habitat.report.text import label_cells, short_bytes, short_number
 from memo_habitat.tasks.record_fields import RecordField
 from tests.factories.episodes import episode
 from tests.factories.runs import write_run
@@ -43,6 +43,21 @@ def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
     assert links
     assert all(link.startswith(("data:image/png;base64,", "#")) for link in links)
     assert not re.search(r"<(script|link|iframe)\b|@import|url\((?!#)", page)
+    assert len(page.encode()) < 3_000_000
+
+
+def test_on_a_phone_every_cell_tells_its_column(page: str) -> None:
+    rows = re.findall(r"<table(?: class=\"stacked\")? data-rows>.*?</table>", page, re.DOTALL)
+    assert len(rows) >= 5 and not any("<td>" in table for table in rows)
+    assert 'data-label="All targets: First quarter"' in page
+    table = "<table><thead><tr><th>Agent</th><th>SPL,<br>%</th></tr></thead><tbody>\n"
+    cells = '<tr><td class="agent">a</td><td>1</td></tr>'
+    labelled = '<td data-label="Agent" class="agent">a</td><td data-label="SPL, %">1</td>'
+    assert labelled in label_cells(f"{table}{cells}</tbody></table>")
+
+
+def test_wide_charts_have_a_form_for_phones(page: str) -> None:
+    assert page.count('<svg class="on-wide"') == page.count('<svg class="on-narrow"') >= 1
 
 
 def test_the_page_is_well_formed_up_to_html_s_own_void_elements(page: str) -> None:
@@ -125,6 +140,18 @@ def test_unfinished_trials_are_left_out_and_said_so(run: Path, tmp_path: Path) -
     assert evaluation.unfinished == 1
     assert evaluation.trials == {"house_0/a0/0", "house_0/a1/0"}
     assert "1 unfinished trial left out" in write_report([folder]).read_text(encoding="utf-8")
+
+
+def test_where_no_trial_is_finished_the_rates_are_by_the_steps_played(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"ckpt.0": (0.5, 0.5)}, 600, 1, trials_per_house=1)
+    records = folder / "eval" / "ckpt.0" / "records.jsonl"
+    lines = records.read_text().splitlines(keepends=True)[:3]
+    records.write_text("".join(lines))
+    evaluation = load_run(folder).evaluations[0]
+    played = [json.loads(line) for line in lines]
+    assert evaluation.steps == played[-1]["trial_step_end"] < 600
+    expected = 1000 * sum(line["success"] for line in played) / evaluation.steps
+    assert evaluation.headline.targets.mean == pytest.approx(expected)
 
 
 def test_the_summary_has_a_line_per_agent(run: Path) -> None:
