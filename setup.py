@@ -133,7 +133,7 @@ setup(
         "gltf": ["DracoPy>=1.4", "opengl-basisu>=0.1.0a2"],
         "hub": ["huggingface-hub>=1.0"],
         "labyrinth": ["labmaze>=1.0.6"],
-        "onnx": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
+        "onnx": ["torch>=2.6", "onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "timm": ["timm>=1.0.12"],
         "wandb": ["wandb>=0.17"],
         "dev": [

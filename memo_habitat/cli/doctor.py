@@ -59,5 +59,6 @@ def examine(checks: Mapping[str, Check]) -> Iterator[Finding]:
         except UserError as error:
             status, says = FAIL, str(error)
         except Exception as error:  # noqa: BLE001 what a broken package raises when it is imported
-            status, says = FAIL, f"{type(error).__name__}: {error}; the lines above say what to do"
+            again = "install what it names again, or memo-habitat into a new environment"
+            status, says = FAIL, f"{type(error).__name__}: {error}; {again}"
         yield Finding(name, status, " ".join(says.split()))

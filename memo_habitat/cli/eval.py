@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,11 @@ from memo_habitat.cli.common import (
     run_and_overrides,
 )
 from memo_habitat.cli.eval_jobs import submit_shards
+from memo_habitat.cli.eval_processes import evaluate_in_processes
+from memo_habitat.errors import UserError
+
+if TYPE_CHECKING:
+    from memo_habitat.trainer.run_dir import RunFolder
 
 EXAMPLES = examples(
     "memo-habitat eval runs/extobjnav-studio-20260101-120000",
@@ -23,6 +28,7 @@ EXAMPLES = examples(
     "memo-habitat eval RUN --checkpoint ckpt.4 --deterministic --name greedy",
     "memo-habitat eval RUN --inspect-memory --name inspected",
     "memo-habitat eval RUN --forget",
+    "memo-habitat eval RUN --shards 4   # on four cores",
     "memo-habitat eval RUN --shard 3/16   # and the others; the last one to end merges them",
     "memo-habitat eval RUN --shards 16 --slurm partition=gpu --slurm time=240",
 )
@@ -45,7 +51,9 @@ ShardOption = Annotated[str | None, option("Play this part of the trials, such a
 Merge = Annotated[
     bool, flag("--merge", "Play nothing: merge the shards there are, of --name or of all.")
 ]
-Shards = Annotated[int | None, option("With --slurm: parts, each a job.")]
+Shards = Annotated[
+    int | None, option("Parts, each a process of this machine, or with --slurm a job.")
+]
 Slurm = Annotated[list[str] | None, option("Option of sbatch; several are possible.", "KEY=VALUE")]
 DryRun = Annotated[bool, flag("--dry-run", "With --slurm: show the jobs alone.")]
 
@@ -72,7 +80,7 @@ def evaluate(
 ) -> None:
     """Evaluate an agent in the task of a run; prints the table and the folder of the records."""
     from memo_habitat.config.evaluation import Shard
-    from memo_habitat.evaluation.shards import merge_run, missing_shards
+    from memo_habitat.evaluation.shards import missing_shards
     from memo_habitat.report.html import summarise
     from memo_habitat.trainer import launch
     from memo_habitat.trainer.rendezvous import own_shard
@@ -80,13 +88,6 @@ def evaluate(
 
     folder, keys = run_and_overrides(run, overrides)
     opened = open_run(folder)
-    if merge:
-        merged = merge_run(opened, name)
-        print(summarise([opened.path]), *merged, sep="\n")
-        return
-    if shards is not None or slurm or dry_run:
-        submit_shards(opened, shards, slurm or (), shard, dry_run)
-        return
     options = launch.EvalOptions(
         checkpoint=checkpoint,
         trials=trials,
@@ -100,9 +101,30 @@ def evaluate(
         forget=forget,
         shard=shard,
     )
-    records = launch.evaluate(opened, options)
-    part = Shard.parse(shard or own_shard())
-    if part.total > 1 and (left := missing_shards(records)):
-        print(f"shard {part} is finished; not yet: {', '.join(map(str, left))}", records, sep="\n")
+    if merge:
+        if shards or slurm or dry_run or options != launch.EvalOptions(name=name, overrides=[]):
+            raise UserError("--merge plays nothing: of the other options it takes --name alone")
+        _merge(opened, name)
         return
+    if shard is not None and shards is not None:
+        raise UserError(f"--shard {shard} with --shards {shards}: give one of them")
+    if slurm or dry_run:
+        submit_shards(opened, options, shards, slurm or (), dry_run)
+        return
+    if shards is not None:
+        records = evaluate_in_processes(opened, [options], shards)[-1]
+    else:
+        records = launch.evaluate(opened, options)
+        part = Shard.parse(shard or own_shard())
+        if part.total > 1 and (left := missing_shards(records)):
+            print(f"shard {part} is finished; not yet: {', '.join(map(str, left))}\n{records}")
+            return
     print(summarise([opened.path]), records, sep="\n")
+
+
+def _merge(run: RunFolder, name: str | None) -> None:
+    from memo_habitat.evaluation.shards import merge_run
+    from memo_habitat.report.html import summarise
+
+    merged = merge_run(run, name)
+    print(summarise([run.path]), *merged, sep="\n")

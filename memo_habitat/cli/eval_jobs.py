@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from memo_habitat.errors import UserError, check_at_least_one
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
+    from memo_habitat.trainer.launch import EvalOptions
     from memo_habitat.trainer.run_dir import RunFolder
 
 # As this command was typed, what the jobs do without.
@@ -41,7 +42,11 @@ class ShardJob:
 
 
 def submit_shards(
-    run: RunFolder, shards: int | None, slurm: Sequence[str], shard: str | None, dry_run: bool
+    run: RunFolder,
+    options: EvalOptions,
+    shards: int | None,
+    slurm: Sequence[str],
+    dry_run: bool,
 ) -> None:
     """Submit each of `shards` parts of this command's evaluation as a job, and leave.
 
@@ -49,30 +54,31 @@ def submit_shards(
 
     Args:
         run: where submitit's files go, into its folder slurm.
+        options: what is evaluated: what would be refused by the jobs is refused now.
         shards: how many.
         slurm: options of sbatch, "key=value" each.
-        shard: what was given as --shard, which has no place here.
         dry_run: print the jobs and submit nothing.
 
     Raises:
         UserError: options that do not go together, no SLURM here, or an unknown key.
     """
     from memo_habitat.sweep.spec import parse_slurm
+    from memo_habitat.trainer import launch
 
     if shards is None or not slurm:
         raise UserError(
-            "--shards, --slurm and --dry-run go together: --shards 16 --slurm partition=gpu makes "
-            "sixteen jobs; without SLURM give each its --shard 1/16, 2/16, ..., or use torchrun"
+            "--slurm and --dry-run go with --shards: --shards 16 --slurm partition=gpu makes "
+            "sixteen jobs"
         )
     check_at_least_one("--shards", shards)
-    if shard is not None:
-        raise UserError(f"--shard {shard} with --shards {shards}: give one of them")
-    options: dict[str, Any] = {"time": 1440, **parse_slurm(slurm)}
+    given: dict[str, Any] = {"time": 1440, **parse_slurm(slurm)}
+    _check_weights_stay(run, options)
+    launch.prepare_evaluations(run, replace(options, shard=f"1/{shards}"))
     arguments = _without_submitting(sys.argv[1:])
     jobs = [ShardJob((*arguments, "--shard", f"{k}/{shards}")) for k in range(1, shards + 1)]
     if dry_run:
-        given = " ".join(f"{key}={value}" for key, value in options.items())
-        print(f"{shards} jobs of SLURM: {given}")
+        words = " ".join(f"{key}={value}" for key, value in given.items())
+        print(f"{shards} jobs of SLURM: {words}")
         for job in jobs:
             print(f"memo-habitat {shlex.join(job.arguments)}")
         return
@@ -80,7 +86,7 @@ def submit_shards(
 
     try:
         executor = submitit.SlurmExecutor(run.path / "slurm", 1000)
-        executor.update_parameters(**options)
+        executor.update_parameters(**given)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"--slurm {shlex.join(slurm)}: {error}") from error
     for number, job in enumerate(jobs, start=1):
@@ -88,6 +94,22 @@ def submit_shards(
         submitted = executor.submit(job)
         print(f"shard {number}/{shards}: job {submitted.job_id}")
     print(f"the last one to end merges them; their output: {Path(executor.folder).absolute()}")
+
+
+def _check_weights_stay(run: RunFolder, options: EvalOptions) -> None:
+    """Refuse the latest checkpoint of a training that has not ended.
+
+    Until the last job begins it would be another one, and shards of both make no evaluation.
+    """
+    from memo_habitat.trainer.launch import ALL
+
+    latest = options.agent == "checkpoint" and options.checkpoint in (None, "latest", ALL)
+    if latest and run.latest_checkpoint.is_file() and not run.is_finished(run.config()):
+        there = ", ".join(path.stem for path in run.checkpoints()) or "none yet"
+        raise UserError(
+            f"the training in {run.path} has not ended, and its latest checkpoint may change "
+            f"before jobs begin: name one with --checkpoint (there are: {there})"
+        )
 
 
 def _without_submitting(words: Sequence[str]) -> tuple[str, ...]:

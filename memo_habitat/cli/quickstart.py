@@ -13,7 +13,13 @@ from memo_habitat.cli.common import (
     examples,
     option,
 )
-from memo_habitat.cli.demo import CONFIG, compare_with_forgetting, copy_of_shipped_agent
+from memo_habitat.cli.demo import (
+    CONFIG,
+    compare_with_forgetting,
+    copy_of_shipped_agent,
+    useful_shards,
+)
+from memo_habitat.cli.eval_processes import evaluate_in_processes
 from memo_habitat.errors import check_at_least_one
 
 EXAMPLES = examples(
@@ -53,8 +59,8 @@ def quickstart(
         raise KeyboardInterrupt
     agents = ["checkpoint", "random", "oracle"]
     print(f"3/4 evaluate it beside {' and '.join(agents[1:])}", flush=True)
-    for agent in agents:
-        launch.evaluate(run, launch.EvalOptions(agent=agent, trials=trials, steps=steps))
+    several = [launch.EvalOptions(agent=agent, trials=trials, steps=steps) for agent in agents]
+    evaluate_in_processes(run, several, useful_shards())
     runs = [shipped.path, run.path]
     print(summarise(runs), "4/4 write the report", sep="\n", flush=True)
     print(write_report(runs, run.report_file))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from habitat.config import read_write
 from habitat_baselines.config.default_structured_configs import EvaluatorConfig
@@ -21,6 +21,14 @@ T = TypeVar("T")
 RUNTIME_KEYS = {
     "memory": ("token_budget", "activation_checkpointing", "compile"),
     "encoder": ("chunk_size", "weights"),
+}
+
+
+# Keys that no record depends on, or that say which trials are played.
+_NO_DIFFERENCE = {
+    *("content_scenes", "split", "trial_steps", "shuffle", "gpu_device_id", "gpu_gpu"),
+    *("cached_houses", "cached_fields", "arrangements_kept", "chunk_size"),
+    *("activation_checkpointing", "compile"),
 }
 
 
@@ -153,6 +161,34 @@ def evaluation_config(config: DictConfig, trained: DictConfig | None) -> DictCon
         baselines.rl.encoder.auxiliary_sensor = ""
         baselines.rl.ddppo.pretrained = False
     return config
+
+
+def evaluation_settings(config: DictConfig, with_model: bool) -> dict[str, Any]:
+    """What the records of an evaluation follow from, in `evaluation_config`'s: value by key.
+
+    That is the environment and, `with_model`, the model and how it is run. Not among them are what
+    has a place of its own in `EvaluationMeta`, which trials are played, and what changes only
+    speed.
+    """
+    parts = [f"habitat.{part}" for part in ("environment", "simulator", "task", "dataset")]
+    if with_model:
+        parts += [f"habitat_baselines.rl.{part}" for part in ("memory", "encoder", "precision")]
+    found: dict[str, Any] = {}
+    for part in parts:
+        node = OmegaConf.select(config, part)
+        is_leaf = not OmegaConf.is_config(node)
+        found.update(_leaves(part, node if is_leaf else OmegaConf.to_container(node, resolve=True)))
+    if found.get("habitat_baselines.rl.encoder.weights_digest"):
+        del found["habitat_baselines.rl.encoder.weights"]  # wherever the file lies now
+    return {key: v for key, v in found.items() if key.rpartition(".")[2] not in _NO_DIFFERENCE}
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(f"{key}.{name}", inner)
 
 
 def register_configs() -> None:

@@ -35,13 +35,19 @@ from memo_habitat.tasks.record_fields import (
 )
 from memo_habitat.utils.files import describe_error
 
-Batch = Callable[[Sequence[Observation]], dict[str, Tensor]]
+Batch = Callable[[Observation], dict[str, Tensor]]
 
 
 def recorded_fields(envs: TrialVectorEnv) -> dict[str, RecordField]:
     """What the environments declare of their episodes' records, by name, the return first."""
     declared = envs.call_at(0, "record_fields")
     return {field.name: field for field in (REWARD, *declared.values()) if field is not None}
+
+
+def all_trials(envs: TrialVectorEnv, plan: EvaluationPlan) -> list[TrialKey]:
+    """The trials of `plan` in the order of the records, those of all shards."""
+    pairs = [pair for own in arrangements(envs) for pair in own]
+    return planned_trials(pairs, plan.trials_per_house)
 
 
 def evaluate(
@@ -64,7 +70,7 @@ def evaluate(
         plan: which trials, how long.
         recorder: where the records go; tells which trials are complete.
         progress: a tqdm bar; one tick per environment step, those of complete trials first.
-        batch: stacks observations and puts them on the agent's device.
+        batch: makes a batch of one of an observation, on the agent's device.
 
     Returns:
         what was recorded, by name: what the task declares, and what was found without being
@@ -73,8 +79,7 @@ def evaluate(
     Raises:
         UserError: an environment does not do what the plan says; names the setting to change.
     """
-    available = arrangements(envs)
-    everything = planned_trials([pair for own in available for pair in own], plan.trials_per_house)
+    everything = all_trials(envs, plan)
     if not everything:
         raise UserError(
             "no environment has an arrangement to play; check habitat.dataset.data_path and split"
@@ -85,7 +90,7 @@ def evaluate(
     recorder.choose_filmed(everything)
     loop = _Loop(envs, agents, plan, recorder, progress, recorded_fields(envs))
     if pending:
-        dealt = assign_trials(pending, available)
+        dealt = assign_trials(pending, arrangements(envs))
         for index, trials in enumerate(dealt):
             if trials:
                 chosen = {"trials": [tuple(trial) for trial in trials], "seed": plan.seed}
@@ -143,6 +148,7 @@ class _Loop:
         declared = self.envs.call_at(0, "record_fields")
         for index, state in enumerate(states):
             self._begin_trial(index, state)
+        uses: dict[int, ContextUse | None] = {}
         while busy := [index for index, state in enumerate(states) if state.trials]:
             # A worker takes its step while the next environment's action is chosen.
             for index in busy:
@@ -150,12 +156,12 @@ class _Loop:
                 frame = state.observation.get(self.plan.camera)
                 self.recorder.see(index, state.trial.id, state.episode, state.step, frame)
                 action = self._act(agent, state, batch)
-                use, stats = agent.context(), agent.attention()
-                self.recorder.remember(state.trial.id, state.step + 1, use, stats)
+                use = uses[index] = agent.context()
+                self.recorder.remember(state.trial.id, state.step + 1, use, agent.attention())
                 self._film(index, state, use)
                 self.envs.async_step_at(index, action)
             for index in busy:
-                state, use = states[index], self.agents[index].context()
+                state, use = states[index], uses[index]
                 state.observation, reward, done, info = self.envs.wait_step_at(index)
                 state.trial_start, state.episode_start = False, bool(done)
                 state.step += 1
@@ -185,7 +191,7 @@ class _Loop:
         videos.add(trial, self.maps[index], moment)
 
     def _act(self, agent: Agent, state: _EnvState, batch: Batch) -> int:
-        observations = batch([state.observation])
+        observations = batch(state.observation)
         starts = (state.trial_start, state.episode_start)
         device = observations[TRIAL_STEP].device
         flags = (torch.tensor([start], device=device) for start in starts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
@@ -156,6 +157,14 @@ class Recorder:
         self._filmed = frozenset(names[: self._plan.filmed_trials])
         if self.videos is not None:
             self.videos.choose(names)
+            if missed := [
+                name for name in names if name in self.complete and self.videos.films(name)
+            ]:
+                logging.getLogger(__name__).warning(
+                    "%d of the trials to film were played before and are not filmed, such as %s: "
+                    "evaluate under another name (--name) to film them",
+                    *(len(missed), missed[0]),
+                )
 
     def needs_map(self, house: str) -> bool:
         """Whether the map of `house` is wanted and not yet there."""
@@ -213,19 +222,19 @@ class Recorder:
 
     def end_episode(self, index: int, record: EpisodeRecord, trial_over: bool) -> None:
         """Write the episode that environment `index` has ended, and its trial if that is over."""
+        # The record is last: a trial whose records are complete is never played again.
         if trial_over:
-            # Before the record: a trial whose records are complete is never played again.
             sums = [round(value, 6) for value in self._rewards.pop(record.trial_id, [])]
             line = RewardLine(trial_id=record.trial_id, bin_steps=self._reward_bin, rewards=sums)
             append_json_line(self._folder / REWARDS_FILE, line.model_dump())
             self._attention.end_trial(record.trial_id)
-        # Flushed, so that a kill loses no finished episode.
-        self._records.write(record.model_dump_json() + "\n")
-        self._records.flush()
         if strip := self._strips.pop(index, None):
             self._save_frames(strip, record)
         if self.videos is not None:
             self.videos.end_episode(record, trial_over)
+        # Flushed, so that a kill loses no finished episode.
+        self._records.write(record.model_dump_json() + "\n")
+        self._records.flush()
 
     def put_in_order(self, trials: Sequence[str]) -> None:
         """Sort all lines by trial, as in `trials`, whatever the order in which they were played."""

@@ -50,6 +50,8 @@ class EvaluationMeta(Provenance):
     shard: str = ""  # which part of the trials, such as 3/16; empty: all
     # sha256 of the checkpoint's file; None for other agents.
     weights: str | None = None
+    # `config.evaluation.evaluation_settings`; empty: not known of an evaluation of before.
+    settings: dict[str, Any] = {}
     environments: int | None = None  # how many there were
     houses: tuple[str, ...] = ()  # their names
     device: str | None = None  # of the agent
@@ -65,11 +67,13 @@ class EvaluationMeta(Provenance):
         """
         if not (folder / META_FILE).exists():
             return
-        before = EvaluationMeta.read(folder)
-        for name, (had, has) in before.differences(self).items():
+        different = EvaluationMeta.read(folder).differences(self)
+        if different:
+            told = [f"{name}={had!r}, now {has!r}" for name, (had, has) in different.items()]
+            more = f"; and {len(told) - 3} more" if told[3:] else ""
             raise UserError(
-                f"{folder} holds an evaluation with {name}={had!r}, now it is {has!r}; choose "
-                "another name (habitat_baselines.evaluator.name) or delete that folder"
+                f"{folder} holds an evaluation with {'; '.join(told[:3])}{more}: choose another "
+                "name (--name, or habitat_baselines.evaluator.name) or delete that folder"
             )
 
     def differences(self, other: EvaluationMeta, *more: str) -> dict[str, tuple[Any, Any]]:
@@ -81,6 +85,9 @@ class EvaluationMeta(Provenance):
         # Not known of evaluations of before.
         if None in both["weights"]:
             del both["weights"]
+        if self.settings and other.settings:
+            for key in {**self.settings, **other.settings}:
+                both[key] = self.settings.get(key), other.settings.get(key)
         return {name: values for name, values in both.items() if values[0] != values[1]}
 
     def write(self, folder: Path) -> None:

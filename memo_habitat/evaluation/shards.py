@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from memo_habitat.config.evaluation import Shard
@@ -31,10 +32,29 @@ def missing_shards(folder: Path) -> list[Shard]:
     Raises:
         UserError: there are none, or those of divisions into different numbers.
     """
-    metas = _read(folder)
+    metas = _read_some(folder)
     total = next(iter(metas)).total
     every = [Shard(number, total) for number in range(1, total + 1)]
     return [shard for shard in every if shard not in metas or metas[shard].finished is None]
+
+
+def check_mergeable(folder: Path, meta: EvaluationMeta, planned: Collection[str]) -> None:
+    """Refuse to play a shard of the evaluation in `folder` that could not be merged.
+
+    Args:
+        folder: of the evaluation, with what other shards there are.
+        meta: of the shard.
+        planned: names of the trials of all shards.
+
+    Raises:
+        UserError: names what contradicts it.
+    """
+    own = Shard.parse(meta.shard)
+    metas = _read(folder)
+    metas[own] = meta
+    _check_alike(folder, metas)
+    _check_nothing_dropped(folder, meta, planned)
+    meta.check_continues(folder)
 
 
 def merge_shards(folder: Path) -> None:
@@ -45,7 +65,7 @@ def merge_shards(folder: Path) -> None:
     Raises:
         UserError: a shard is missing, is not finished, or contradicts another one; names it.
     """
-    metas = _read(folder)
+    metas = _read_some(folder)
     if missing := missing_shards(folder):
         names = ", ".join(map(str, missing))
         raise UserError(
@@ -55,19 +75,9 @@ def merge_shards(folder: Path) -> None:
         )
     shards = sorted(metas)
     first = metas[shards[0]]
-    for shard in shards[1:]:
-        for name, (had, has) in first.differences(metas[shard], *_PLANNED).items():
-            raise UserError(
-                f"shards {shards[0]} and {shard} of {folder} contradict each other: {name} is "
-                f"{had!r} and {has!r}; remove the wrong one and evaluate it again"
-            )
+    _check_alike(folder, metas)
     places = _places(folder, shards, first)
-    others = complete_trials(folder / RECORDS_FILE, first.steps_per_trial or 0) - places.keys()
-    if others:
-        raise UserError(
-            f"{folder} holds {len(others)} trials that are in no shard, such as {min(others)}, and "
-            f"merging would drop them; remove {folder / 'shards'}, or {folder / RECORDS_FILE}"
-        )
+    _check_nothing_dropped(folder, first, places)
     merged = first.model_copy(
         update={
             "shard": "",
@@ -104,18 +114,48 @@ def merge_run(run: RunFolder, name: str | None = None) -> list[Path]:
 def _read(folder: Path) -> dict[Shard, EvaluationMeta]:
     """What the shards in `folder` say about themselves."""
     found = [EvaluationMeta.read(path.parent) for path in folder.glob(f"shards/*/{META_FILE}")]
-    metas = {Shard.parse(meta.shard): meta for meta in found}
-    counts = sorted({shard.total for shard in metas})
-    if not counts:
+    return {Shard.parse(meta.shard): meta for meta in found}
+
+
+def _read_some(folder: Path) -> dict[Shard, EvaluationMeta]:
+    metas = _read(folder)
+    if not metas:
         raise UserError(
             f"{folder} holds no shards; evaluate with --shard 1/2 and --shard 2/2, for example"
         )
+    _check_counts(folder, metas)
+    return metas
+
+
+def _check_counts(folder: Path, metas: Collection[Shard]) -> None:
+    counts = sorted({shard.total for shard in metas})
     if len(counts) > 1:
         raise UserError(
             f"{folder / 'shards'} holds shards of {' and of '.join(map(str, counts))}: remove "
             "those that do not belong to it"
         )
-    return metas
+
+
+def _check_alike(folder: Path, metas: Mapping[Shard, EvaluationMeta]) -> None:
+    """Refuse shards of several evaluations."""
+    _check_counts(folder, metas)
+    first, *others = sorted(metas)
+    for shard in others:
+        for name, (had, has) in metas[first].differences(metas[shard], *_PLANNED).items():
+            raise UserError(
+                f"shards {first} and {shard} of {folder} contradict each other: {name} is "
+                f"{had!r} and {has!r}; remove the wrong one and evaluate it again"
+            )
+
+
+def _check_nothing_dropped(folder: Path, meta: EvaluationMeta, planned: Collection[str]) -> None:
+    """Refuse where the evaluation holds trials already that are in no shard."""
+    there = complete_trials(folder / RECORDS_FILE, meta.steps_per_trial or 0)
+    if others := there.difference(planned):
+        raise UserError(
+            f"{folder} holds {len(others)} trials that are in no shard, such as {min(others)}, and "
+            f"merging would drop them; remove {folder / 'shards'}, or {folder / RECORDS_FILE}"
+        )
 
 
 def _places(folder: Path, shards: list[Shard], meta: EvaluationMeta) -> dict[str, int]:

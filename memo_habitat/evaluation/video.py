@@ -91,6 +91,11 @@ class Videos:
     def __init__(self, plan: VideoPlan, writer: Any = None) -> None:
         """Film nothing yet; `writer` is Habitat's, for TensorBoard."""
         self._plan, self._writer = plan, writer
+        if TENSORBOARD in plan.options and getattr(writer, "file_writer", None) is None:
+            raise UserError(
+                "habitat_baselines.eval.video_option=[tensorboard] needs "
+                "habitat_baselines.writer_type=tb; write videos to the disk"
+            )
         self._chosen: frozenset[str] = frozenset()
         self._reels: dict[str, _Reel] = {}
 
@@ -201,13 +206,7 @@ def _log_animation(writer: Any, name: str, frames: Sequence[np.ndarray], plan: V
     image = Summary.Image(
         height=SIZE[1], width=SIZE[0], colorspace=3, encoded_image_string=encoded.getvalue()
     )
-    file_writer = getattr(writer, "file_writer", None)
-    if file_writer is None:
-        raise UserError(
-            "habitat_baselines.eval.video_option=[tensorboard] needs "
-            "habitat_baselines.writer_type=tb; write videos to the disk"
-        )
-    file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), plan.step)
+    writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), plan.step)
 
 
 @dataclass

@@ -15,7 +15,8 @@ training: `memo-habitat eval DIR` evaluates it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from memo_habitat.config.compose import update_config
-from memo_habitat.config.evaluation import evaluation_config
+from memo_habitat.config.evaluation import evaluation_config, evaluation_settings
 from memo_habitat.errors import UserError, cannot_write
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
 from memo_habitat.export.agent import load_agent
@@ -80,8 +81,13 @@ def export_agent(
         update_config(each, options.overrides)
     spaces = Spaces.read(run.path) or Spaces.of_envs(evaluation_config(config, found["config"]))
     step = int(found["extra_state"]["step"])
-    evaluations = evaluations_of(run, step)
+    model = evaluation_settings(evaluation_config(config, found["config"]), with_model=True)
+    evaluations = evaluations_of(run, step, model)
     record = _portable(run)
+    for each in (config, found["config"]):
+        for key in ("data_path", "scenes_dir"):
+            if key in each.habitat.dataset:
+                each.habitat.dataset[key] = _portable_path(str(each.habitat.dataset[key]))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -109,17 +115,30 @@ def export_agent(
     if options.onnx:
         from memo_habitat.export.onnx_graphs import export_onnx  # the extra `onnx`
 
-        export_onnx(load_agent(folder), folder, options.onnx_steps)
+        try:
+            export_onnx(load_agent(folder), folder, options.onnx_steps)
+        except UserError:  # it is told by the agent that was written, which nobody asked for alone
+            shutil.rmtree(folder)
+            raise
     return folder
 
 
-def evaluations_of(run: RunFolder, step: int) -> list[Evaluation]:
+def evaluations_of(run: RunFolder, step: int, settings: Mapping[str, Any]) -> list[Evaluation]:
     """The finished evaluations of a run that say something of the weights of `step`.
 
-    Those of other checkpoints do not; agents without weights are what to compare with.
+    Those of other checkpoints do not, nor of a model that was run otherwise than by `settings`
+    (`evaluation_settings`), such as with another token budget; agents without weights are what to
+    compare with.
     """
     found = [load_evaluation(folder, folder.name) for folder in evaluation_folders(run.path)]
-    return [e for e in found if e.is_finished and e.meta.step in (None, step)]
+
+    def is_run_so(evaluation: Evaluation) -> bool:
+        known = evaluation.meta.settings.items()
+        model = {key: value for key, value in known if key.startswith("habitat_baselines.rl.")}
+        return all(value == settings.get(key, value) for key, value in model.items())
+
+    own = [e for e in found if e.is_finished and e.meta.step in (None, step)]
+    return [e for e in own if is_run_so(e)]
 
 
 def _portable(run: RunFolder) -> dict[str, Any]:
@@ -130,6 +149,15 @@ def _portable(run: RunFolder) -> dict[str, Any]:
     for resume in record["resumed"]:
         resume["command"] = _without_folders(resume["command"])
     return {**record, "command": _without_folders(whole.get("command", ())), "machine": {}}
+
+
+def _portable_path(path: str) -> str:
+    """A path of this machine from its last folder `data` on, where others may have the same."""
+    parts = Path(path).parts
+    if not Path(path).is_absolute():
+        return path
+    last = len(parts) - parts[::-1].index("data") - 1 if "data" in parts else -3
+    return str(Path(*parts[last:]))
 
 
 def _without_folders(command: Sequence[str]) -> list[str]:

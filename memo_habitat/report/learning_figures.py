@@ -18,6 +18,11 @@ _LEARNING = {
     "spl": "SPL",
     "reward": "Reward per episode",
 }
+# What evaluations of several checkpoints have in common.
+_HOW = {
+    *("split", "steps_per_trial", "trials_per_house", "houses", "seed", "deterministic"),
+    "settings",
+}
 
 
 def learning_figures(runs: Sequence[Run]) -> list[Figure]:
@@ -52,13 +57,15 @@ def _measure(row: Mapping[str, Any], name: str) -> float | None:
 
 def checkpoint_figure(agents: Sequence[ShownAgent]) -> list[Figure]:
     """Targets of three or more checkpoints of one run by their training; nothing of fewer."""
-    runs: dict[str, list[Evaluation]] = {}
+    # Of a run only what was evaluated alike: points with another token budget make no curve.
+    alike: dict[str, dict[int, Evaluation]] = {}
     for agent in agents:
         e = agent.evaluation
         if e.agent == "checkpoint" and e.meta.step is not None and not e.meta.forget:
-            runs.setdefault(str(e.folder.parent), []).append(e)
+            key = f"{e.folder.parent} {e.meta.model_dump_json(include=_HOW)}"
+            alike.setdefault(key, {}).setdefault(e.meta.step, e)
     curves: list[Curve] = []
-    for own in (sorted(e, key=lambda e: e.meta.step or 0) for e in runs.values() if len(e) > 2):
+    for own in ([e[step] for step in sorted(e)] for e in alike.values() if len(e) > 2):
         found = [e.headline.targets for e in own]
         means, lows, highs = ([getattr(f, n) for f in found] for n in ("mean", "low", "high"))
         steps = [float(e.meta.step or 0) for e in own]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -275,9 +275,11 @@ def load_evaluation(folder: Path, label: str) -> Evaluation:
     is_whole[episodes.trial[episodes.end >= steps]] = True
     if not is_whole.any():  # better what there is than nothing, by the steps that were played
         is_whole[:], steps = True, int(episodes.end.max())
-    trials = frozenset(np.array(episodes.trial_names)[is_whole].tolist())
     whole = episodes.select(is_whole[episodes.trial])
-    return Evaluation(folder, label, meta, steps, whole, int((~is_whole).sum()), trials)
+    numbers = np.cumsum(is_whole) - 1  # houses of other trials do not count either
+    names = tuple(np.array(episodes.trial_names)[is_whole].tolist())
+    whole = replace(whole, trial=numbers[whole.trial], trial_names=names)
+    return Evaluation(folder, label, meta, steps, whole, int((~is_whole).sum()), frozenset(names))
 
 
 def first_and_last(

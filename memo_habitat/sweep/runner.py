@@ -28,6 +28,7 @@ from memo_habitat.trainer.progress import share_done
 from memo_habitat.trainer.run_dir import SWEEP_LOG, RunFolder
 from memo_habitat.utils.processes import (
     INTERRUPTED,
+    LocalProcess,
     available_cores,
     describe_status,
     handling,
@@ -61,36 +62,6 @@ class Outcome:
     finished: int = 0
     failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
-
-
-class LocalProcess:
-    """A job at work on some cores of this machine, in a session of its own."""
-
-    def __init__(self, job: SweepJob, cores: Sequence[int]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", PROGRAM, str(job.sweep.folder), job.name],
-            stdin=subprocess.PIPE,  # its end asks the job to stop, also when the sweep is killed
-            # One thread a core: more of them, from every job, would only wait for each other.
-            env={"OMP_NUM_THREADS": str(max(1, len(cores))), **os.environ},
-            start_new_session=True,  # Ctrl-C reaches the sweep alone, which then stops its jobs
-        )
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self._process.pid, cores)
-
-    def status(self) -> int | None:
-        """Exit status, negative after a signal; None while it is at work."""
-        return self._process.poll()
-
-    def stop(self) -> None:
-        """Ask it to save and leave, by the end of its standard input: once however often called."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def kill(self) -> None:
-        """End it at once with all its own processes."""
-        if self.status() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class SlurmProcess:
@@ -150,7 +121,12 @@ class Places:
         """Start the process of a job, or submit it."""
         if self._executor is not None:
             return SlurmProcess(job, self._executor)
-        return LocalProcess(job, core_share(place, self.count))
+        cores = core_share(place, self.count)
+        folder = str(job.sweep.folder)
+        process = LocalProcess(PROGRAM, folder, job.name, threads=max(1, len(cores)))
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(process.pid, cores)
+        return process
 
 
 class Queue:

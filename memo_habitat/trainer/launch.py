@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from memo_habitat.config.compose import (
     compose_config,
@@ -73,6 +73,14 @@ class EvalOptions:
 
 # As a checkpoint's name: every one of the run.
 ALL = "all"
+
+
+class PreparedEvaluation(NamedTuple):
+    """One evaluation: its options with file and name settled, its config, where records go."""
+
+    options: EvalOptions
+    config: DictConfig
+    folder: Path
 
 
 def make_env(name: str, overrides: Sequence[str] = ()) -> habitat.Env:
@@ -228,20 +236,28 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
 
     UserError where checkpoint or agent is unknown, and for what the evaluation itself refuses.
     """
+    prepared = prepare_evaluations(run, options)
+    for each in prepared:
+        _execute(each.config, "eval")
+    return prepared[-1].folder
+
+
+def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEvaluation]:
+    """What `evaluate` would do, and its errors; one evaluation for each checkpoint."""
     refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
     import_habitat()
     if options.agent != "checkpoint" or options.checkpoint != ALL:
-        return _evaluate(run, options)
+        return [_prepare_evaluation(run, options)]
     if options.name is not None:
         raise UserError(
             f"--name {options.name} with all checkpoints: each has the folder of its own name"
         )
     every = run.checkpoints() or [run.find_checkpoint(None)]
-    return [_evaluate(run, replace(options, checkpoint=str(path))) for path in every][-1]
+    return [_prepare_evaluation(run, replace(options, checkpoint=str(path))) for path in every]
 
 
-def _evaluate(run: RunFolder, options: EvalOptions) -> Path:
-    """Evaluate one checkpoint, or another agent."""
+def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluation:
+    """Of one checkpoint, or another agent."""
     from omegaconf import open_dict
 
     from memo_habitat.config.evaluation import Shard, evaluation_name
@@ -265,6 +281,7 @@ def _evaluate(run: RunFolder, options: EvalOptions) -> Path:
 
         check_evaluated_model(config, trained)
         checkpoint = run.find_checkpoint(options.checkpoint)
+        options = replace(options, checkpoint=str(checkpoint))
         name = options.name or evaluation_name(checkpoint.stem, forget)
         baselines.eval_ckpt_path_dir = str(checkpoint)
     # Where a run keeps its evaluations is decided here, by the one who knows the run's folder.
@@ -291,8 +308,7 @@ def _evaluate(run: RunFolder, options: EvalOptions) -> Path:
             evaluator[key] = count
     config.habitat.task.trial_steps = evaluator.steps_per_trial
     _check_simulator(config)
-    _execute(config, "eval")
-    return run.eval_dir(name)
+    return PreparedEvaluation(replace(options, name=name), config, run.eval_dir(name))
 
 
 def _all_houses(config: DictConfig) -> None:

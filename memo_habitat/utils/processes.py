@@ -6,6 +6,8 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -107,11 +109,43 @@ def interrupt_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def write_into(log: Path) -> None:
+class LocalProcess:
+    """`python -m MODULE ARGUMENTS` at work in a session of its own, with one thread a core of its.
+
+    Ctrl-C reaches its parent alone, which then stops it; it has to call `interrupt_with_parent`.
+    """
+
+    def __init__(self, module: str, *arguments: str, threads: int = 1) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,  # its end asks the process to stop, also when we are killed
+            # More threads, from every process, would only wait for each other.
+            env={"OMP_NUM_THREADS": str(threads), **os.environ},
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    def status(self) -> int | None:
+        """Exit status, negative after a signal; None while it is at work."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ask it to save and leave, by the end of its standard input: once however often called."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End it at once with all its own processes."""
+        if self.status() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+def write_into(log: Path, descriptors: Iterable[int] = (1, 2)) -> None:
     """From now on what this process and its children print is appended to `log`."""
     with log.open("ab", buffering=0) as file:
         file.write(f"{LOG_HEADER}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
-        for descriptor in (1, 2):
+        for descriptor in descriptors:
             os.dup2(file.fileno(), descriptor)
 
 

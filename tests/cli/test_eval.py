@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import signal
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from memo_habitat.cli import eval_processes
 from memo_habitat.cli.eval_jobs import ShardJob
 from memo_habitat.cli.main import main
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.trainer import launch
 
 MEMORY, ENCODER = "habitat_baselines.rl.memory", "habitat_baselines.rl.encoder"
@@ -133,7 +138,57 @@ def test_a_job_is_made_for_each_shard(run, capsys, monkeypatch):
     assert job() == 0 and "--shard" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--shards", "2"], ["--slurm", "time=3"], ["--dry-run"]])
-def test_what_goes_with_slurm_goes_with_it_alone(run, capsys, words):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--slurm", "time=3"], "go with --shards"),
+        (["--dry-run"], "go with --shards"),
+        (["--shards", "0"], "--shards 0: at least 1"),
+        (["--shards", "2", "--shard", "1/2"], "give one of them"),
+        (["--merge", "--trials", "3"], "--merge plays nothing"),
+        (["--merge", "--shards", "3"], "--merge plays nothing"),
+        (["--shards", "2", "--name", "x", "--checkpoint", "all"], "--name x with all checkpoints"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(run, capsys, words, told):
     assert main(["eval", str(run.path), *words]) == 2
-    assert "go together" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
+
+
+def test_jobs_do_not_evaluate_a_checkpoint_that_may_change_before_they_begin(run, capsys):
+    run.latest_checkpoint.touch()
+    (run.checkpoint_dir / "ckpt.3.safetensors").touch()
+    run.progress_file.write_text('{"steps": 1, "updates": 1}\n')
+    words = ["eval", str(run.path), "--shards", "2", "--slurm", "time=3", "--dry-run"]
+    assert main(words) == 2
+    assert "has not ended" in (error := capsys.readouterr().err) and "ckpt.3" in error
+    assert main([*words, "--checkpoint", "ckpt.3"]) == 0
+    run.progress_file.unlink()
+
+
+def test_a_failed_shard_is_told_with_its_log_and_the_others_end(run, monkeypatch):
+    """Of three processes, one is killed, one ends, one is refused something."""
+    monkeypatch.setattr(eval_processes, "PROGRAM", "tests.factories.shard_process")
+    told = launch.EvalOptions(agent="random")
+    with pytest.raises(
+        WorkerError, match=r"2/3 ended \(killed by SIGKILL\): about to die; its log"
+    ):
+        eval_processes.evaluate_in_processes(run, [told], 3)
+    log = run.workers_dir / "shard-{}-of-3.log"
+    assert [Path(str(log).format(k)).read_text().count("done") for k in (1, 3)] == [1, 1]
+
+
+def test_an_interrupt_ends_all_shards(run, monkeypatch):
+    monkeypatch.setattr(eval_processes, "PROGRAM", "tests.factories.shard_process")
+    told = launch.EvalOptions(agent="random", name="waits")
+    logs = [run.workers_dir / f"shard-{number}-of-2.log" for number in (1, 2)]
+
+    def interrupt() -> None:
+        while not all(log.is_file() and "waits" in log.read_text() for log in logs):
+            time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        eval_processes.evaluate_in_processes(run, [told], 2)
+    assert all(log.read_text().endswith("interrupted\n") for log in logs)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -38,10 +36,10 @@ class Silent:
         pass
 
 
-def batch(observations: Sequence[Observation]) -> dict[str, Tensor]:
+def batch(seen: Observation) -> dict[str, Tensor]:
     """What the small policy observes, made from what the fake environments show."""
-    steps = torch.as_tensor(np.stack([seen["trial_step"] for seen in observations]))
-    images = torch.as_tensor(np.stack([seen["head_rgb"] for seen in observations]))
+    steps = torch.as_tensor(seen["trial_step"])[None]
+    images = torch.as_tensor(seen["head_rgb"])[None]
     return {
         "trial_step": steps,
         "head_rgb": images,

@@ -73,11 +73,8 @@ class Remembering(SensorAgent):
         return ContextUse(self.steps, self.steps * 8, self.steps * 16)
 
 
-def stack(observations: Sequence[Observation]) -> dict[str, Tensor]:
-    return {
-        key: torch.as_tensor(np.stack([seen[key] for seen in observations]))
-        for key in observations[0]
-    }
+def batch_of_one(observation: Observation) -> dict[str, Tensor]:
+    return {key: torch.as_tensor(value)[None] for key, value in observation.items()}
 
 
 def vector_env(
@@ -93,7 +90,7 @@ def run(
     plan: EvaluationPlan = PLAN,
 ) -> list[EpisodeRecord]:
     with Recorder(folder, plan) as recorder:
-        evaluate(envs, [agent() for _ in envs.envs], plan, recorder, Counter(), stack)
+        evaluate(envs, [agent() for _ in envs.envs], plan, recorder, Counter(), batch_of_one)
     records = iterate_records(folder / "records.jsonl")
     return sorted(records, key=lambda record: (record.trial_id, record.episode_index))
 
@@ -235,7 +232,7 @@ def test_more_trials_are_added_to_those_that_are_there(tmp_path: Path) -> None:
 def test_progress_counts_every_step_of_every_trial(tmp_path: Path) -> None:
     counter = Counter()
     with Recorder(tmp_path, PLAN) as recorder:
-        evaluate(vector_env(4), [SensorAgent()] * 4, PLAN, recorder, counter, stack)
+        evaluate(vector_env(4), [SensorAgent()] * 4, PLAN, recorder, counter, batch_of_one)
     assert counter.total == 6 * STEPS
 
 

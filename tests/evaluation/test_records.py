@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat.config.evaluation import EvaluationPlan
+from memo_habitat.config.compose import compose_config
+from memo_habitat.config.evaluation import EvaluationPlan, evaluation_config, evaluation_settings
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import (
     EpisodeRecord,
+    EvaluationMeta,
     complete_trials,
     iterate_records,
 )
@@ -103,6 +105,22 @@ def test_an_unwritable_place_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="another output folder"):
         Recorder(tmp_path / "file", EvaluationPlan(1, 1))
+
+
+def settings(agent: bool, *overrides: str) -> EvaluationMeta:
+    config = compose_config("extobjnav/recall", overrides)
+    return EvaluationMeta(settings=evaluation_settings(evaluation_config(config, None), agent))
+
+
+def test_an_evaluation_is_not_continued_with_other_settings(tmp_path: Path) -> None:
+    settings(True).write(tmp_path)
+    budget, distance = "habitat_baselines.rl.memory.token_budget", "habitat.task.success_distance"
+    settings(True, "habitat.dataset.content_scenes=[attic]").check_continues(tmp_path)
+    with pytest.raises(UserError, match=rf"{distance}=2.0, now 1.0; .*{budget}=0, now 80.*--name"):
+        settings(True, f"{budget}=80", f"{distance}=1.0").check_continues(tmp_path)
+    EvaluationMeta().check_continues(tmp_path)  # nothing is known of it
+    settings(False).write(tmp_path)
+    settings(False, f"{budget}=80").check_continues(tmp_path)  # the agent has no memory
 
 
 def test_the_house_is_the_first_part_of_the_trial_name() -> None:

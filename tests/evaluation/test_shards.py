@@ -162,6 +162,28 @@ def test_a_trial_in_two_shards_and_a_missing_one_are_named(tmp_path: Path) -> No
         merge_shards(merged)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shard": "1/2"}, "shards of 2 and of 3"),
+        ({"shard": "2/3", "trials_per_house": 3}, "trials_per_house is 2 and 3"),
+    ],
+)
+def test_what_could_not_be_merged_is_not_begun(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    play(tmp_path, shard="1/3")
+    with pytest.raises(UserError, match=message):
+        play(tmp_path, **options)
+    assert [path.name for path in (tmp_path / "eval/random/shards").iterdir()] == ["1-of-3"]
+
+
+def test_a_shard_of_fewer_trials_than_there_are_is_not_begun(tmp_path: Path) -> None:
+    play(tmp_path)
+    with pytest.raises(UserError, match="2 trials that are in no shard"):
+        play(tmp_path, shard="1/2", trials_per_house=1)
+
+
 def test_what_is_no_shard_or_has_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no evaluation of .* has shards"):
         merge_run(RunFolder(tmp_path))

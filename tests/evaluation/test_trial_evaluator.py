@@ -48,7 +48,7 @@ def evaluate_fakes(folder: Path, **options: Any) -> Writer:
         }
     )
     chosen = OmegaConf.structured(
-        TrialEvaluatorConfig(trials_per_house=2, steps_per_trial=STEPS, **options)
+        TrialEvaluatorConfig(**{"trials_per_house": 2, "steps_per_trial": STEPS, **options})
     )
     evaluator = instantiate(chosen)
     assert isinstance(evaluator, TrialEvaluator)

@@ -28,8 +28,8 @@ def film(folder: Path, writer: object = None, envs: FakeVectorEnv | None = None,
         envs = FakeVectorEnv([FakeEnv([("loft", "a")], STEPS), FakeEnv([("studio", "a")], STEPS)])
     import torch
 
-    def batch(observations):
-        return {"trial_step": torch.tensor([int(o["trial_step"][0]) for o in observations])}
+    def batch(observation):
+        return {"trial_step": torch.tensor([int(observation["trial_step"][0])])}
 
     agents = [RandomAgent(NUM_ACTIONS) for _ in envs.envs]
     bar = SimpleNamespace(update=lambda n: None, set_postfix_str=lambda *a, **k: None)
@@ -92,6 +92,13 @@ def test_tensorboard_gets_an_animation(tmp_path):
     assert value.image.width == SIZE[0]
     with pytest.raises(UserError, match="writer_type=tb"):
         film(tmp_path / "other", SimpleNamespace(), options=("tensorboard",))
+
+
+def test_trials_that_were_played_before_are_told_and_not_filmed(tmp_path, caplog):
+    film(tmp_path, trials=0)
+    assert "not filmed" not in caplog.text
+    assert film(tmp_path, trials=1) == []
+    assert "1 of the trials to film were played before" in caplog.text
 
 
 def test_nonsense_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 import memo_habitat as mh
 from memo_habitat.cli.main import main
@@ -23,6 +24,7 @@ from memo_habitat.trainer.run_dir import open_run
 
 NAME = "extobjnav/recall"
 STEP = 1_769_472  # after which the agent that ships was saved
+BUDGET = "habitat_baselines.rl.memory.token_budget"
 MEASURES = {
     "spl": {"name": "spl", "kind": "rate", "unit": "", "better": "higher", "text": "SPL."},
 }
@@ -51,12 +53,20 @@ def episode(trial: int, index: int, success: bool) -> str:
     )
 
 
-def evaluate(run: Path, name: str, agent: str, step: int | None, finished: str | None) -> None:
+def evaluate(
+    run: Path, name: str, agent: str, step: int | None, finished: str | None, budget: int = 400
+) -> None:
     """Leave an evaluation of four trials: three of four episodes succeed."""
     folder = run / "eval" / name
     folder.mkdir(parents=True)
     meta = EvaluationMeta.of_this_process(
-        agent=agent, step=step, split="test", steps_per_trial=100, finished=finished, measures={}
+        agent=agent,
+        step=step,
+        split="test",
+        steps_per_trial=100,
+        finished=finished,
+        measures={},
+        settings={BUDGET: budget, "habitat.task.success_distance": 2.0} if step else {},
     )
     lines = [episode(trial, i, trial + i > 0) for trial in range(2) for i in range(2)]
     (folder / "meta.json").write_text(
@@ -73,10 +83,14 @@ def run(tmp_path_factory, checkout) -> Path:
     (folder / "spaces.json").unlink()  # as in a run: an environment tells
     record = json.loads((folder / "run.json").read_text())
     command = ["memo-habitat", "train", "--config-name=extobjnav/recall", "--out", "/home/me/mine"]
+    config = OmegaConf.load(folder / "config.yaml")
+    config.habitat.dataset.data_path = str(checkout / config.habitat.dataset.data_path)
+    OmegaConf.save(config, folder / "config.yaml")
     record.update(command=command, machine={"system": "secret", "processor": "x", "cores": 2})
     (folder / "run.json").write_text(json.dumps(record))
     evaluate(folder, "mine", "checkpoint", STEP, "today")
     evaluate(folder, "earlier", "checkpoint", 1000, "today")
+    evaluate(folder, "tight", "checkpoint", STEP, "today", budget=40)
     evaluate(folder, "random", "random", None, "today")
     evaluate(folder, "unfinished", "random", None, None)
     return folder
@@ -106,7 +120,7 @@ def test_the_card_has_the_results_of_these_weights_with_intervals(exported):
     assert low < 0.75 < high
     assert metrics["spl"]["value"] == 0.375
     assert metrics["targets"]["value"] == 15.0
-    rows = re.findall(r"^\| (mine|random|earlier|unfinished) \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| (mine|random|earlier|unfinished|tight) \|", text, re.MULTILINE)
     assert sorted(rows) == ["mine", "random"]
     for told in (
         "EmbreeSim-v0",
@@ -124,10 +138,11 @@ def test_the_hub_reads_the_card(exported):
     assert {result.metric_type for result in results} == {"success", "spl", "targets"}
 
 
-def test_nothing_is_told_of_the_machine(exported):
+def test_nothing_is_told_of_the_machine(exported, checkout):
     texts = [path for path in exported.rglob("*.*") if path.suffix != ".safetensors"]
     whole = "".join(path.read_text() for path in texts)
     assert "/home/me" not in whole and "secret" not in whole and str(exported.parent) not in whole
+    assert str(checkout) not in whole
     assert open_run(exported).record().machine == {}
 
 
@@ -147,12 +162,23 @@ def test_report_and_export_work_on_the_folder(exported, tmp_path, capsys):
     again = mh.export_agent(
         exported,
         tmp_path / "again",
-        mh.ExportOptions(overrides=["habitat_baselines.rl.memory.token_budget=200"]),
+        mh.ExportOptions(overrides=[f"{BUDGET}=200"]),
     )
     assert "the newest 200 tokens" in card(again)[1]
+    assert "| mine |" not in card(again)[1]  # which was evaluated without a budget
     assert not (again / "eval").exists()
     with pytest.raises(UserError, match="name a new folder"):
         mh.export_agent(exported, tmp_path / "again")
+
+
+def test_what_has_no_graph_leaves_no_folder(exported, tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise UserError("no graph")
+
+    monkeypatch.setattr("memo_habitat.export.onnx_graphs.export_onnx", refuse)
+    with pytest.raises(UserError, match="no graph"):
+        mh.export_agent(exported, tmp_path / "onnx", mh.ExportOptions(onnx=True))
+    assert not (tmp_path / "onnx").exists()
 
 
 @pytest.mark.slow

@@ -21,7 +21,9 @@ from memo_habitat.report.breakdown import (
     without_value,
 )
 from memo_habitat.report.episodes import tabulate
+from memo_habitat.report.figures import Figure, ShownAgent
 from memo_habitat.report.html import render
+from memo_habitat.report.learning_figures import checkpoint_figure
 from memo_habitat.report.load import load_run
 from tests.factories.episodes import episode
 from tests.factories.runs import write_run
@@ -106,6 +108,23 @@ def test_the_page_has_the_sections(folder: Path) -> None:
     for heading in ("On the same trials", "By category", "By house", "By step of the trial"):
         assert heading in page
     assert "Targets by checkpoint" not in page  # two are no curve
+
+
+def test_a_curve_is_of_checkpoints_that_were_evaluated_alike(tmp_path: Path) -> None:
+    names = [f"ckpt.{number}" for number in range(3)]
+    run = write_run(tmp_path, dict.fromkeys(names, (0.2, 0.5)), steps=512, houses=1)
+    for number, budget in enumerate((0, 0, 80)):
+        path = tmp_path / "eval" / names[number] / "meta.json"
+        meta = {**json.loads(path.read_text()), "step": number, "settings": {"budget": budget}}
+        path.write_text(json.dumps(meta))
+
+    def curves() -> list[Figure]:
+        evaluations = load_run(run).evaluations
+        return checkpoint_figure([ShownAgent(e.label, "#000000", (e,)) for e in evaluations])
+
+    assert curves() == []
+    path.write_text(json.dumps({**meta, "settings": {"budget": 0}}))
+    assert len(curves()) == 1
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:

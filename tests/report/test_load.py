@@ -11,7 +11,8 @@ import pytest
 from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import REWARDS_FILE, Recorder, keep_trials
-from memo_habitat.report.load import read_rewards
+from memo_habitat.evaluation.records import EvaluationMeta
+from memo_habitat.report.load import load_evaluation, read_rewards
 from tests.factories.episodes import episode
 
 
@@ -71,6 +72,18 @@ def test_an_unfinished_trial_leaves_nothing(tmp_path: Path) -> None:
     with Recorder(tmp_path, EvaluationPlan(1, 4)) as recorder:
         recorder.reward("a", 1, 1.0)
     assert not (tmp_path / REWARDS_FILE).exists()
+
+
+def test_houses_of_unfinished_trials_are_not_resampled(tmp_path: Path) -> None:
+    with (tmp_path / "records.jsonl").open("w") as file:
+        for house in range(8):
+            end = 60 if house < 7 else 20
+            record = episode(trial_id=f"{house}/a/0", trial_step_end=end)
+            file.write(record.model_dump_json() + "\n")
+    EvaluationMeta(steps_per_trial=60).write(tmp_path)
+    found = load_evaluation(tmp_path, "x")
+    assert (found.unfinished, found.episodes.resampled) == (1, "trials")
+    assert found.episodes.trial_names == tuple(f"{house}/a/0" for house in range(7))
 
 
 def test_what_an_interruption_left_is_dropped_on_continuing(tmp_path: Path) -> None:

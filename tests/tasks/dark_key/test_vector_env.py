@@ -46,7 +46,7 @@ def play_out(setting, count, trials, make, folder, seed=0, oracle=False):
     folder.mkdir(exist_ok=True)
     with Recorder(folder, plan) as recorder:
         agents = [make() for _ in range(count)]
-        evaluate(envs, agents, plan, recorder, NoBar(), lambda seen: batch_obs(list(seen)))
+        evaluate(envs, agents, plan, recorder, NoBar(), lambda seen: batch_obs([seen]))
     return list(iterate_records(folder / RECORDS_FILE))
 
 
