@@ -20,6 +20,8 @@ from memo_habitat.cli.eval_processes import evaluate_in_processes
 from memo_habitat.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from memo_habitat.trainer.run_dir import RunFolder
 
 EXAMPLES = examples(
@@ -79,11 +81,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Evaluate an agent in the task of a run; prints the table and the folder of the records."""
-    from memo_habitat.config.evaluation import Shard
-    from memo_habitat.evaluation.shards import missing_shards
-    from memo_habitat.report.html import summarise
     from memo_habitat.trainer import launch
-    from memo_habitat.trainer.rendezvous import own_shard
     from memo_habitat.trainer.run_dir import open_run
 
     folder, keys = run_and_overrides(run, overrides)
@@ -115,11 +113,7 @@ def evaluate(
         records = evaluate_in_processes(opened, [options], shards)[-1]
     else:
         records = launch.evaluate(opened, options)
-        part = Shard.parse(shard or own_shard())
-        if part.total > 1 and (left := missing_shards(records)):
-            print(f"shard {part} is finished; not yet: {', '.join(map(str, left))}\n{records}")
-            return
-    print(summarise([opened.path]), records, sep="\n")
+    _show(opened, records, shard)
 
 
 def _merge(run: RunFolder, name: str | None) -> None:
@@ -128,3 +122,17 @@ def _merge(run: RunFolder, name: str | None) -> None:
 
     merged = merge_run(run, name)
     print(summarise([run.path]), *merged, sep="\n")
+
+
+def _show(run: RunFolder, records: Path, shard: str | None) -> None:
+    """The table, unless this was a shard and others are missing."""
+    from memo_habitat.config.evaluation import Shard
+    from memo_habitat.evaluation.shards import missing_shards
+    from memo_habitat.report.html import summarise
+    from memo_habitat.trainer.rendezvous import own_shard
+
+    part = Shard.parse(shard or own_shard())
+    if part.total > 1 and (left := missing_shards(records)):
+        print(f"shard {part} is finished; not yet: {', '.join(map(str, left))}", records, sep="\n")
+        return
+    print(summarise([run.path]), records, sep="\n")
