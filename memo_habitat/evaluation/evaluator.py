@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,6 @@ class TrialEvaluator(Evaluator):
             check_mergeable(whole, meta, {trial.id for trial in all_trials(envs, plan)})
         agents = self._make_agents(agent, envs, config)
 
-        def batch(observation: Observation) -> dict[str, Tensor]:
-            # Habitat's batch_obs, made for many, takes a tenth of the time of a step for one.
-            tensors = ((n, torch.as_tensor(v)[None].to(device)) for n, v in observation.items())
-            transformed: dict[str, Tensor] = apply_obs_transforms_batch(
-                TensorDict(tensors), obs_transforms
-            )
-            return transformed
-
         trials = len(shard.of(range(plan.trials_per_house * len(meta.houses))))
         begun = time.monotonic()
         bar = steps_bar(0, trials * plan.steps_per_trial, f"evaluating {folder.name}")
@@ -113,6 +106,7 @@ class TrialEvaluator(Evaluator):
                 actions = list(config.habitat.task.actions)
                 recorder.videos = Inspector(folder, recording, actions, plan.inspect_moments)
             meta.write(folder)
+            batch = partial(_batch_of_one, device, obs_transforms)
             fields = evaluate(envs, agents, plan, recorder, bar, batch)
         seconds = round(time.monotonic() - begun, 1)
         update = {"measures": fields, "finished": now(), "seconds": seconds}
@@ -217,6 +211,15 @@ class TrialEvaluator(Evaluator):
             PolicyAgent(policy.with_own_memory(), plan.deterministic, every, forget=plan.forget)
             for _ in range(count)
         ]
+
+
+def _batch_of_one(
+    device: torch.device, transforms: list[Any], observation: Observation
+) -> dict[str, Tensor]:
+    # Habitat's batch_obs, made for many, takes a tenth of the time of a step for one.
+    tensors = ((name, torch.as_tensor(v)[None].to(device)) for name, v in observation.items())
+    transformed: dict[str, Tensor] = apply_obs_transforms_batch(TensorDict(tensors), transforms)
+    return transformed
 
 
 def mean_measures(

@@ -36,9 +36,8 @@ from tests.factories.vector_envs import FakeEnv, FakeVectorEnv
 STEPS, ACTIONS = 62, ("stop", "move_forward", "turn_left", "turn_right")
 
 
-def batch(observations: Sequence[Observation]) -> dict[str, Tensor]:
+def batch(seen: Observation) -> dict[str, Tensor]:
     """What the small policy observes; its target, always of the first row, is in view at 9, ..."""
-    (seen,) = observations
     step = torch.as_tensor(seen["trial_step"])[None]
     detections = torch.zeros(1, 3, 6)
     detections[0, 0, 0] = float(step % 10 == 9)

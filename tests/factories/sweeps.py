@@ -134,5 +134,5 @@ def _evaluate(folder: Path, make: Callable[[], Agent], setting: Setting, trials:
     )
     with torch.inference_mode(), Recorder(folder, plan) as recorder:
         bar = tqdm(disable=True)
-        fields = evaluate(envs, agents, plan, recorder, bar, lambda s: batch_obs(list(s)))
+        fields = evaluate(envs, agents, plan, recorder, bar, lambda s: batch_obs([s]))
     meta.model_copy(update={"measures": fields, "finished": "now"}).write(folder)
