@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from memo_habitat.report.episodes import Bucket
 from memo_habitat.report.statistics import FloatArray, mean_curve
-from memo_habitat.report.text import short_bytes, short_number
+from memo_habitat.report.text import amount, percent, short_bytes, short_number
 from memo_habitat.utils.files import atomic_path
 
 
@@ -99,7 +100,7 @@ def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> Markup:
         decimals = 0 if top > 0.13 else 1 if top > 0.013 else 2  # ticks at 2.5 % and less
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=" %"))
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        return _svg(axes)
+        return _svg(axes, curves, lambda value: f"{percent(value)} %")
 
 
 def amounts(
@@ -135,7 +136,7 @@ def _amounts(curves: Sequence[Curve], x_label: str, unit: str, wide: bool, bands
         elif all(abs(value) >= 10 for value in axes.get_ylim() if value):
             axes.yaxis.set_major_formatter(_NUMBERS)
         axes.yaxis.set_major_locator(locator)
-        return _svg(axes)
+        return _svg(axes, curves, short_bytes if unit == "B" else amount)
 
 
 def stacked(x: Sequence[float], layers: Sequence[Layer], x_label: str) -> Markup:
@@ -246,8 +247,13 @@ def _axes(x_label: str, wide: bool = False) -> Axes:
     return axes
 
 
-def _svg(axes: Axes) -> Markup:
-    """The figure, with the page's variables in the place of colours and fonts."""
+def _svg(
+    axes: Axes, curves: Sequence[Curve] = (), write: Callable[[float], str] = amount
+) -> Markup:
+    """The figure, with the page's variables in the place of colours and fonts.
+
+    The marked points of `curves` tell their values, as `write` does, to who points at them.
+    """
     buffer = io.StringIO()
     figure: Any = axes.figure
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -259,9 +265,29 @@ def _svg(axes: Axes) -> Markup:
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", svg, count=1)
     svg = re.sub(r"(font: [\d.]+px) [^;\"]+", r"\1 inherit", svg)
     svg = svg.replace("font: 9px inherit", "font-size: 9px")
+    svg = svg.replace("</svg>", f"{_tips(axes, curves, write)}</svg>")
     svg = svg.replace(_PAGE.ink, "currentColor").replace(_PAGE.faint, "var(--rule)")
     svg = re.sub(r"#0a0b([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", svg)
     return Markup(svg)
+
+
+def _tips(axes: Axes, curves: Sequence[Curve], write: Callable[[float], str]) -> str:
+    """Unseen circles over the marked points, with position, value and interval as their titles."""
+    # Of the drawing on paper, in points and from the bottom; an SVG counts from the top.
+    figure: Any = axes.figure
+    scale, height = 72 / figure.dpi, 72 * figure.get_figheight()
+    found = []
+    for curve in curves:
+        for index, (x, y) in enumerate(zip(curve.x, curve.y, strict=True) if curve.marked else ()):
+            if not math.isfinite(y):
+                continue
+            text = f"{axes.get_xlabel()} {short_number(x)}: {write(y)}"
+            if curve.low is not None and curve.high is not None and math.isfinite(curve.low[index]):
+                text += f" [{write(curve.low[index])}, {write(curve.high[index])}]"
+            left, bottom = scale * axes.transData.transform((x, y))
+            place = f'cx="{left:.1f}" cy="{height - bottom:.1f}" r="6" fill="transparent"'
+            found.append(f'<circle class="tip" {place}><title>{text}</title></circle>')
+    return "".join(found)
 
 
 def _draw(axes: Axes, curve: Curve, palette: _Palette, label: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -54,6 +55,19 @@ def test_on_a_phone_every_cell_tells_its_column(page: str) -> None:
     cells = '<tr><td class="agent">a</td><td>1</td></tr>'
     labelled = '<td data-label="Agent" class="agent">a</td><td data-label="SPL, %">1</td>'
     assert labelled in label_cells(f"{table}{cells}</tbody></table>")
+
+
+def test_marked_points_tell_value_and_interval_where_they_are_drawn() -> None:
+    curve = Curve([1, 200], [0.25, 0.5], 2, [0.1, math.nan], [0.4, math.nan], marked=True)
+    svg = str(plots.rates([curve, Curve([1, 200], [0.1, 0.2], 3)], "step of the trial"))
+    told = re.findall(r"<title>(.*?)</title>", svg)
+    assert told == ["step of the trial 1: 25.0 % [10.0 %, 40.0 %]", "step of the trial 200: 50.0 %"]
+    circles = re.findall(r'class="tip"[^>]* cx="([\d.]+)" cy="([\d.]+)"', svg)
+    markers = re.findall(
+        r'<use xlink:href="#[^"]*" x="([\d.]+)" y="([\d.]+)" style="fill: var\(--series-2\)', svg
+    )
+    for at, marker in zip(circles, markers[-2:], strict=True):  # behind the band
+        assert [float(v) for v in at] == pytest.approx([float(v) for v in marker], abs=1)
 
 
 def test_wide_charts_have_a_form_for_phones(page: str) -> None:
