@@ -134,7 +134,7 @@ def test_an_unknown_agent_names_the_known_ones() -> None:
         TrialEvaluator(agent="perfect", trials_per_house=1, steps_per_trial=1)
 
 
-@pytest.mark.parametrize("option", ["inspect_memory", "forget"])
+@pytest.mark.parametrize("option", ["inspect_memory", "inspect_moments", "forget"])
 @pytest.mark.parametrize("agent", ["random", "oracle", "perfect_memory"])
 def test_what_needs_a_trained_memory_is_refused_for_others_and_leaves_no_folder(
     tmp_path: Path, agent: str, option: str
