@@ -41,7 +41,7 @@ class AttentionStats:
     # [N] tokens: exp(entropy) of each head's attention over the tokens, the sink left out and the
     # rest scaled to 1, from 1 (all on one token) to as many as it sees.
     effective_context: Tensor
-    by_token: Tensor  # [L, N, 1 + P] by layer, on the sink and on each token in its place
+    by_token: Tensor  # [N, L, 1 + P] by layer, on the sink and on each token in its place
 
 
 class AttentionProbe:
@@ -106,9 +106,9 @@ class _Watched:
         with torch.autocast(q.device.type, enabled=False):
             self._look(layer, q)
         if layer + 1 == self._config.layers:
-            by_token = torch.stack(self._mass).float()
+            by_token = torch.stack(self._mass, dim=1).float()
             mass = by_token.new_zeros(len(q), self._groups)
-            mass.scatter_add_(1, self._group, by_token.mean(0))
+            mass.scatter_add_(1, self._group, by_token.mean(1))
             self._stats.append(
                 AttentionStats(
                     sink=mass[:, 0],

@@ -131,7 +131,7 @@ class RecordingAgent(PolicyAgent):
         now = held.repeated(1)
         with observe(now) as probe:
             answer = self._answer(step, now)
-        by_token = probe.stats[0].by_token[:, 0]
+        by_token = probe.stats[0].by_token[0]
         sink, on_tokens = by_token[:, 0], by_token[:, 1:]
         shares = torch.zeros(len(sink), len(parts))
         for number, part in enumerate(parts):
