@@ -85,6 +85,36 @@ def test_the_probability_of_improvement_is_the_mean_mann_whitney_share() -> None
     assert math.isnan(improvement(ours * NAN, theirs).mean)
 
 
+def test_rliable_gives_the_same_numbers() -> None:
+    """Where it is installed; elsewhere they are compared with scipy above, and counted below."""
+    metrics = pytest.importorskip("rliable.metrics", reason="pip install rliable")
+    rng = np.random.default_rng(7)
+    for seeds, houses in ((2, 1), (3, 8), (4, 7), (10, 26)):
+        ours, theirs = rng.normal(size=(seeds, houses)), rng.normal(size=(seeds + 1, houses))
+        for x, y in ((ours, theirs), (ours.round(), theirs.round())):  # with ties, too
+            assert iqm(x) == pytest.approx(metrics.aggregate_iqm(x), abs=1e-12)
+            known = metrics.probability_of_improvement(x, y)
+            assert improvement(x, y).mean == pytest.approx(known, abs=1e-12)
+
+
+def test_pairs_and_middle_half_counted_one_by_one() -> None:
+    """The slow way, as the paper words it."""
+    rng = np.random.default_rng(11)
+    ours, theirs = (
+        rng.integers(0, 6, (4, 5)).astype(float),
+        rng.integers(0, 6, (3, 5)).astype(float),
+    )
+    wins = [
+        1.0 if x > y else 0.5 if x == y else 0.0
+        for house in range(5)
+        for x in ours[:, house]
+        for y in theirs[:, house]
+    ]
+    assert improvement(ours, theirs).mean == pytest.approx(sum(wins) / len(wins))
+    middle = sorted(ours.ravel().tolist())[5:15]  # of twenty, without the lowest and highest five
+    assert iqm(ours) == pytest.approx(sum(middle) / 10)
+
+
 def simulated_hits(houses: int, of_house: float, of_trial: float, studies: int = 400) -> float:
     """How often intervals of a success rate cover the true one.
 
