@@ -118,11 +118,11 @@ class ResumableTrainer(PPOTrainer):
             setattr(self, name, counts.get(key, counts["num_updates_done"]))
         self._earlier_seconds = counts["seconds"]
         own = parts[ranks().rank] if same_processes else state
-        saved = own["statistics"]
+        saved, running = state["statistics"], own["statistics"]["running"]
         # Sums are kept for each environment of a process: another number of them begins afresh.
-        same_envs = len(saved["running"]["count"]) == self.envs.num_envs
+        same_envs = len(running["count"]) == self.envs.num_envs
         if same_envs and same_processes and saved["workers"] == ranks().size:
-            self.running_episode_stats = saved["running"]
+            self.running_episode_stats = running
             for key, values in saved["window"].items():
                 self.window_episode_stats[key].extend(values)
         if self._unfinished is not None:
@@ -188,7 +188,7 @@ class ResumableTrainer(PPOTrainer):
         since = time.monotonic() - self._saved_at
         first = self._save_seconds == math.inf
         cheap = self._save_seconds <= max(_CHEAP_SECONDS, _CHEAP_SHARE * since)
-        if self._first_says(trial_ended or first or cheap):
+        if trial_ended or self._first_says(first or cheap):
             if isinstance(writer, TensorboardWriter):
                 writer.flush()
             self._write_state()
@@ -275,10 +275,13 @@ class ResumableTrainer(PPOTrainer):
     def _write_state(self) -> None:
         """By the first process, of all of them: all must come here."""
         begun = time.monotonic()
-        parts: list[Any] = [self._state]
+        # Of the others no counts and no window of statistics: those are the same for all.
+        own = {name: part for name, part in self._state.items() if name in ("random", "trial")}
+        own["statistics"] = {"running": self._state["statistics"]["running"]}
+        parts: list[Any] = [own]
         if self._is_distributed:
             parts = [None] * ranks().size
-            torch.distributed.gather_object(self._state, parts if rank0_only() else None)
+            torch.distributed.gather_object(own, parts if rank0_only() else None)
         if rank0_only():
             folder = Path(self.config.habitat_baselines.checkpoint_folder)
             state = {**self._agent.get_resume_state(), **self._state}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +32,27 @@ def machine(device: torch.device | None = None) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
     }
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        threads = [*Path(f"/proc/{pid}/task").iterdir()]
+        children = [
+            int(child) for thread in threads for child in (thread / "children").read_text().split()
+        ]
+    except OSError:
+        return [pid]
+    return [pid, *(member for child in children for member in family(child))]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of all threads of a process; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def print_rows(rows: Iterable[dict[str, Any]], as_json: bool) -> None:

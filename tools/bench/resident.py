@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from common import print_rows
+from common import family, print_rows
 
 from memo_habitat.utils.processes import last_line
 
@@ -35,18 +35,6 @@ def resident(pid: int) -> float:
         return 0.0
     sizes = [line for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(sizes[0].split()[1]) / 1024 if sizes else 0.0
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    try:
-        threads = [*Path(f"/proc/{pid}/task").iterdir()]
-        children = [
-            int(child) for thread in threads for child in (thread / "children").read_text().split()
-        ]
-    except OSError:
-        return [pid]
-    return [pid, *(member for child in children for member in family(child))]
 
 
 def steps_done(progress: Path) -> int:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common import machine
+from common import cpu_seconds, family, machine
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.trainer.launch import start_training, train
@@ -29,7 +31,8 @@ def bench_train(
     """Train `trials` trials of the config `name` after one to warm up, and time them.
 
     Returns a row with, among others, env_steps_per_second (of the median trial, all workers),
-    trial_seconds, and the seconds of the mean trial by station, as the first worker spent them.
+    trial_seconds, cpu_seconds_per_trial (of all processes; None where there is no /proc), and the
+    seconds of the mean trial by station, as the first worker spent them.
     """
     config = compose_config(name, overrides)
     baselines, task = config.habitat_baselines, config.habitat.task
@@ -39,7 +42,7 @@ def bench_train(
         "habitat_baselines.num_updates=-1",
         "habitat_baselines.num_checkpoints=1",
     ]
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, CpuWatch(Path(folder) / "run/progress.jsonl") as watch:
         training = start_training(
             name, [*overrides, *size], out=Path(folder) / "run", workers=workers
         )
@@ -53,6 +56,7 @@ def bench_train(
         "overrides": list(overrides),
         "env_steps_per_second": round(steps / statistics.median(seconds)),
         "trial_seconds": [round(value, 3) for value in seconds],
+        "cpu_seconds_per_trial": watch.per_row(baselines.rl.ppo.updates_per_trial),
         "seconds_by_station": {name: round(spent, 4) for name, spent in stations.items()},
         "steps_per_trial": steps,
         "workers": workers,
@@ -65,6 +69,42 @@ def bench_train(
         "precision": baselines.rl.precision,
         **machine(),
     }
+
+
+class CpuWatch:
+    """Within: looks now and then at the processor time of this process and all that it started.
+
+    Beside other work a clock tells what that leaves; processor time is nearly what it would be
+    alone.
+    """
+
+    def __init__(self, progress: Path) -> None:
+        self._progress, self._over = progress, threading.Event()
+        self._seen: list[tuple[int, float]] = []  # rows of progress, CPU seconds
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> CpuWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):
+            rows = self._progress.read_bytes().count(b"\n") if self._progress.exists() else 0
+            self._seen.append((rows, sum(map(cpu_seconds, family(os.getpid())))))
+
+    def per_row(self, count: int) -> float | None:
+        """Seconds for `count` rows, from the first trial's end to the last look with all there."""
+        warm = [(rows, spent) for rows, spent in self._seen if rows >= count]
+        if not warm or warm[0][0] == warm[-1][0] or not warm[0][1]:
+            return None
+        # What has ended takes its time with it, and before it ends it saves and tidies up.
+        last = warm[-1][0]
+        end = next(spent for rows, spent in warm if rows == last)
+        return round(count * (end - warm[0][1]) / (last - warm[0][0]), 3)
 
 
 def main() -> None:
@@ -106,6 +146,9 @@ def _print(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
         f"{row['threads']} threads on {row['device']}; trials of {row['trial_steps']} steps took "
         f"{min(seconds):.2f} to {max(seconds):.2f} s)"
     )
+    if cpu := row["cpu_seconds_per_trial"]:
+        rate = row["steps_per_trial"] / cpu
+        print(f"{cpu:.2f} s of processor time a trial, {rate:,.0f} steps for each second of it")
     if before is not None:
         times = row["env_steps_per_second"] / before["env_steps_per_second"]
         print(f"{times:.2f} times the steps of {before['workers']} workers")
