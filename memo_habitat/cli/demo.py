@@ -19,7 +19,7 @@ EXAMPLES = examples("memo-habitat demo", "memo-habitat demo --trials 6 --steps 4
 SHIPPED, CONFIG = "data/agents/recall", "extobjnav/recall"
 
 
-# The sizes take a minute on two cores.
+# The sizes take two minutes of CPU, divided over two cores where there are two.
 def demo(
     trials: Annotated[int, option("Trials in every house.")] = 2,
     steps: Annotated[int, option("Steps of each trial.")] = 1024,
