@@ -100,6 +100,12 @@ def test_a_run_is_read_from_its_folder(tmp_path):
     assert "what bounds it: learn" in text and "not known: that run had none" in text
 
 
+def test_a_step_of_fewer_environments_takes_no_less(tmp_path):
+    run = write_run(tmp_path / "run", tiny(), {"trainer.sample_action": 0.125})
+    found = predict(run, tiny(f"{BASELINES}.num_environments=2"), 1)
+    assert found.seconds["act"] == pytest.approx(3.0)
+
+
 def test_a_run_of_one_trial_tells_no_rates(tmp_path):
     run = write_run(tmp_path / "run", tiny(), {}, seconds=(5.0,))
     with pytest.raises(UserError, match="fewer than two trials"):
