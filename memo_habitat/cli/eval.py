@@ -16,7 +16,7 @@ from memo_habitat.cli.common import (
     run_and_overrides,
 )
 from memo_habitat.cli.eval_jobs import submit_shards
-from memo_habitat.cli.eval_processes import evaluate_in_processes
+from memo_habitat.cli.eval_processes import GOES_ON, evaluate_in_processes
 from memo_habitat.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,7 +110,10 @@ def evaluate(
         submit_shards(opened, options, shards, slurm or (), dry_run)
         return
     if shards is not None:
-        records = evaluate_in_processes(opened, [options], shards)[-1]
+        try:
+            records = evaluate_in_processes(opened, [options], shards)[-1]
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"stopped; {GOES_ON}") from stop
     else:
         records = launch.evaluate(opened, options)
     _show(opened, records, shard)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "memo_habitat.cli.eval_processes"
 _USER_ERROR, _FAILED = 2, 1
+GOES_ON = "the same command goes on with the trials that are left"
 _LOOKS = 0.1  # between two looks at the processes (s)
 
 
@@ -51,11 +52,13 @@ def evaluate_in_processes(
 
     Raises:
         UserError: before any process is started, for what the evaluations themselves refuse, or
-            where a shard was refused.
-        WorkerError: a shard failed; names its log. The others are finished by then.
+            where a shard was refused, in its words: the same command would be refused again.
+        WorkerError: a shard failed; names its log. The others are finished by then, and the same
+            command goes on.
         KeyboardInterrupt: somebody asked to stop. The first time processes end after their step,
             the second time at once.
     """
+    from memo_habitat.evaluation.recorder import file_name
     from memo_habitat.trainer import launch
 
     check_at_least_one("--shards", shards)
@@ -68,20 +71,24 @@ def evaluate_in_processes(
     ]
     settled = [each.options for each in prepared]
     run.workers_dir.mkdir(exist_ok=True)
-    logs = [run.workers_dir / f"shard-{k}-of-{shards}.log" for k in range(1, shards + 1)]
+    # Of several evaluations the first names the logs, into which a shard writes of them all.
+    stem = f"{file_name(str(settled[0].name))}-shard"
+    logs = [run.workers_dir / f"{stem}-{k}-of-{shards}.log" for k in range(1, shards + 1)]
     arguments = []
     for number, log in enumerate(logs, start=1):
         own = [asdict(replace(options, shard=f"{number}/{shards}")) for options in settled]
         arguments.append((str(run.path), str(log), json.dumps(own), *sys.argv))
     statuses, interrupted = _run(arguments)
     if interrupted and any(statuses):
-        raise KeyboardInterrupt("stopped; the same command goes on with the trials that are left")
+        raise KeyboardInterrupt
     for number, (status, log) in enumerate(zip(statuses, logs, strict=True), start=1):
+        said = last_line(log) or "it said nothing"
+        if status == _USER_ERROR:
+            raise UserError(f"shard {number}/{shards}: {said}")
         if status:
-            kind = UserError if status == _USER_ERROR else WorkerError
-            raise kind(
-                f"shard {number}/{shards} ended ({describe_status(status)}): {last_line(log)}; its "
-                f"log is {log}; the same command goes on with the trials that are left"
+            raise WorkerError(
+                f"shard {number}/{shards} ended ({describe_status(status)}): {said}; its log is "
+                f"{log}; {GOES_ON}"
             )
     return [each.folder for each in prepared]
 
@@ -125,7 +132,7 @@ def work(run: str, log: Path, evaluations: Sequence[dict[str, object]]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except UserError as error:
-        print(error, flush=True)
+        print(" ".join(str(error).split()), flush=True)  # on one line: the command tells the last
         return _USER_ERROR
     except Exception:  # noqa: BLE001 whatever its kind: the command tells of it by the log
         traceback.print_exc(file=sys.stdout)

@@ -29,7 +29,6 @@ EXAMPLES = examples(
 )
 
 
-# The sizes take eight minutes in all on two cores.
 def quickstart(
     overrides: Overrides = None,
     config_name: Annotated[str, ConfigName] = CONFIG,

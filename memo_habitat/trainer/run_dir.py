@@ -5,7 +5,8 @@ runs/<config>-<time>/
     run.json         versions, git revision, seed, command, workers; every resume (`RunRecord`)
     tb/  checkpoints/  train.log  progress.jsonl
     .train.lock      held by the command that trains; by its trainer, the one in checkpoints/
-    workers/         <rank>.log of each, where several processes train
+    workers/         <rank>.log of each, where several processes train; of those that evaluate
+                     shards, <evaluation>-shard-<k>-of-<n>.log
     eval/<name>/     one per evaluated agent
     report.html
 """

@@ -167,21 +167,52 @@ def test_jobs_do_not_evaluate_a_checkpoint_that_may_change_before_they_begin(run
 
 
 def test_a_failed_shard_is_told_with_its_log_and_the_others_end(run, monkeypatch):
-    """Of three processes, one is killed, one ends, one is refused something."""
+    """Of three processes, one is killed and two end."""
     monkeypatch.setattr(eval_processes, "PROGRAM", "tests.factories.shard_process")
     told = launch.EvalOptions(agent="random")
     with pytest.raises(
         WorkerError, match=r"2/3 ended \(killed by SIGKILL\): about to die; its log"
     ):
         eval_processes.evaluate_in_processes(run, [told], 3)
-    log = run.workers_dir / "shard-{}-of-3.log"
+    log = run.workers_dir / "random-shard-{}-of-3.log"
     assert [Path(str(log).format(k)).read_text().count("done") for k in (1, 3)] == [1, 1]
+
+
+def test_a_refused_shard_is_told_in_its_words_alone(run, monkeypatch):
+    monkeypatch.setattr(eval_processes, "PROGRAM", "tests.factories.shard_process")
+    told = launch.EvalOptions(agent="random", name="refused")
+    with pytest.raises(UserError) as refused:
+        eval_processes.evaluate_in_processes(run, [told], 2)
+    assert str(refused.value) == "shard 1/2: seed is 3, now 4: remove it"
+    with pytest.raises(UserError, match=r"^shard 1/3: it said nothing$"):
+        eval_processes.evaluate_in_processes(run, [told], 3)
+
+
+def test_a_shard_says_on_one_line_why_it_is_refused(run, monkeypatch, capsys):
+    def refuse(*_: object) -> None:
+        raise UserError("no checkpoint:\n  train first")
+
+    monkeypatch.setattr(eval_processes, "write_into", lambda *_: None)
+    monkeypatch.setattr(launch, "evaluate", refuse)
+    assert eval_processes.work(str(run.path), Path("unused"), [{"shard": "1/2"}]) == 2
+    assert capsys.readouterr().out == "no checkpoint: train first\n"
+
+
+def test_only_eval_says_that_the_same_command_goes_on(run, monkeypatch, capsys):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("memo_habitat.cli.eval.evaluate_in_processes", stop)
+    assert main(["eval", str(run.path), "--agent", "random", "--shards", "2"]) == 130
+    assert capsys.readouterr().err == (
+        "stopped; the same command goes on with the trials that are left\n"
+    )
 
 
 def test_an_interrupt_ends_all_shards(run, monkeypatch):
     monkeypatch.setattr(eval_processes, "PROGRAM", "tests.factories.shard_process")
     told = launch.EvalOptions(agent="random", name="waits")
-    logs = [run.workers_dir / f"shard-{number}-of-2.log" for number in (1, 2)]
+    logs = [run.workers_dir / f"waits-shard-{number}-of-2.log" for number in (1, 2)]
 
     def interrupt() -> None:
         while not all(log.is_file() and "waits" in log.read_text() for log in logs):
@@ -189,6 +220,6 @@ def test_an_interrupt_ends_all_shards(run, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+    with pytest.raises(KeyboardInterrupt):
         eval_processes.evaluate_in_processes(run, [told], 2)
     assert all(log.read_text().endswith("interrupted\n") for log in logs)

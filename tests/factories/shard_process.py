@@ -16,6 +16,10 @@ if __name__ == "__main__":
     _, _, log, evaluations, *_ = sys.argv
     write_into(Path(log))
     (options,) = json.loads(evaluations)
+    if options["name"] == "refused":
+        if options["shard"] == "1/2":
+            os.write(1, b"seed is 3, now 4: remove it\n")
+        sys.exit(2)
     if options["shard"] == "2/3":
         os.write(1, b"about to die\n")
         os.kill(os.getpid(), signal.SIGKILL)
