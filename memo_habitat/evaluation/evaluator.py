@@ -36,7 +36,7 @@ from memo_habitat.evaluation.records import (
     iterate_records,
 )
 from memo_habitat.evaluation.schedule import Observation, arrangements
-from memo_habitat.evaluation.shards import check_mergeable, merge_shards, missing_shards
+from memo_habitat.evaluation.shards import check_mergeable, merge_if_last
 from memo_habitat.evaluation.video import VideoPlan, Videos
 from memo_habitat.tasks.record_fields import RecordField
 from memo_habitat.trainer.progress import steps_bar
@@ -84,7 +84,7 @@ class TrialEvaluator(Evaluator):
         meta = self._meta(config, envs, step_id, device)
         meta.check_continues(folder)
         if shard.total > 1:
-            check_mergeable(whole, meta, {trial.id for trial in all_trials(envs, plan)})
+            check_mergeable(whole, meta, [trial.id for trial in all_trials(envs, plan)])
         agents = self._make_agents(agent, envs, config)
 
         trials = len(shard.of(range(plan.trials_per_house * len(meta.houses))))
@@ -112,9 +112,8 @@ class TrialEvaluator(Evaluator):
         update = {"measures": fields, "finished": now(), "seconds": seconds}
         meta.model_copy(update=update).write(folder)
         if shard.total > 1:
-            if missing_shards(whole):
-                return  # its numbers are those of a part: they are logged where all are together
-            merge_shards(whole)
+            if not merge_if_last(whole):
+                return  # its numbers are those of a part: who merges logs those of the whole
             folder = whole
         self._log(folder, fields, writer, step_id)
 

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from memo_habitat.config.evaluation import Shard
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import LINES_OF_TRIALS
 from memo_habitat.evaluation.records import (
+    LOCK_FILE,
     META_FILE,
     RECORDS_FILE,
     EvaluationMeta,
@@ -21,9 +22,11 @@ from memo_habitat.evaluation.records import (
     sort_by_trial,
 )
 from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.lock import hold
 
 # What shards of one evaluation have in common, beside what every evaluation keeps to.
 _PLANNED = ("trials_per_house", "houses", "inspect_every")
+_MERGING = 600.0  # how long to wait for another process that merges (s)
 
 
 def missing_shards(folder: Path) -> list[Shard]:
@@ -38,29 +41,46 @@ def missing_shards(folder: Path) -> list[Shard]:
     return [shard for shard in every if shard not in metas or metas[shard].finished is None]
 
 
-def check_mergeable(folder: Path, meta: EvaluationMeta, planned: Collection[str]) -> None:
+def check_mergeable(folder: Path, meta: EvaluationMeta, planned: Sequence[str]) -> None:
     """Refuse to play a shard of the evaluation in `folder` that could not be merged.
 
     Args:
         folder: of the evaluation, with what other shards there are.
         meta: of the shard.
-        planned: names of the trials of all shards.
+        planned: names of the trials of all shards, in their order.
 
     Raises:
         UserError: names what contradicts it.
     """
     own = Shard.parse(meta.shard)
     metas = _read(folder)
+    _check_same_trials(folder, metas, meta, planned)
     metas[own] = meta
     _check_alike(folder, metas)
     _check_nothing_dropped(folder, meta, planned)
     meta.check_continues(folder)
 
 
-def merge_shards(folder: Path) -> None:
+def merge_if_last(folder: Path) -> bool:
+    """Merge the shards in `folder` if all are finished and no other process has merged them.
+
+    Shards that end together come here together: the second waits for the first.
+
+    Returns:
+        whether this call has merged them.
+    """
+    with hold(folder / LOCK_FILE, _MERGING, any_rank=True):
+        return not missing_shards(folder) and merge_shards(folder)
+
+
+def merge_shards(folder: Path, *, again: bool = False) -> bool:
     """Write into `folder` what one evaluation would have written, from the shards in it.
 
-    Records come in the order of the plan. Merging again writes the same.
+    Records come in the order of the plan. Merging `again` writes the same; else nothing is done
+    where these shards have been merged.
+
+    Returns:
+        whether it has written anything.
 
     Raises:
         UserError: a shard is missing, is not finished, or contradicts another one; names it.
@@ -89,12 +109,15 @@ def merge_shards(folder: Path) -> None:
         }
     )
     merged.check_continues(folder)
+    if not again and (folder / RECORDS_FILE).exists() and EvaluationMeta.read(folder) == merged:
+        return False
     for shard in shards:
         for pictures in (path for path in (folder / shard.folder).iterdir() if path.is_dir()):
             shutil.copytree(pictures, folder / pictures.name, dirs_exist_ok=True)
     for name in LINES_OF_TRIALS:
         sort_by_trial([folder / shard.folder / name for shard in shards], folder / name, places)
     merged.write(folder)
+    return True
 
 
 def merge_run(run: RunFolder, name: str | None = None) -> list[Path]:
@@ -107,7 +130,9 @@ def merge_run(run: RunFolder, name: str | None = None) -> list[Path]:
     if not folders:
         raise UserError(f"no evaluation of {run.path} has shards; evaluate with --shard 1/2 first")
     for folder in folders:
-        merge_shards(folder)
+        _read_some(folder)  # before a lock would make a folder that is not there
+        with hold(folder / LOCK_FILE, _MERGING):
+            merge_shards(folder, again=True)
     return folders
 
 
@@ -133,6 +158,38 @@ def _check_counts(folder: Path, metas: Collection[Shard]) -> None:
         raise UserError(
             f"{folder / 'shards'} holds shards of {' and of '.join(map(str, counts))}: remove "
             "those that do not belong to it"
+        )
+
+
+def _check_same_trials(
+    folder: Path,
+    metas: Mapping[Shard, EvaluationMeta],
+    meta: EvaluationMeta,
+    planned: Sequence[str],
+) -> None:
+    """Refuse where the shards that are there have divided other trials.
+
+    Trials are dealt out in turns over all houses, so more of them in a house change which shard
+    each belongs to: what was played would stay in the wrong one, and could not be merged.
+    """
+    remedy = (
+        f"remove {folder / 'shards'} to play all trials anew, or choose another name (--name, or "
+        "habitat_baselines.evaluator.name)"
+    )
+    for shard, there in sorted(metas.items()):
+        if there.trials_per_house != meta.trials_per_house:
+            raise UserError(
+                f"shard {shard} of {folder} was begun with trials_per_house="
+                f"{there.trials_per_house}, now {meta.trials_per_house}, which divides the trials "
+                f"otherwise: {remedy}"
+            )
+    own = Shard.parse(meta.shard)
+    path = folder / own.folder / RECORDS_FILE
+    played = complete_trials(path, meta.steps_per_trial or 0)
+    if others := played.difference(own.of(planned)):
+        raise UserError(
+            f"{path} holds {len(others)} trials that are not in shard {own} now, such as "
+            f"{min(others)}: {remedy}"
         )
 
 

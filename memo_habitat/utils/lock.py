@@ -23,7 +23,7 @@ class HeldError(UserError):
 
 
 @contextlib.contextmanager
-def hold(path: Path, timeout: float = 0.0) -> Iterator[None]:
+def hold(path: Path, timeout: float = 0.0, *, any_rank: bool = False) -> Iterator[None]:
     """Within: the lock `path` is ours, in a folder that is made; on file systems without: nobody's.
 
     Of several processes that train together the first holds it for all.
@@ -31,12 +31,13 @@ def hold(path: Path, timeout: float = 0.0) -> Iterator[None]:
     Args:
         path: of the lock, which stays there, with number and host of the process that has it.
         timeout: seconds to wait for whoever has it.
+        any_rank: take it whichever of these processes this is, for what each may do by itself.
 
     Raises:
         HeldError: another process has it; names the process.
         UserError: it cannot be written.
     """
-    if not is_first_process():
+    if not (any_rank or is_first_process()):
         yield
         return
     # A marker file would stay behind when its process is killed: without flock there is no lock.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ import pytest
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.evaluator import TrialEvaluator
 from memo_habitat.evaluation.records import EvaluationMeta
-from memo_habitat.evaluation.shards import merge_run, merge_shards, missing_shards
+from memo_habitat.evaluation.shards import (
+    merge_if_last,
+    merge_run,
+    merge_shards,
+    missing_shards,
+)
 from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.utils.lock import HeldError, hold
 from tests.evaluation.test_trial_evaluator import Writer, evaluate_fakes
@@ -166,7 +172,8 @@ def test_a_trial_in_two_shards_and_a_missing_one_are_named(tmp_path: Path) -> No
     ("options", "message"),
     [
         ({"shard": "1/2"}, "shards of 2 and of 3"),
-        ({"shard": "2/3", "trials_per_house": 3}, "trials_per_house is 2 and 3"),
+        ({"shard": "2/3", "trials_per_house": 3}, r"trials_per_house=2, now 3.*remove .*--name"),
+        ({"shard": "1/3", "trials_per_house": 3}, r"trials_per_house=2, now 3.*remove .*--name"),
     ],
 )
 def test_what_could_not_be_merged_is_not_begun(
@@ -176,6 +183,38 @@ def test_what_could_not_be_merged_is_not_begun(
     with pytest.raises(UserError, match=message):
         play(tmp_path, **options)
     assert [path.name for path in (tmp_path / "eval/random/shards").iterdir()] == ["1-of-3"]
+
+
+def test_a_shard_that_holds_trials_of_another_one_is_not_begun(tmp_path: Path) -> None:
+    play(tmp_path, shard="1/3")
+    records = tmp_path / "eval/random/shards/1-of-3/records.jsonl"
+    lines = records.read_text()
+    records.write_text(lines.replace("loft/a/0", "loft/a/1"))
+    with pytest.raises(UserError, match=r"not in shard 1/3 now, such as loft/a/1.*--name"):
+        play(tmp_path, shard="1/3")
+    records.write_text(lines)
+    play(tmp_path, shard="1/3")
+
+
+def test_of_shards_that_end_together_the_second_leaves_the_merged_alone(tmp_path: Path) -> None:
+    merged = in_shards(tmp_path)
+    (merged / "maps").rename(merged / "moved")
+    assert not merge_if_last(merged)
+    assert not (merged / "maps").exists()
+    (merged / "records.jsonl").unlink()
+    assert merge_if_last(merged)
+    assert (merged / "records.jsonl").exists() and (merged / "maps").exists()
+
+
+def test_who_ends_while_another_one_merges_waits_for_it(tmp_path: Path) -> None:
+    merged = in_shards(tmp_path)
+    with hold(merged / ".lock"):
+        second = threading.Thread(target=merge_if_last, args=(merged,))
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+    second.join(10)
+    assert not second.is_alive()
 
 
 def test_a_shard_of_fewer_trials_than_there_are_is_not_begun(tmp_path: Path) -> None:
