@@ -14,7 +14,8 @@ EXAMPLES = examples(
     "memo-habitat plan --config-name=extobjnav/apartments --gpus 8 --gpu-memory 80GB",
     "memo-habitat plan --config-name=extobjnav/apartments habitat.task.trial_steps=16384",
     "memo-habitat plan --config-name=extobjnav/studio --measure",
-    "memo-habitat plan --config-name=extobjnav/studio --gpus 8 --rates runs/studio-20260101-120000",
+    "memo-habitat plan --config-name=extobjnav/studio --gpus 8 "
+    "--rates runs/extobjnav-studio-20260101-120000",
 )
 
 

@@ -9,10 +9,8 @@ about the same size tell most.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -38,7 +36,7 @@ class Throughput:
 
     seconds: dict[str, float]  # by station, of one worker: they work side by side
     steps: int  # of the environments of all workers
-    missing: tuple[str, ...]  # stations that the run never came to
+    missing: tuple[str, ...]  # stations at which the run spent no time that is on record
     warnings: tuple[str, ...] = ()
 
     @property
@@ -56,25 +54,26 @@ class Throughput:
         return {**asdict(self), "steps_per_second": self.steps_per_second, "bound": self.bound}
 
 
-def trial_seconds(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Of each trial but the first, from the rows of a progress file."""
-    ends = [row["seconds"] for row in rows if "trials" in row]
-    return [after - before for before, after in pairwise(ends)]
+def seconds_by_station(rows: Sequence[Mapping[str, Any]], config: DictConfig) -> dict[str, float]:
+    """Seconds that a trial spends at each station, the mean of all trials but the first to end.
 
-
-def seconds_by_station(
-    row: Mapping[str, Any], config: DictConfig, trial: float
-) -> dict[str, float]:
-    """Seconds that a trial spends at each station, of `trial` in all.
-
-    From the means of the timers in `row`, the last one of progress.jsonl, and how often each
-    is started in a trial. Gradients are averaged when the slowest worker has its own.
+    `rows` are those of progress.jsonl that one process wrote, one an update, with the ends of at
+    least two trials. The first trial has the warm-up, or a resume left a part of it. Gradients
+    are averaged when the slowest worker has its own.
     """
     ppo, steps = config.habitat_baselines.rl.ppo, config.habitat.task.trial_steps
-    updates, timers = ppo.updates_per_trial, row["timers"]
+    updates = ppo.updates_per_trial
+    ends = [(done, row) for done, row in enumerate(rows, 1) if "trials" in row]
+    (done_first, first), (done_last, last) = ends[0], ends[-1]
+    trials = len(ends) - 1
 
     def spent(name: str, times: float) -> float:
-        return float(timers.get(f"trainer.{name}", 0.0)) * times
+        # A timer's mean is of all its starts in the process, and each update has as many of them.
+        before, after = (
+            float(row["timers"].get(f"trainer.{name}", 0.0)) * done * times / updates
+            for done, row in ((done_first, first), (done_last, last))
+        )
+        return (after - before) / trials
 
     found = {
         "act": spent("sample_action", steps),
@@ -83,7 +82,8 @@ def seconds_by_station(
     }
     found["environments"] = spent("rollout_collect", updates) - found["act"]  # and storing
     found["learn"] = spent("ppo", updates) - found["average gradients"]
-    found["other"] = trial - sum(found.values())  # waiting for the others, saving
+    trial = (last["seconds"] - first["seconds"]) / trials
+    found["other"] = max(0.0, trial - sum(found.values()))  # waiting for the others, saving
     return found
 
 
@@ -126,18 +126,24 @@ def predict(run: RunFolder, config: DictConfig, workers: int) -> Throughput:
     """How fast `workers` train `config` where each has what a worker of `run` had: GPU and cores.
 
     Raises:
-        UserError: of `run` fewer than two trials are on record, or it was none of the trainer memo.
+        UserError: of `run` fewer than two trials are on record since its last resume, or it was
+            none of the trainer memo.
     """
-    rows = read_progress(run.progress_file) if run.progress_file.is_file() else []
-    trials = trial_seconds(rows)
-    if not trials or "timers" not in rows[-1]:
-        raise UserError(
-            f"--rates {run.path}: fewer than two trials are on record there; train some more, or "
-            "name another run"
-        )
     before, record = run.config(), run.record()
-    had = (record.resumed[-1].workers if record.resumed else record.workers) if record else None
-    spent = seconds_by_station(rows[-1], before, statistics.mean(trials))
+    resumed = record.resumed[-1] if record and record.resumed else None
+    had = resumed.workers if resumed else record.workers if record else None
+    rows = read_progress(run.progress_file) if run.progress_file.is_file() else []
+    since = ""
+    if resumed and resumed.steps:
+        # Config and workers are those since then, and the timers of a new process begin anew.
+        rows = [row for row in rows if row["steps"] > resumed.steps]
+        since = f" since it was resumed at {resumed.steps:,} steps"
+    if sum("trials" in row for row in rows) < 2 or "timers" not in rows[-1]:
+        raise UserError(
+            f"--rates {run.path}: fewer than two trials are on record there{since}; resume "
+            "it for two trials or more, or name another run"
+        )
+    spent = seconds_by_station(rows, before)
     there, here = trial_work(before, had or 1), trial_work(config, workers)
     seconds = scale(spent, there, here)
     if "act" in seconds:
@@ -147,7 +153,7 @@ def predict(run: RunFolder, config: DictConfig, workers: int) -> Throughput:
     return Throughput(
         dict(sorted(seconds.items(), key=lambda item: -item[1])),
         workers * config.habitat_baselines.num_environments * config.habitat.task.trial_steps,
-        tuple(station for station in here if here[station] and not there[station]),
+        tuple(station for station in here if here[station] and station not in seconds),
         tuple(_warnings(before, config)),
     )
 
@@ -157,7 +163,7 @@ def scale(
 ) -> dict[str, float]:
     """Seconds by station where the work `there` took `spent` and now is as much as `here`.
 
-    Stations that had no work there are left out.
+    Stations that had no work there, or took no time, are left out.
     """
     known = [station for station in here if there[station] and spent[station] > 0.0]
     return {station: spent[station] * here[station] / there[station] for station in known}

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
-from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.trainer.run_dir import ResumeRecord, RunFolder, RunRecord
 from memo_habitat.trainer.throughput import predict, scale, table, trial_work
 
 BASELINES = "habitat_baselines"
@@ -36,6 +36,15 @@ SPENT = {
     "other": 0.25,
 }
 
+TIMERS = {
+    "trainer.sample_action": 0.125,
+    "trainer.rollout_collect": 2.0,
+    "trainer.ppo": 4.0,
+    "trainer.refresh": 0.5,
+}
+# What a trial of 14 s with these timers takes.
+TAKES = {"learn": 8.0, "act": 3.0, "environments": 1.0, "refresh": 1.0, "other": 1.0}
+
 
 def tiny(*overrides: str):
     return compose_config("dark_key_to_door", [*TINY, *overrides])
@@ -46,15 +55,25 @@ def work(*overrides: str, workers: int = 2) -> dict[str, float]:
     return trial_work(tiny(*overrides), workers)
 
 
-def write_run(folder, config, timers, seconds=(5.0, 19.0, 33.0)):
+def trials_of_two(timers, seconds=(5.0, 19.0, 33.0), since=0):
+    """Rows of trials of two updates each; timers: of all, or of each trial."""
+    timers = timers if isinstance(timers, list) else [timers] * len(seconds)
+    for trial, (means, end) in enumerate(zip(timers, seconds, strict=True)):
+        middle = {"steps": since + 96 * trial + 48, "seconds": end - 1.0, "timers": means}
+        yield middle
+        yield {"steps": middle["steps"] + 48, "seconds": end, "trials": {}, "timers": means}
+
+
+def write_run(folder, config, rows, resumed_at=None):
     run = RunFolder(folder)
     run.path.mkdir()
     OmegaConf.save(config, run.config_path)
-    rows = [
-        {"steps": 96 * i, "seconds": s, "trials": {}, "timers": timers}
-        for i, s in enumerate(seconds, 1)
-    ]
     run.progress_file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    if resumed_at is not None:
+        resume = {"command": [], "time": "", "overrides": [], "changed": {}}
+        resumed = [ResumeRecord(**resume, workers=2, steps=resumed_at)]
+        record = RunRecord.of_this_process(workers=1, resumed=resumed)
+        run.record_path.write_text(record.model_dump_json())
     return run
 
 
@@ -80,16 +99,9 @@ def test_a_wider_memory_takes_longer_where_it_is_computed():
 
 
 def test_a_run_is_read_from_its_folder(tmp_path):
-    timers = {
-        "trainer.sample_action": 0.125,
-        "trainer.rollout_collect": 2.0,
-        "trainer.ppo": 4.0,
-        "trainer.refresh": 0.5,
-    }
-    run = write_run(tmp_path / "run", tiny(), timers)
+    run = write_run(tmp_path / "run", tiny(), trials_of_two(TIMERS))
     found = predict(run, tiny("habitat.task.size=6"), 4)
-    want = {"learn": 8.0, "act": 3.0, "environments": 1.0, "refresh": 1.0, "other": 1.0}
-    assert found.seconds == pytest.approx(want)
+    assert found.seconds == pytest.approx(TAKES)
     assert next(iter(found.seconds)) == found.bound == "learn"
     assert found.steps_per_second == pytest.approx(4 * 4 * 24 / 14.0)
     # What that run had none of is told, and not made up.
@@ -101,12 +113,45 @@ def test_a_run_is_read_from_its_folder(tmp_path):
 
 
 def test_a_step_of_fewer_environments_takes_no_less(tmp_path):
-    run = write_run(tmp_path / "run", tiny(), {"trainer.sample_action": 0.125})
+    run = write_run(tmp_path / "run", tiny(), trials_of_two({"trainer.sample_action": 0.125}))
     found = predict(run, tiny(f"{BASELINES}.num_environments=2"), 1)
     assert found.seconds["act"] == pytest.approx(3.0)
 
 
-def test_a_run_of_one_trial_tells_no_rates(tmp_path):
-    run = write_run(tmp_path / "run", tiny(), {}, seconds=(5.0,))
-    with pytest.raises(UserError, match="fewer than two trials"):
+def test_the_first_trial_counts_nowhere(tmp_path):
+    # It takes ten times as long at every station; means are of all starts so far. The last row is
+    # in the middle of a trial.
+    timers = [{name: mean * factor for name, mean in TIMERS.items()} for factor in (10, 5.5, 4)]
+    rows = [*trials_of_two(timers, (140.0, 154.0, 168.0)), {"steps": 400, "seconds": 900.0}]
+    rows[-1]["timers"] = {name: 9.0 for name in TIMERS}
+    found = predict(write_run(tmp_path / "run", tiny(), rows), tiny(), 1)
+    assert found.seconds == pytest.approx(TAKES)
+
+
+def test_only_what_came_after_a_resume_counts(tmp_path):
+    slow = {name: 10 * mean for name, mean in TIMERS.items()}
+    # Resumed in the middle of the third trial: of that one update, four times as slow, then four.
+    timers = [{n: m * factor for n, m in TIMERS.items()} for factor in (4.0, 2.0, 1.6)]
+    rows = [*trials_of_two(slow)][:5]
+    rows += [*trials_of_two(timers, (90.0, 104.0, 118.0), since=192)][1:]
+    found = predict(write_run(tmp_path / "run", tiny(), rows, resumed_at=240), tiny(), 2)
+    assert found.seconds == pytest.approx(TAKES)
+    # Two workers average gradients, but no time of that is on record.
+    assert found.missing == ("average gradients",)
+
+
+def test_a_station_that_is_left_no_time_is_told(tmp_path):
+    run = write_run(tmp_path / "run", tiny(), trials_of_two(TIMERS, (5.0, 15.0)))
+    found = predict(run, tiny(), 1)
+    assert found.missing == ("other",)
+    assert found.seconds == pytest.approx({k: v for k, v in TAKES.items() if k != "other"})
+
+
+def test_too_few_trials_tell_no_rates(tmp_path):
+    run = write_run(tmp_path / "run", tiny(), trials_of_two({}, (5.0,)))
+    with pytest.raises(UserError, match="fewer than two trials are on record there; resume it"):
+        predict(run, tiny(), 1)
+    rows = trials_of_two(TIMERS)
+    run = write_run(tmp_path / "resumed", tiny(), rows, resumed_at=192)
+    with pytest.raises(UserError, match="there since it was resumed at 192 steps; resume"):
         predict(run, tiny(), 1)
