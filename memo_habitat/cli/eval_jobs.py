@@ -103,12 +103,16 @@ def _check_weights_stay(run: RunFolder, options: EvalOptions) -> None:
     """
     from memo_habitat.trainer.launch import ALL
 
-    latest = options.agent == "checkpoint" and options.checkpoint in (None, "latest", ALL)
-    if latest and run.latest_checkpoint.is_file() and not run.is_finished(run.config()):
+    latest = run.latest_checkpoint
+    if options.agent != "checkpoint" or not latest.is_file() or run.is_finished(run.config()):
+        return
+    all_there = options.checkpoint == ALL
+    if all_there or run.find_checkpoint(options.checkpoint).samefile(latest):
         there = ", ".join(path.stem for path in run.checkpoints()) or "none yet"
+        what = "it may write more checkpoints" if all_there else "its latest checkpoint may change"
         raise UserError(
-            f"the training in {run.path} has not ended, and its latest checkpoint may change "
-            f"before jobs begin: name one with --checkpoint (there are: {there})"
+            f"the training in {run.path} has not ended, and {what} before jobs begin: name one "
+            f"with --checkpoint (there are: {there}), or a copy of {latest}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -10,14 +11,15 @@ import typer
 
 from memo_habitat.cli.common import Debug, Overrides, examples, option, run_and_overrides
 from memo_habitat.cli.watch import first_house
+from memo_habitat.errors import UserError
 
 EXAMPLES = examples(
     "memo-habitat inspect runs/recall",
     "memo-habitat inspect RUN --house loft_0_test_003 --moments found",
     "memo-habitat inspect RUN --moments 700,701,702 --out turning.html",
 )
-# As the name of a film's evaluation: that of nobody's own.
-_NAME = ".inspect"
+# As the name of a film's evaluation: that of nobody's own, nor of another home's at the same time.
+_NAME = f".inspect-{os.getpid()}"
 
 
 def inspect(
@@ -47,6 +49,8 @@ def inspect(
     from memo_habitat.trainer.run_dir import open_run
 
     parse_moments(moments)
+    if out is not None and out.suffix == ".json":
+        raise UserError(f"--out {out}: the numbers go there; name a page, such as {out.stem}.html")
     folder, keys = run_and_overrides(run, overrides)
     opened = open_run(folder)
     config = opened.config()

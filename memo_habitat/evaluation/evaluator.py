@@ -104,7 +104,7 @@ class TrialEvaluator(Evaluator):
 
                 (recording,) = agents
                 actions = list(config.habitat.task.actions)
-                recorder.videos = Inspector(folder, recording, actions, plan.inspect_moments)
+                recorder.videos = Inspector(folder, recording, actions, plan)
             meta.write(folder)
             batch = partial(_batch_of_one, device, obs_transforms)
             fields = evaluate(envs, agents, plan, recorder, bar, batch)
@@ -200,10 +200,12 @@ class TrialEvaluator(Evaluator):
         access.eval()
         every, policy = plan.inspect_every if plan.inspect_memory else 0, access.actor_critic
         if plan.inspect_moments:
-            if count > 1 or plan.forget:
+            filmed = config.habitat_baselines.eval.video_option
+            if count > 1 or plan.forget or filmed:
                 raise UserError(
-                    "evaluator.inspect_moments looks at one environment whose agent remembers: set "
-                    "habitat_baselines.num_environments=1 and evaluator.forget=false"
+                    "evaluator.inspect_moments looks at one environment whose agent remembers, and "
+                    "which is not filmed: set habitat_baselines.num_environments=1, "
+                    "evaluator.forget=false and habitat_baselines.eval.video_option=[]"
                 )
             return [RecordingAgent(policy.with_own_memory(), plan.deterministic)]
         return [

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent
 from memo_habitat.evaluation.records import EpisodeRecord
@@ -117,12 +118,23 @@ class _Scene(NamedTuple):
 class Inspector:
     """Looks on as `Videos` does; when its trial ends it writes what it saw into the folder."""
 
-    def __init__(self, folder: Path, agent: Agent, actions: Sequence[str], wanted: str) -> None:
-        """Inspect the first trial; `wanted` names kinds of moments or steps, as "asked,240"."""
+    def __init__(
+        self, folder: Path, agent: Agent, actions: Sequence[str], plan: EvaluationPlan
+    ) -> None:
+        """Inspect the first trial at the plan's `inspect_moments`.
+
+        Raises:
+            UserError: one of them is a step that no trial has.
+        """
         if not isinstance(agent, RecordingAgent):
             raise TypeError(f"{agent.name} keeps nothing that could be inspected")
         self._folder, self._agent, self._actions = folder, agent, list(actions)
-        self._wanted = parse_moments(wanted)
+        self._wanted = parse_moments(plan.inspect_moments)
+        if (last := max(self._steps(), default=0)) >= plan.steps_per_trial:
+            raise UserError(
+                f"moment {last}: trials have steps 0 to {plan.steps_per_trial - 1}; "
+                "more with --steps"
+            )
         self._trial = ""
         self._scenes: list[_Scene] = []
         self._records: list[EpisodeRecord] = []
@@ -179,10 +191,7 @@ class Inspector:
         )
 
     def _steps(self) -> list[int]:
-        steps = [int(word) for word in self._wanted if word not in KINDS]
-        if steps and max(steps) >= len(self._scenes):
-            raise UserError(f"step {max(steps)} of a trial of {len(self._scenes)}: from 0 on")
-        return steps
+        return [int(word) for word in self._wanted if word not in KINDS]
 
     def _in_view(self) -> Tensor | None:
         """Bool [T, C]: which categories were detected at each step."""

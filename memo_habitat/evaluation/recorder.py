@@ -161,8 +161,8 @@ class Recorder:
                 name for name in names if name in self.complete and self.videos.films(name)
             ]:
                 logging.getLogger(__name__).warning(
-                    "%d of the trials to film were played before and are not filmed, such as %s: "
-                    "evaluate under another name (--name) to film them",
+                    "%d of the trials to look at were played before and are not looked at, such as "
+                    "%s: evaluate under another name (--name) to film or inspect them",
                     *(len(missed), missed[0]),
                 )
 

@@ -38,6 +38,7 @@ from memo_habitat.utils.files import atomic_write, read_json, write_json
 CARD_FILE = "README.md"
 # Of run.json what says how an agent came to be, and nothing of the machine.
 _KEPT = ("started", "git_revision", "versions", "config", "seed", "workers")
+_DATA_PATHS = ("habitat.dataset.data_path", "habitat.dataset.scenes_dir")
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ def export_agent(
     evaluations = evaluations_of(run, step, model)
     record = _portable(run)
     for each in (config, found["config"]):
-        for key in ("data_path", "scenes_dir"):
-            if key in each.habitat.dataset:
-                each.habitat.dataset[key] = _portable_path(str(each.habitat.dataset[key]))
+        for key in _DATA_PATHS:
+            if (path := OmegaConf.select(each, key)) is not None:
+                OmegaConf.update(each, key, _portable_path(str(path)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -152,12 +153,14 @@ def _portable(run: RunFolder) -> dict[str, Any]:
 
 
 def _portable_path(path: str) -> str:
-    """A path of this machine from its last folder `data` on, where others may have the same."""
+    """A path of this machine from its last folder `data` on, where others may have the same.
+
+    One without such a folder stays: a part of it would lie nowhere.
+    """
     parts = Path(path).parts
-    if not Path(path).is_absolute():
+    if not Path(path).is_absolute() or "data" not in parts:
         return path
-    last = len(parts) - parts[::-1].index("data") - 1 if "data" in parts else -3
-    return str(Path(*parts[last:]))
+    return str(Path(*parts[len(parts) - parts[::-1].index("data") - 1 :]))
 
 
 def _without_folders(command: Sequence[str]) -> list[str]:
@@ -178,6 +181,11 @@ def _copy_records(evaluation: Evaluation, folder: Path) -> None:
     target = folder / EVAL_FOLDER / evaluation.folder.name
     target.mkdir(parents=True)
     meta = read_json(evaluation.folder / META_FILE)
-    meta.update(command=_without_folders(meta.get("command", ())), machine={})
+    settings = {
+        key: _portable_path(value) if key in _DATA_PATHS else value
+        for key, value in meta.get("settings", {}).items()
+    }
+    command = _without_folders(meta.get("command", ()))
+    meta.update(command=command, machine={}, settings=settings)
     write_json(target / META_FILE, meta)
     atomic_write(target / RECORDS_FILE, (evaluation.folder / RECORDS_FILE).read_bytes())

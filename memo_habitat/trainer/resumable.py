@@ -259,6 +259,7 @@ class ResumableTrainer(PPOTrainer):
         }
         self._state = {"counts": counts, "statistics": statistics, "random": random_state()}
         if are_as_made(self.envs):
+            # On the CPU: another process, which may have no such GPU, writes it to disk.
             led = self._agent.actor_critic.led
             self._state["trial"] = {
                 "environments": self._environments,
@@ -268,7 +269,7 @@ class ResumableTrainer(PPOTrainer):
                 "updates": self._pace.update,
                 "storage": self._agent.rollouts.unfinished(),
                 "episode_reward": self.current_episode_reward.clone(),
-                "led": None if led is None else led.clone(),
+                "led": None if led is None else led.to("cpu", copy=True),
             }
         self._is_saved = False
 

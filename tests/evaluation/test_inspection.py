@@ -63,11 +63,11 @@ class Oracle(RecordingAgent):
 def inspected(folder: Path, wanted: str, kind: str = "memo") -> Inspection:
     torch.manual_seed(0)
     agent = Oracle(small_policy(kind, encoder="detections", recall="target"))
-    plan = EvaluationPlan(1, STEPS)
+    plan = EvaluationPlan(1, STEPS, inspect_moments=wanted)
     bar = SimpleNamespace(update=lambda n: None, set_postfix_str=lambda *a, **k: None)
     envs = FakeVectorEnv([FakeEnv([("loft", "a")], STEPS)])
     with torch.inference_mode(), Recorder(folder, plan) as recorder:
-        recorder.videos = Inspector(folder, agent, ACTIONS, wanted)
+        recorder.videos = Inspector(folder, agent, ACTIONS, plan)
         evaluate(envs, [agent], plan, recorder, bar, batch)
     return Inspection.model_validate_json((folder / INSPECTION_FILE).read_text())
 
@@ -108,8 +108,8 @@ def test_steps_and_names_that_are_none_are_refused(tmp_path: Path) -> None:
     assert parse_moments("asked, 12") == ["asked", "12"]
     with pytest.raises(UserError, match="moment 'lost': write asked, nearing, found, or a step"):
         parse_moments("asked,lost")
-    with pytest.raises(UserError, match="step 62 of a trial of 62"):
-        inspected(tmp_path, "62")
+    with pytest.raises(UserError, match="moment 62: trials have steps 0 to 61"):
+        inspected(tmp_path, "asked,62")
 
 
 def loss(kl: float, place: float) -> Loss:
