@@ -45,7 +45,7 @@ lint: $(STAMP) ## ruff and mypy
 # Torch on one thread a process; a file of tests stays on one process, with its fixtures.
 RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-test: $(STAMP) ## lint, types and all tests: ten minutes on two cores
+test: $(STAMP) ## lint, types and all tests: a quarter of an hour on two cores
 	@$(MAKE) --no-print-directory -j2 lint tests  # types take one core, tests both
 
 tests:
