@@ -98,7 +98,7 @@ def test_trials_that_were_played_before_are_told_and_not_filmed(tmp_path, caplog
     film(tmp_path, trials=0)
     assert "not filmed" not in caplog.text
     assert film(tmp_path, trials=1) == []
-    assert "1 of the trials to film were played before" in caplog.text
+    assert "1 of the trials to look at were played before" in caplog.text
 
 
 def test_nonsense_is_refused(tmp_path):
