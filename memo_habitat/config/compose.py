@@ -173,15 +173,12 @@ def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {_first_line(error)}; {_HOW_TO_WRITE}"
     text = _one_line(error)
-    # The whole key: "simulator" is part of many others.
-    keys = [
-        key
-        for key in map(override_key, overrides)
-        if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.]*\w)", text)
-    ]
-    key = keys[0] if keys else None
     if "An item is already at" in text:
         return f"{text} Write it without +"
+    # The whole key: "simulator" is part of many others.
+    whole = r"(?<![\w.]){}(?![\w.]*\w)"
+    found = (k for k in map(override_key, overrides) if re.search(whole.format(re.escape(k)), text))
+    key = next(found, None)
     if key is None or _is_group(key):
         return text
     known = flatten(compose_config(name, [o for o in overrides if _is_group(override_key(o))]))

@@ -173,7 +173,7 @@ def _check_same_trials(
     each belongs to: what was played would stay in the wrong one, and could not be merged.
     """
     remedy = (
-        f"remove {folder / 'shards'} to play all trials anew, or choose another name (--name, or "
+        f"remove {folder / 'shards'} to play all trials again, or choose another name (--name, or "
         "habitat_baselines.evaluator.name)"
     )
     for shard, there in sorted(metas.items()):

@@ -135,7 +135,7 @@ def predict(run: RunFolder, config: DictConfig, workers: int) -> Throughput:
     rows = read_progress(run.progress_file) if run.progress_file.is_file() else []
     since = ""
     if resumed and resumed.steps:
-        # Config and workers are those since then, and the timers of a new process begin anew.
+        # Config and workers are those since then, and the timers of a new process begin again.
         rows = [row for row in rows if row["steps"] > resumed.steps]
         since = f" since it was resumed at {resumed.steps:,} steps"
     if sum("trials" in row for row in rows) < 2 or "timers" not in rows[-1]:
