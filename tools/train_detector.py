@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,7 +54,7 @@ class Frames(NamedTuple):
     tables: Tensor
 
 
-def walk(config: DictConfig) -> Iterator[Frames]:
+def walk(config: DictConfig) -> Generator[Frames, None, None]:
     """What the environments of a config observe, step by step, without an end."""
     from memo_habitat.trainer.env_factory import BatchedVectorEnvFactory
 

@@ -53,6 +53,7 @@ def parts_of(config: DictConfig, device: torch.device) -> tuple[Rehearsal, list[
     environments, minibatches = baselines.num_environments, baselines.rl.ppo.num_mini_batch
     minibatch = math.ceil(environments / min(minibatches, environments))
     rehearsal = Rehearsal(config, *stored_spec(config, device), device, is_fake=False)
+    encoder: Any
     (encoder,) = rehearsal.frozen
     storage, policy = rehearsal.storage, rehearsal.policy
     frames = {

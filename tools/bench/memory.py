@@ -54,7 +54,8 @@ class Arm:
             segment_jitter=0.0,
             compile=given.compile and is_transformer(kind),
         )
-        self.memory = build(self.config).to(self.device).train()
+        memory: Any = build(self.config)
+        self.memory = memory.to(self.device).train()
         self._autocast = partial(
             torch.autocast, self.device.type, self.dtype, enabled=self.dtype != torch.float32
         )

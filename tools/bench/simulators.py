@@ -115,7 +115,7 @@ def found_by_a_stop(task: TaskSimulator) -> frozenset[str]:
 def views(kind: str, episode: Any, poses: list[Any], **changes: Any) -> list[dict[str, np.ndarray]]:
     """Pictures of all cameras from each pose."""
     sim = entered(kind, episode, size=256, sensors=ALL, **changes)
-    seen = [look(sim, *pose, 0.0) for pose in poses]
+    seen = [look(sim, position, heading, floor=0.0) for position, heading in poses]
     sim.close()
     return seen
 

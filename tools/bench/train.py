@@ -13,6 +13,7 @@ import os
 import statistics
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from common import cpu_seconds, family, machine
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.trainer.launch import start_training, train
-from memo_habitat.trainer.throughput import seconds_by_station, trial_seconds
+from memo_habitat.trainer.throughput import seconds_by_station
 from memo_habitat.utils.files import read_json_lines
 
 
@@ -49,8 +50,9 @@ def bench_train(
         if not train(training):
             raise KeyboardInterrupt
         rows = list(read_json_lines(training.run.progress_file))
-    seconds = trial_seconds(rows)
-    stations = seconds_by_station(rows[-1], config, statistics.mean(seconds))
+    ends = [row["seconds"] for row in rows if "trials" in row]
+    seconds = [after - before for before, after in pairwise(ends)]
+    stations = seconds_by_station(rows, config)
     return {
         "config": name,
         "overrides": list(overrides),
