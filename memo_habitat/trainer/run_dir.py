@@ -29,7 +29,7 @@ from memo_habitat.trainer.integrity import read_tensors
 from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.trainer.scheduler import job_names
 from memo_habitat.utils.files import atomic_write, read_json, write_json
-from memo_habitat.utils.provenance import Provenance
+from memo_habitat.utils.provenance import Provenance, now, typed_command
 
 CONFIG_FILE = "config.yaml"
 # Habitat's own name, hidden so that it never counts as a checkpoint.
@@ -259,16 +259,47 @@ def record_start(config: Any, workers: int) -> None:
     """
     from omegaconf import OmegaConf
 
-    folder = OmegaConf.select(config, "run_dir")
-    run = RunFolder(folder or "")
-    trains_elsewhere = Path(config.habitat_baselines.checkpoint_folder) != run.checkpoint_dir
-    if not folder or trains_elsewhere:
-        return
-    record = run.record()
-    if record is not None and record.config is not None:
-        return  # made by `create_run`
+    run = _run_of(config)
+    record = None if run is None else run.record()
+    if run is None or (record is not None and record.config is not None):
+        return  # the folder is no run, or `create_run` made it
     atomic_write(run.config_path, OmegaConf.to_yaml(config))
     _write_record(run, None, config, workers)
+
+
+def record_resume(config: Any, workers: int, steps: int) -> None:
+    """Note that a training goes on at `steps`, where none of our commands did that.
+
+    `habitat-baselines` goes on with the config that the run had: nothing is changed.
+    """
+    run = _run_of(config)
+    record = None if run is None else run.record()
+    if run is None or record is None:
+        return
+    last = record.resumed[-1] if record.resumed else None
+    if last is not None and (last.steps, last.workers) == (steps, workers):
+        return  # by the command that started this process
+    record.resumed.append(
+        ResumeRecord(
+            command=typed_command(),
+            time=now(),
+            overrides=[],
+            changed={},
+            workers=workers,
+            steps=steps,
+        )
+    )
+    write_json(run.record_path, record.model_dump())
+
+
+def _run_of(config: Any) -> RunFolder | None:
+    """The run folder that `config` trains in; None where its checkpoints go elsewhere."""
+    from omegaconf import OmegaConf
+
+    folder = OmegaConf.select(config, "run_dir")
+    run = RunFolder(folder or "")
+    is_own = folder and Path(config.habitat_baselines.checkpoint_folder) == run.checkpoint_dir
+    return run if is_own else None
 
 
 def _write_record(run: RunFolder, name: str | None, config: Any, workers: int) -> None:

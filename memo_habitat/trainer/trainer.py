@@ -34,7 +34,12 @@ from memo_habitat.trainer.nonfinite import dumped_if_not_finite
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
 from memo_habitat.trainer.resumable import ResumableTrainer
-from memo_habitat.trainer.run_dir import TRAIN_LOCK, newest_checkpoint, record_start
+from memo_habitat.trainer.run_dir import (
+    TRAIN_LOCK,
+    newest_checkpoint,
+    record_resume,
+    record_start,
+)
 from memo_habitat.trainer.validation import (
     check_and_pin_weights,
     check_model_config,
@@ -98,6 +103,8 @@ class MemoTrainer(ResumableTrainer):
     def _train_from(self, resume: dict[str, Any] | None) -> None:
         if resume is not None:
             check_resumed_model(self.config, resume["config"])
+            if is_first_process():
+                record_resume(self.config, ranks().size, resume["counts"]["num_steps_done"])
         self._prepare(resume)
         with closed_at_the_end(self), dumped_if_not_finite(self):
             self._init_train(resume)

@@ -13,6 +13,7 @@ import memo_habitat as mh
 from memo_habitat.tasks.dark_key.vector_env import DarkKeyVectorEnv
 from memo_habitat.trainer.checkpoint import read_resume_state
 from memo_habitat.trainer.compare_runs import differences, flip_byte
+from memo_habitat.trainer.launch import work_at_training
 from memo_habitat.trainer.run_dir import RunFolder
 
 TRIAL, UPDATES, ENVS = 12, 3, 4
@@ -124,6 +125,20 @@ def test_a_stop_at_any_step_changes_nothing(whole, happens, tmp_path, kind, step
     assert differences(run, whole(kind)) == []
     names = [sorted(p.name for p in r.checkpoint_dir.glob("ckpt.*")) for r in (run, whole(kind))]
     assert names[0] == names[1]
+
+
+def test_every_resume_is_on_record_once_whatever_command_began_it(happens, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    happens(TRIAL + 1, stop(signal.SIGTERM))
+    assert not begin(run.path, "plain")
+    first = done(run)
+    happens(TRIAL + 1, stop(signal.SIGTERM))
+    work_at_training(run.config())  # as habitat-baselines does
+    second = done(run)
+    assert mh.train(mh.resume_training(run.path))
+    found = [(resume.steps, resume.workers) for resume in run.record().resumed]
+    assert found == [(first, 1), (second, 1)]
+    assert first < second
 
 
 def test_a_kill_at_any_step_loses_no_more_than_the_update_under_way(whole, happens, tmp_path):
