@@ -107,8 +107,8 @@ def episodes(
     if split_sizes is not None:
         given["split_sizes"] = _split_sizes(split_sizes)
     written = write_episodes(EpisodeOptions(**given))
-    for house, reason in written.left_out.items():
-        print(f"left out {house}: {reason}", file=sys.stderr)
+    for name, reason in (*written.objects_left_out.items(), *written.left_out.items()):
+        print(f"left out {name}: {reason}", file=sys.stderr)
     print(out, *(f"{split} {count}" for split, count in written.episodes.items()))
 
 

@@ -83,8 +83,8 @@ class AnyObject:
         size = float((high - low).max())
         if not 0.0 < size <= MAX_SIZE:
             raise UserError(
-                f"{config}: it is {size:.2f} m long; small objects have up to {MAX_SIZE} m: leave "
-                "it out, or set its scale"
+                f"{config}: it is {size:.2f} m long; small objects have up to {MAX_SIZE} m: set "
+                "its scale"
             )
         flat = points[:, [0, 2]]
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -126,10 +126,12 @@ class Written:
     Attributes:
         episodes: of each split that has any.
         left_out: name of a house, and why it has no episodes.
+        objects_left_out: name of an object, and why it is in none.
     """
 
     episodes: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    objects_left_out: dict[str, str] = field(default_factory=dict)
 
 
 def write_episodes(options: EpisodeOptions) -> Written:
@@ -148,11 +150,11 @@ def write_episodes(options: EpisodeOptions) -> Written:
             raise UserError(f"houses is {options.houses!r}: there are {', '.join(found)[:200]}")
         wanted = options.houses_wanted(len(names))
         configs, folders = find_objects(options.objects, folder, name)
-        counts = options.counts(len(configs))
         first = on_disk(found[names[0]], folder, name)
         defaults = load_dataset(Path(first.scene_dataset_config)).objects.defaults
-        shapes = [AnyObject.read(*each, defaults) for each in configs.items()]
         result = Written()
+        shapes = _small_objects(configs, defaults, result)
+        counts = options.counts(len(shapes))
         made: dict[str, list[_Entry]] = {}
         with HouseSimulator(options.simulator) as simulator:
             # In an order of chance, which also deals them to the splits.
@@ -173,11 +175,26 @@ def write_episodes(options: EpisodeOptions) -> Written:
             bar.close()
         for split, entries in _deal(options, made, result).items():
             episodes = [files.episode(place, i, each) for i, (place, each) in enumerate(entries)]
-            listed = files.episode_file(episodes, categories=list(configs))
+            listed = files.episode_file(episodes, categories=[s.category for s in shapes])
             files.write_files(folder, {f"episodes/{split}.json.gz": listed})
             result.episodes[split] = len(episodes)
         files.write_files(folder, {MANIFEST: files.json_bytes(_manifest(options, counts))})
     return result
+
+
+def _small_objects(
+    configs: Mapping[str, Path], defaults: dict[str, Any] | None, result: Written
+) -> list[AnyObject]:
+    """Those that can be placed; a folder of hundreds may hold some that are too large."""
+    shapes = []
+    for category, config in configs.items():
+        try:
+            shapes.append(AnyObject.read(category, config, defaults))
+        except UserError as error:
+            result.objects_left_out[category] = str(error)
+    if not shapes:
+        raise UserError(f"no object serves; {next(iter(result.objects_left_out.values()))}")
+    return shapes
 
 
 _Entry = tuple[EpisodePlace, Arrangement]

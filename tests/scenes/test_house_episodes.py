@@ -217,14 +217,19 @@ def test_a_folder_of_glb_files_becomes_a_set_that_can_be_trained_on(scans, capsy
 
 
 @pytest.mark.slow
-def test_a_house_without_floor_is_left_out_and_named(scans, capsys):
+def test_a_house_without_floor_and_an_object_too_large_are_left_out_and_named(scans, capsys):
     root, up = scans
+    (root / "large").mkdir()
+    trimesh.creation.box(extents=(2, 1, 1)).export(root / "large/sofa.glb")
     wall = trimesh.creation.box(extents=(0.1, 3, 0.1))
     wall.export(root / "scans/nothing.glb")
     command = f"scenes episodes --scene-dataset {root}/scans --objects {root}/things --up {up} "
-    command += f"--out {root}/mine --arrangements 1 --instances 2 --split-sizes 2,1,1"
+    command += f"--objects {root}/large --out {root}/mine --arrangements 1 --instances 2 "
+    command += "--split-sizes 2,1,1"
     assert main(command.split()) == 0
-    assert capsys.readouterr().err.startswith("left out nothing: ")
+    sofa, nothing = capsys.readouterr().err.splitlines()
+    assert sofa.startswith("left out sofa: ") and "2.00 m long" in sofa
+    assert nothing.startswith("left out nothing: ")
     assert not any("nothing" in e["scene_id"] for e in read_episodes(root / "mine")["train"])
 
 
