@@ -7,17 +7,16 @@ from typing import Annotated
 
 import typer
 
-from memo_habitat.cli.common import Debug, examples, flag, option
+from memo_habitat.cli.common import command_of, flag, option
 from memo_habitat.errors import UserError
 
 app = typer.Typer(help="Download data sets, and check them.", no_args_is_help=True)
 
 
-@app.command(
-    epilog=examples(
-        "memo-habitat data get hssd extobjnav ycb --dry-run",
-        "memo-habitat data get vc1",
-    )
+@command_of(
+    app,
+    "memo-habitat data get hssd extobjnav ycb --dry-run",
+    "memo-habitat data get vc1",
 )
 def get(
     names: Annotated[
@@ -33,7 +32,6 @@ def get(
         str | None, option("Branch, tag or commit.", "REV", "the pinned one")
     ] = None,
     dry_run: Annotated[bool, flag("--dry-run", "Say what would be fetched.")] = False,
-    debug: Debug = False,
 ) -> None:
     """Download pinned revisions; goes on after a stop."""
     from memo_habitat.utils.hub import bytes_of, fetch, look_up
@@ -56,12 +54,9 @@ def get(
         print(f"complete, sums checked: {download.target}")
 
 
-@app.command(
-    epilog=examples("memo-habitat data check data/studios", "memo-habitat data check data")
-)
+@command_of(app, "memo-habitat data check data/studios", "memo-habitat data check data")
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of scenes, episodes or both.")],
-    debug: Debug = False,
 ) -> None:
     """Check that all that scenes and episodes name is there; exits with 2 at what is not."""
     from memo_habitat.scenes.check_data import check as check_files

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from memo_habitat.cli import doctor_machine, doctor_packages
-from memo_habitat.cli.common import Debug, flag
+from memo_habitat.cli.common import flag
 from memo_habitat.cli.doctor_packages import Check, Impaired
 from memo_habitat.errors import UserError
 
@@ -30,7 +30,6 @@ class Finding:
 
 def doctor(
     as_json: Annotated[bool, flag("--json", "Print one JSON object.")] = False,
-    debug: Debug = False,
 ) -> None:
     """Say what is installed, found and missing; exits with 1 where training would not work.
 

@@ -12,6 +12,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from memo_habitat.cli import doctor_probes
 from memo_habitat.cli.doctor_packages import Check, Impaired, pip_install
 from memo_habitat.errors import UserError
 from memo_habitat.utils.files import cache_folder
@@ -53,25 +54,18 @@ def _gpu() -> str:
 
 
 def _rendering() -> str:
-    from memo_habitat.cli.render_check import who_draws
     from memo_habitat.compat import habitat_sim_stub
     from memo_habitat.simulator.habitat_sim.device import has_nvidia_gpu
 
     if habitat_sim_stub.habitat_sim_is_missing():
         return "by EmbreeSim-v0, on the CPU"
-    renderer = who_draws()
+    renderer = doctor_probes.who_draws()
     if renderer == "Mesa" and has_nvidia_gpu():
         raise Impaired(
             "Habitat-Sim draws with Mesa, although there is a GPU: let CUDA_VISIBLE_DEVICES leave"
             " one (docs/habitat_sim.md)"
         )
     return f"Habitat-Sim draws with {renderer}"
-
-
-def _discovery() -> str:
-    from memo_habitat.cli.discovery_check import discover
-
-    return discover()
 
 
 def _data(name: str) -> str:
@@ -166,7 +160,7 @@ def _rendezvous() -> str:
 CHECKS: dict[str, Check] = {
     "gpu": _gpu,
     "rendering": _rendering,
-    "discovery": _discovery,
+    "discovery": doctor_probes.discover,
     **{name: partial(_data, name) for name in _DATA},
     "memory": _memory,
     "shared memory": _shared_memory,

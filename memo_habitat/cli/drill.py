@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from memo_habitat.cli.common import ConfigName, Debug, Overrides, examples
+from memo_habitat.cli.common import ConfigName, Overrides
 from memo_habitat.errors import UserError
 
-EXAMPLES = examples(
+EXAMPLES = (
     "memo-habitat drill all",
     "memo-habitat drill preempt --config-name=extobjnav/recall",
     "memo-habitat drill kill-worker memory=fct",
@@ -32,7 +32,6 @@ def drill(
     ],
     overrides: Overrides = None,
     config_name: Annotated[str | None, ConfigName] = None,
-    debug: Debug = False,
 ) -> None:
     """Do a fault to a small local training and compare what it must not have harmed.
 

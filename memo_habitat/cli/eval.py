@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from memo_habitat.cli.common import (
-    Debug,
+    Forget,
     Overrides,
+    Run,
     Seed,
-    examples,
+    Slurm,
     flag,
     option,
     run_and_overrides,
 )
-from memo_habitat.cli.eval_jobs import submit_shards
 from memo_habitat.cli.eval_processes import GOES_ON, evaluate_in_processes
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, check_at_least_one
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from submitit.helpers import DelayedSubmission
 
+    from memo_habitat.trainer.launch import EvalOptions
     from memo_habitat.trainer.run_dir import RunFolder
 
-EXAMPLES = examples(
+EXAMPLES = (
     "memo-habitat eval runs/extobjnav-studio-20260101-120000",
     "memo-habitat eval RUN --agent random --trials 3 --steps 512",
     "memo-habitat eval RUN --checkpoint ckpt.4 --deterministic --name greedy",
@@ -35,50 +40,61 @@ EXAMPLES = examples(
     "memo-habitat eval RUN --shards 16 --slurm partition=gpu --slurm time=240",
 )
 
-AgentName = Annotated[
-    Literal["checkpoint", "random", "forward", "oracle", "perfect_memory"],
-    option("Who acts.", None),
-]
-Checkpoint = Annotated[
-    str | None, option("File, or name in the run's checkpoints; `all` of them.", "FILE")
-]
-Deterministic = Annotated[bool, flag("--deterministic", "Likeliest actions, not sampled.")]
-InspectMemory = Annotated[
-    bool, flag("--inspect-memory", "Record where the memory attends, for the report.")
-]
-Forget = Annotated[bool, flag("--forget", "Empty the memory at the start of every episode.")]
-Split = Annotated[str | None, option("Split of the data set.", None, "the config's, test")]
-Name = Annotated[str | None, option("Folder in RUN/eval.", None, "the agent or checkpoint")]
-ShardOption = Annotated[str | None, option("Play this part of the trials, such as 3/16.", "K/N")]
-Merge = Annotated[
-    bool, flag("--merge", "Play nothing: merge the shards there are, of --name or of all.")
-]
-Shards = Annotated[
-    int | None, option("Parts, each a process of this machine, or with --slurm a job.")
-]
-Slurm = Annotated[list[str] | None, option("Option of sbatch; several are possible.", "KEY=VALUE")]
-DryRun = Annotated[bool, flag("--dry-run", "With --slurm: show the jobs alone.")]
+# As the command was typed, what the jobs of a cluster do without.
+_OF_SUBMITTING = ("--shards", "--slurm")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate, by the names of `trainer.launch.EvalOptions`."""
+
+    agent: Annotated[
+        Literal["checkpoint", "random", "forward", "oracle", "perfect_memory"],
+        option("Who acts.", None),
+    ] = "checkpoint"
+    checkpoint: Annotated[
+        str | None, option("File, or name in the run's checkpoints; `all` of them.", "FILE")
+    ] = None
+    trials: Annotated[int | None, option("Trials in every house.")] = None
+    steps: Annotated[int | None, option("Steps of each trial.")] = None
+    deterministic: Annotated[bool, flag("--deterministic", "Likeliest actions, not sampled.")] = (
+        False
+    )
+    inspect_memory: Annotated[
+        bool, flag("--inspect-memory", "Record where the memory attends, for the report.")
+    ] = False
+    forget: Forget = False
+    split: Annotated[str | None, option("Split of the data set.", None, "the config's, test")] = (
+        None
+    )
+    name: Annotated[str | None, option("Folder in RUN/eval.", None, "the agent or checkpoint")] = (
+        None
+    )
+    shard: Annotated[str | None, option("Play this part of the trials, such as 3/16.", "K/N")] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class Division:
+    """Whether all of it is done at once, and where."""
+
+    shards: Annotated[
+        int | None, option("Parts, each a process of this machine, or with --slurm a job.")
+    ] = None
+    slurm: Slurm = None
+    dry_run: Annotated[bool, flag("--dry-run", "With --slurm: show the jobs alone.")] = False
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder.")],
+    run: Run,
+    what: Evaluation,
+    division: Division,
     overrides: Overrides = None,
-    agent: AgentName = "checkpoint",
-    checkpoint: Checkpoint = None,
-    trials: Annotated[int | None, option("Trials in every house.")] = None,
-    steps: Annotated[int | None, option("Steps of each trial.")] = None,
-    deterministic: Deterministic = False,
-    inspect_memory: InspectMemory = False,
-    forget: Forget = False,
-    split: Split = None,
-    name: Name = None,
-    shard: ShardOption = None,
-    merge: Merge = False,
-    shards: Shards = None,
-    slurm: Slurm = None,
-    dry_run: DryRun = False,
+    merge: Annotated[
+        bool, flag("--merge", "Play nothing: merge the shards there are, of --name or of all.")
+    ] = False,
     seed: Seed = None,
-    debug: Debug = False,
 ) -> None:
     """Evaluate an agent in the task of a run; prints the table and the folder of the records."""
     from memo_habitat.trainer import launch
@@ -86,28 +102,17 @@ def evaluate(
 
     folder, keys = run_and_overrides(run, overrides)
     opened = open_run(folder)
-    options = launch.EvalOptions(
-        checkpoint=checkpoint,
-        trials=trials,
-        steps=steps,
-        agent=agent,
-        deterministic=deterministic,
-        split=split,
-        name=name,
-        overrides=keys,
-        inspect_memory=inspect_memory,
-        forget=forget,
-        shard=shard,
-    )
+    shards, shard = division.shards, what.shard
     if merge:
-        if shards or slurm or dry_run or options != launch.EvalOptions(name=name, overrides=[]):
+        if keys or any(vars(division).values()) or what != Evaluation(name=what.name):
             raise UserError("--merge plays nothing: of the other options it takes --name alone")
-        _merge(opened, name)
+        _merge(opened, what.name)
         return
+    options = launch.EvalOptions(**vars(what), overrides=keys)
     if shard is not None and shards is not None:
         raise UserError(f"--shard {shard} with --shards {shards}: give one of them")
-    if slurm or dry_run:
-        submit_shards(opened, options, shards, slurm or (), dry_run)
+    if division.slurm or division.dry_run:
+        submit_shards(opened, options, division)
         return
     if shards is not None:
         try:
@@ -139,3 +144,91 @@ def _show(run: RunFolder, records: Path, shard: str | None) -> None:
         print(f"shard {part} is finished; not yet: {', '.join(map(str, left))}", records, sep="\n")
         return
     print(summarise([run.path]), records, sep="\n")
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What submitit runs: `memo-habitat` with these arguments."""
+
+    arguments: tuple[str, ...]
+
+    def __call__(self) -> int:
+        """Evaluate; returns the exit status."""
+        sys.argv = ["memo-habitat", *self.arguments]  # what meta.json says that it came from
+        # By its name: the command line imports this module.
+        return int(import_module("memo_habitat.cli.main").main(self.arguments))
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What is queued again at the time limit: the same, which goes on with the next trial."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit_shards(run: RunFolder, options: EvalOptions, division: Division) -> None:
+    """Submit each part of this command's evaluation as a job, and leave.
+
+    The job that ends last merges them. Submitit's files go into the run's folder slurm.
+
+    Raises:
+        UserError: options that do not go together, what would be refused by the jobs, no SLURM
+            here, or an unknown key.
+    """
+    from memo_habitat.sweep.spec import parse_slurm, slurm_executor
+    from memo_habitat.trainer import launch
+
+    shards, slurm = division.shards, division.slurm
+    if shards is None or not slurm:
+        raise UserError(
+            "--slurm and --dry-run go with --shards: --shards 16 --slurm partition=gpu makes "
+            "sixteen jobs"
+        )
+    check_at_least_one("--shards", shards)
+    given = {"time": 1440, **parse_slurm(slurm)}
+    _check_weights_stay(run, options)
+    launch.prepare_evaluations(run, replace(options, shard=f"1/{shards}"))
+    arguments = _without_submitting(sys.argv[1:])
+    jobs = [ShardJob((*arguments, "--shard", f"{k}/{shards}")) for k in range(1, shards + 1)]
+    if division.dry_run:
+        words = " ".join(f"{key}={value}" for key, value in given.items())
+        print(f"{shards} jobs of SLURM: {words}")
+        for job in jobs:
+            print(f"memo-habitat {shlex.join(job.arguments)}")
+        return
+    executor = slurm_executor(run.path / "slurm", slurm)
+    for number, job in enumerate(jobs, start=1):
+        executor.update_parameters(job_name=f"eval_{number}_of_{shards}")
+        submitted = executor.submit(job)
+        print(f"shard {number}/{shards}: job {submitted.job_id}")
+    print(f"the last one to end merges them; their output: {Path(executor.folder).absolute()}")
+
+
+def _check_weights_stay(run: RunFolder, options: EvalOptions) -> None:
+    """Refuse the latest checkpoint of a training that has not ended.
+
+    Until the last job begins it would be another one, and shards of both make no evaluation.
+    """
+    from memo_habitat.trainer.launch import ALL
+
+    latest = run.latest_checkpoint
+    if options.agent != "checkpoint" or not latest.is_file() or run.is_finished(run.config()):
+        return
+    all_there = options.checkpoint == ALL
+    if all_there or run.find_checkpoint(options.checkpoint).samefile(latest):
+        there = ", ".join(path.stem for path in run.checkpoints()) or "none yet"
+        what = "it may write more checkpoints" if all_there else "its latest checkpoint may change"
+        raise UserError(
+            f"the training in {run.path} has not ended, and {what} before jobs begin: name one "
+            f"with --checkpoint (there are: {there}), or a copy of {latest}"
+        )
+
+
+def _without_submitting(words: Sequence[str]) -> tuple[str, ...]:
+    """A command line without what says that it is submitted."""
+    kept, skip = [], False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if not skip and name not in _OF_SUBMITTING and word != "--dry-run":
+            kept.append(word)
+        skip = not skip and name in _OF_SUBMITTING and not equals
+    return tuple(kept)

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer.core import TyperCommand
 
-from memo_habitat.cli.common import (
-    ROOT,
-    ConfigName,
-    Debug,
-    Out,
-    Overrides,
-    Resume,
-    Root,
-    Seed,
-    check_place,
-    examples,
-    flag,
-    option,
-)
+from memo_habitat.cli.common import ROOT, Overrides, Seed, Slurm, Work, flag, option
 from memo_habitat.cli.train import train
 from memo_habitat.errors import UserError, check_at_least_one, command
 
@@ -29,7 +15,7 @@ if TYPE_CHECKING:
     from memo_habitat.trainer.launch import Training
     from memo_habitat.trainer.scheduler import BatchJob
 
-EXAMPLES = examples(
+EXAMPLES = (
     "memo-habitat launch --gpus 4 --config-name=extobjnav/apartments",
     "memo-habitat launch --slurm --nodes 2 --gpus 8 --dry-run --config-name=extobjnav/apartments",
     "memo-habitat launch --slurm partition=gpu --slurm time=720 --slurm cpus_per_task=12 --nodes 2 "
@@ -56,35 +42,30 @@ class OptionalValue(TyperCommand):
 
 
 def launch(
+    work: Work,
     overrides: Overrides = None,
-    config_name: Annotated[str | None, ConfigName] = None,
-    resume: Resume = None,
     gpus: Annotated[int, option("Processes on each machine, one a GPU.")] = 1,
-    slurm: Annotated[
-        list[str] | None,
-        option(
-            "Submit it to SLURM, with this option of sbatch, such as partition=gpu, time=720 "
-            "(minutes) or cpus_per_task=12; may be repeated.",
-            "[KEY=VALUE]",
-        ),
-    ] = None,
+    slurm: Slurm = None,
     nodes: Annotated[int, option("Machines; more than one with --slurm.")] = 1,
-    root: Root = ROOT,
-    out: Out = None,
     dry_run: Annotated[
         bool, flag("--dry-run", "Print the batch file, or the command, and do nothing else.")
     ] = False,
     seed: Seed = None,
-    debug: Debug = False,
 ) -> None:
     """Train on several GPUs, of this machine or of a SLURM cluster."""
     check_at_least_one("--gpus", gpus)
     check_at_least_one("--nodes", nodes)
-    if (config_name is None) == (resume is None):
-        raise UserError("give one of --config-name and --resume")
-    check_place(resume, root, out)
+    work.check()
     if slurm is None:
-        _launch_here(overrides or [], config_name, resume, gpus, nodes, root, out, dry_run)
+        if nodes > 1:
+            raise UserError(
+                f"--nodes {nodes} goes with --slurm; without it start torchrun on each machine "
+                "(docs/clusters.md)"
+            )
+        if dry_run:
+            print(_train_command(work, overrides or [], gpus))
+        else:
+            train(work, overrides, workers=gpus)
         return
     from memo_habitat.sweep.spec import parse_slurm
     from memo_habitat.trainer import launch as trainings
@@ -92,11 +73,11 @@ def launch(
 
     options, keys, together = parse_slurm([o for o in slurm if o]), overrides or (), nodes * gpus
     check_options(options)
-    if config_name is None:
-        training = trainings.resume_training(str(resume), keys, together)
+    if work.config_name is None:
+        training = trainings.resume_training(str(work.resume), keys, together)
     else:
         make = trainings.plan_training if dry_run else trainings.start_training
-        training = make(config_name, keys, root, out, together)
+        training = make(work.config_name, keys, work.root, work.out, together)
     job = _job(training, nodes, gpus, options)
     if dry_run:
         print(job.text(), end="")
@@ -104,12 +85,20 @@ def launch(
     try:
         number = job.submit(training.run.path / "job.sbatch")
     except UserError:
-        if config_name is not None:
+        if work.config_name is not None:
             trainings.discard_run(training.run)
         raise
     print(f"run folder: {training.run.path}")
     log = str(options.get("output", training.run.path / "slurm-%j.log"))
     print(f"submitted as job {number}; its log: {log.replace('%j', number)}")
+
+
+def _train_command(work: Work, overrides: list[str], gpus: int) -> str:
+    """What trains as this command does on one machine."""
+    places = {"--config-name": work.config_name, "--resume": work.resume, "--out": work.out}
+    words = [f"{name}={value}" for name, value in places.items() if value is not None]
+    words += [f"--root={work.root}"] if work.root != ROOT else []
+    return command("train", "--workers", gpus, *words, *overrides)
 
 
 def _job(training: Training, nodes: int, gpus: int, options: dict[str, int | str]) -> BatchJob:
@@ -128,28 +117,3 @@ def _job(training: Training, nodes: int, gpus: int, options: dict[str, int | str
             *(training.resumed_with or ()),
         ),
     )
-
-
-def _launch_here(
-    overrides: list[str],
-    config_name: str | None,
-    resume: Path | None,
-    gpus: int,
-    nodes: int,
-    root: str,
-    out: Path | None,
-    dry_run: bool,
-) -> None:
-    """Train as `memo-habitat train --workers` does."""
-    if nodes > 1:
-        raise UserError(
-            f"--nodes {nodes} goes with --slurm; without it start torchrun on each machine "
-            "(docs/clusters.md)"
-        )
-    if not dry_run:
-        train(overrides, config_name, resume, root=root, out=out, workers=gpus)
-        return
-    places = {"--config-name": config_name, "--resume": resume, "--out": out}
-    words = [f"{name}={value}" for name, value in places.items() if value is not None]
-    words += [f"--root={root}"] if root != ROOT else []
-    print(command("train", "--workers", gpus, *words, *map(str, overrides)))

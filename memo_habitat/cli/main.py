@@ -21,17 +21,15 @@ from memo_habitat.cli import (
     drill,
     eval,
     export,
-    inspect,
     launch,
     plan,
-    quickstart,
     report,
     scenes,
     sweep,
     train,
     watch,
 )
-from memo_habitat.cli.common import Debug
+from memo_habitat.cli.common import command_of, flag
 from memo_habitat.compat import startup
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.utils.processes import INTERRUPTED
@@ -70,26 +68,26 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True)
     ] = False,
-    debug: Debug = False,
+    debug: Annotated[bool, flag("--debug", "Show the traceback of an error.")] = False,
 ) -> None:
     """Declare the options of `memo-habitat` itself."""
 
 
-app.command(epilog=demo.EXAMPLES)(demo.demo)
-app.command(epilog=quickstart.EXAMPLES)(quickstart.quickstart)
-app.command(epilog=plan.EXAMPLES)(plan.plan)
-app.command(epilog=train.EXAMPLES)(train.train)
-app.command(cls=launch.OptionalValue, epilog=launch.EXAMPLES)(launch.launch)
-app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
-app.command(epilog=sweep.EXAMPLES)(sweep.sweep)
-app.command(epilog=watch.EXAMPLES)(watch.watch)
-app.command(epilog=inspect.EXAMPLES)(inspect.inspect)
-app.command(epilog=report.EXAMPLES)(report.report)
-app.command(epilog=export.EXAMPLES)(export.export)
+command_of(app, *demo.EXAMPLES)(demo.demo)
+command_of(app, *demo.QUICKSTART_EXAMPLES)(demo.quickstart)
+command_of(app, *plan.EXAMPLES)(plan.plan)
+command_of(app, *train.EXAMPLES)(train.train)
+command_of(app, *launch.EXAMPLES, cls=launch.OptionalValue)(launch.launch)
+command_of(app, *eval.EXAMPLES, name="eval")(eval.evaluate)
+command_of(app, *sweep.EXAMPLES)(sweep.sweep)
+command_of(app, *watch.EXAMPLES)(watch.watch)
+command_of(app, *watch.INSPECT_EXAMPLES)(watch.inspect)
+command_of(app, *report.EXAMPLES)(report.report)
+command_of(app, *export.EXAMPLES)(export.export)
 app.add_typer(scenes.app, name="scenes")
 app.add_typer(data.app, name="data")
-app.command()(doctor.doctor)
-app.command(epilog=drill.EXAMPLES)(drill.drill)
+command_of(app)(doctor.doctor)
+command_of(app, *drill.EXAMPLES)(drill.drill)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

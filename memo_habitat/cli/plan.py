@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 from typing import Annotated
 
-from memo_habitat.cli.common import ConfigName, Debug, Overrides, examples, flag, option
+from memo_habitat.cli.common import ConfigName, Overrides, flag, option
 from memo_habitat.errors import check_at_least_one
 
-EXAMPLES = examples(
+EXAMPLES = (
     "memo-habitat plan --config-name=extobjnav/studio",
     "memo-habitat plan --config-name=extobjnav/apartments --gpus 8 --gpu-memory 80GB",
     "memo-habitat plan --config-name=extobjnav/apartments habitat.task.trial_steps=16384",
@@ -35,7 +35,6 @@ def plan(
         str | None,
         option("A run to scale what each station takes from, one on such a machine.", "RUN"),
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Say what a training will hold in memory and what fits, and which station bounds its speed."""
     check_at_least_one("--gpus", gpus)

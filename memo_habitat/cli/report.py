@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from memo_habitat.cli.common import Debug, examples, flag, option
+from memo_habitat.cli.common import flag, option
 from memo_habitat.errors import UserError
 
-EXAMPLES = examples(
+EXAMPLES = (
     "memo-habitat report runs/extobjnav-studio-20260101-120000",
     "memo-habitat report runs/memo runs/fct --out memo-and-fct.html",
     "memo-habitat report sweeps/dark_key",
@@ -29,7 +29,6 @@ def report(
     as_json: Annotated[bool, flag("--json", "Print the numbers of runs; no page is made.")] = False,
     as_csv: Annotated[bool, flag("--csv", "The same as lines of a table.")] = False,
     as_latex: Annotated[bool, flag("--latex", "The headline numbers as a LaTeX table.")] = False,
-    debug: Debug = False,
 ) -> None:
     """Write the report of evaluated runs, one HTML file; its path is printed last."""
     from memo_habitat.report import SWEEP_FILE, tables

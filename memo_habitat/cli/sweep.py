@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memo_habitat.cli.common import (
-    ROOT,
-    ConfigName,
-    Debug,
-    Overrides,
-    Root,
-    check_place,
-    examples,
-    flag,
-    option,
-)
+from memo_habitat.cli.common import Overrides, Slurm, Work, flag, option
 from memo_habitat.errors import UserError, cannot_write, check_at_least_one, command
 
 if TYPE_CHECKING:
     from memo_habitat.sweep.spec import Sweep
 
-EXAMPLES = examples(
+EXAMPLES = (
     "memo-habitat sweep --config-name=dark_key_to_door --variants memo,fct --seeds 0..4",
     "memo-habitat sweep --config-name=dark_key_to_door --out runs/dark --dry-run",
     "memo-habitat sweep --resume runs/dark --jobs 2",
@@ -37,49 +27,38 @@ FAILED = 1
 
 
 def sweep(
+    work: Work,
     overrides: Overrides = None,
-    config_name: Annotated[str | None, ConfigName] = None,
-    resume: Annotated[Path | None, option("Resume this sweep.", "DIR")] = None,
     variants: Annotated[
         str | None,
         option("Choices of the group memory, or your own as module:Class.", "A,B,...", "memo"),
     ] = None,
     seeds: Annotated[str | None, option("0..4, or 0,2,5.", "0..4", "0..2")] = None,
     jobs: Annotated[int | None, option("Runs at once.", shown="1; on a cluster all")] = None,
-    slurm: Annotated[
-        list[str] | None,
-        option(
-            "Submit the runs to SLURM with this option of sbatch, such as partition=gpu, "
-            "time=720 (minutes) or gpus_per_node=1; may be repeated.",
-            "KEY=VALUE",
-        ),
-    ] = None,
+    slurm: Slurm = None,
     trials: Annotated[int | None, option("Trials evaluated in every house.")] = None,
-    root: Root = ROOT,
-    out: Annotated[
-        Path | None, option("This very folder; a sweep in it is resumed.", "DIR")
-    ] = None,
     dry_run: Annotated[bool, flag("--dry-run", "Print the queue alone.")] = False,
-    debug: Debug = False,
 ) -> None:
-    """Train and evaluate variants at several seeds, then report on them all."""
+    """Train and evaluate variants at several seeds, then report on them all.
+
+    A sweep that lies in the folder of --out already is resumed.
+    """
     from memo_habitat.config.compose import choices, known_configs
     from memo_habitat.sweep.spec import Request, check_sweep, parse_seeds, parse_slurm, plan_sweep
 
     options = parse_slurm(slurm or ())
     if jobs is not None:
         check_at_least_one("--jobs", jobs)
-    if (config_name is None) == (resume is None):
-        raise UserError("give either --config-name or --resume")
-    check_place(resume, root, out)
+    work.check()
     request = Request(
-        config_name,
+        work.config_name,
         None if variants is None else tuple(dict.fromkeys(variants.replace(" ", "").split(","))),
         None if seeds is None else parse_seeds(seeds),
         tuple(overrides or ()),
         trials,
     )
-    planned = plan_sweep(request, resume or out, Path(root), known_configs(), choices("memory"))
+    folder = work.resume or work.out
+    planned = plan_sweep(request, folder, Path(work.root), known_configs(), choices("memory"))
     if not planned.is_begun:
         check_sweep(planned)
     if dry_run:

@@ -6,20 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from memo_habitat.cli.common import (
-    ROOT,
-    ConfigName,
-    Debug,
-    Out,
-    Overrides,
-    Resume,
-    Root,
-    Seed,
-    check_place,
-    examples,
-    flag,
-    option,
-)
+from memo_habitat.cli.common import Overrides, Seed, Work, flag, option
 from memo_habitat.errors import UserError, WorkerError, command
 from memo_habitat.trainer.distributed import check_workers
 from memo_habitat.utils.processes import is_first_process, ranks
@@ -27,7 +14,7 @@ from memo_habitat.utils.processes import is_first_process, ranks
 if TYPE_CHECKING:
     from memo_habitat.trainer.launch import Training
 
-EXAMPLES = examples(
+EXAMPLES = (
     "memo-habitat train --config-name=extobjnav/studio",
     "memo-habitat train --config-name=extobjnav/studio habitat.seed=1 --root /data/runs",
     "memo-habitat train --resume runs/extobjnav-studio-20260101-120000",
@@ -37,12 +24,9 @@ EXAMPLES = examples(
 
 
 def train(
+    work: Work,
     overrides: Overrides = None,
-    config_name: Annotated[str | None, ConfigName] = None,
-    resume: Resume = None,
     list_configs: Annotated[bool, flag("--list", "List the configs that ship.")] = False,
-    root: Root = ROOT,
-    out: Out = None,
     cfg: Annotated[bool, flag("--cfg", "Print the config and do nothing else.")] = False,
     workers: Annotated[
         int,
@@ -52,7 +36,6 @@ def train(
         ),
     ] = 1,
     seed: Seed = None,
-    debug: Debug = False,
 ) -> None:
     """Train an agent in a run folder, a new one or an earlier one."""
     from memo_habitat.trainer import launch, rendezvous
@@ -61,33 +44,35 @@ def train(
         launch.join_training()
         return
     with rendezvous.leading():
-        if (config_name is not None) + (resume is not None) + list_configs != 1:
-            raise UserError("give one of --config-name, --resume and --list")
-        check_place(resume, root, out)
+        if list_configs:
+            if work.config_name is not None or work.resume is not None:
+                raise UserError("give one of --config-name, --resume and --list")
+            from memo_habitat.config.compose import known_configs
+
+            print(*known_configs(), sep="\n")
+            return
+        work.check()
         check_workers(workers)
-        together = max(workers, ranks().size)
-        if list_configs or cfg:
-            print(_shown(config_name, resume, overrides or ()))
-        elif config_name is not None:
-            _run(launch.start_training(config_name, overrides or (), root, out, together))
-        elif resume is not None:
-            _refuse_sweep(resume)
-            _run(launch.resume_training(str(resume), overrides or (), together))
+        keys, together = overrides or (), max(workers, ranks().size)
+        if cfg:
+            print(_composed(work, keys))
+        elif work.config_name is not None:
+            _run(launch.start_training(work.config_name, keys, work.root, work.out, together))
+        elif work.resume is not None:
+            _refuse_sweep(work.resume)
+            _run(launch.resume_training(str(work.resume), keys, together))
 
 
-def _shown(config_name: str | None, resume: Path | None, keys: Sequence[str]) -> str:
-    """The config of a training, or, of none, the names of those that ship."""
+def _composed(work: Work, keys: Sequence[str]) -> str:
     from omegaconf import OmegaConf
 
-    from memo_habitat.config.compose import compose_config, known_configs
+    from memo_habitat.config.compose import compose_config
     from memo_habitat.trainer.launch import resume_training
 
-    if config_name is not None:
-        return OmegaConf.to_yaml(compose_config(config_name, keys))
-    if resume is not None:
-        _refuse_sweep(resume)
-        return OmegaConf.to_yaml(resume_training(str(resume), keys).config)
-    return "\n".join(known_configs())
+    if work.resume is None:
+        return OmegaConf.to_yaml(compose_config(str(work.config_name), keys))
+    _refuse_sweep(work.resume)
+    return OmegaConf.to_yaml(resume_training(str(work.resume), keys).config)
 
 
 def _refuse_sweep(resume: Path) -> None:

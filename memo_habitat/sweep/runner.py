@@ -7,7 +7,6 @@ import functools
 import itertools
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from memo_habitat.errors import UserError
 from memo_habitat.sweep.jobs import SweepJob, copy_reference_config
-from memo_habitat.sweep.spec import Sweep, parse_slurm
+from memo_habitat.sweep.spec import Sweep, slurm_executor
 from memo_habitat.trainer.progress import share_done
 from memo_habitat.trainer.run_dir import SWEEP_LOG, RunFolder
 from memo_habitat.utils.processes import (
@@ -106,15 +105,7 @@ class Places:
         self.count, self.seconds = count, LOCAL_SECONDS
         self._executor = None
         if slurm:
-            import submitit
-
-            options: dict[str, Any] = parse_slurm(slurm)
-            try:
-                # Queued again after each time limit, as often as the training takes.
-                self._executor = submitit.SlurmExecutor(sweep.folder / "slurm", 1000)
-                self._executor.update_parameters(**{"time": 1440, **options})
-            except (RuntimeError, ValueError, TypeError) as error:
-                raise UserError(f"--slurm {shlex.join(slurm)}: {error}") from error
+            self._executor = slurm_executor(sweep.folder / "slurm", slurm)
             self.seconds = SLURM_SECONDS
 
     def start(self, job: SweepJob, place: int) -> LocalProcess | SlurmProcess:

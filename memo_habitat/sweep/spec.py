@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -103,6 +104,22 @@ def parse_slurm(options: Sequence[str]) -> dict[str, int | str]:
             raise UserError(f"--slurm {option}: write KEY=VALUE, such as partition=gpu or time=720")
         found[key] = int(value) if value.isdigit() else value
     return found
+
+
+def slurm_executor(folder: Path, options: Sequence[str]) -> Any:
+    """A submitit executor for jobs of a day, unless `options` of sbatch ("key=value") say other.
+
+    They are queued again after each time limit, as often as they take; submitit's files lie in
+    `folder`. UserError: no SLURM here, or an unknown key.
+    """
+    import submitit
+
+    try:
+        executor = submitit.SlurmExecutor(folder, 1000)
+        executor.update_parameters(**{"time": 1440, **parse_slurm(options)})
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"--slurm {shlex.join(options)}: {error}") from error
+    return executor
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -383,7 +383,7 @@ def test_a_new_run_folder_says_how_it_was_made(tmp_path):
 def test_the_quickstart_shows_the_shipped_agent_trains_another_and_ends_with_the_report(
     monkeypatch, capsys, tmp_path
 ):
-    from memo_habitat.cli import demo, quickstart
+    from memo_habitat.cli import demo
     from memo_habitat.report import html
     from memo_habitat.trainer import launch
 
@@ -395,8 +395,7 @@ def test_the_quickstart_shows_the_shipped_agent_trains_another_and_ends_with_the
 
     monkeypatch.setattr(launch, "start_training", lambda *a, **k: training)
     monkeypatch.setattr(launch, "train", lambda t: not done.append(("train", False)))
-    for command in (demo, quickstart):
-        monkeypatch.setattr(command, "evaluate_in_processes", evaluate)
+    monkeypatch.setattr(demo, "evaluate_in_processes", evaluate)
     monkeypatch.setattr(html, "summarise", lambda runs: "the table")
     monkeypatch.setattr(html, "write_report", lambda runs, out=None: out)
     assert main(["quickstart", "--root", str(tmp_path)]) == 0

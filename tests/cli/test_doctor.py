@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memo_habitat.cli import discovery_check, doctor, doctor_machine, render_check
+from memo_habitat.cli import doctor, doctor_machine, doctor_probes
 from memo_habitat.cli.doctor_packages import Impaired
 from memo_habitat.cli.main import main
 from memo_habitat.compat import habitat_sim_stub
@@ -129,7 +129,7 @@ def renderer(monkeypatch):
                 raise answer
             return answer
 
-        monkeypatch.setattr(render_check, "who_draws", who_draws)
+        monkeypatch.setattr(doctor_probes, "who_draws", who_draws)
         monkeypatch.setattr(device, "has_nvidia_gpu", lambda: has_gpu)
 
     return set_to
@@ -160,7 +160,7 @@ def test_the_cause_and_the_remedy_are_read_from_the_last_words():
 @pytest.mark.habitat_sim
 @pytest.mark.slow
 def test_a_fresh_process_draws_a_bundled_home():
-    assert render_check.who_draws() in ("Mesa", "GPU 0")
+    assert doctor_probes.who_draws() in ("Mesa", "GPU 0")
 
 
 @pytest.mark.parametrize(
@@ -181,11 +181,11 @@ def test_a_driver_without_a_gpu_for_torch(monkeypatch, visible, status, told):
 def test_another_packages_hydra_plugins_hide_ours_from_habitats_command(monkeypatch):
     def run(program, **more):
         if program[-1] == "memo-habitat":  # which registers its plugin itself
-            return discovery_check.subprocess.CompletedProcess([], 0, discovery_check.FOUND, "")
+            return doctor_probes.subprocess.CompletedProcess([], 0, doctor_probes.FOUND, "")
         said = "MissingConfigException: Cannot find primary config 'extobjnav/studio'."
-        return discovery_check.subprocess.CompletedProcess([], 1, "", said)
+        return doctor_probes.subprocess.CompletedProcess([], 1, "", said)
 
-    monkeypatch.setattr(discovery_check.subprocess, "run", run)
+    monkeypatch.setattr(doctor_probes.subprocess, "run", run)
     finding = find("discovery")
     assert finding.status == "WARN"
     assert "habitat-baselines does not" in finding.says and "__init__.py" in finding.says
@@ -201,8 +201,8 @@ def test_another_packages_hydra_plugins_hide_ours_from_habitats_command(monkeypa
     ],
 )
 def test_an_import_that_fails_in_parent_or_worker(monkeypatch, said, remedy):
-    done = discovery_check.subprocess.CompletedProcess([], 1, "", f"Traceback\n{said}\n")
-    monkeypatch.setattr(discovery_check.subprocess, "run", lambda *args, **more: done)
+    done = doctor_probes.subprocess.CompletedProcess([], 1, "", f"Traceback\n{said}\n")
+    monkeypatch.setattr(doctor_probes.subprocess, "run", lambda *args, **more: done)
     finding = find("discovery")
     assert finding.status == "FAIL" and said in finding.says and remedy in finding.says
 

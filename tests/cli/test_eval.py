@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from memo_habitat.cli import eval_processes
-from memo_habitat.cli.eval_jobs import ShardJob
+from memo_habitat.cli.eval import ShardJob
 from memo_habitat.cli.main import main
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.trainer import launch
