@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from memo_habitat.report.along_trial import quarters, targets_along_trial
+from memo_habitat.report.breakdown import quarters, targets_along_trial
 from memo_habitat.report.load import Evaluation, load_evaluation
 from memo_habitat.report.statistics import Estimate
 

@@ -26,41 +26,43 @@ def report(
         Path | None,
         option("Where to write it.", "FILE", "report.html in the run folder, or beside several"),
     ] = None,
-    as_json: Annotated[bool, flag("--json", "Print the numbers of runs; no page is made.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print the numbers; no page is made.")] = False,
     as_csv: Annotated[bool, flag("--csv", "The same as lines of a table.")] = False,
     as_latex: Annotated[bool, flag("--latex", "The headline numbers as a LaTeX table.")] = False,
 ) -> None:
     """Write the report of evaluated runs, one HTML file; its path is printed last."""
     from memo_habitat.report import SWEEP_FILE, tables
-    from memo_habitat.report.html import write_report
+    from memo_habitat.report.html import agents_of, write_report
     from memo_habitat.report.load import left_out, load_runs
+    from memo_habitat.report.sweep import agents_of as agents_of_sweep
     from memo_habitat.report.sweep import write_sweep_report
     from memo_habitat.report.sweep_data import load_sweep
     from memo_habitat.trainer.run_dir import open_run
 
+    sweep = folders[0] if (folders[0] / SWEEP_FILE).exists() else None
+    if sweep is not None and (len(folders) > 1 or out is not None):
+        raise UserError(
+            f"{sweep} is a sweep: report it alone and without --out; its report lies in its folder"
+        )
     makes = {tables.as_json: as_json, tables.as_csv: as_csv, tables.as_latex: as_latex}
     if wanted := [make for make, chosen in makes.items() if chosen]:
-        if len(wanted) > 1 or out is not None or (folders[0] / SWEEP_FILE).exists():
+        if len(wanted) > 1 or out is not None:
             raise UserError(
-                "--json, --csv and --latex print the numbers of runs: give one of them, without "
-                "--out; those of a sweep lie in the CSV files of its folder"
+                "--json, --csv and --latex print numbers: give one of them, without --out"
             )
-        print(wanted[0](load_runs(folders)), end="")
-        return
-    if not (folders[0] / SWEEP_FILE).exists():
+        agents = (
+            agents_of(load_runs(folders)) if sweep is None else agents_of_sweep(load_sweep(sweep))
+        )
+        print(wanted[0](agents), end="")
+    elif sweep is None:
         paths = [open_run(folder).path for folder in folders]
         page = write_report(paths, out)
         for note in (note for path in paths for note in left_out(path)):
             print(note)
         print(page)
-        return
-    if len(folders) > 1 or out is not None:
-        raise UserError(
-            f"{folders[0]} is a sweep: report it alone and without --out; its report lies in its "
-            "folder"
-        )
-    found = load_sweep(folders[0])
-    page = write_sweep_report(found)
-    if unfinished := found.unfinished():
-        print(unfinished)
-    print(page)
+    else:
+        found = load_sweep(sweep)
+        page = write_sweep_report(found)
+        if unfinished := found.unfinished():
+            print(unfinished)
+        print(page)

@@ -1,4 +1,4 @@
-"""An evaluation by category, by house and along the trial in doubling parts; pairs of agents."""
+"""Parts of an evaluation: along the trial, in its first and last quarter, by category, by house."""
 
 from __future__ import annotations
 
@@ -9,22 +9,155 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memo_habitat.report.along_trial import targets_between
-from memo_habitat.report.comparison import Paired, holm, paired
-from memo_habitat.report.episodes import Episodes, estimate, trial_returns
-from memo_habitat.report.load import Evaluation
+from memo_habitat.report.episodes import REPEATED, Bucket, Episodes, estimate
 from memo_habitat.report.statistics import (
     Estimate,
     FloatArray,
     IntArray,
     mean_with_interval,
+    rate_ratio_with_interval,
     ratio_with_interval,
 )
+from memo_habitat.tasks.record_fields import RecordField
 
+# Equal parts that a trial is told in, at least and at most.
+_FEWEST, _MOST = 8, 16
+# Steps of a part at least, where the fewest allow it: in shorter ones too few episodes end.
+_SHORTEST = 64
 # Steps of the trial at which the first of the doubling parts ends, in long trials.
 _FIRST_MARK = 1000
 # Measures of an episode that parts are told by, where they were recorded.
 MEASURES = ("success", "spl", "soft_spl", "num_steps", "path_length")
+
+
+# Along the trial --------------------------------------------------------------------------------
+
+
+def parts_of_trial(steps: int) -> int:
+    """In how many equal parts a trial of `steps` steps is told: 8 to 16, of round lengths."""
+    even = [count for count in range(_FEWEST, _MOST + 1) if steps % count == 0]
+    if not even:
+        return 10
+    wide = [count for count in even if steps // count >= _SHORTEST]
+    if not wide:
+        return min(even)
+    zeros = {
+        count: len(str(steps // count)) - len(str(steps // count).rstrip("0")) for count in wide
+    }
+    return max(count for count in wide if zeros[count] == max(zeros.values()))
+
+
+def targets_along_trial(episodes: Episodes, steps: int, parts: int = 0) -> list[Bucket]:
+    """Targets per 1,000 steps in `parts` equal parts of the trial (0: of round lengths), with
+    intervals over houses.
+
+    A target counts where its episode ended, which is where it was found. Of an evaluation that is
+    not finished, parts are left out that no trial has got through yet.
+    """
+    count = parts or parts_of_trial(steps)
+    return targets_between(episodes, np.linspace(0, steps, count + 1).tolist())
+
+
+def targets_between(episodes: Episodes, edges: Sequence[float]) -> list[Bucket]:
+    """The same in the parts between `edges`, steps of the trial in order."""
+    houses, reached = episodes.trial_groups, np.zeros(len(episodes.trial_names))
+    np.maximum.at(reached, episodes.trial, episodes.end)
+    buckets = []
+    for low, high in itertools.pairwise(edges):
+        through = reached >= high
+        if through.any():
+            # Trials without a success there count too, with 0.
+            found = _targets(episodes, low, high)[through] * 1000 / (high - low)
+            over_houses = mean_with_interval(found, houses[through], bounds=None)
+            buckets.append(Bucket(low, high, over_houses))
+    return buckets
+
+
+def _targets(episodes: Episodes, low: float, high: float) -> FloatArray:
+    """How many targets every trial found in (low, high], float64 [T]."""
+    inside = (episodes.end > low) & (episodes.end <= high)
+    found = np.where(inside, episodes.columns["success"], 0.0)
+    counts = np.bincount(episodes.trial, weights=found, minlength=len(episodes.trial_names))
+    return counts.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Quarters:
+    """Targets per 1,000 steps in the trial's first and last quarter.
+
+    Attributes:
+        condition: of episodes in which this holds, or does not; None: of all.
+        holds: which of the two.
+        first: in the first quarter, with its interval over houses.
+        last: in the last quarter.
+        ratio: last over first, both resampled together; above 1 for an agent that gets faster.
+    """
+
+    condition: RecordField | None
+    holds: bool
+    first: Estimate
+    last: Estimate
+    ratio: Estimate
+
+    @property
+    def key(self) -> str:
+        """Which episodes these are, for programs: "all", or such as "seen_earlier=true"."""
+        return "all" if self.condition is None else f"{self.condition.name}={self.holds}".lower()
+
+    @property
+    def title(self) -> str:
+        """Which episodes these are, for readers."""
+        if self.condition is None:
+            return "All targets"
+        return f"{self.condition.title}: {'yes' if self.holds else 'no'}"
+
+
+def quarters(
+    episodes: Episodes, steps: int, condition: RecordField | None = None, holds: bool = True
+) -> Quarters:
+    """Targets in the first and last quarter of trials of `steps` steps.
+
+    A target belongs to the quarter in which its episode ends. Steps belong to that in which they
+    were taken: were those of whole episodes counted where they end, a first quarter would lack the
+    steps of the episode that leaves it, and every agent would seem to get slower.
+    """
+    houses, quarter = episodes.trial_groups, steps / 4
+    if condition is not None:
+        values = episodes.columns.get(condition.name, np.full(len(episodes), np.nan))
+        episodes = episodes.select(values == holds)
+    start, end = episodes.end - episodes.columns["num_steps"], episodes.end
+    found, took = [], []
+    for low in (0.0, steps - quarter):
+        high = low + quarter
+        found.append(np.where((end > low) & (end <= high), episodes.columns["success"], 0.0))
+        took.append(np.clip(np.minimum(end, high) - np.maximum(start, low), 0.0, None))
+    groups = houses[episodes.trial]
+    first, last = (
+        ratio_with_interval(1000 * found[i][took[i] > 0], took[i][took[i] > 0], groups[took[i] > 0])
+        for i in (0, 1)
+    )
+    late = np.repeat([False, True], len(groups))
+    ratio = rate_ratio_with_interval(
+        np.concatenate(found), np.concatenate(took), np.tile(groups, 2), late
+    )
+    return Quarters(condition, holds, first, last, ratio)
+
+
+def all_quarters(episodes: Episodes, steps: int) -> list[Quarters]:
+    """Of all episodes, then by each condition that was recorded: where it holds, and does not.
+
+    Not by `REPEATED`: which targets come again follows from the quarter itself.
+    """
+    split = [
+        quarters(episodes, steps, condition, holds)
+        for condition in episodes.measures("condition")
+        if condition != REPEATED
+        for holds in (True, False)
+    ]
+    return [quarters(episodes, steps), *split]
+
+
+# By what they have in common ---------------------------------------------------------------------
 
 
 class Part(NamedTuple):
@@ -86,17 +219,8 @@ def _part(label: str, own: Episodes, resample_trials: bool) -> Part:
 
 
 def _estimates(finished: Episodes, groups: IntArray) -> dict[str, Estimate]:
-    found = {}
-    for name in MEASURES:
-        if name in finished.columns:
-            values = finished.columns[name]
-            known = np.isfinite(values)
-            bounds = (0.0, 1.0) if finished.fields[name].kind == "rate" else None
-            found[name] = mean_with_interval(values[known], groups[known], bounds=bounds)
-    return found
-
-
-# Without a value --------------------------------------------------------------------------------
+    known = (name for name in MEASURES if name in finished.columns)
+    return {name: estimate(finished, name, groups) for name in known}
 
 
 def without_value(episodes: Episodes) -> dict[str, tuple[int, int]]:
@@ -108,76 +232,3 @@ def without_value(episodes: Episodes) -> dict[str, tuple[int, int]]:
         if missing:
             found[field.title] = missing, len(finished)
     return found
-
-
-# Pairs of agents --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Versus:
-    """One agent less another one on the trials that both have played."""
-
-    ours: str  # name of the agent
-    theirs: str  # of the one that is compared with
-    measure: str  # what is compared
-    found: Paired
-    adjusted: float  # p-value, adjusted for all that is compared
-
-
-def compare(evaluations: Sequence[tuple[str, Evaluation]]) -> list[Versus]:
-    """Each agent (name, evaluation) less the first trained one, on the trials of both.
-
-    The p-values are adjusted together. Trials are the same where the evaluations have their seed,
-    length and split in common; nothing is compared otherwise.
-    """
-    trained = [pair for pair in evaluations if pair[1].agent == "checkpoint"]
-    if len(evaluations) < 2 or not trained:
-        return []
-    name, base = trained[0]
-    pairs = []
-    for other, evaluation in evaluations:
-        if evaluation is base or not _same_trials(evaluation, base):
-            continue
-        groups = dict(
-            zip(base.episodes.trial_names, base.episodes.trial_groups.tolist(), strict=True)
-        )
-        for measure in ("targets", "success", "spl"):
-            ours, theirs = (_by_trial(e, measure) for e in (evaluation, base))
-            if ours and theirs:
-                pairs.append((other, name, measure, paired(ours, theirs, groups)))
-    adjusted = holm([found.p for *_, found in pairs])
-    return [Versus(*pair, p) for pair, p in zip(pairs, adjusted, strict=True)]
-
-
-def _same_trials(one: Evaluation, other: Evaluation) -> bool:
-    same = all(getattr(one.meta, key) == getattr(other.meta, key) for key in ("seed", "split"))
-    return same and one.steps == other.steps and bool(one.trials & other.trials)
-
-
-def _by_trial(evaluation: Evaluation, measure: str) -> dict[str, float]:
-    """By trial: targets per 1,000 steps, or the mean of a measure over its finished episodes."""
-    episodes = evaluation.episodes
-    if measure == "targets":
-        found = trial_returns(episodes, "success")
-        return {trial: 1000 * count / evaluation.steps for trial, count in found.items()}
-    finished = episodes.finished()
-    if measure not in finished.columns:
-        return {}
-    return {
-        episodes.trial_names[trial]: estimate(
-            finished.select(finished.trial == trial), measure
-        ).mean
-        for trial in np.unique(finished.trial)
-    }
-
-
-def scores_by_house(evaluations: Sequence[Evaluation]) -> FloatArray:
-    """Targets per 1,000 steps [S, K] of S evaluations in the K houses that all of them played."""
-    tables = []
-    for evaluation in evaluations:
-        sums: dict[str, list[float]] = {}
-        for trial, value in _by_trial(evaluation, "targets").items():
-            sums.setdefault(trial.rsplit("/", 2)[0], []).append(value)
-        tables.append({house: float(np.mean(values)) for house, values in sums.items()})
-    shared = sorted(set.intersection(*map(set, tables))) if tables else []
-    return np.array([[table[house] for house in shared] for table in tables], dtype=np.float64)

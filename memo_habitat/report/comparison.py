@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
+from memo_habitat.report.episodes import estimate, trial_returns
+from memo_habitat.report.load import Evaluation
 from memo_habitat.report.statistics import (
     LEVEL,
     NOTHING,
@@ -86,15 +89,71 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in p]
 
 
+@dataclass(frozen=True)
+class Versus:
+    """One agent less another one on the trials that both have played."""
+
+    ours: str  # name of the agent
+    theirs: str  # of the one that is compared with
+    measure: str  # what is compared
+    found: Paired
+    adjusted: float  # p-value, adjusted for all that is compared
+
+
+def compare(evaluations: Sequence[tuple[str, Evaluation]]) -> list[Versus]:
+    """Each agent (name, evaluation) less the first trained one, on the trials of both.
+
+    The p-values are adjusted together. Trials are the same where the evaluations have their seed,
+    length and split in common; nothing is compared otherwise.
+    """
+    trained = [pair for pair in evaluations if pair[1].agent == "checkpoint"]
+    if len(evaluations) < 2 or not trained:
+        return []
+    name, base = trained[0]
+    pairs = []
+    for other, evaluation in evaluations:
+        if evaluation is base or not _same_trials(evaluation, base):
+            continue
+        groups = dict(
+            zip(base.episodes.trial_names, base.episodes.trial_groups.tolist(), strict=True)
+        )
+        for measure in ("targets", "success", "spl"):
+            ours, theirs = (_by_trial(e, measure) for e in (evaluation, base))
+            if ours and theirs:
+                pairs.append((other, name, measure, paired(ours, theirs, groups)))
+    adjusted = holm([found.p for *_, found in pairs])
+    return [Versus(*pair, p) for pair, p in zip(pairs, adjusted, strict=True)]
+
+
+def _same_trials(one: Evaluation, other: Evaluation) -> bool:
+    same = all(getattr(one.meta, key) == getattr(other.meta, key) for key in ("seed", "split"))
+    return same and one.steps == other.steps and bool(one.trials & other.trials)
+
+
+def _by_trial(evaluation: Evaluation, measure: str) -> dict[str, float]:
+    """By trial: targets per 1,000 steps, or the mean of a measure over its finished episodes."""
+    episodes = evaluation.episodes
+    if measure == "targets":
+        found = trial_returns(episodes, "success")
+        return {trial: 1000 * count / evaluation.steps for trial, count in found.items()}
+    finished = episodes.finished()
+    if measure not in finished.columns:
+        return {}
+    return {
+        episodes.trial_names[trial]: estimate(
+            finished.select(finished.trial == trial), measure
+        ).mean
+        for trial in np.unique(finished.trial)
+    }
+
+
 # Over seeds, as rliable does it (Agarwal et al. 2021, arXiv 2108.13264): scores [S, K] of S seeds
 # in K tasks, which are houses here. Resampling is stratified: seeds of each task by themselves.
 
 
 def iqm(scores: FloatArray) -> float:
     """Interquartile mean: of the middle half of all scores."""
-    values = np.sort(scores, axis=None)
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    return float(stats.trim_mean(scores, 0.25, axis=None))
 
 
 def iqm_with_interval(scores: FloatArray, resamples: int = 2000, seed: int = 0) -> Estimate:
@@ -103,10 +162,8 @@ def iqm_with_interval(scores: FloatArray, resamples: int = 2000, seed: int = 0) 
         return NOTHING
     low = high = np.nan
     if len(scores) > 1:
-        drawn = np.sort(_resampled(scores, resamples, seed).reshape(resamples, -1), axis=1)
-        cut = drawn.shape[1] // 4
-        means = drawn[:, cut : drawn.shape[1] - cut].mean(axis=1)
-        low, high = np.quantile(means, _ENDS)
+        drawn = _resampled(scores, resamples, seed).reshape(resamples, -1)
+        low, high = np.quantile(stats.trim_mean(drawn, 0.25, axis=1), _ENDS)
     return Estimate(iqm(scores), float(low), float(high), scores.size, len(scores))
 
 
@@ -143,3 +200,15 @@ def _beats(ours: FloatArray, theirs: FloatArray) -> FloatArray:
     equal = ours[:, :, None] == theirs[:, None]
     shares: FloatArray = (above + 0.5 * equal).mean(axis=(1, 2, 3))
     return shares
+
+
+def scores_by_house(evaluations: Sequence[Evaluation]) -> FloatArray:
+    """Targets per 1,000 steps [S, K] of S evaluations in the K houses that all of them played."""
+    tables = []
+    for evaluation in evaluations:
+        sums: dict[str, list[float]] = {}
+        for trial, value in _by_trial(evaluation, "targets").items():
+            sums.setdefault(trial.rsplit("/", 2)[0], []).append(value)
+        tables.append({house: float(np.mean(values)) for house, values in sums.items()})
+    shared = sorted(set.intersection(*map(set, tables))) if tables else []
+    return np.array([[table[house] for house in shared] for table in tables], dtype=np.float64)

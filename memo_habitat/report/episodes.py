@@ -151,14 +151,17 @@ def tabulate(
     )
 
 
-def estimate(episodes: Episodes, metric: str) -> Estimate:
-    """Mean of `metric` over the `episodes` that have it, with its interval."""
-    values = episodes.columns[metric]
-    known = ~np.isnan(values)
+def estimate(episodes: Episodes, metric: str, groups: IntArray | None = None) -> Estimate:
+    """Mean of `metric` over the `episodes` that have it, with its interval.
+
+    That resamples `groups` [E], the episodes' own unless others are given.
+    """
+    values, groups = episodes.columns[metric], episodes.groups if groups is None else groups
+    known = np.isfinite(values)
     shares = ("rate", "failure")
     is_share = metric in episodes.fields and episodes.fields[metric].kind in shares
     bounds = (0.0, 1.0) if is_share else None
-    return mean_with_interval(values[known], episodes.groups[known], bounds=bounds)
+    return mean_with_interval(values[known], groups[known], bounds=bounds)
 
 
 # Whole trials -----------------------------------------------------------------------------------

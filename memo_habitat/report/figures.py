@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from memo_habitat.evaluation.attention import TrialBin
 from memo_habitat.report import plots
-from memo_habitat.report.along_trial import targets_along_trial
+from memo_habitat.report.breakdown import targets_along_trial
 from memo_habitat.report.episodes import (
     FEWEST_HOUSES,
     Bucket,
@@ -109,24 +109,9 @@ def rate_figures(agents: Sequence[ShownAgent], by_step: bool) -> list[Figure]:
         "Mean over the episodes that ended in each tenth of the trial, drawn at its middle. "
         f"{OVER_HOUSES}"
     )
-
-    def figure(name: str, of_steps: bool) -> Figure:
-        own = [agent for agent in agents if name in agent.evaluation.episodes.fields]
-
-        def buckets(evaluation: Evaluation) -> list[Bucket]:
-            finished = evaluation.episodes.finished()
-            if of_steps:
-                return by_trial_step(finished, name, evaluation.steps)
-            return by_episode_index(finished, name)
-
-        title = own[0].evaluation.episodes.fields[name].title
-        if of_steps:
-            return _bucket_figure(own, f"{title} by step", _STEP, ended, buckets, percents=True)
-        return _bucket_figure(own, f"{title} by episode", _EPISODE, numbered, buckets, True)
-
-    known = {name for agent in agents for name in agent.evaluation.episodes.fields}
-    shown = [name for name in ("success", "spl") if name in known]
-    return [figure(name, of) for of in ((True, False) if by_step else (False,)) for name in shown]
+    names = _measured(agents, "success", "spl")
+    steps = [_measure_figure(agents, name, ended, by_step, True) for name in names if by_step]
+    return [*steps, *(_measure_figure(agents, name, numbered, False, True) for name in names)]
 
 
 def amount_figures(agents: Sequence[ShownAgent]) -> list[Figure]:
@@ -135,19 +120,32 @@ def amount_figures(agents: Sequence[ShownAgent]) -> list[Figure]:
         "Mean over the trials’ first, second, … episodes, found or not; numbers that fewer than "
         f"half of the trials reach are left out. {OVER_HOUSES}"
     )
+    names = _measured(agents, "num_steps", "path_length")
+    return [_measure_figure(agents, name, text) for name in names]
 
-    def figure(name: str) -> Figure:
-        own = [agent for agent in agents if name in agent.evaluation.episodes.fields]
-        field = own[0].evaluation.episodes.fields[name]
 
-        def buckets(evaluation: Evaluation) -> list[Bucket]:
-            return by_episode_index(evaluation.episodes.finished(), name)
-
-        title = f"{field.title}{f', {field.unit}' if field.unit == 'm' else ''} by episode"
-        return _bucket_figure(own, title, _EPISODE, text, buckets, wide=False)
-
+def _measured(agents: Sequence[ShownAgent], *names: str) -> list[str]:
+    """Those of the measures that any agent's episodes have."""
     known = {name for agent in agents for name in agent.evaluation.episodes.fields}
-    return [figure(name) for name in ("num_steps", "path_length") if name in known]
+    return [name for name in names if name in known]
+
+
+def _measure_figure(
+    agents: Sequence[ShownAgent], name: str, text: str, by_step: bool = False, share: bool = False
+) -> Figure:
+    """A measure of the agents that have it, by the episode's number or the step of its end."""
+    own = [agent for agent in agents if name in agent.evaluation.episodes.fields]
+    field = own[0].evaluation.episodes.fields[name]
+
+    def buckets(evaluation: Evaluation) -> list[Bucket]:
+        finished = evaluation.episodes.finished()
+        if by_step:
+            return by_trial_step(finished, name, evaluation.steps)
+        return by_episode_index(finished, name)
+
+    unit = ", m" if field.unit == "m" else ""
+    title = f"{field.title}{unit} by {'step' if by_step else 'episode'}"
+    return _bucket_figure(own, title, _STEP if by_step else _EPISODE, text, buckets, share, False)
 
 
 def _bucket_figure(
@@ -181,7 +179,7 @@ def _bucket_figure(
         svg = plots.amounts(curves, axis, wide=wide, bands=True)
     mean = "mean, %" if percents else "mean"
     columns = ("agent", axis, mean, "95 % interval", "values", "houses or trials")
-    return Figure(title, svg, text, columns, tuple(rows), wide=wide and not percents)
+    return Figure(title, svg, text, columns, tuple(rows), wide=wide)
 
 
 def reward_figures(agents: Sequence[ShownAgent], note: str = "") -> list[Figure]:

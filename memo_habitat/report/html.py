@@ -16,16 +16,16 @@ from PIL import Image
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import FilmedEpisode
 from memo_habitat.evaluation.records import EpisodeRecord
-from memo_habitat.report.along_trial import all_quarters
 from memo_habitat.report.breakdown import (
     MEASURES,
     Part,
+    all_quarters,
     by_category,
     by_house,
     by_trial_step,
-    compare,
     without_value,
 )
+from memo_habitat.report.comparison import compare
 from memo_habitat.report.episodes import CONTEXT, up_to_trial_step
 from memo_habitat.report.figures import (
     REFERENCE_COLORS,
@@ -99,7 +99,7 @@ def summarise(runs: Sequence[Path]) -> str:
 
 def render(runs: Sequence[Run]) -> str:
     """The report on `runs` as one HTML page."""
-    agents = _agents(runs)
+    agents = agents_of(runs)
     # Reversed, so that of several runs the first one's references stay.
     references = {a.evaluation.agent: a for a in reversed(agents) if len(agents) > 1}
     cells = [(a, grid_trials(a.evaluation, a.color)) for a in agents]
@@ -158,7 +158,8 @@ def render(runs: Sequence[Run]) -> str:
     return page
 
 
-def _agents(runs: Sequence[Run]) -> list[ShownAgent]:
+def agents_of(runs: Sequence[Run]) -> list[ShownAgent]:
+    """Everybody that was evaluated, in the order of the page."""
     found, trained = [], itertools.count()
     for evaluation in [e for run in runs for e in run.evaluations]:
         color = REFERENCE_COLORS.get(evaluation.agent)

@@ -19,6 +19,7 @@ from memo_habitat.report.figures import (
     extra_figures,
     reward_figures,
     targets_figure,
+    trained_color,
 )
 from memo_habitat.report.html import REPORT_FILE, write_page
 from memo_habitat.report.maps import GridTrial, grid_trials
@@ -118,7 +119,7 @@ def _render(
     sweep: Sweep, rows: Sequence[Result], variants: Sequence[Variant], learning: list[Figure]
 ) -> str:
     references = {name: return_per_trial(e.episodes) for name, e in sweep.references.items()}
-    agents = _agents(sweep, variants)
+    agents = agents_of(sweep)
     cells = _cells(sweep, variants)
     played = [evaluation for agent in agents for evaluation in agent.evaluations]
     page: str = TEMPLATES.get_template("sweep.html.j2").render(
@@ -158,15 +159,20 @@ def _render(
     return page
 
 
-def _agents(sweep: Sweep, variants: Sequence[Variant]) -> list[ShownAgent]:
+def agents_of(sweep: Sweep) -> list[ShownAgent]:
     """Everybody that was evaluated: random, the variants, perfect_memory, oracle."""
-    evaluated = [ShownAgent(v.name, v.color, v.evaluations) for v in variants if v.evaluations]
+    agents = [
+        ShownAgent(name, trained_color(number), evaluations)
+        for number, name in enumerate(sweep.variants)
+        if (evaluations := sweep.evaluations_of(name))
+    ]
     ends = {
-        name: [ShownAgent(name, REFERENCE_COLORS[name], (evaluation,))]
+        name: ShownAgent(name, REFERENCE_COLORS[name], (evaluation,))
         for name, evaluation in sweep.references.items()
     }
-    after = [agent for name in (SEARCHER, "oracle") for agent in ends.get(name, ())]
-    return [*ends.get("random", ()), *evaluated, *after]
+    before, after = ("random",), (SEARCHER, "oracle")
+    of = [[ends[name] for name in names if name in ends] for names in (before, after)]
+    return [*of[0], *agents, *of[1]]
 
 
 def _cells(sweep: Sweep, variants: Sequence[Variant]) -> list[tuple[str, int, list[GridTrial]]]:

@@ -85,6 +85,11 @@ class Sweep:
     references: dict[str, Evaluation]
     notes: tuple[str, ...]  # what is missing or unfinished, one sentence each
 
+    def evaluations_of(self, variant: str) -> tuple[Evaluation, ...]:
+        """Those of the runs of a variant that have one, by seed."""
+        own = (run.evaluation for run in self.runs if run.variant == variant)
+        return tuple(evaluation for evaluation in own if evaluation is not None)
+
     def reference_return(self, name: str, evaluation: Evaluation | None = None) -> float:
         """Mean return per trial of a reference agent; NaN where it is not known.
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from memo_habitat.report.along_trial import (
-    Quarters,
-    all_quarters,
-    targets_along_trial,
-)
-from memo_habitat.report.breakdown import scores_by_house
-from memo_habitat.report.comparison import improvement, iqm_with_interval
+from memo_habitat.report.breakdown import Quarters, all_quarters, targets_along_trial
+from memo_habitat.report.comparison import improvement, iqm_with_interval, scores_by_house
 from memo_habitat.report.episodes import (
     EpisodeCourse,
     episode_course,
@@ -37,6 +29,7 @@ from memo_habitat.report.statistics import (
     over_seeds,
 )
 from memo_habitat.report.sweep_data import Progress, Sweep, SweepRun
+from memo_habitat.report.tables import csv_text
 from memo_habitat.utils.files import atomic_write
 
 RESULTS_FILE, CURVES_FILE, EPISODES_FILE = "results.csv", "curves.csv", "episodes.csv"
@@ -171,14 +164,14 @@ def results(sweep: Sweep) -> list[Result]:
 
 def write_tables(sweep: Sweep, rows: Sequence[Result]) -> None:
     """Write the CSV files: a row per run, its curve, its trials' episodes and targets."""
-    _write(sweep.folder / RESULTS_FILE, Result._fields, rows)
+    atomic_write(sweep.folder / RESULTS_FILE, csv_text(Result._fields, rows))
     curves = ("variant", "seed", "steps", "seconds", "return")
-    _write(sweep.folder / CURVES_FILE, curves, _curve_rows(sweep))
+    atomic_write(sweep.folder / CURVES_FILE, csv_text(curves, _curve_rows(sweep)))
     episodes = ("variant", "seed", "trials", "episode", *EpisodeCourse._fields)
-    _write(sweep.folder / EPISODES_FILE, episodes, _episode_rows(sweep))
+    atomic_write(sweep.folder / EPISODES_FILE, csv_text(episodes, _episode_rows(sweep)))
     ends = ("targets", "low", "high")
     targets = ("variant", "seed", "trials", "which", "part", *ends)
-    _write(sweep.folder / TARGETS_FILE, targets, _target_rows(sweep))
+    atomic_write(sweep.folder / TARGETS_FILE, csv_text(targets, _target_rows(sweep)))
 
 
 def _curve_rows(sweep: Sweep) -> Iterator[tuple[str, int, int, float, float]]:
@@ -211,9 +204,8 @@ def _target_rows(sweep: Sweep) -> Iterator[tuple[str | int | float, ...]]:
             part = f"{low + 1:.0f}-{high:.0f}"
             yield *of, trials, "all", part, found.mean, found.low, found.high
         for q in all_quarters(episodes, steps):
-            which = "all" if q.condition is None else f"{q.condition.name}={str(q.holds).lower()}"
             for part, found in (("first", q.first), ("last", q.last), ("last/first", q.ratio)):
-                yield *of, trials, which, part, found.mean, found.low, found.high
+                yield *of, trials, q.key, part, found.mean, found.low, found.high
 
 
 def _evaluations(sweep: Sweep) -> list[tuple[str, str, Evaluation]]:
@@ -221,15 +213,6 @@ def _evaluations(sweep: Sweep) -> list[tuple[str, str, Evaluation]]:
     runs = [(run.variant, str(run.seed), run.evaluation) for run in sweep.runs]
     both = [*runs, *((name, "", evaluation) for name, evaluation in sweep.references.items())]
     return [(name, seed, e) for name, seed, e in both if e is not None]
-
-
-def _write(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    for row in rows:
-        writer.writerow(f"{value:.10g}" if isinstance(value, float) else value for value in row)
-    atomic_write(path, text.getvalue())
 
 
 # By variant -------------------------------------------------------------------------------------
@@ -294,25 +277,18 @@ def variants_of(sweep: Sweep, rows: Sequence[Result]) -> list[Variant]:
         if not math.isnan(row.held_out_return):
             held_out[row.variant][row.seed] = row.held_out_return
     compared, found = baseline(sweep), []
-    evaluated = {
-        name: [r.evaluation for r in sweep.runs if r.variant == name and r.evaluation is not None]
-        for name in sweep.variants
-    }
     for number, name in enumerate(sweep.variants):
         runs = tuple(run for run in sweep.runs if run.variant == name)
         own = tuple(row for row in rows if row.variant == name)
-        against = None if name == compared else difference(held_out[name], held_out[compared])
+        against = improves = None
+        if name != compared:
+            against = difference(held_out[name], held_out[compared])
+            ours, theirs = sweep.evaluations_of(name), sweep.evaluations_of(compared)
+            scores = scores_by_house([*ours, *theirs])  # in the houses that all of them played
+            improves = improvement(scores[: len(ours)], scores[len(ours) :])
         if runs:
-            improves = None
-            if name != compared:
-                improves = _improves(evaluated[name], evaluated[compared])
             found.append(Variant(name, trained_color(number), runs, own, against, improves))
     return found
-
-
-def _improves(ours: Sequence[Evaluation], theirs: Sequence[Evaluation]) -> Estimate:
-    scores = scores_by_house([*ours, *theirs])  # in the houses that all of them played
-    return improvement(scores[: len(ours)], scores[len(ours) :])
 
 
 def gain_of_later_episodes(

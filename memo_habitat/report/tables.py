@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from memo_habitat.report.along_trial import all_quarters
-from memo_habitat.report.breakdown import by_category, by_house, by_trial_step, compare
-from memo_habitat.report.load import Evaluation, Run
-from memo_habitat.report.statistics import Estimate
+from memo_habitat.report.breakdown import all_quarters, by_category, by_house, by_trial_step
+from memo_habitat.report.comparison import compare
+from memo_habitat.report.figures import ShownAgent
+from memo_habitat.report.load import Evaluation
+from memo_habitat.report.statistics import Estimate, over_seeds
 
 TARGETS = "targets_per_1000_steps"
 
@@ -31,9 +32,9 @@ class Row(NamedTuple):
     groups: int  # how many houses or trials were resampled
 
 
-def rows_of(runs: Sequence[Run]) -> list[Row]:
-    """All numbers of the evaluations in `runs`."""
-    return [row for run in runs for evaluation in run.evaluations for row in _rows(evaluation)]
+def rows_of(agents: Sequence[ShownAgent]) -> list[Row]:
+    """All numbers of the evaluations of `agents`, those of each seed apart."""
+    return [row for agent in agents for e in agent.evaluations for row in _rows(e)]
 
 
 def _rows(evaluation: Evaluation) -> Iterator[Row]:
@@ -49,7 +50,7 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
         yield row("all", name, found)
     yield row("second half less first", "success", numbers.gain)
     for q in all_quarters(episodes, evaluation.steps):
-        of = "" if q.condition is None else f" {q.condition.name}={str(q.holds).lower()}"
+        of = "" if q.condition is None else f" {q.key}"
         for which, found in (("first", q.first), ("last", q.last), ("last/first", q.ratio)):
             yield row(f"{which} quarter{of}", TARGETS, found)
     for split in numbers.splits:
@@ -69,19 +70,23 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
                 yield row(f"{kind}={part.label}", name, found)
 
 
-def as_csv(runs: Sequence[Run]) -> str:
-    """A line for each number."""
+def csv_text(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A file of comma-separated values, numbers to ten digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    for row in rows_of(runs):
+    writer.writerow(head)
+    for row in rows:
         writer.writerow(f"{value:.10g}" if isinstance(value, float) else value for value in row)
     return text.getvalue()
 
 
-def as_json(runs: Sequence[Run]) -> str:
+def as_csv(agents: Sequence[ShownAgent]) -> str:
+    """A line for each number."""
+    return csv_text(Row._fields, rows_of(agents))
+
+
+def as_json(agents: Sequence[ShownAgent]) -> str:
     """The same, and the comparisons of agents; null where there is no number."""
-    agents = [(e.label, e) for run in runs for e in run.evaluations]
     compared = [
         {
             **{"agent": pair.ours, "less": pair.theirs, "measure": pair.measure},
@@ -89,17 +94,20 @@ def as_json(runs: Sequence[Run]) -> str:
             **{"p": _known(pair.found.p), "p_holm": _known(pair.adjusted)},
             **{"groups": pair.found.difference.groups, "left_out": list(pair.found.left_out)},
         }
-        for pair in compare(agents)
+        for pair in compare([(e.label, e) for agent in agents for e in agent.evaluations])
     ]
     numbers = [
-        {name: _known(value) for name, value in row._asdict().items()} for row in rows_of(runs)
+        {name: _known(value) for name, value in row._asdict().items()} for row in rows_of(agents)
     ]
     return json.dumps({"numbers": numbers, "comparisons": compared}, indent=1, ensure_ascii=False)
 
 
-def as_latex(runs: Sequence[Run]) -> str:
-    """The headline numbers as a `tabular` of the package booktabs, intervals in brackets."""
-    evaluations = [evaluation for run in runs for evaluation in run.evaluations]
+def as_latex(agents: Sequence[ShownAgent]) -> str:
+    """The headline numbers as a `tabular` of the package booktabs, intervals in brackets.
+
+    Of an agent that was trained with several seeds: means over these, with intervals over them.
+    """
+    evaluations = [evaluation for agent in agents for evaluation in agent.evaluations]
     rates = {field.name: field.title for e in evaluations for field in e.episodes.measures("rate")}
     head = ["Agent", "Targets per 1,000 steps", *(f"{title}, %" for title in rates.values())]
     lines = [
@@ -108,15 +116,18 @@ def as_latex(runs: Sequence[Run]) -> str:
         " & ".join(map(_escaped, head)) + r" \\",
         r"\midrule",
     ]
-    for e in evaluations:
-        found = [e.headline.estimates.get(name) for name in rates]
-        cells = [_cell(e.headline.targets, 1.0), *(_cell(one, 100.0) for one in found)]
-        lines.append(" & ".join([_escaped(e.label), *cells]) + r" \\")
+    for agent in agents:
+        rows = [evaluation.headline for evaluation in agent.evaluations]
+        found = [[row.estimates.get(name) for row in rows] for name in rates]
+        cells = [_cell([row.targets for row in rows], 1.0), *(_cell(own, 100.0) for own in found)]
+        lines.append(" & ".join([_escaped(agent.name), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _cell(found: Estimate | None, scale: float) -> str:
-    if found is None or math.isnan(found.mean):
+def _cell(seeds: Sequence[Estimate | None], scale: float) -> str:
+    known = [found for found in seeds if found is not None]
+    found = known[0] if len(known) == 1 else over_seeds([one.mean for one in known])
+    if math.isnan(found.mean):
         return "--"
     mean, low, high = (f"{scale * end:.1f}" for end in (found.mean, found.low, found.high))
     return f"${mean}$" if math.isnan(found.low) else rf"${mean}$ {{\scriptsize $[{low}, {high}]$}}"

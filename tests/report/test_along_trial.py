@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memo_habitat.report.along_trial import (
+from memo_habitat.report.breakdown import (
     all_quarters,
     parts_of_trial,
     quarters,

@@ -15,11 +15,10 @@ from memo_habitat.report.breakdown import (
     by_category,
     by_house,
     by_trial_step,
-    compare,
     marks_of_trial,
-    scores_by_house,
     without_value,
 )
+from memo_habitat.report.comparison import compare, scores_by_house
 from memo_habitat.report.episodes import tabulate
 from memo_habitat.report.figures import Figure, ShownAgent
 from memo_habitat.report.html import render

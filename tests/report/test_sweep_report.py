@@ -142,6 +142,26 @@ def test_episodes_are_the_means_of_the_records_that_every_trial_has(
             assert float(row[column]) == pytest.approx(mean)
 
 
+def test_numbers_are_printed_of_each_seed_and_in_latex_over_seeds(
+    original: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(original), "--csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    targets = {
+        row["agent"]: float(row["mean"])
+        for row in rows
+        if (row["of"], row["measure"]) == ("all", "targets_per_1000_steps")
+    }
+    seeds = [f"{name}, seed {seed}" for name in ("memo", "fct") for seed in (0, 1)]
+    assert [*targets] == ["random", *seeds, "oracle"]
+    assert main(["report", str(original), "--latex"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("memo"))
+    over_seeds = (targets["memo, seed 0"] + targets["memo, seed 1"]) / 2
+    assert line.startswith(f"memo & ${over_seeds:.1f}$")
+    assert main(["report", str(original), "--csv", "--out", "x.html"]) == 2
+    assert "without --out" in capsys.readouterr().err
+
+
 def test_the_picture_is_written(original: Path, page: str) -> None:
     assert (original / "curve.png").read_bytes().startswith(b"\x89PNG")
     ElementTree.parse(original / "curve.svg")
