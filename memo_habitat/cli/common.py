@@ -49,7 +49,7 @@ def command_of(
 def _expanded(command: Callable[..., None]) -> Callable[..., None]:
     """The command as Typer takes it, with all options as parameters of their own."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     asked: dict[str, tuple[Any, Any]] = {}  # name -> annotation and default
     for name, parameter in signature(command).parameters.items():
         if name not in groups:
