@@ -19,7 +19,7 @@ T = TypeVar("T")
 # Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
 # changed when a training goes on, and in the evaluation of a checkpoint.
 RUNTIME_KEYS = {
-    "memory": ("token_budget", "activation_checkpointing", "compile"),
+    "memory": ("token_budget", "activation_checkpointing", "compile", "compile_acting"),
     "encoder": ("chunk_size", "weights"),
 }
 
@@ -28,7 +28,7 @@ RUNTIME_KEYS = {
 _NO_DIFFERENCE = {
     *("content_scenes", "split", "trial_steps", "shuffle", "gpu_device_id", "gpu_gpu"),
     *("cached_houses", "cached_fields", "arrangements_kept", "chunk_size"),
-    *("activation_checkpointing", "compile"),
+    *("activation_checkpointing", "compile", "compile_acting"),
 }
 
 

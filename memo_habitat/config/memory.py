@@ -35,7 +35,10 @@ class MemoryConfig:
         category was detected in it ("observations", with the encoder "detections").
     memory_loss_coef: weight of that loss.
     activation_checkpointing: recompute activations in the backward pass: less memory, more time.
-    compile: fuse each layer's elementwise work by `torch.compile`, which needs a C++ compiler.
+    compile: fuse each layer's elementwise work in training by `torch.compile`, which needs a C++
+        compiler.
+    compile_acting: the same for the step of acting with all of the policy around the memory, which
+        a GPU then launches as a few CUDA graphs.
     """
 
     kind: str = "memo"
@@ -58,3 +61,4 @@ class MemoryConfig:
     memory_loss_coef: float = 0.1
     activation_checkpointing: bool = False
     compile: bool = False
+    compile_acting: bool = False

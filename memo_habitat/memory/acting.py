@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from memo_habitat.memory.kv_cache import KVCache
+from memo_habitat.memory.static_step import compiled, step_layers
 
 if TYPE_CHECKING:
     from memo_habitat.memory.memo import MemoTransformer
@@ -26,15 +27,25 @@ def step(
     everyone = slice(0, len(tokens))
     drop_old(memory, cache, episode_starts)
     # All rows in one pass, wherever in their trials they are; only what closes goes run by run.
-    context = cache.begin(everyone, tokens[:, None])
-    if cache.probe is not None:
-        context = cache.probe.watch(cache, memory.config)
-    encoded = memory.forward_layers(tokens[:, None], context, 1)
+    encoded = _push(memory, tokens[:, None], cache)
     cache.count_steps(everyone, 1)
     if memory.variant.summarises:
         for rows, steps in cache.runs():
             _close_if_full(memory, rows, steps, cache)
     return encoded[:, 0]
+
+
+def _push(memory: MemoTransformer, tokens: Tensor, cache: KVCache) -> Tensor:
+    """A step's tokens [N, 1, D] through the stack."""
+    if cache.probe is not None:
+        cache.begin(slice(0, len(tokens)), tokens)
+        return memory.forward_layers(tokens, cache.probe.watch(cache, memory.config), 1)
+    # On a GPU in shapes that stay, compiled or not: attention kernels may be made for each shape,
+    # which takes some tens of milliseconds.
+    if cache.is_compiled or cache.device.type == "cuda":
+        push = compiled(step_layers, cache.device.type) if cache.is_compiled else step_layers
+        return push(memory, tokens, cache.begin_step(tokens, memory.rotary, memory.sinks()))
+    return memory.forward_layers(tokens, cache.begin(slice(0, len(tokens)), tokens), 1)
 
 
 def drop_old(memory: MemoTransformer, cache: KVCache, episode_starts: Tensor | None) -> None:

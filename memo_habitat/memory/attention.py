@@ -173,6 +173,10 @@ class Attention(nn.Module):
         else:
             self.register_buffer("sink_value", value, persistent=False)
 
+    def sink(self) -> Sink:
+        """What stands in front of all tokens."""
+        return Sink(self.sink_key, self.sink_value)
+
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, H, T, dh] of normalised tokens [B, T, D]."""
         batch, tokens, _ = x.shape

@@ -12,7 +12,7 @@ from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.memory.attention import Attention, Context, Rotation, Sink, last
+from memo_habitat.memory.attention import Attention, Context, Rotation, last
 
 NORM_EPS = 1e-6
 SMALL = 0.02  # standard deviation of learned tokens and sink keys at the start
@@ -59,8 +59,7 @@ class Block(nn.Module):
         """
         # Of tokens that are only attended to, the last block computes keys and values alone.
         q, k, v = self._run(self._project, x, rotation)
-        sink = Sink(self.attention.sink_key, self.attention.sink_value)
-        attended = context.attend(layer, last(q, outputs, dim=2), k, v, sink)
+        attended = context.attend(layer, last(q, outputs, dim=2), k, v, self.attention.sink())
         result: Tensor = self._run(self._finish, last(x, outputs, dim=1), attended)
         return result
 

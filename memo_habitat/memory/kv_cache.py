@@ -1,13 +1,13 @@
-"""Keys and values of the tokens that later tokens attend to: in acting, and inside autograd.
+"""Keys and values of the tokens that later tokens attend to in acting, without gradients.
 
-Both kinds are a `Context`: the caller opens a pass with `begin`, and every layer then hands in the
-keys and values of the new tokens and gets their attention back. What is held and where is nobody
-else's concern.
+As `DifferentiableKV` in training it is a `Context`: the caller opens a pass with `begin`, and every
+layer then hands in the keys and values of the new tokens and gets their attention back. What is
+held and where is nobody else's concern.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import pad
 
 from memo_habitat.config.memory import MemoryConfig
@@ -27,104 +26,9 @@ from memo_habitat.memory.attention import (
     top_k_mask,
 )
 from memo_habitat.memory.interface import check_environments, check_reset
+from memo_habitat.memory.static_step import StepContext, keep_in_place
 
 _BLOCK = 256  # slots by which the cache grows, in all rows together
-
-
-class DifferentiableKV:
-    """Of a trial in training: the keys and values of the summaries, with their gradients.
-
-    The new tokens of a pass see what was kept of earlier passes, and each other causally; the
-    first `keep` of them are kept for the passes after it.
-    """
-
-    def __init__(self, device: torch.device, top_k: int = 0) -> None:
-        self._device, self._top_k = device, top_k
-        # By layer, keys and values of the sink and the summaries: whole, with their gradients, and
-        # in the pieces that they came in.
-        self._whole: dict[int, tuple[Tensor, Tensor]] = {}
-        self._pieces: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self._held = self._keep = self._count = 0
-        self._corner = torch.empty(0, 0)
-
-    def begin(self, count: int, keep: int = 0) -> DifferentiableKV:
-        """Open a pass of `count` new tokens."""
-        self._held += self._keep
-        self._count, self._keep = count, keep
-        return self
-
-    def forget(self) -> None:
-        """Hold nothing any more."""
-        self._whole, self._pieces, self._held, self._keep = {}, {}, 0, 0
-
-    def rotation(self, table: RotaryTable) -> Rotation:
-        """A token's position is its place behind the sink."""
-        return table.span(self._held, self._count, self._device)
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
-        """Attention as `Context.attend` says; gradients reach all that is held."""
-        if layer not in self._whole:
-            first_k, first_v = (x.to(k.dtype).expand(len(k), -1, -1, -1) for x in sink)
-            self._whole[layer] = first_k, first_v
-            self._pieces[layer] = [(first_k.detach(), first_v.detach())]
-        held_k, held_v = self._whole[layer]
-        keys, values = torch.cat((held_k, k), dim=2), torch.cat((held_v, v), dim=2)
-        pieces = [*self._pieces[layer], (k.detach(), v.detach())]
-        # Kept for the passes after this one, which `begin` counts as held. As parts of what was put
-        # together here: so each pass has one gradient to add to what is held, not one a summary.
-        if self._keep:
-            count = held_k.shape[2] + self._keep
-            self._whole[layer] = keys[:, :, :count], values[:, :, :count]
-            kept_k, kept_v = (x[:, :, : self._keep].detach() for x in (k, v))
-            self._pieces[layer].append((kept_k, kept_v))
-        mask = self._mask(q, keys)
-        if not self._held:  # no summaries yet, whose copies could add up
-            return causal_attention(q, keys, values, mask)
-        all_k, all_v = zip(*pieces, strict=True)
-        with _saved_in_pieces((keys, all_k), (values, all_v)):
-            return causal_attention(q, keys, values, mask)
-
-    def _mask(self, q: Tensor, k: Tensor) -> Tensor | None:
-        queries, places = q.shape[2], k.shape[2]
-        if self._top_k:
-            index = torch.arange(places, device=q.device)
-            own = index[places - queries :, None]
-            # Neither the sink nor the own segment; of a summary's tokens, nor their own summary.
-            behind = own > self._held + self._keep
-            candidates = (index >= 1) & (index <= self._held + self._keep * behind)
-            return top_k_mask(q, k, candidates, self._top_k, index <= own)
-        if self._device.type != "cpu" or places - queries <= 1:
-            return None
-        # A CPU has no kernel for this triangle, and autograd would keep a mask per layer and pass.
-        # That of fewer places is the lower right corner of that of more: one serves them all.
-        corner = self._corner
-        if queries > corner.shape[0] or places > corner.shape[1]:
-            size = queries, 2 * places
-            hidden = torch.full(size, -torch.inf, dtype=q.dtype, device=q.device)
-            corner = self._corner = hidden.triu_(size[1] - size[0] + 1)
-        return corner[-queries:, -places:]
-
-
-def _saved_in_pieces(*wholes: tuple[Tensor, tuple[Tensor, ...]]) -> saved_tensors_hooks:
-    """Let autograd save the pieces of these concatenations, and join them when it needs them.
-
-    Otherwise every segment would keep a copy of all summaries before it, at every layer: memory
-    that grows with the square of the trial's length.
-    """
-    pieces_of = {whole.untyped_storage()._cdata: pieces for whole, pieces in wholes}
-
-    def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
-        pieces = pieces_of.get(saved.untyped_storage()._cdata)
-        if pieces is None:
-            return saved
-        # A kernel may have saved another view of it.
-        layout = saved.size(), saved.stride(), saved.storage_offset()
-        return lambda: torch.cat(pieces, dim=2).as_strided(*layout)
-
-    def unpack(packed: Tensor | Callable[[], Tensor]) -> Tensor:
-        return packed if isinstance(packed, Tensor) else packed()
-
-    return saved_tensors_hooks(pack, unpack)
 
 
 @dataclass(frozen=True)
@@ -163,6 +67,8 @@ class KVCache:
         #: Looks at the attention of environment steps, see `attention_probe`.
         self.probe: Any = None
         self._config, self._segment_length = config, config.segment_length
+        #: Whether steps are compiled; it then grows by halves, for few shapes.
+        self.is_compiled = config.compile_acting
         self._lengths, self._summaries, self._steps = ([0] * batch for _ in range(3))
         # Of each layer keys and values, [2, N, H, slots, dh].
         shape = 2, batch, config.heads, 0, config.width // config.heads
@@ -270,7 +176,7 @@ class KVCache:
         """Open a pass that appends to row i the first `counts[i]` of its tokens [N, C, D].
 
         The others are written and forgotten. All rows look at as many slots as the longest, on a
-        GPU at all that are allocated: within a block of slots every step has the same shapes.
+        GPU at all that are allocated: for each shape a kernel may have to be made there.
         """
         before, count = self._lengths, tokens.shape[1]
         self._reserve(max(before) + count)
@@ -289,6 +195,24 @@ class KVCache:
             end = self._bias.shape[1]
         self._pass = _Pass(slice(0, self.batch), slots, end, begins=min(before) == 0)
         return self
+
+    def begin_step(self, tokens: Tensor, table: RotaryTable, sinks: Iterable[Sink]) -> StepContext:
+        """The context of a pass that appends one token to every row, [N, 1, D]."""
+        lengths = self._lengths
+        self._reserve(max(lengths) + 1)
+        if min(lengths) == 0:  # with every trial: an update changes the parameters
+            for layer, (key, value) in zip(self._layers, sinks, strict=True):
+                layer[0, :, :, :1], layer[1, :, :, :1] = key, value
+        self._lengths = [length + 1 for length in lengths]
+        # Not blocking: otherwise the step would wait for all that the GPU has still to do.
+        now = torch.tensor([lengths, self._summaries]).to(self.device, non_blocking=True)
+        positions, summaries = now[:, :, None].unbind()
+        places = self._every_row, 1 + positions
+        if self._records:
+            self._tokens[places] = tokens
+        turned, top_k = table.at(positions, highest=self._bias.shape[1]), self._config.top_k
+        held = summaries if top_k else None
+        return StepContext(self._layers, self._bias, places, turned, held, top_k)
 
     def rotation(self, table: RotaryTable) -> Rotation:
         """A token's position is its place behind the sink, in each row."""
@@ -378,6 +302,7 @@ class KVCache:
         other._every_row = torch.arange(other.batch, device=self.device)[:, None]
         other._bias = self._bias.repeat_interleave(times, dim=0)
         other._tokens = self._tokens.repeat_interleave(times, dim=0)
+        other._mark()
         return other
 
     @torch.inference_mode(False)
@@ -385,6 +310,8 @@ class KVCache:
         """Grow, layer by layer, until every row has room for the sink and `tokens` tokens."""
         if tokens < self._bias.shape[1]:
             return
+        if self.is_compiled:
+            tokens = max(tokens, self._bias.shape[1] * 3 // 2)
         more = (tokens // _BLOCK + 1) * _BLOCK - self._bias.shape[1]
         # An unused slot is multiplied by an attention weight of 0: it must be finite.
         for layer, buffer in enumerate(self._layers):
@@ -392,3 +319,11 @@ class KVCache:
         self._tokens = pad(self._tokens, (0, 0, 0, more))
         self._bias = pad(self._bias, (0, more), value=-torch.inf)
         self._bias[:, 0] = 0  # the sink's
+        self._mark()
+
+    def _mark(self) -> None:
+        """Tell a compiler of the buffers that steps write to."""
+        if self.is_compiled:
+            for layer in self._layers:
+                keep_in_place(layer, slots=3)
+            keep_in_place(self._bias, slots=1)

@@ -14,6 +14,7 @@ into pieces, and its end comes where the next segment's beginning would be.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -25,8 +26,9 @@ from memo_habitat.memory import acting
 from memo_habitat.memory.attention import Context, RotaryTable, Rotation, Sink, last
 from memo_habitat.memory.auxiliary_loss import OF_TOKENS, MemoryLoss
 from memo_habitat.memory.block import NORM_EPS, SMALL, Block, initialise
+from memo_habitat.memory.differentiable_kv import DifferentiableKV
 from memo_habitat.memory.interface import MemoryOutput, TrialMemory, check_starts, check_tokens
-from memo_habitat.memory.kv_cache import DifferentiableKV, KVCache
+from memo_habitat.memory.kv_cache import KVCache
 from memo_habitat.memory.variants import Memo, check_config, memory_class, segment_lengths
 
 
@@ -134,6 +136,12 @@ class MemoTransformer(nn.Module):
             new = self.blocks[layer](new, rotation, context, layer, wanted)
         normed: Tensor = self.norm(last(new, outputs, dim=1))
         return normed
+
+    def sinks(self) -> Iterator[Sink]:
+        """Of each layer."""
+        for block in self.blocks:
+            attention: Any = block.attention
+            yield attention.sink()
 
     def summary(self, made: Tensor) -> Tensor:
         """The summary [B, M, D] of the outputs at the queries, by the summary layer if any."""

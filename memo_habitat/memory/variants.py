@@ -16,7 +16,7 @@ from memo_habitat.memory.auxiliary_loss import OF_TOKENS
 #: Options of `MemoryConfig` that not every kind takes; set for one that does not, they are refused.
 PARTICULAR = (
     *("detach_probability", "token_budget", "summary_layer", "top_k", "memory_loss"),
-    *("segment_jitter_in", "activation_checkpointing", "compile"),
+    *("segment_jitter_in", "activation_checkpointing", "compile", "compile_acting"),
 )
 _METHODS = ("encode", "new_cache", "step", "extend", "draw_segment_length")  # of `TrialMemory`
 
@@ -154,7 +154,7 @@ def takes(kind: str, option: str) -> bool:
     memory = memory_class(kind)
     options = set(getattr(memory, "options", ()))
     if issubclass(memory, Memo):
-        options |= {"activation_checkpointing", "compile"}
+        options |= {"activation_checkpointing", "compile", "compile_acting"}
         if memory.summarises:
             options |= {"summary_layer", "top_k", "memory_loss", "segment_jitter_in"}
     return option in options

@@ -39,7 +39,8 @@ class SmallCNN(nn.Module):
         super().__init__()
         c = base_channels
         self.features, self.inputs = features, (*cameras, goal[0])
-        self._cameras, self._goal = cameras, goal[0]
+        self._goal = goal[0]
+        self._bounds = {u: (float(s.low.min()), float(s.high.max())) for u, s in cameras.items()}
         channels = sum(space.shape[2] for space in cameras.values())
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, c, kernel_size=4, stride=4),
@@ -59,7 +60,7 @@ class SmallCNN(nn.Module):
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Features [*, F] of the images, seen with the goal."""
-        images = [_from_minus_one_to_one(observations[u], s) for u, s in self._cameras.items()]
+        images = [_from_minus_one_to_one(observations[u], *b) for u, b in self._bounds.items()]
         x = images[0] if len(images) == 1 else torch.cat(images, dim=-1)
         lead = x.shape[:-3]
         # Images come with their channels last; the convolutions are laid out so, too: no copy.
@@ -74,9 +75,8 @@ class SmallCNN(nn.Module):
         return out.reshape(*lead, -1)
 
 
-def _from_minus_one_to_one(images: Tensor, space: spaces.Box) -> Tensor:
+def _from_minus_one_to_one(images: Tensor, low: float, high: float) -> Tensor:
     """Images, or depth in whatever unit, as float32 in [-1, 1] by the bounds of their space."""
-    low, high = float(space.low.min()), float(space.high.max())
     scaled = images.to(torch.float32, copy=True)  # a copy, since it is scaled in place
     return scaled.mul_(2 / (high - low)).sub_(1.0 + 2 * low / (high - low))
 
@@ -117,6 +117,11 @@ class ResNet(nn.Module):
             make_backbone=getattr(resnet, kind),
             normalize_visual_inputs=False,
         )
+        # Numbers of NumPy's cannot be compiled.
+        self.backbone.key_needs_rescaling = {
+            uuid: None if factor is None else float(factor)
+            for uuid, factor in self.backbone.key_needs_rescaling.items()
+        }
         flat = math.prod(self.backbone.output_shape)
         self.head = nn.Sequential(
             nn.Flatten(), nn.Linear(flat, features), nn.LayerNorm(features), nn.GELU()

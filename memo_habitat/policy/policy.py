@@ -18,6 +18,7 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig, encoder_config
 from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.interface import ActingCache
+from memo_habitat.memory.static_step import compiled
 from memo_habitat.memory.variants import takes
 from memo_habitat.policy.detection_encoder import DETECTIONS
 from memo_habitat.policy.network import TRIAL_STEP, ContextUse, MemoNetwork
@@ -231,11 +232,26 @@ class MemoPolicy(nn.Module, Policy):
         cache = self._emptied_cache(len(starts)) if starts.all() else self.acting_cache(len(starts))
         if starts.any() and not starts.all():
             cache.reset(starts)
-        features = self._features(observations)
-        tokens = self.network.tokens(features, observations, prev_actions, episode_starts)
+        embed, answer = MemoPolicy._embed, MemoPolicy._answer
+        if self.network.memory.config.compile_acting:
+            device = self.network.critic.weight.device.type
+            embed, answer = compiled(embed, device), compiled(answer, device)
+        given = observations, prev_actions, episode_starts
+        tokens = embed(self, *given)
         with self.autocast():
             remembered = self.network.memory.step(tokens, cache, episode_starts)
-        heads = self.network.heads(remembered.float(), observations, prev_actions, episode_starts)
+        logits, values = answer(self, remembered, *given)
+        return logits, values
+
+    def _embed(self, observations: dict[str, Tensor], *action_and_start: Tensor) -> Tensor:
+        """Input tokens [N, D] of a step of acting."""
+        return self.network.tokens(self._features(observations), observations, *action_and_start)
+
+    def _answer(
+        self, remembered: Tensor, observations: dict[str, Tensor], *action_and_start: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [N, A] and values [N] of such a step."""
+        heads = self.network.heads(remembered.float(), observations, *action_and_start)
         return heads.logits, heads.values
 
     def autocast(self) -> torch.autocast:

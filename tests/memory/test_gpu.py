@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memo_habitat.testing.memory_conformance import check_memory, sample_trial
@@ -81,6 +82,26 @@ def test_no_mask_is_made_in_a_training_pass(kind: str, dtype: torch.dtype) -> No
     pairs = (steps if kind in ("fct", "no_iea") else steps // 2) ** 2
     least_mask = pairs if kind in ("fct", "no_iea") else 4 * pairs  # in float32, as kernels want it
     assert torch.cuda.max_memory_allocated() - before < least_mask
+
+
+@pytest.mark.parametrize(("flavour", "dtype"), [("memo", torch.float32), ("fct", torch.bfloat16)])
+def test_compiled_acting_is_a_cuda_graph_that_gives_the_same(
+    flavour: str, dtype: torch.dtype
+) -> None:
+    torch._dynamo.reset()
+    counters.clear()
+    memory = small_memory(flavour).to(DEVICE)
+    tokens, starts = sample_trial(memory, 3, 600)  # the cache grows twice
+    outputs = []
+    for compiled in (False, True):
+        memory.config.compile_acting = compiled
+        cache = memory.new_cache(3, DEVICE, dtype)
+        with torch.inference_mode(), torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
+            outputs.append(act(memory, tokens, cache, starts).float())
+    tolerance = 1e-5 if dtype == torch.float32 else 5e-2
+    torch.testing.assert_close(outputs[1], outputs[0], atol=tolerance, rtol=0)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert counters["inductor"]["cudagraph_skips"] == 0
 
 
 @pytest.mark.parametrize("flavour", ["memo", "fct", "rmt", "top_k", "summary_layer"])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from gym import spaces
+from torch._dynamo.utils import counters
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
+from memo_habitat.memory import static_step
 from memo_habitat.memory.variants import kinds
 from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.policy.encoders import check_encoder
@@ -409,6 +412,33 @@ def test_the_activations_of_one_piece_of_images_are_there_at_a_time():
     assert sizes == [7, 7, 7, 7, 5]
     out.values.mean().backward()  # recomputed there, piece by piece, since nothing was kept
     assert sorted(sizes[5:]) == [5, 7, 7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options"),
+    [
+        ("detections", {"recall": "target"}),
+        pytest.param("cnn", {}, marks=pytest.mark.slow),
+        pytest.param("resnet18", {}, marks=pytest.mark.slow),
+        pytest.param("cnn", {"precision": "bfloat16"}, marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_acting_is_three_graphs_and_acts_as_without(encoder, options, monkeypatch):
+    _, expected = acted("memo", encoder=encoder, **options)
+    # Without the last stage, which needs a C++ compiler; what cannot be in a graph is an error.
+    monkeypatch.setattr(
+        torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True)
+    )
+    static_step.compiled.cache_clear()
+    torch._dynamo.reset()
+    counters.clear()
+    _, found = acted("memo", encoder=encoder, compile_acting=True, **options)
+    static_step.compiled.cache_clear()
+    assert torch.equal(found.actions, expected.actions)
+    tolerance = 1e-3 if "precision" in options else 1e-5
+    torch.testing.assert_close(found.log_probs, expected.log_probs, atol=tolerance, rtol=0)
+    torch.testing.assert_close(found.values, expected.values, atol=tolerance, rtol=0)
+    assert counters["stats"]["unique_graphs"] == 3
 
 
 def test_an_unknown_precision_is_named():

@@ -53,6 +53,7 @@ class Arm:
             depth_dropout=0.0,
             segment_jitter=0.0,
             compile=given.compile and is_transformer(kind),
+            compile_acting=given.compile_acting and is_transformer(kind),
         )
         memory: Any = build(self.config)
         self.memory = memory.to(self.device).train()
@@ -190,6 +191,7 @@ def main() -> None:
     add("--dtype", choices=DTYPES, default="float32", help="bfloat16: under autocast")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--compile", action="store_true", help="rl.memory.compile")
+    add("--compile-acting", action="store_true", help="rl.memory.compile_acting")
     add("--repeats", type=int, default=3)
     add("--json", action="store_true", help="one JSON object per line")
     given = parser.parse_args()
