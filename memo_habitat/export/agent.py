@@ -1,4 +1,8 @@
-"""A trained agent to act with: by itself, of an exported folder or a run."""
+"""A trained agent to act with: by itself, of an exported folder or a run.
+
+What it observes and does is written down (`Spaces`): without that a policy cannot be built where no
+environment is.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,107 @@ from typing import Any
 
 import numpy as np
 import torch
+from gym.spaces import Box, Dict, Discrete
 from habitat.core.agent import Agent
 from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.common.env_spec import EnvironmentSpec
 from habitat_baselines.common.obs_transformers import apply_obs_transforms_batch
 from habitat_baselines.utils.common import batch_obs
 from omegaconf import DictConfig
+from pydantic import BaseModel
 from torch import nn
 
 from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.errors import UserError
-from memo_habitat.export.spaces import Spaces
 from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.trainer.checkpoint import acting_weights, load_weights, read_checkpoint
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.run_dir import open_run
+from memo_habitat.utils.files import read_json, write_json
+
+SPACES_FILE = "spaces.json"
+
+
+class Sensor(BaseModel):
+    """One observation: shape, NumPy's name of the type, and range (None: unbounded)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: float | None
+    high: float | None
+
+
+class Spaces(BaseModel):
+    """What is observed, by name, before any transform; the actions, by index."""
+
+    observations: dict[str, Sensor]
+    actions: list[str]
+
+    @classmethod
+    def of_envs(cls, config: DictConfig) -> Spaces:
+        """Those of one environment of `config`, which is made for it and closed."""
+        from habitat.config import read_write
+        from habitat.config.default import patch_config
+        from hydra.utils import instantiate
+
+        config = patch_config(config.copy())
+        with read_write(config):
+            config.habitat_baselines.num_environments = 1
+        factory = instantiate(config.habitat_baselines.vector_env_factory)
+        envs = factory.construct_envs(config)
+        try:
+            observed = envs.observation_spaces[0].spaces
+        finally:
+            envs.close()
+        sensors = {name: _sensor(space) for name, space in sorted(observed.items())}
+        return cls(observations=sensors, actions=list(config.habitat.task.actions))
+
+    @classmethod
+    def read(cls, folder: Path) -> Spaces | None:
+        """Those in an exported folder; None where there are none, UserError if malformed."""
+        path = folder / SPACES_FILE
+        return read_json(path, cls.model_validate) if path.is_file() else None
+
+    def write(self, folder: Path) -> None:
+        """Write them into the folder."""
+        write_json(folder / SPACES_FILE, self.model_dump())
+
+    def spec(self) -> EnvironmentSpec:
+        """As Habitat-Baselines hands them to policies."""
+        boxes = {name: _box(sensor) for name, sensor in self.observations.items()}
+        actions = Discrete(len(self.actions))
+        return EnvironmentSpec(Dict(boxes), actions, actions)
+
+    def missing(self, observations: Mapping[str, Any]) -> list[str]:
+        """What is not among the given observations."""
+        return sorted(set(self.observations) - set(observations))
+
+
+def _sensor(space: Box) -> Sensor:
+    least, most = _limits(space.dtype)
+    low, high = float(np.min(space.low)), float(np.max(space.high))
+    return Sensor(
+        shape=space.shape,
+        dtype=space.dtype.name,
+        low=low if low > float(least) else None,
+        high=high if high < float(most) else None,
+    )
+
+
+def _box(sensor: Sensor) -> Box:
+    dtype = np.dtype(sensor.dtype)
+    least, most = _limits(dtype)
+    low = least if sensor.low is None else dtype.type(sensor.low)
+    high = most if sensor.high is None else dtype.type(sensor.high)
+    return Box(low, high, sensor.shape, dtype.type)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The least and the greatest number of a type."""
+    limits: Any = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    return limits.min, limits.max
 
 
 class TrainedAgent(Agent):

@@ -5,7 +5,7 @@ DIR/
     model.safetensors  weights; config, step and origin in the header
     config.yaml        the experiment
     run.json           command, versions, seed
-    spaces.json        what is observed and done (`export.spaces`)
+    spaces.json        what is observed and done (`export.agent.Spaces`)
     eval/              records of the evaluations, if wanted
     *.onnx, onnx.json, onnx_agent.py   one acting step as graphs, if wanted (`export.onnx_graphs`)
 
@@ -27,9 +27,8 @@ from memo_habitat.config.compose import update_config
 from memo_habitat.config.evaluation import evaluation_config, evaluation_settings
 from memo_habitat.errors import UserError, cannot_write
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
-from memo_habitat.export.agent import load_agent
+from memo_habitat.export.agent import Spaces, load_agent
 from memo_habitat.export.card import CardFacts, model_card
-from memo_habitat.export.spaces import Spaces
 from memo_habitat.report.load import EVAL_FOLDER, Evaluation, evaluation_folders, load_evaluation
 from memo_habitat.trainer.checkpoint import read_checkpoint, write_checkpoint
 from memo_habitat.trainer.run_dir import EXPORTED, RunFolder, open_run

@@ -26,8 +26,8 @@ from memo_habitat.scenes.object_placement import (
     in_order,
     turned_rect,
 )
-from memo_habitat.scenes.receptacles import Receptacle
 from memo_habitat.scenes.surfaces import (
+    Receptacle,
     Surface,
     find_surfaces,
     free_ahead,

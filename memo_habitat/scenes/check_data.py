@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.scene_dataset import SceneDataset, find_scene, load_dataset
-from memo_habitat.simulator.embree.scene_instance import SceneInstance
+from memo_habitat.simulator.embree.scene_dataset import (
+    SceneDataset,
+    SceneInstance,
+    find_scene,
+    load_dataset,
+)
 from memo_habitat.simulator.embree.templates import (
     OBJECT,
     Template,

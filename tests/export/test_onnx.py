@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 import memo_habitat as mh
 from memo_habitat.errors import UserError
-from memo_habitat.export.spaces import Spaces
+from memo_habitat.export.agent import Spaces
 from memo_habitat.memory.kv_cache import KVCache
 from tests.factories.policies import observation_space, random_observation, small_policy
 

@@ -12,15 +12,16 @@ import numpy as np
 from habitat.core.logging import logger
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.codecs import (
+from memo_habitat.simulator.embree.geometry import TriangleSoup, join, rotation_matrix
+from memo_habitat.simulator.embree.gltf import (
     GltfError,
+    GltfFile,
+    as_float,
     decode_draco,
     spread,
     spread_uv,
     wrap_spans,
 )
-from memo_habitat.simulator.embree.geometry import TriangleSoup, join, rotation_matrix
-from memo_habitat.simulator.embree.gltf import GltfFile, as_float
 
 _DRACO = "KHR_draco_mesh_compression"
 _INSTANCING = "EXT_mesh_gpu_instancing"

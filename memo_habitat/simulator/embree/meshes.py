@@ -10,8 +10,8 @@ import numpy as np
 import trimesh
 
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.codecs import GltfError
 from memo_habitat.simulator.embree.geometry import TriangleSoup, join
+from memo_habitat.simulator.embree.gltf import GltfError
 from memo_habitat.simulator.embree.gltf_mesh import read_gltf
 from memo_habitat.utils.file_cache import FileCache, is_file
 

@@ -15,8 +15,7 @@ from memo_habitat.simulator.embree.distance_field import Geodesics
 from memo_habitat.simulator.embree.geometry import Geometry, TriangleSoup
 from memo_habitat.simulator.embree.meshes import forget_meshes
 from memo_habitat.simulator.embree.navgrid import AgentShape, NavGrid, build_navgrid
-from memo_habitat.simulator.embree.scene_dataset import SceneDataset, find_scene
-from memo_habitat.simulator.embree.scene_instance import SceneInstance
+from memo_habitat.simulator.embree.scene_dataset import SceneDataset, SceneInstance, find_scene
 from memo_habitat.simulator.embree.templates import (
     object_soup,
     stage_soup,

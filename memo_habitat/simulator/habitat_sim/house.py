@@ -18,8 +18,8 @@ from memo_habitat.simulator.agent import instance_with
 from memo_habitat.simulator.arrangement import House, PlacedObject, placed_objects
 from memo_habitat.simulator.embree.meshes import MESH_SUFFIXES
 from memo_habitat.simulator.embree.scene_dataset import find_scene
+from memo_habitat.simulator.habitat_sim.cameras import SightProbe
 from memo_habitat.simulator.habitat_sim.navmesh import NavMesh, load_navmesh
-from memo_habitat.simulator.habitat_sim.sight import SightProbe
 from memo_habitat.simulator.interface import Instance
 from memo_habitat.utils.file_cache import FileCache
 

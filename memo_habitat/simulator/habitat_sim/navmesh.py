@@ -15,7 +15,7 @@ from habitat.core.logging import logger
 
 from memo_habitat.config.simulator import options_of
 from memo_habitat.errors import UserError
-from memo_habitat.simulator.embree.scene_instance import SceneInstance
+from memo_habitat.simulator.embree.scene_dataset import SceneInstance
 from memo_habitat.simulator.habitat_sim.floor import Floor
 from memo_habitat.utils.files import atomic_path, cache_folder
 
