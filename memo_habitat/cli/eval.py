@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -39,9 +38,6 @@ EXAMPLES = (
     "memo-habitat eval RUN --shard 3/16   # and the others; the last one to end merges them",
     "memo-habitat eval RUN --shards 16 --slurm partition=gpu --slurm time=240",
 )
-
-# As the command was typed, what the jobs of a cluster do without.
-_OF_SUBMITTING = ("--shards", "--slurm")
 
 
 @dataclass(frozen=True)
@@ -176,6 +172,7 @@ def submit_shards(run: RunFolder, options: EvalOptions, division: Division) -> N
     """
     from memo_habitat.sweep.spec import parse_slurm, slurm_executor
     from memo_habitat.trainer import launch
+    from memo_habitat.utils.provenance import without_options
 
     shards, slurm = division.shards, division.slurm
     if shards is None or not slurm:
@@ -187,7 +184,7 @@ def submit_shards(run: RunFolder, options: EvalOptions, division: Division) -> N
     given = {"time": 1440, **parse_slurm(slurm)}
     _check_weights_stay(run, options)
     launch.prepare_evaluations(run, replace(options, shard=f"1/{shards}"))
-    arguments = _without_submitting(sys.argv[1:])
+    arguments = without_options(sys.argv[1:], "--shards", "--slurm", flags=["--dry-run"])
     jobs = [ShardJob((*arguments, "--shard", f"{k}/{shards}")) for k in range(1, shards + 1)]
     if division.dry_run:
         words = " ".join(f"{key}={value}" for key, value in given.items())
@@ -221,14 +218,3 @@ def _check_weights_stay(run: RunFolder, options: EvalOptions) -> None:
             f"the training in {run.path} has not ended, and {what} before jobs begin: name one "
             f"with --checkpoint (there are: {there}), or a copy of {latest}"
         )
-
-
-def _without_submitting(words: Sequence[str]) -> tuple[str, ...]:
-    """A command line without what says that it is submitted."""
-    kept, skip = [], False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if not skip and name not in _OF_SUBMITTING and word != "--dry-run":
-            kept.append(word)
-        skip = not skip and name in _OF_SUBMITTING and not equals
-    return tuple(kept)

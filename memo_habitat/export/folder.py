@@ -33,6 +33,7 @@ from memo_habitat.report.load import EVAL_FOLDER, Evaluation, evaluation_folders
 from memo_habitat.trainer.checkpoint import read_checkpoint, write_checkpoint
 from memo_habitat.trainer.run_dir import EXPORTED, RunFolder, open_run
 from memo_habitat.utils.files import atomic_write, read_json, write_json
+from memo_habitat.utils.provenance import without_options
 
 CARD_FILE = "README.md"
 # Of run.json what says how an agent came to be, and nothing of the machine.
@@ -163,17 +164,9 @@ def _portable_path(path: str) -> str:
 
 
 def _without_folders(command: Sequence[str]) -> list[str]:
-    """A command without the options that name folders of its own."""
-    words: list[str] = []
-    left = iter(command)
-    for word in left:
-        option = word.partition("=")[0]
-        if option in ("--out", "--root"):
-            if option == word:
-                next(left, None)
-        else:
-            words.append(Path(word).name if word.startswith("/") else word)
-    return words
+    """A command without the options that name folders of its own, and of other paths the end."""
+    words = without_options(command, "--out", "--root")
+    return [Path(word).name if word.startswith("/") else word for word in words]
 
 
 def _copy_records(evaluation: Evaluation, folder: Path) -> None:

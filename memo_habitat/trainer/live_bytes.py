@@ -1,4 +1,4 @@
-"""Counts the bytes that real code would hold at a time, and its operations, without computing them.
+"""The bytes that code holds at a time: counted without computing, with its operations, or measured.
 
 Under `fake_tensors()` tensors have a shape and a type and no elements, and operators only work out
 the shapes of their results. Code runs as it is, backward passes included, so that the count follows
@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     unset_fake_temporarily,
 )
+from torch.autograd.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
@@ -194,3 +195,27 @@ def faked(make: Callable[[], nn.Module]) -> Any:
                 elif tensor is not None:
                     held[name] = torch.empty_like(tensor)
     return module
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Most bytes that `work` holds at once beyond what was allocated before it.
+
+    Counted from what PyTorch's allocator reports, so that saved activations, gradients and the
+    temporaries inside kernels are all in it: on a CPU through the profiler's memory events, on a
+    GPU as the allocator's own peak. `work` should free what it allocates.
+    """
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return int(torch.cuda.max_memory_allocated(device)) - before
+    with profile(profile_memory=True, use_kineto=True) as recorded:
+        work()
+    results: Any = recorded.kineto_results
+    events = [] if results is None else [e for e in results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    # Threads allocate at the same time, and no order of the record is promised.
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak

@@ -21,10 +21,9 @@ from torch.utils._pytree import tree_leaves
 
 from memo_habitat.errors import UserError
 from memo_habitat.register import import_plugins
-from memo_habitat.trainer.live_bytes import fake_tensors
+from memo_habitat.trainer.live_bytes import fake_tensors, peak_bytes
 from memo_habitat.trainer.rehearsal import Rehearsal, missing_download, stored_spec
 from memo_habitat.trainer.validation import check_training_settings
-from memo_habitat.utils.peak_bytes import peak_bytes
 from memo_habitat.utils.processes import free_memory
 
 # Of the memory given. What lies unused between blocks, and the kernels' own, is another 17 % in

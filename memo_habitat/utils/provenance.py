@@ -6,6 +6,7 @@ import contextlib
 import platform
 import subprocess
 import sys
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -55,6 +56,19 @@ class Provenance(BaseModel):
 def typed_command() -> list[str]:
     """The command of this process, as typed."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def without_options(words: Sequence[str], *names: str, flags: Collection[str] = ()) -> list[str]:
+    """A typed command without these options, their values, and these flags."""
+    kept, left = [], iter(words)
+    for word in left:
+        name, equals, _ = word.partition("=")
+        if name in names:
+            if not equals:
+                next(left, None)
+        elif word not in flags:
+            kept.append(word)
+    return kept
 
 
 def now() -> str:

@@ -29,8 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memo_habitat.config.compose import compose_config
 from memo_habitat.policy.network import TRIAL_STEP
+from memo_habitat.trainer.live_bytes import peak_bytes
 from memo_habitat.trainer.rehearsal import Rehearsal, stored_spec
-from memo_habitat.utils.peak_bytes import peak_bytes
 
 _ACTED = 16  # steps of acting in one measurement
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from memo_habitat.memory import MemoryConfig, build
 from memo_habitat.memory.variants import is_transformer, kinds
-from memo_habitat.utils.peak_bytes import peak_bytes
+from memo_habitat.trainer.live_bytes import peak_bytes
 
 SIZES = ("width", "layers", "heads", "hidden")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -90,7 +90,8 @@ _one_at_a_time = threading.Lock()
 def no_image_based_lighting() -> Iterator[None]:
     """Within: metadata mediators that are made light nothing by images.
 
-    To prepare such light takes 10 s of CPU and more, and flat-shaded assets do without it. The working directory is another one meanwhile; paths should be absolute.
+    To prepare such light takes 10 s of CPU and more, and flat-shaded assets do without it. The
+    working directory is another one meanwhile; paths should be absolute.
     """
     with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
         file = Path(folder, _FILE)
