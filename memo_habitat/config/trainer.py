@@ -76,6 +76,9 @@ class MemoPPOConfig(PPOConfig):
     refresh_values: bool = True
     # Gradients of context steps (older than the last update) reach the image encoder too.
     context_encoder_gradients: bool = False
+    # GB (10^9 bytes) of a rollout's observations that are kept on the GPU. The others, those of the
+    # largest sensors, are in pinned host memory, and copied for each minibatch. null: all.
+    rollout_gpu_gb: Optional[float] = None
     # Steps encoded at once when caches are recomputed: bounds memory, not results.
     refresh_chunk: int = 256
 

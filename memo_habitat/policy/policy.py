@@ -379,7 +379,7 @@ class MemoPolicy(nn.Module, Policy):
         cache = self._emptied_cache(len(storage.actions))
         for start in range(0, storage.steps, chunk):
             window = slice(start, min(start + chunk, storage.steps))
-            observations = {k: v[:, window] for k, v in storage.observations.items()}
+            observations = storage.observed(slice(None), window)
             features = self._features(observations)
             if self.network.kept_features:
                 storage.features[:, window] = features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from copy import copy
 from itertools import pairwise
 from typing import Any
@@ -31,12 +31,18 @@ class TrialStorage(Storage):
     the observations, previous actions and episode starts is the step about to be acted on. Of an
     environment that is not `live` the trial broke off: it is learned from no more, while its row
     is filled with anything that keeps the others in step.
+
+    Observations that `in_host` names are kept in host memory; what is read of them is copied to the
+    `device` of all others.
     """
 
     def __init__(
         self, num_envs: int, trial_steps: int, observation_space: spaces.Dict, feature_width: int
     ) -> None:
         self.trial_steps = trial_steps
+        self.device = torch.device("cpu")
+        self.in_host: frozenset[str] = frozenset()
+        self._newest: tuple[int, dict[str, Tensor]] = (-1, {})  # a step, and those on the device
         self.steps = 0
         self.loss_start = 0
         # What is known of a step before it is acted on has a place for the step after the last one.
@@ -101,8 +107,12 @@ class TrialStorage(Storage):
 
     def get_current_step(self, env_slice: slice, buffer_index: int) -> dict[str, Any]:
         """What `policy.act` is called with: the step about to be acted on."""
+        step, newest = self._newest
+        known = newest if step == self.steps else {}
+        only = self.observed(env_slice, slice(self.steps, self.steps + 1), known.keys())
+        observations = {k: v[:, 0] for k, v in only.items()}
         return {
-            "observations": {k: v[env_slice, self.steps] for k, v in self.observations.items()},
+            "observations": observations | {k: v[env_slice] for k, v in known.items()},
             "recurrent_hidden_states": None,
             "prev_actions": self.prev_actions[env_slice, self.steps, None],
             "masks": ~self.episode_starts[env_slice, self.steps, None],
@@ -111,6 +121,27 @@ class TrialStorage(Storage):
     def get_last_step(self) -> dict[str, Any]:
         """The same for all environments."""
         return self.get_current_step(slice(None), 0)
+
+    def observed(
+        self, rows: slice | Tensor, steps: slice, but: Container[str] = ()
+    ) -> dict[str, Tensor]:
+        """Observations [B, t, ...] of some environments in some steps, on the device."""
+        return {
+            uuid: self._copied(buffer, rows, steps) if uuid in self.in_host else buffer[rows, steps]
+            for uuid, buffer in self.observations.items()
+            if uuid not in but
+        }
+
+    def _copied(self, buffer: Tensor, rows: slice | Tensor, steps: slice) -> Tensor:
+        """The same of one that is in host memory."""
+        numbers = torch.arange(len(buffer))[rows].tolist()
+        shape = buffer[0, steps].shape
+        found = torch.empty((len(numbers), *shape), dtype=buffer.dtype, device=self.device)
+        # Row by row: each is one piece of pinned memory, which is copied while the GPU computes.
+        # An index would first put all of them together in memory that is not pinned.
+        for place, row in enumerate(numbers):
+            found[place].copy_(buffer[row, steps], non_blocking=True)
+        return found
 
     def mean_return(self) -> float:
         """Sum of the rewards so far, undiscounted, averaged over the live trials."""
@@ -160,7 +191,7 @@ class TrialStorage(Storage):
     def batch(self, rows: Tensor) -> TrialBatch:
         """The trials so far of the environments `rows`, long [B]."""
         return TrialBatch(
-            observations={k: v[rows, : self.steps] for k, v in self.observations.items()},
+            observations=self.observed(rows, slice(self.steps)),
             features=self.features[rows, : self.steps],
             loss_start=0 if self.trial_complete else self.loss_start,
             **{name: getattr(self, name)[rows, : self.steps] for name in STEP_FIELDS},
@@ -229,22 +260,49 @@ class TrialStorage(Storage):
 
     def write_observations(self, places: Tensor, observations: dict[str, Tensor]) -> None:
         """Put one step's observations [N, ...] to the places [N] along each trial."""
-        rows = torch.arange(len(places))
+        rows, self._newest = torch.arange(len(places)), (-1, {})
         for uuid, buffer in self.observations.items():
             buffer[rows, places] = observations[uuid].to(buffer.device, buffer.dtype)
 
     # Housekeeping -------------------------------------------------------------------------------
 
-    def to(self, device: torch.device) -> None:
-        """Move every buffer to `device`."""
-        self.observations = {k: v.to(device) for k, v in self.observations.items()}
+    def to(self, device: torch.device, gigabytes: float | None = None) -> None:
+        """Move every buffer to `device`, but of the observations no more than so many GB (10^9).
+
+        Those that are small go first. What is left, images as a rule, stays in host memory, pinned
+        beside a GPU.
+        """
+        self.device = torch.device(device)
+        left, in_host = float("inf") if gigabytes is None else 1e9 * gigabytes, set()
+        for uuid, buffer in sorted(self.observations.items(), key=lambda item: item[1].nbytes):
+            left -= buffer.nbytes
+            if left >= 0:
+                self.observations[uuid] = buffer.to(device)
+            else:
+                in_host.add(uuid)
+                pinned = self.device.type == "cuda"
+                self.observations[uuid] = buffer.pin_memory() if pinned else buffer
+        self.in_host = frozenset(in_host)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(device))
 
+    def host_bytes(self) -> int:
+        """Bytes of what is in host memory beside a device."""
+        return sum(self.observations[uuid].nbytes for uuid in self.in_host)
+
     def _write_observations(self, index: int, batch: dict[str, Tensor]) -> None:
         for uuid, buffer in self.observations.items():
+            # From a GPU to host memory this waits for all that is copied from there before.
             buffer[:, index] = batch[uuid].to(buffer.dtype)
+        # The next step is acted on where it came from: it need not be copied back.
+        self._newest = (
+            index,
+            {
+                uuid: batch[uuid].to(self.device, self.observations[uuid].dtype, copy=True)
+                for uuid in self.in_host
+            },
+        )
 
 
 def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:

@@ -63,7 +63,7 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
             env_spec.observation_space,
             self._actor_critic.network.kept_features,
         )
-        storage.to(self._device)
+        storage.to(self._device, self._ppo_cfg.rollout_gpu_gb)
         return storage
 
     def pre_rollout(self) -> None:

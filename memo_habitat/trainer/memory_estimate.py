@@ -43,7 +43,8 @@ class MemoryEstimate:
     frozen_bytes: int  # of a frozen encoder, in half precision
     gradient_bytes: int
     optimiser_bytes: int
-    rollout_bytes: int
+    rollout_bytes: int  # on the GPU
+    host_rollout_bytes: int  # in host memory, beyond `rl.ppo.rollout_gpu_gb`; in no sum
     cache_bytes: int  # keys and values that acting has at a trial's end
     full_context_cache_bytes: int  # of a transformer as large that keeps every step
     refresh_bytes: int  # highest sum while the caches are recomputed after an update
@@ -85,6 +86,7 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
         before = live.now
         rehearsal.make_optimiser_state()
         optimiser_bytes = live.now - before
+        in_host = rehearsal.storage.host_bytes()
         _, refresh_bytes = live.peak_of(rehearsal.refresh)
 
         @functools.cache
@@ -92,7 +94,7 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
             _, backward = live.peak_of(lambda: rehearsal.backward(size))
             _, step = live.peak_of(rehearsal.updater.optimiser_step)
             # Workers average their gradients in one flat copy.
-            return max(backward, step + (parameter_bytes if workers > 1 else 0))
+            return max(backward, step + (parameter_bytes if workers > 1 else 0)) - in_host
 
         memory = rehearsal.policy.network.memory.config
         width = torch.bfloat16 if rehearsal.is_low_precision else torch.float32
@@ -106,11 +108,12 @@ def estimate_memory(config: DictConfig, memory_bytes: int, workers: int = 1) -> 
             gradient_bytes=parameter_bytes,
             optimiser_bytes=optimiser_bytes,
             rollout_bytes=sum(tensor.nbytes for tensor in rehearsal.storage_tensors()),
+            host_rollout_bytes=in_host,
             cache_bytes=rehearsal.policy.acting_cache(environments).allocated_bytes(),
             full_context_cache_bytes=2
             * (memory.layers * memory.width * width.itemsize)
             * (rehearsal.storage.trial_steps * environments),
-            refresh_bytes=refresh_bytes,
+            refresh_bytes=refresh_bytes - in_host,
             minibatch=minibatch,
             update_bytes=update_bytes(minibatch),
             one_environment_bytes=update_bytes(1),
@@ -184,8 +187,9 @@ def _warnings(config: DictConfig, estimate: MemoryEstimate) -> Iterator[str]:
         if estimate.num_mini_batch is None:
             remedy = (
                 "even one environment per minibatch needs "
-                f"{gigabytes(estimate.one_environment_bytes)}: set {fewer}, smaller images, or "
-                "habitat_baselines.rl.memory.activation_checkpointing=true"
+                f"{gigabytes(estimate.one_environment_bytes)}: set {fewer}, smaller images, "
+                "habitat_baselines.rl.memory.activation_checkpointing=true, or, for images in host "
+                "memory, habitat_baselines.rl.ppo.rollout_gpu_gb=0"
             )
         yield (
             f"habitat_baselines.rl.ppo.num_mini_batch={ppo.num_mini_batch}: an update needs "
@@ -205,12 +209,14 @@ def table(name: str, estimate: MemoryEstimate) -> str:
     at_once = f"with {_environments(estimate.minibatch)} at once"
     one = ("", estimate.one_environment_bytes, f"with {_environments(1)} at once")
     frozen = ("frozen encoder", estimate.frozen_bytes, "in half precision; on a CPU twice that")
+    in_host = ("rollout in host memory", estimate.host_rollout_bytes, "pinned; in no sum here")
     rows = (
         ("weights", estimate.parameter_bytes, f"{estimate.parameters:,} parameters"),
         *([frozen] if estimate.frozen_bytes else []),
         ("gradients", estimate.gradient_bytes, ""),
         ("optimiser", estimate.optimiser_bytes, ""),
         ("rollout", estimate.rollout_bytes, "one trial of every environment"),
+        *([in_host] if estimate.host_rollout_bytes else []),
         ("caches", estimate.cache_bytes, f"at a trial's end; full context: {full_context}"),
         ("activations", estimate.activation_bytes, f"and temporaries, {at_once}"),
         ("peak of the update", estimate.update_bytes, at_once),
@@ -227,7 +233,7 @@ def table(name: str, estimate: MemoryEstimate) -> str:
     lines = (
         f"{name}: {workers}, each with {_environments(estimate.environments)} in trials of "
         f"{estimate.trial_steps} steps",
-        *(f"  {what:<21}{gigabytes(size):>10}  {note}".rstrip() for what, size, note in rows),
+        *(f"  {what:<23}{gigabytes(size):>10}  {note}".rstrip() for what, size, note in rows),
         f"fits in {usable}: {fits}",
         *(f"warning: {warning}" for warning in estimate.warnings),
     )

@@ -64,15 +64,17 @@ class Rehearsal:
             observed,
             self.policy.network.kept_features,
         )
-        self.storage.to(device)
+        self.storage.to(device, self._ppo.rollout_gpu_gb)
         longest = config.habitat.environment.max_episode_steps or self.storage.trial_steps
         self.storage.episode_starts.fill_(False)
         self.storage.episode_starts[:, ::longest] = True
         self.storage.steps = self.storage.trial_steps
 
     def storage_tensors(self) -> list[Tensor]:
-        """All that the rollout consists of."""
-        values = [*self.storage.observations.values(), *vars(self.storage).values()]
+        """All that the rollout has on the device."""
+        storage = self.storage
+        here = [v for k, v in storage.observations.items() if k not in storage.in_host]
+        values = [*here, *vars(storage).values()]
         return [value for value in values if isinstance(value, Tensor)]
 
     def make_optimiser_state(self) -> None:

@@ -109,6 +109,22 @@ def test_refresh_with_new_weights_equals_acting_anew_from_the_start(kind, chunk)
     torch.testing.assert_close(after, expected[:, -1:], atol=1e-5, rtol=1e-5)
 
 
+def test_a_rollout_in_host_memory_is_acted_on_refreshed_and_learned_from_alike():
+    found = []
+    for gigabytes in (None, 0.0):
+        torch.manual_seed(0)
+        policy = small_policy().eval()
+        storage = new_storage(policy, 3, trial_steps=16)
+        storage.to(torch.device("cpu"), gigabytes)
+        act_trial(policy, storage, 11)
+        policy.refresh(storage, chunk=4, values=True)
+        torch.manual_seed(1)
+        batch = next(storage.minibatches(2))
+        out = policy.evaluate_trials(batch, None, context_encoder_gradients=True)
+        found.append((storage.actions, storage.values, storage.features, out.log_probs))
+    assert all(torch.equal(placed, plain) for plain, placed in zip(*found, strict=True))
+
+
 def test_context_steps_are_seen_through_the_refreshed_features():
     policy, storage = acted("memo")
     policy.refresh(storage, chunk=64, values=True)

@@ -57,6 +57,66 @@ def test_the_next_step_knows_the_previous_action_and_where_episodes_start():
     assert current["observations"]["image"].dtype == torch.uint8
 
 
+# A trial's images are 180 bytes, its places 120.
+@pytest.mark.parametrize(
+    ("gigabytes", "in_host"), [(0.0, {"image", "gps"}), (150e-9, {"image"}), (1.0, set())]
+)
+def test_what_is_kept_in_host_memory_is_read_as_from_the_device(gigabytes, in_host):
+    stores = storage(), storage()
+    stores[1].to(torch.device("cpu"), gigabytes)
+    assert stores[1].in_host == in_host
+    for step in range(STEPS):
+        for store in stores:
+            collect(store, ends=(step % ENVS,))
+        plain, placed = (store.get_last_step()["observations"] for store in stores)
+        assert list(placed) and placed.keys() == plain.keys()
+        rows = torch.tensor([2, 0])
+        batches = [store.batch(rows).observations for store in stores]
+        for uuid in plain:
+            assert torch.equal(placed[uuid], plain[uuid])
+            assert placed[uuid].dtype == plain[uuid].dtype
+            assert torch.equal(batches[1][uuid], batches[0][uuid])
+    for store in stores:
+        store.after_update()
+    plain, placed = (store.get_last_step()["observations"] for store in stores)
+    assert all(torch.equal(placed[uuid], plain[uuid]) for uuid in plain)
+
+
+def test_a_minibatch_is_on_the_device_wherever_the_rollout_is():
+    store = storage()
+    collect(store)
+    store.to(torch.device("meta"), gigabytes=150e-9)
+    assert store.observations["image"].device.type == "cpu"
+    assert store.observations["gps"].device.type == store.rewards.device.type == "meta"
+    batch = store.batch(torch.tensor([1]))
+    assert {x.device.type for x in (*batch.observations.values(), batch.values)} == {"meta"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
+def test_beside_a_gpu_host_memory_is_pinned_and_gives_the_same():
+    stores, device = (storage(), storage()), torch.device("cuda")
+    for store, gigabytes in zip(stores, (None, 0.0), strict=True):
+        store.to(device, gigabytes)
+    assert all(buffer.is_pinned() for buffer in stores[1].observations.values())
+    for _ in range(STEPS):
+        found = []
+        for store in stores:
+            column = torch.ones(ENVS, 1, device=device)
+            store.insert(
+                next_observations={k: v.to(device) for k, v in observation(store.steps).items()},
+                rewards=column,
+                next_masks=column.bool(),
+            )
+            store.advance_rollout()
+            rows = torch.tensor([2, 0])
+            found.append([store.get_last_step()["observations"], store.batch(rows).observations])
+        for plain, placed in zip(*found, strict=True):
+            for uuid in plain:
+                assert placed[uuid].device.type == "cuda"
+                assert torch.equal(placed[uuid], plain[uuid])
+
+
 def test_partial_updates_put_only_new_steps_in_the_loss_and_the_last_update_all():
     store = storage()
     for _ in range(2):

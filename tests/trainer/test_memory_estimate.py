@@ -107,6 +107,16 @@ def test_sizes_add_up(estimate):
     assert estimate.activation_bytes > 0
 
 
+def test_a_rollout_in_host_memory_is_in_no_sum_and_nothing_else_changes(estimate):
+    placed = estimate_memory(tiny("memo", f"{BASELINES}.rl.ppo.rollout_gpu_gb=0"), PLENTY)
+    assert placed.host_rollout_bytes >= 4 * (STEPS + 1) * 16 * 16 * 3
+    assert placed.rollout_bytes + placed.host_rollout_bytes == estimate.rollout_bytes
+    assert placed.update_bytes + placed.host_rollout_bytes == estimate.update_bytes
+    assert placed.refresh_bytes < estimate.refresh_bytes
+    assert "rollout in host memory" in table("tiny", placed)
+    assert "rollout in host memory" not in table("tiny", estimate)
+
+
 def test_full_context_keeps_more():
     memo, full = (
         estimate_memory(tiny(kind, "habitat.task.trial_steps=320", "encoder=blind"), PLENTY)
