@@ -47,7 +47,7 @@ _COUNTS = (
 
 # The state is saved after every update as long as that takes no more than these seconds, or no
 # more than this share of the time; that of a large model after several.
-_CHEAP_SECONDS, _CHEAP_SHARE = 0.1, 0.1
+CHEAP_SECONDS, CHEAP_SHARE = 0.1, 0.1
 
 
 class ResumableTrainer(PPOTrainer):
@@ -187,7 +187,7 @@ class ResumableTrainer(PPOTrainer):
         self._note_state()
         since = time.monotonic() - self._saved_at
         first = self._save_seconds == math.inf
-        cheap = self._save_seconds <= max(_CHEAP_SECONDS, _CHEAP_SHARE * since)
+        cheap = self._save_seconds <= max(CHEAP_SECONDS, CHEAP_SHARE * since)
         if trial_ended or self._first_says(first or cheap):
             if isinstance(writer, TensorboardWriter):
                 writer.flush()

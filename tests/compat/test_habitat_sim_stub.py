@@ -24,7 +24,7 @@ def python(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
     checkout = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, checkout]))}
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600
     )
 
 

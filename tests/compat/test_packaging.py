@@ -34,7 +34,7 @@ def build(sources: Path, kind: str, out: Path) -> zipfile.ZipFile:
         cwd=sources,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     (wheel,) = out.glob("*.whl")

@@ -26,7 +26,7 @@ def test_train_stop_resume_evaluate_report(tmp_path, monkeypatch, capfd):
         (progress,) = tmp_path.glob("runs/*/progress.jsonl")
         wait_for(lambda: progress.read_text().count("\n") >= 3, endless)
         endless.send_signal(signal.SIGINT)
-        _, err = endless.communicate(timeout=120)
+        _, err = endless.communicate(timeout=600)
     finally:
         stop(endless)
     folder = str(progress.parent)
@@ -73,7 +73,7 @@ def test_ctrl_c_ends_a_training_of_habitats_own_without_a_traceback(tmp_path, ch
         log = folder / "train.log"
         wait_for(lambda: log.exists() and "update: 1" in log.read_text(), training)
         training.send_signal(signal.SIGINT)
-        _, err = training.communicate(timeout=120)
+        _, err = training.communicate(timeout=600)
     finally:
         stop(training)
     assert training.returncode == 130

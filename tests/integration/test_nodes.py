@@ -103,7 +103,7 @@ def test_a_killed_process_costs_no_trial_and_less_than_a_minute(machines, tmp_pa
     agents = [start_agent(name, i, tmp_path) for i, name in enumerate(machines, start=1)]
     said = lambda: "\n".join(f.read_text() for f in tmp_path.glob("machine*.log"))  # noqa: E731
     try:
-        until = time.monotonic() + 200
+        until = time.monotonic() + 600
         while len(trials(tmp_path)) < 3:
             assert all(agent.poll() is None for agent in agents), said()
             assert time.monotonic() < until, said()
@@ -117,10 +117,10 @@ def test_a_killed_process_costs_no_trial_and_less_than_a_minute(machines, tmp_pa
         before = len(trials(tmp_path))
         while len(trials(tmp_path)) < before + 3:
             assert all(agent.poll() is None for agent in agents), said()
-            assert time.monotonic() < killed + 200, said()
+            assert time.monotonic() < killed + 600, said()
             time.sleep(0.1)
         for agent in agents:
-            assert agent.wait(timeout=120) == 0, said()
+            assert agent.wait(timeout=600) == 0, said()
     finally:
         for agent in agents:
             for process in (*children(agent.pid), agent.pid) if agent.poll() is None else ():

@@ -49,7 +49,7 @@ def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path
     training = until_it_learns(progress, *NEW, ENDLESS, "--out", "run", cwd=tmp_path)
     try:
         os.kill(worker(training.pid, 1), signal.SIGKILL)
-        _, err = training.communicate(timeout=120)
+        _, err = training.communicate(timeout=600)
     finally:
         stop(training)
     remedy = f"resume with: memo-habitat train --resume run --workers {WORKERS}\n"
@@ -62,7 +62,7 @@ def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path
     training = until_it_learns(progress, "--resume", "run", cwd=tmp_path)
     try:
         training.send_signal(signal.SIGINT)
-        _, err = training.communicate(timeout=120)
+        _, err = training.communicate(timeout=600)
     finally:
         stop(training)
     assert (training.returncode, err) == (130, f"stopped; {remedy}")

@@ -197,7 +197,7 @@ def test_an_interrupted_sweep_waits_for_its_runs_and_goes_on(number, tmp_path):
     runs = (RUN, DARK / "fct/seed_0")
     sweep = start_holding(tmp_path, "--variants", "memo,fct", "--jobs", "2", runs=runs)
     sweep.send_signal(number)
-    told, _ = sweep.communicate(timeout=120)
+    told, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 130, told
     assert told.endswith("stopped; resume with: memo-habitat sweep --resume runs/dark\n")
     assert "failed" not in told
@@ -215,7 +215,7 @@ def test_runs_that_are_terminated_with_their_sweep_have_not_failed(tmp_path):
     read_until(sweep, "stopping")
     os.kill(job, signal.SIGTERM)
     os.kill(job, signal.SIGCONT)
-    told, _ = sweep.communicate(timeout=120)
+    told, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 130, told
     assert "failed" not in told
 
@@ -224,7 +224,7 @@ def test_a_killed_run_has_failed_and_goes_on_the_next_time(tmp_path):
     sweep = start_holding(tmp_path, "--variants", "memo,fct")
     os.kill(process_of(RUN), signal.SIGKILL)
     Path("go").touch()
-    told, _ = sweep.communicate(timeout=120)
+    told, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 1
     assert "memo seed 0: failed (killed by SIGKILL)" in told
     assert (DARK / "fct/seed_0/eval/final/records.jsonl").is_file()
@@ -237,7 +237,7 @@ def test_the_runs_of_a_killed_sweep_leave_and_the_next_one_goes_on(tmp_path):
     job = process_of(RUN)
     os.kill(job, signal.SIGSTOP)  # still at work, as in a long update
     sweep.kill()
-    sweep.communicate(timeout=120)
+    sweep.communicate(timeout=600)
     again = start(*AGAIN)
     read_until(again, "memo seed 0: goes on at 30 steps")
     log = RUN / "sweep.log"
@@ -246,7 +246,7 @@ def test_the_runs_of_a_killed_sweep_leave_and_the_next_one_goes_on(tmp_path):
     os.kill(job, signal.SIGCONT)
     wait_for(lambda: began_at(RUN) == [0, 30], "the run goes on")
     Path("go").touch()
-    told, _ = again.communicate(timeout=120)
+    told, _ = again.communicate(timeout=600)
     assert again.returncode == 0, told
     assert (RUN / "eval/final/records.jsonl").is_file()
 
@@ -258,7 +258,7 @@ def test_a_second_interrupt_kills(tmp_path):
     sweep.send_signal(signal.SIGINT)
     read_until(sweep, "stopping")
     sweep.send_signal(signal.SIGINT)
-    sweep.communicate(timeout=120)
+    sweep.communicate(timeout=600)
     assert sweep.returncode == 130
     assert not is_held(RUN)
 
@@ -269,7 +269,7 @@ def test_an_interrupted_sweep_that_waits_for_another_process_is_not_finished():
         sweep = start(*AGAIN)
         wait_for((RUN / "sweep.log").exists, "the job waits")
         sweep.send_signal(signal.SIGINT)
-        told, _ = sweep.communicate(timeout=120)
+        told, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 130, told
     assert "memo seed 0: stopped, starts next time" in told
     assert told.endswith("stopped; resume with: memo-habitat sweep --resume runs/dark\n")
@@ -288,7 +288,7 @@ def test_the_end_of_the_terminal_lets_the_runs_save(tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         sweep.wait(timeout=1)
     Path("save").touch()
-    sweep.wait(timeout=120)
+    sweep.wait(timeout=600)
     assert (RUN / "saved").exists()
     assert not is_held(RUN)
 
@@ -484,13 +484,13 @@ def test_on_a_cluster_all_runs_are_submitted_at_once_and_saved_on_a_stop(tmp_pat
     # Habitat would take the run for one of several processes.
     assert json.loads((RUN / "pretend.json").read_text())["slurm"] == []
     sweep.send_signal(signal.SIGINT)
-    told, _ = sweep.communicate(timeout=120)
+    told, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 130, told
     assert "failed" not in told
     assert all((run / "saved").exists() for run in runs)
     Path("go").touch()
     again = start(*AGAIN, *BY_SLURM)
-    told, _ = again.communicate(timeout=120)
+    told, _ = again.communicate(timeout=600)
     assert again.returncode == 0, told
     assert [began_at(run) for run in runs] == [[0, 30], [0, 30]]
     assert (DARK / "reference/eval/oracle/records.jsonl").is_file()
@@ -503,7 +503,7 @@ def test_a_job_at_its_time_limit_saves_and_is_queued_again(tmp_path):
     wait_for(lambda: began_at(RUN) == [0, 30], "the job begins again")
     assert (RUN / "saved").exists()
     Path("go").touch()
-    told, _ = sweep.communicate(timeout=120)
+    told, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 0, told
     assert told.count("memo seed 0: ") == 2  # starts, finished
 

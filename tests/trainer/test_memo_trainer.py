@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import signal
 import subprocess
 from pathlib import Path
@@ -24,6 +25,7 @@ from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.config.task import SENSORS
 from memo_habitat.errors import NonFiniteError, UserError
 from memo_habitat.policy.policy import MemoPolicy
+from memo_habitat.trainer import resumable
 from memo_habitat.trainer.checkpoint import (
     read_checkpoint,
     read_resume_state,
@@ -246,7 +248,8 @@ def test_a_checkpoint_interval_between_trial_ends_is_kept_at_the_next_one(compos
     assert steps == [4 * PER_UPDATE, 6 * PER_UPDATE, 8 * PER_UPDATE]
 
 
-def test_a_kill_goes_back_to_the_last_update_and_no_step_counts_twice(train):
+def test_a_kill_goes_back_to_the_last_update_and_no_step_counts_twice(train, monkeypatch):
+    monkeypatch.setattr(resumable, "CHEAP_SECONDS", math.inf)  # however busy the disk
     train(64, at={15: kill}, dies=Killed)
     assert counted(train.folder) == every_update(3 * PER_UPDATE)
     assert read_resume_state(train.folder / "checkpoints")["counts"]["num_steps_done"] == 24
