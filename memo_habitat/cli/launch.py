@@ -52,7 +52,10 @@ def launch(
     ] = False,
     seed: Seed = None,
 ) -> None:
-    """Train on several GPUs, of this machine or of a SLURM cluster."""
+    """Train on several GPUs, of this machine or of a SLURM cluster.
+
+    --slurm may stand alone where the cluster's own defaults are good enough.
+    """
     check_at_least_one("--gpus", gpus)
     check_at_least_one("--nodes", nodes)
     work.check()

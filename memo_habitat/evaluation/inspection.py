@@ -77,6 +77,12 @@ class LookedMoment(BaseModel):
     without_others: Loss  # without the other ones
     without_any: Loss
 
+    def off(self, said: Said) -> float | None:
+        """Metres from the place recalled to the nearest target; None where either is not known."""
+        if said.place is None or not self.goals:
+            return None
+        return min(math.dist(said.place, goal) for goal in self.goals)
+
 
 class KindShares(BaseModel):
     """Means over all moments of one kind with parts in which the target was in view, and others."""
@@ -303,14 +309,14 @@ def shares(kind: str, moments: Iterable[LookedMoment]) -> KindShares | None:
         on_seen, on_other = (np.sum([p.attention for p in own], axis=0) for own in sorts)
         of_one = [[p.lost.kl for p in own if p.lost is not None] or [0.0] for own in sorts]
         losses = [moment.without_seen, moment.without_others, moment.without_any]
-        places = [said.place for said in (moment.full, *losses) if said.place is not None]
+        off = [moment.off(said) for said in (moment.full, *losses)]
         found = {
             "parts": len(sorts[0]) / len(moment.parts),
             "attention": on_seen / (on_seen + on_other),
             "kl": [loss.kl for loss in losses],
             "kl_of_one": [np.mean(own) for own in of_one],
             "strongest": max(of_one[0]) > max(of_one[1]),
-            "off": [min(math.dist(place, goal) for goal in moment.goals) for place in places],
+            "off": [metres for metres in off if metres is not None],
         }
         for name, value in found.items():
             rows.setdefault(name, []).append(value)

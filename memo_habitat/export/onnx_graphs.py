@@ -47,11 +47,8 @@ class StaticContext:
 
     def rotation(self, table: RotaryTable) -> Rotation:
         """Rotation of the positions behind what is in use."""
-        return table.at(self._length + torch.arange(self._tokens), self._highest)
-
-    @property
-    def _highest(self) -> int:
-        return self._cache.shape[3] + self._tokens
+        highest = self._cache.shape[3] + self._tokens
+        return table.at(self._length + torch.arange(self._tokens), highest)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says."""

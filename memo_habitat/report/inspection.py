@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ def write_inspection(run: RunFolder, played: Path, page: Path) -> Path:
     house = read_house_map(played, found.trial_id.rsplit("/", 2)[0])
     goals = [goal for moment in found.moments for goal in moment.goals]
     view, ground = view_of([*found.path, *goals], house)
+    last = max(1, len(found.path) // found.segment_length)
     episodes = itertools.groupby(found.moments, key=lambda moment: moment.episode)
     content = TEMPLATES.get_template("inspection.html.j2").render(
         made=now(),
@@ -46,7 +46,8 @@ def write_inspection(run: RunFolder, played: Path, page: Path) -> Path:
             for first in range(0, len(found.path), found.segment_length)
         ],
         episodes=[(e, [_shown(m, found) for m in own]) for e, own in episodes],
-        hue=lambda segment: _hue(segment, found),
+        # From blue, the oldest, by violet to orange: neither the target's yellow nor a green.
+        hue=lambda segment: f"{(215 + 170 * segment / last) % 360:.0f}",
         actions=[name.rsplit("_", 1)[-1] for name in found.actions],
     )
     return write_page(page, content)
@@ -64,12 +65,6 @@ def _way(found: Inspection, first: int, end: int) -> str:
     return drawn
 
 
-def _hue(segment: int, found: Inspection) -> str:
-    """From blue, the oldest, by violet to orange: neither the target's yellow nor a green."""
-    last = max(1, len(found.path) // found.segment_length)
-    return f"{(215 + 170 * segment / last) % 360:.0f}"
-
-
 def _shown(moment: LookedMoment, found: Inspection) -> dict[str, Any]:
     """What the template draws of a moment."""
     began = found.starts[moment.episode]
@@ -84,16 +79,9 @@ def _shown(moment: LookedMoment, found: Inspection) -> dict[str, Any]:
         "parts": moment.parts,
         "attention": [float(np.mean(part.attention)) for part in moment.parts],
         "answers": answers,
-        "off": [_off(said, moment) for _, said in answers],
+        "off": [moment.off(said) for _, said in answers],
         "bars": _bars(moment),
     }
-
-
-def _off(said: Said, moment: LookedMoment) -> float | None:
-    """Metres from the recalled place to the nearest target."""
-    if said.place is None or not moment.goals:
-        return None
-    return min(math.dist(said.place, goal) for goal in moment.goals)
 
 
 def _bars(moment: LookedMoment) -> list[dict[str, Any]]:

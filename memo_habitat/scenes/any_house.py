@@ -37,7 +37,7 @@ from memo_habitat.scenes.surfaces import (
 )
 from memo_habitat.simulator.embree.geometry import Geometry
 from memo_habitat.simulator.embree.templates import OBJECT, object_soup, read_template
-from memo_habitat.simulator.interface import Instance, TaskSimulator
+from memo_habitat.simulator.interface import TaskSimulator
 from memo_habitat.tasks.extobjnav.goals import GoalOptions, viewpoints_of
 
 HEIGHTS = (0.15, 1.6)
@@ -162,7 +162,10 @@ class AnyHouse:
             items = in_order(items)
             self._arrange(rigid_objects(items))
             # Instances come in the order of the list.
-            seen = [self._is_reachable(instance) for instance in self._simulator.instances]
+            seen = [
+                len(viewpoints_of(self._simulator, instance, self._goals)) >= MIN_VIEWPOINTS
+                for instance in self._simulator.instances
+            ]
             names = [
                 item.shape.category
                 for item, is_seen in zip(items, seen, strict=True)
@@ -175,9 +178,6 @@ class AnyHouse:
                 return Arrangement(items, (x, y, z), self._rng.integer(0, 11))
             items = [item for item, is_seen in zip(items, seen, strict=True) if is_seen]
         return None
-
-    def _is_reachable(self, instance: Instance) -> bool:
-        return len(viewpoints_of(self._simulator, instance, self._goals)) >= MIN_VIEWPOINTS
 
     def _place(self, shape: AnyObject, items: Sequence[PlacedObject]) -> PlacedObject | None:
         """The object at a random place, apart from others."""
