@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in a few minutes: tests marked `gpu`, then benchmarks as JSON lines.
+# Everything that only a GPU can tell, in at most 8 minutes: tests marked `gpu`, then benchmarks as JSON lines.
 #   tools/gpu_check.sh [FOLDER]     # default: gpu_check; PYTHON=... chooses the interpreter
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-gpu_check}
 python=${PYTHON:-python}
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"  # this checkout, installed or not
 mkdir -p "$out"
 "$python" - <<'EOF' || exit 2
 import sys, torch
@@ -13,22 +14,35 @@ if not torch.cuda.is_available():
 print(torch.cuda.get_device_name(), "torch", torch.__version__)
 EOF
 status=0
-echo "== tests marked gpu"
-"$python" -m pytest -q -m gpu tests | tee "$out/tests.txt" || status=1
-bench() {
-    name=$1
-    shift
-    echo "== memory, $name"
-    "$python" tools/bench/memory.py --device cuda --dtype bfloat16 --json "$@" | tee "$out/$name.jsonl" || status=1
+# SECONDS FILE COMMAND...: rows come as they are measured, so that what is cut off is there so far.
+run() {
+    local most=$1 file=$2
+    shift 2
+    echo "== $file, at most $most s"
+    timeout -k 5 "$most" "$@" | tee "$out/$file"
+    local code=${PIPESTATUS[0]}
+    [ "$code" = 0 ] && return
+    echo "$file: status $code (124: cut off after $most s)"
+    status=1
 }
-kinds=(--kinds fct memo)
+memory() {
+    run "$1" "$2" "$python" tools/bench/memory.py --device cuda --dtype bfloat16 --json --kinds fct memo "${@:3}"
+}
+frozen() {
+    run "$1" "$2" "$python" tools/bench/frozen.py --device cuda --json "${@:3}"
+}
 small=(--width 256 --layers 4 --heads 8 --hidden 1024)
 large=(--width 768 --layers 8 --heads 24 --hidden 3072)
-bench small "${kinds[@]}" "${small[@]}" --train 4096x16 16384x4 --act 1024 8192 32768 --environments 32
-bench large "${kinds[@]}" "${large[@]}" --train 4096x16 16384x4 --act 1024 8192 32768 --environments 32
-echo "== frozen encoder, acting and update of extobjnav/hssd"
-for precision in float32 bfloat16; do
-    "$python" tools/bench/frozen.py --device cuda --json "habitat_baselines.rl.precision=$precision" |
-        tee "$out/frozen_$precision.jsonl" || status=1
-done
+trained=(--train 4096x16 16384x4)
+acted=(--act 1024 8192 32768 --environments 32)
+low=habitat_baselines.rl.precision=bfloat16
+# Files, not the folder: collecting all tests takes longer than these.
+mapfile -t files < <(grep -rl --include='*.py' 'mark\.gpu' tests)
+run 120 tests.txt "$python" -m pytest -q --durations=5 -m gpu "${files[@]}"
+memory 60 small.jsonl "${small[@]}" "${trained[@]}" "${acted[@]}"
+memory 75 small_compiled.jsonl "${small[@]}" --train none "${acted[@]}" --compile-acting
+memory 80 large.jsonl "${large[@]}" "${trained[@]}" "${acted[@]}"
+frozen 35 frozen_bfloat16.jsonl "$low"
+frozen 75 frozen_compiled.jsonl "$low" habitat_baselines.rl.memory.compile_acting=true
+frozen 30 frozen_float32.jsonl
 exit $status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -84,6 +85,7 @@ def test_no_mask_is_made_in_a_training_pass(kind: str, dtype: torch.dtype) -> No
     assert torch.cuda.max_memory_allocated() - before < least_mask
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="torch.compile needs a C compiler")
 @pytest.mark.parametrize(("flavour", "dtype"), [("memo", torch.float32), ("fct", torch.bfloat16)])
 def test_compiled_acting_is_a_cuda_graph_that_gives_the_same(
     flavour: str, dtype: torch.dtype
@@ -91,15 +93,16 @@ def test_compiled_acting_is_a_cuda_graph_that_gives_the_same(
     torch._dynamo.reset()
     counters.clear()
     memory = small_memory(flavour).to(DEVICE)
-    tokens, starts = sample_trial(memory, 3, 600)  # the cache grows twice
-    outputs = []
-    for compiled in (False, True):
-        memory.config.compile_acting = compiled
-        cache = memory.new_cache(3, DEVICE, dtype)
-        with torch.inference_mode(), torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
-            outputs.append(act(memory, tokens, cache, starts).float())
-    tolerance = 1e-5 if dtype == torch.float32 else 5e-2
-    torch.testing.assert_close(outputs[1], outputs[0], atol=tolerance, rtol=0)
+    tokens, starts = sample_trial(memory, 3, 600)  # that of full context grows on the way
+    expected = act(memory, tokens, memory.new_cache(3, DEVICE), starts)
+    memory.config.compile_acting = True
+    cache, is_low = memory.new_cache(3, DEVICE, dtype), dtype == torch.bfloat16
+    with torch.inference_mode(), torch.autocast(DEVICE, dtype, enabled=is_low):
+        found = act(memory, tokens, cache, starts)
+    if is_low:
+        near_in_bfloat16(memory, found, expected)
+    else:
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     assert counters["stats"]["unique_graphs"] == 1
     assert counters["inductor"]["cudagraph_skips"] == 0
 
