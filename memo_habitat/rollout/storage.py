@@ -272,7 +272,7 @@ class TrialStorage(Storage):
         Those that are small go first. What is left, images as a rule, stays in host memory, pinned
         beside a GPU.
         """
-        self.device = torch.device(device)
+        self.device, self._newest = torch.device(device), (-1, {})
         left, in_host = float("inf") if gigabytes is None else 1e9 * gigabytes, set()
         for uuid, buffer in sorted(self.observations.items(), key=lambda item: item[1].nbytes):
             left -= buffer.nbytes
