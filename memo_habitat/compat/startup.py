@@ -8,8 +8,11 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 PRELOAD = "memo_habitat.register"
 _LEVEL = "HABITAT_LAB_LOG"
@@ -32,6 +35,30 @@ def silence_habitat_sim() -> None:
     """
     for name in ("MAGNUM_LOG", "HABITAT_SIM_LOG"):
         os.environ.setdefault(name, "quiet")
+
+
+class _DeferredFinder:
+    """Finds some submodules of torchvision as modules that are executed at their first use."""
+
+    # torchvision imports them all by itself; Habitat-Baselines uses its transforms alone.
+    NAMES = frozenset(f"torchvision.{part}" for part in ("datasets", "io", "models", "ops"))
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name in cls.NAMES else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+def defer_torchvision() -> None:
+    """Leave out of a start what Habitat-Baselines does not use of torchvision; idempotent.
+
+    torchvision.ops imports torch.compile with SymPy and Triton: a third of the time and 150 MB of
+    every process that acts, evaluates or reports. A training gets it later, by its optimiser.
+    """
+    if _DeferredFinder not in sys.meta_path:
+        sys.meta_path.insert(0, _DeferredFinder)
 
 
 def log_to_files_only() -> None:

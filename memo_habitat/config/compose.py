@@ -153,6 +153,7 @@ def import_habitat() -> None:
 
     habitat_sim_stub.install()
     startup.silence_gym_notice()
+    startup.defer_torchvision()
     import habitat_baselines.run  # noqa: F401  # so that the search path plugin sees Habitat
     from hydra.core.plugins import Plugins
 

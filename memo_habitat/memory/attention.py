@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from memo_habitat.config.memory import MemoryConfig
@@ -124,6 +123,9 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
         return attended[:, :, places - queries :]
     # `is_causal` would align the triangle with the first place instead of the last one.
     if q.is_cuda:
+        # Imported here: it brings torch.compile, seconds of every start, for a GPU's pass alone.
+        from torch.nn.attention.bias import causal_lower_right
+
         mask = causal_lower_right(queries, places)
     else:  # no kernel for this triangle
         mask = torch.ones(queries, places, dtype=torch.bool, device=q.device).tril_(

