@@ -62,7 +62,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         UserError: no such config, key or value; the nearest names are suggested.
     """
     import_habitat()
-    from hydra import compose, initialize, initialize_config_dir
+    from hydra import compose, initialize_config_dir, initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
@@ -72,7 +72,8 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     GlobalHydra.instance().clear()
     search: Any
     if own is None:
-        search = initialize(version_base=None, config_path=None)
+        # By name: `initialize` looks for its caller, and on the way at every module there is.
+        search = initialize_config_module("habitat_configs", version_base=None)
     else:
         search = initialize_config_dir(version_base=None, config_dir=str(own.parent))
     try:

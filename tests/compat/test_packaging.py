@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,18 @@ def sources(tmp_path_factory, checkout) -> Path:
     return copy
 
 
-def build(sources: Path, kind: str, out: Path) -> zipfile.ZipFile:
+@pytest.fixture(scope="module")
+def build(sources, tmp_path_factory):
+    """The wheel of a kind, built once."""
+
+    @cache
+    def of_kind(kind: str) -> zipfile.ZipFile:
+        return _build(sources, kind, tmp_path_factory.mktemp(kind))
+
+    return of_kind
+
+
+def _build(sources: Path, kind: str, out: Path) -> zipfile.ZipFile:
     done = subprocess.run(
         [sys.executable, "-c", BUILD, kind, str(out)],
         cwd=sources,
@@ -42,12 +54,12 @@ def build(sources: Path, kind: str, out: Path) -> zipfile.ZipFile:
 
 
 @pytest.mark.parametrize("kind", ["build_wheel", "build_editable"])
-def test_both_kinds_of_installation_carry_the_hook_and_the_plugin(sources, tmp_path, kind):
-    with build(sources, kind, tmp_path) as wheel:
-        names = wheel.namelist()
-        (record,) = [name for name in names if name.endswith(".dist-info/RECORD")]
-        recorded = {line.split(",")[0] for line in wheel.read(record).decode().splitlines()}
-        hook = wheel.read("memo_habitat_stub.pth").decode()
+def test_both_kinds_of_installation_carry_the_hook_and_the_plugin(build, kind):
+    wheel = build(kind)
+    names = wheel.namelist()
+    (record,) = [name for name in names if name.endswith(".dist-info/RECORD")]
+    recorded = {line.split(",")[0] for line in wheel.read(record).decode().splitlines()}
+    hook = wheel.read("memo_habitat_stub.pth").decode()
     assert "hydra_plugins/memo_habitat_plugin.py" in names
     # An uninstall removes what RECORD lists.
     assert recorded == set(names)
@@ -56,9 +68,8 @@ def test_both_kinds_of_installation_carry_the_hook_and_the_plugin(sources, tmp_p
     assert hook.startswith("import ")
 
 
-def test_a_wheel_carries_configs_data_and_template(sources, checkout, tmp_path):
-    with build(sources, "build_wheel", tmp_path) as wheel:
-        names = set(wheel.namelist())
+def test_a_wheel_carries_configs_data_and_template(build, checkout):
+    names = set(build("build_wheel").namelist())
     for path in (checkout / "habitat_configs").rglob("*.yaml"):
         assert path.relative_to(checkout).as_posix() in names
     for path in (checkout / "data").rglob("*"):
@@ -68,9 +79,8 @@ def test_a_wheel_carries_configs_data_and_template(sources, checkout, tmp_path):
     assert "hydra_plugins/__init__.py" not in names
 
 
-def test_the_hook_is_silent_where_the_package_is_gone(sources, tmp_path):
-    with build(sources, "build_wheel", tmp_path) as wheel:
-        line = wheel.read("memo_habitat_stub.pth").decode()
+def test_the_hook_is_silent_where_the_package_is_gone(build):
+    line = build("build_wheel").read("memo_habitat_stub.pth").decode()
     code = "import sys; sys.modules['memo_habitat'] = None\n" + line + "print('fine')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout == "fine\n"
