@@ -42,8 +42,9 @@ lint: $(STAMP) ## ruff and mypy
 	@echo "== mypy"
 	@$(BIN)/mypy
 
-# Torch on one thread a process; a file of tests stays on one process, with its fixtures.
-RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# Torch on one thread a process. Each begins with its part of the files, which keeps the fixtures of a
+# file in one process, and takes from the others' when it is done: none works alone at the end.
+RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test: $(STAMP) ## lint, types and all tests: a quarter of an hour on two cores
 	@$(MAKE) --no-print-directory -j2 lint tests  # types take one core, tests both

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
 from tqdm import tqdm
 
 from memo_habitat.utils.files import append_json_line, read_json_lines, write_json_lines
+
+if TYPE_CHECKING:  # torch takes seconds, and whoever reads a run's progress imports this
+    from torch import Tensor
 
 
 class ProgressFile:

@@ -72,9 +72,10 @@ def test_every_command_has_help(capsys, command):
     assert capsys.readouterr().out.startswith(f"Usage: memo-habitat {command}".rstrip())
 
 
-def test_help_imports_nothing_heavy():
+def test_help_and_the_folder_of_a_run_import_nothing_heavy():
     code = (
         "import sys; from memo_habitat.cli.main import main; main(['train', '--help']); "
+        "import memo_habitat.trainer.launch; "
         "print(sorted({'torch', 'habitat', 'numpy', 'hydra', 'omegaconf'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
