@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import runpy
+import subprocess
 import sys
 
 import pytest
 
 
 @pytest.fixture
-def bench(checkout, tmp_path, monkeypatch, capsys):
-    """Runs tools/bench/NAME.py with --json in an empty folder; returns its rows.
-
-    In this process, which has long imported what a script needs seconds for.
-    """
-    folder = checkout / "tools/bench"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(folder)  # as Python does for the script that it is started with
+def bench(checkout, tmp_path):
+    """Runs tools/bench/NAME.py with --json in an empty folder; returns its rows."""
 
     def run(name, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--json", *arguments])
-        runpy.run_path(str(folder / f"{name}.py"), run_name="__main__")
-        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        command = [sys.executable, str(checkout / f"tools/bench/{name}.py"), "--json", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
-    yield run
-    for name in ("common", "memory"):  # scripts that others import
-        sys.modules.pop(name, None)
+    return run
