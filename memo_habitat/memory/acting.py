@@ -37,15 +37,15 @@ def step(
 
 def _push(memory: MemoTransformer, tokens: Tensor, cache: KVCache) -> Tensor:
     """A step's tokens [N, 1, D] through the stack."""
-    if cache.probe is not None:
-        cache.begin(slice(0, len(tokens)), tokens)
-        return memory.forward_layers(tokens, cache.probe.watch(cache, memory.config), 1)
     # On a GPU in shapes that stay, compiled or not: attention kernels may be made for each shape,
     # which takes some tens of milliseconds.
-    if cache.is_compiled or cache.device.type == "cuda":
+    if cache.probe is None and (cache.is_compiled or cache.device.type == "cuda"):
         push = compiled(step_layers, cache.device.type) if cache.is_compiled else step_layers
         return push(memory, tokens, cache.begin_step(tokens, memory.rotary, memory.sinks()))
-    return memory.forward_layers(tokens, cache.begin(slice(0, len(tokens)), tokens), 1)
+    context = cache.begin(slice(0, len(tokens)), tokens)
+    if cache.probe is not None:
+        context = cache.probe.watch(cache, memory.config)
+    return memory.forward_layers(tokens, context, 1)
 
 
 def drop_old(memory: MemoTransformer, cache: KVCache, episode_starts: Tensor | None) -> None:

@@ -1,14 +1,9 @@
-"""What draws, and by which light: a GPU through EGL, or Mesa on the CPU where there is none."""
+"""What draws: a GPU through EGL, or Mesa on the CPU where there is none."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from memo_habitat.errors import UserError
@@ -77,29 +72,3 @@ def keep_triton_away() -> None:
         )
     # An import of it fails from now on, and torch goes on without it.
     sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
-
-
-#: Where Habitat-Sim looks for its default below the working directory, and what it finds there:
-#: of images that it does not find it makes nothing.
-_FILE = "data/default.pbr_config.json"
-_NONE = {"enable_ibl": False, "ibl_blut_filename": "none.png", "ibl_envmap_filename": "none.hdr"}
-_one_at_a_time = threading.Lock()
-
-
-@contextlib.contextmanager
-def no_image_based_lighting() -> Iterator[None]:
-    """Within: metadata mediators that are made light nothing by images.
-
-    To prepare such light takes 10 s of CPU and more, and flat-shaded assets do without it. The
-    working directory is another one meanwhile; paths should be absolute.
-    """
-    with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, _FILE)
-        file.parent.mkdir()
-        file.write_text(json.dumps(_NONE))
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
