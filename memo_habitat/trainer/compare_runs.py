@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from memo_habitat.trainer.progress import read_progress
@@ -40,8 +41,14 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """(step, value) of each TensorBoard scalar by tag, but for those of the clock."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
+    with TemporaryDirectory() as ordered:
+        # TensorBoard reads files in the order of their names, which for those that were begun
+        # within one second is not the order in which they were written.
+        written = sorted(folder.glob("*tfevents*"), key=lambda file: file.stat().st_mtime_ns)
+        for number, file in enumerate(written):
+            Path(ordered, f"{number:06d}.{file.name}").symlink_to(file.resolve())
+        events = EventAccumulator(ordered, size_guidance={"scalars": 0})
+        events.Reload()
     tags = (tag for tag in events.Tags()["scalars"] if not tag.startswith(_CLOCK_TAGS))
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 import memo_habitat as mh
 from memo_habitat.tasks.dark_key.vector_env import DarkKeyVectorEnv
 from memo_habitat.trainer.checkpoint import read_resume_state
-from memo_habitat.trainer.compare_runs import differences, flip_byte
+from memo_habitat.trainer.compare_runs import differences, flip_byte, scalars
 from memo_habitat.trainer.launch import work_at_training
 from memo_habitat.trainer.run_dir import RunFolder
 
@@ -125,6 +126,17 @@ def test_a_stop_at_any_step_changes_nothing(whole, happens, tmp_path, kind, step
     assert differences(run, whole(kind)) == []
     names = [sorted(p.name for p in r.checkpoint_dir.glob("ckpt.*")) for r in (run, whole(kind))]
     assert names[0] == names[1]
+
+
+def test_curves_are_compared_in_the_order_in_which_they_were_written(tmp_path):
+    # Files that TensorBoard begins within one second may be named in another one.
+    for number, name in ((1, "tfevents.1.host.7.9"), (2, "tfevents.1.host.7.10")):
+        with SummaryWriter(str(tmp_path / name), purge_step=number) as writer:
+            writer.add_scalar("curve", number, number)
+        (file,) = (tmp_path / name).iterdir()
+        file.rename(tmp_path / f"events.{name}")
+        (tmp_path / name).rmdir()
+    assert scalars(tmp_path) == {"curve": [(1, 1.0), (2, 2.0)]}
 
 
 def test_every_resume_is_on_record_once_whatever_command_began_it(happens, tmp_path):
