@@ -46,14 +46,14 @@ lint: $(STAMP) ## ruff and mypy
 # file in one process, and takes from the others' when it is done: none works alone at the end.
 RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test: $(STAMP) ## lint, types and all tests: a quarter of an hour on two cores
+test: $(STAMP) ## lint, types and all tests: twenty minutes on two cores
 	@$(MAKE) --no-print-directory -j2 lint tests  # types take one core, tests both
 
 tests:
 	@echo "== tests"
 	@$(RUN_TESTS) $(PYTEST)
 
-test-fast: $(STAMP) ## tests that are neither slow nor start commands: under two minutes
+test-fast: $(STAMP) ## tests that are neither slow nor start commands: four minutes
 	@$(RUN_TESTS) -q -m "not slow and not integration" $(PYTEST)
 
 format: $(STAMP) ## rewrite the sources in the house style
