@@ -16,6 +16,14 @@ PLAN = (
     f"{CAMERA}.height=16",
     "habitat_baselines.num_environments=2",
 )
+# Where the sizes do not matter: every step of a trial is followed.
+SHORT = (
+    *PLAN,
+    "habitat.task.trial_steps=64",
+    "habitat_baselines.rl.memory.layers=1",
+    "habitat_baselines.rl.memory.segment_length=32",
+    "habitat_baselines.rl.memory.summary_length=8",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +33,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_json_is_one_object_with_all_figures(capsys, tmp_path):
-    assert main([*PLAN, "--gpus", "2", "--gpu-memory", "80GB", "--json"]) == 0
+    assert main([*SHORT, "--gpus", "2", "--gpu-memory", "80GB", "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     plan = json.loads(line)
     assert plan["config"] == "extobjnav/studio"
@@ -39,7 +47,7 @@ def test_json_is_one_object_with_all_figures(capsys, tmp_path):
 
 @pytest.mark.slow
 def test_what_will_not_fit_is_a_warning_and_no_failure(capsys):
-    assert main([*PLAN, "--gpu-memory", "1MB"]) == 0
+    assert main([*SHORT, "--gpu-memory", "1MB"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("not even one environment" in line for line in lines)
     assert any(line.startswith("throughput: not known without rates") for line in lines)
@@ -78,6 +86,7 @@ def test_bad_input_is_one_line(capsys, arguments, named):
 @pytest.mark.parametrize("kind", ["memo", "fct", "lstm"])
 def test_environments_without_a_data_set_are_planned_as_well(capsys, kind):
     name = "dark_key_to_door"
-    assert main(["plan", f"--config-name={name}", f"memory={kind}", "--json"]) == 0
+    small = ("habitat_baselines.num_environments=4", "habitat.task.trial_steps=100")
+    assert main(["plan", f"--config-name={name}", f"memory={kind}", "--json", *small]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["config"] == name
