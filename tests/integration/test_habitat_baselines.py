@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from memo_habitat.cli.main import main
 from memo_habitat.compat.habitat_checkpoints import allow_configs
 from memo_habitat.trainer.run_dir import RESUME_STATE
 from tests.integration.conftest import TINY, run, start, stop, wait_for
@@ -29,7 +30,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("memory", ["memo", "fct"])
-def test_train_kill_resume_evaluate(tmp_path, memory):
+def test_train_kill_resume_evaluate(tmp_path, monkeypatch, memory):
     name = "--config-name=extobjnav/apartments"
     arguments = ("habitat-baselines", name, f"memory={memory}", "run_dir=run", *TINY)
     progress = tmp_path / "run/progress.jsonl"
@@ -74,12 +75,11 @@ def test_train_kill_resume_evaluate(tmp_path, memory):
     assert all(episode["kv_bytes"] > 0 for episode in episodes)
 
     # Our own commands know the folder.
+    monkeypatch.chdir(tmp_path)
     options = ("--trials", "1", "--steps", "32", "--name", "ours")
-    ours = run("memo-habitat", "eval", "run", *options, cwd=tmp_path)
-    assert ours.returncode == 0, ours.stderr
+    assert main(["eval", "run", *options]) == 0
     assert (tmp_path / "run/eval/ours/records.jsonl").is_file()
-    report = run("memo-habitat", "report", "run", cwd=tmp_path)
-    assert report.returncode == 0, report.stderr
+    assert main(["report", "run"]) == 0
     assert records.parent.name in (tmp_path / "run/report.html").read_text()
 
 
