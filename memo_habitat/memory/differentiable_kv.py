@@ -1,12 +1,18 @@
-"""Keys and values of the tokens that later tokens attend to in training, inside autograd."""
+"""Keys and values of the tokens that later tokens attend to in training, inside autograd.
+
+Every layer has one buffer for a trial: the sink, then the summaries in their order, then the tokens
+of the pass under way, over which the next pass writes. A pass attends to a part of the buffer as it
+stands, and gradients of what is held are summed up in a buffer like it. So nothing that a pass
+computes or keeps grows with what came before it, but for the attention itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.function import once_differentiable
 
 from memo_habitat.memory.attention import (
     RotaryTable,
@@ -22,14 +28,14 @@ class DifferentiableKV:
 
     The new tokens of a pass see what was kept of earlier passes, and each other causally; the
     first `keep` of them are kept for the passes after it.
+
+    places: most that a pass will see, the sink among them; one pass alone needs no such number.
     """
 
-    def __init__(self, device: torch.device, top_k: int = 0) -> None:
-        self._device, self._top_k = device, top_k
-        # By layer, keys and values of the sink and the summaries: whole, with their gradients, and
-        # in the pieces that they came in.
-        self._whole: dict[int, tuple[Tensor, Tensor]] = {}
-        self._pieces: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    def __init__(self, device: torch.device, top_k: int = 0, places: int = 0) -> None:
+        self._device, self._top_k, self._places = device, top_k, places
+        self._buffers: dict[int, _Buffer] = {}
+        self._links: dict[int, Tensor] = {}  # not in the buffers: they would never be freed
         self._held = self._keep = self._count = 0
         self._corner = torch.empty(0, 0)
 
@@ -41,7 +47,7 @@ class DifferentiableKV:
 
     def forget(self) -> None:
         """Hold nothing any more."""
-        self._whole, self._pieces, self._held, self._keep = {}, {}, 0, 0
+        self._buffers, self._links, self._held, self._keep = {}, {}, 0, 0
 
     def rotation(self, table: RotaryTable) -> Rotation:
         """A token's position is its place behind the sink."""
@@ -49,26 +55,20 @@ class DifferentiableKV:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says; gradients reach all that is held."""
-        if layer not in self._whole:
-            first_k, first_v = (x.to(k.dtype).expand(len(k), -1, -1, -1) for x in sink)
-            self._whole[layer] = first_k, first_v
-            self._pieces[layer] = [(first_k.detach(), first_v.detach())]
-        held_k, held_v = self._whole[layer]
-        keys, values = torch.cat((held_k, k), dim=2), torch.cat((held_v, v), dim=2)
-        pieces = [*self._pieces[layer], (k.detach(), v.detach())]
-        # Kept for the passes after this one, which `begin` counts as held. As parts of what was put
-        # together here: so each pass has one gradient to add to what is held, not one a summary.
-        if self._keep:
-            count = held_k.shape[2] + self._keep
-            self._whole[layer] = keys[:, :, :count], values[:, :, :count]
-            kept_k, kept_v = (x[:, :, : self._keep].detach() for x in (k, v))
-            self._pieces[layer].append((kept_k, kept_v))
+        if layer not in self._buffers:
+            self._buffers[layer] = _Buffer(k, max(self._places, 1 + self._count))
+            self._links[layer] = _Begin.apply(self._buffers[layer], *sink)
+        buffer, own = self._buffers[layer], slice(1 + self._held, 1 + self._held + self._count)
+        buffer.write(own, k, v)
+        keys, values = buffer.keys[:, :, : own.stop], buffer.values[:, :, : own.stop]
         mask = self._mask(q, keys)
-        if not self._held:  # no summaries yet, whose copies could add up
+        if not torch.is_grad_enabled():
             return causal_attention(q, keys, values, mask)
-        all_k, all_v = zip(*pieces, strict=True)
-        with _saved_in_pieces((keys, all_k), (values, all_v)):
-            return causal_attention(q, keys, values, mask)
+        attended: Tensor
+        attended, self._links[layer] = _Attend.apply(
+            q, k, v, self._links[layer], buffer, self._keep, mask
+        )
+        return attended
 
     def _mask(self, q: Tensor, k: Tensor) -> Tensor | None:
         queries, places = q.shape[2], k.shape[2]
@@ -91,23 +91,96 @@ class DifferentiableKV:
         return corner[-queries:, -places:]
 
 
-def _saved_in_pieces(*wholes: tuple[Tensor, tuple[Tensor, ...]]) -> saved_tensors_hooks:
-    """Let autograd save the pieces of these concatenations, and join them when it needs them.
+class _Buffer:
+    """Keys and values of one layer, [B, H, places, dh]."""
 
-    Otherwise every segment would keep a copy of all summaries before it, at every layer: memory
-    that grows with the square of the trial's length.
+    def __init__(self, like: Tensor, places: int) -> None:
+        size = (*like.shape[:2], places, like.shape[3])
+        self.keys, self.values = like.new_empty(size), like.new_empty(size)
+
+    def write(self, place: slice, k: Tensor, v: Tensor) -> None:
+        """Put tokens there, over what there was.
+
+        Autograd must not count this as a change of what earlier passes looked at (`data`): what
+        they see of it either stays, or is put back before their gradients are computed.
+        """
+        self.keys.data[:, :, place] = k.detach()
+        self.values.data[:, :, place] = v.detach()
+
+    def link(self, held: int) -> Tensor:
+        """A tensor without memory, [2, B, H, held, dh], for autograd: see `_Attend`."""
+        # Single precision, as every later pass adds to its gradient.
+        dtype = torch.promote_types(self.keys.dtype, torch.float32)
+        batch, heads, _, size = self.keys.shape
+        return self.keys.new_empty((), dtype=dtype).expand(2, batch, heads, held, size)
+
+
+class _Begin(torch.autograd.Function):
+    """Write the sink, in front of everything."""
+
+    @staticmethod
+    def forward(ctx: Any, buffer: _Buffer, key: Tensor, value: Tensor) -> Tensor:
+        """key, value: [H, 1, dh]."""
+        buffer.write(slice(1), key, value)
+        ctx.dtypes = key.dtype, value.dtype
+        return buffer.link(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        """Gradients of the sink, which all rows share."""
+        key, value = gradient.sum(1)
+        return None, key.to(ctx.dtypes[0]), value.to(ctx.dtypes[1])
+
+
+class _Attend(torch.autograd.Function):
+    """Attention of one pass, over a buffer that other passes write to as well.
+
+    A link goes from each pass to the next one, and stands for the keys and values that the buffer
+    holds between them. Its gradient is theirs, from all later passes, each of which adds to it in
+    place: for autograd, a pass's gradients wait for those of the passes that look at its tokens.
     """
-    pieces_of = {whole.untyped_storage()._cdata: pieces for whole, pieces in wholes}
 
-    def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
-        pieces = pieces_of.get(saved.untyped_storage()._cdata)
-        if pieces is None:
-            return saved
-        # A kernel may have saved another view of it.
-        layout = saved.size(), saved.stride(), saved.storage_offset()
-        return lambda: torch.cat(pieces, dim=2).as_strided(*layout)
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        link: Tensor,
+        buffer: _Buffer,
+        keep: int,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """k, v [B, H, T, dh] are in the buffer by now, behind what is held."""
+        ctx.set_materialize_grads(False)
+        held = link.shape[3]
+        with torch.enable_grad():  # a graph of this attention alone, from parts of the buffer
+            seen = slice(held + k.shape[2])
+            parts = q, buffer.keys[:, :, seen], buffer.values[:, :, seen]
+            ctx.inner = tuple(part.detach().requires_grad_() for part in parts)
+            ctx.attended = causal_attention(*ctx.inner, mask)
+        # Without other passes nothing is written over these.
+        ctx.save_for_backward(*(() if held == 1 and not keep else (k, v)))
+        ctx.buffer, ctx.held, ctx.keep = buffer, held, keep
+        return ctx.attended.detach(), buffer.link(held + keep)
 
-    def unpack(packed: Tensor | Callable[[], Tensor]) -> Tensor:
-        return packed if isinstance(packed, Tensor) else packed()
-
-    return saved_tensors_hooks(pack, unpack)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor | None, total: Tensor | None) -> Any:
+        """Gradients of the own tokens, and what is held between this pass and the one before."""
+        held, keep = ctx.held, ctx.keep
+        if ctx.saved_tensors:  # later passes wrote over them
+            ctx.buffer.write(slice(held, held + ctx.saved_tensors[0].shape[2]), *ctx.saved_tensors)
+        if gradient is None:
+            gradient = torch.zeros_like(ctx.attended)
+        if total is None:
+            link = ctx.buffer.link(held + keep)
+            total = torch.zeros(link.shape, dtype=link.dtype, device=link.device)
+        # Retained, as whoever asks twice for gradients wants it: it ends with the outer graph.
+        q, k, v = torch.autograd.grad(ctx.attended, ctx.inner, gradient, retain_graph=True)
+        for new, summed in zip((k, v), total, strict=True):
+            if keep:
+                new[:, :, held : held + keep] += summed[:, :, held:]
+            summed[:, :, :held] += new[:, :, :held]
+        return q, k[:, :, held:], v[:, :, held:], total[:, :, :, :held], None, None, None

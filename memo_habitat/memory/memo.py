@@ -89,7 +89,10 @@ class MemoTransformer(nn.Module):
         """Segment after segment, each seeing the summaries before it."""
         # One context for all passes: a summary's keys and values are computed in the pass that it
         # is fed into, and every later segment's gradient reaches it through them.
-        context = DifferentiableKV(segments[0].device, self.config.top_k)
+        places = 1 + segments[0].shape[1] + self.config.summary_length * len(segments)
+        if not self.variant.accumulates:
+            places = 0  # each pass has a buffer of its own
+        context = DifferentiableKV(segments[0].device, self.config.top_k, places)
         outputs: list[Tensor] = []
         summaries: list[Tensor] = []
         carried = segments[0][:, :0]
