@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,11 +36,7 @@ class GatedMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
-
-    What lies before and behind the attention depends on each token alone. In training these two
-    pieces can be compiled, or recomputed in the backward pass, whatever the context does.
-    """
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
@@ -46,48 +44,88 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
         self.mlp = GatedMLP(config.width, config.hidden)
-        self._recompute = config.activation_checkpointing
-        self._compile = config.compile
-        self._compiled: dict[str, Callable[..., Any]] = {}
 
-    def forward(
-        self, x: Tensor, rotation: Rotation, context: Context, layer: int, outputs: int
-    ) -> Tensor:
-        """Give all new tokens' keys and values to the context, compute the last `outputs` tokens.
-
-        x: [B, T, D]. Returns [B, outputs, D].
-        """
-        # Of tokens that are only attended to, the last block computes keys and values alone.
-        q, k, v = self._run(self._project, x, rotation)
-        attended = context.attend(layer, last(q, outputs, dim=2), k, v, self.attention.sink())
-        result: Tensor = self._run(self._finish, last(x, outputs, dim=1), attended)
-        return result
-
-    def _project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, T, dh] of tokens [B, T, D]."""
         return self.attention.project(self.attention_norm(x), rotation)
 
-    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The block's output [B, T, D] from its input and what was attended to [B, H, T, dh]."""
         x = x + self.attention.join(attended)
         result: Tensor = x + self.mlp(self.mlp_norm(x))
         return result
 
-    def _run(self, piece: Callable[..., Any], *inputs: Any) -> Any:
+
+class Stack:
+    """Blocks one after the other, with a norm at the end.
+
+    What lies between two attentions depends on each token alone. In training these pieces can be
+    compiled, or recomputed in the backward pass, whatever the context does.
+    """
+
+    def __init__(self, config: MemoryConfig) -> None:
+        self._compile, self._recompute = config.compile, config.activation_checkpointing
+
+    def run(
+        self,
+        blocks: dict[int, Block],
+        norm: nn.RMSNorm,
+        x: Tensor,
+        context: Context,
+        rotation: Rotation,
+        outputs: int,
+    ) -> Tensor:
+        """Give all new tokens' keys and values to the context; compute the last `outputs` tokens.
+
+        blocks: by layer, in order. x: [B, T, D]. Returns [B, outputs, D], normed.
+        """
+        layers = list(blocks)
+        if not layers:
+            return norm(last(x, outputs, dim=1))
+        q, k, v = self._piece(_project, blocks[layers[0]], x, rotation)
+        for layer, following in pairwise(layers):
+            block = blocks[layer]
+            attended = context.attend(layer, q, k, v, block.attention.sink())
+            pieces = block, blocks[following], x, attended, rotation
+            x, q, k, v = self._piece(_between, *pieces)
+        # Of tokens that are only attended to, the last block computes keys and values alone.
+        block, q = blocks[layers[-1]], last(q, outputs, dim=2)
+        attended = context.attend(layers[-1], q, k, v, block.attention.sink())
+        result: Tensor = self._piece(_end, block, norm, last(x, outputs, dim=1), attended)
+        return result
+
+    def _piece(self, piece: Callable[..., Any], *inputs: Any) -> Any:
         """Run a piece as the config wants it in training, and as it is in acting."""
         if not torch.is_grad_enabled():
             return piece(*inputs)
         if self._compile:
-            # Dynamic: segments are jittered and the last one is short, each of another length.
-            name = piece.__name__
-            if name not in self._compiled:
-                self._compiled[name] = torch.compile(piece, dynamic=True)
-            piece = self._compiled[name]
+            piece = _compiled(piece)
         if self._recompute:
             return checkpoint(piece, *inputs, use_reentrant=False)
         return piece(*inputs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies compile for themselves: what is compiled holds the weights of the original."""
-        return {**self.__dict__, "_compiled": {}}
+
+def _project(block: Block, x: Tensor, rotation: Rotation) -> tuple[Tensor, ...]:
+    return block.project(x, rotation)
+
+
+def _between(
+    block: Block, following: Block, x: Tensor, attended: Tensor, rotation: Rotation
+) -> tuple[Tensor, ...]:
+    x = block.finish(x, attended)
+    return x, *following.project(x, rotation)
+
+
+def _end(block: Block, norm: nn.RMSNorm, x: Tensor, attended: Tensor) -> Tensor:
+    result: Tensor = norm(block.finish(x, attended))
+    return result
+
+
+@functools.cache
+def _compiled(piece: Callable[..., Any]) -> Callable[..., Any]:
+    """One for all layers of all memories: weights are among its inputs."""
+    # Dynamic: segments are jittered and the last one is short, each of another length.
+    return torch.compile(piece, dynamic=True)
 
 
 def initialise(model: nn.Module, layers: int) -> None:

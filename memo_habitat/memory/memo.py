@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory import acting
-from memo_habitat.memory.attention import Context, RotaryTable, Rotation, Sink, last
+from memo_habitat.memory.attention import Context, RotaryTable, Rotation, Sink
 from memo_habitat.memory.auxiliary_loss import OF_TOKENS, MemoryLoss
-from memo_habitat.memory.block import NORM_EPS, SMALL, Block, initialise
+from memo_habitat.memory.block import NORM_EPS, SMALL, Block, Stack, initialise
 from memo_habitat.memory.differentiable_kv import DifferentiableKV
 from memo_habitat.memory.interface import MemoryOutput, TrialMemory, check_starts, check_tokens
 from memo_habitat.memory.kv_cache import KVCache
@@ -50,6 +50,7 @@ class MemoTransformer(nn.Module):
         self.memory_loss = MemoryLoss(config) if config.memory_loss in OF_TOKENS else None
         if self.variant.summarises:
             self.queries = nn.Parameter(SMALL * torch.randn(config.summary_length, config.width))
+        self._stack = Stack(config)
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
         initialise(self, config.layers)
 
@@ -132,13 +133,10 @@ class MemoTransformer(nn.Module):
 
         The last block computes these only: the others are there for their keys and values.
         """
-        rotation = context.rotation(self.rotary)
         layers = list(range(len(self.blocks))) if layers is None else layers
-        for layer in layers:
-            wanted = outputs if layer == layers[-1] else new.shape[1]
-            new = self.blocks[layer](new, rotation, context, layer, wanted)
-        normed: Tensor = self.norm(last(new, outputs, dim=1))
-        return normed
+        blocks: Any = {layer: self.blocks[layer] for layer in layers}
+        rotation = context.rotation(self.rotary)
+        return self._stack.run(blocks, self.norm, new, context, rotation, outputs)
 
     def sinks(self) -> Iterator[Sink]:
         """Of each layer."""
@@ -154,9 +152,8 @@ class MemoTransformer(nn.Module):
         alone = DifferentiableKV(made.device).begin(count)
         # By itself: the tokens of a summary see each other here and nothing of the trial, so that
         # acting needs no keys and values of this layer.
-        made = self.summary_block(made, alone.rotation(self.rotary), alone, layer=0, outputs=count)
-        normed: Tensor = self.summary_norm(made)
-        return normed
+        rotation = alone.rotation(self.rotary)
+        return self._stack.run({0: self.summary_block}, self.summary_norm, made, alone, rotation, count)
 
     # Acting -------------------------------------------------------------------------------------
 
