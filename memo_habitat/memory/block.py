@@ -81,7 +81,8 @@ class Stack:
         """
         layers = list(blocks)
         if not layers:
-            return norm(last(x, outputs, dim=1))
+            alone: Tensor = norm(last(x, outputs, dim=1))
+            return alone
         q, k, v = self._piece(_project, blocks[layers[0]], x, rotation)
         for layer, following in pairwise(layers):
             block = blocks[layer]

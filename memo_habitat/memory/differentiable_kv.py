@@ -158,8 +158,8 @@ class _Attend(torch.autograd.Function):
         with torch.enable_grad():  # a graph of this attention alone, from parts of the buffer
             seen = slice(held + k.shape[2])
             parts = q, buffer.keys[:, :, seen], buffer.values[:, :, seen]
-            ctx.inner = tuple(part.detach().requires_grad_() for part in parts)
-            ctx.attended = causal_attention(*ctx.inner, mask)
+            ctx.inner = own_q, keys, values = [part.detach().requires_grad_() for part in parts]
+            ctx.attended = causal_attention(own_q, keys, values, mask)
         # Without other passes nothing is written over these.
         ctx.save_for_backward(*(() if held == 1 and not keep else (k, v)))
         ctx.buffer, ctx.held, ctx.keep = buffer, held, keep

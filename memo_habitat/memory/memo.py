@@ -153,7 +153,9 @@ class MemoTransformer(nn.Module):
         # By itself: the tokens of a summary see each other here and nothing of the trial, so that
         # acting needs no keys and values of this layer.
         rotation = alone.rotation(self.rotary)
-        return self._stack.run({0: self.summary_block}, self.summary_norm, made, alone, rotation, count)
+        return self._stack.run(
+            {0: self.summary_block}, self.summary_norm, made, alone, rotation, count
+        )
 
     # Acting -------------------------------------------------------------------------------------
 

@@ -136,7 +136,9 @@ def test_depth_dropout_tosses_once_per_pass_not_once_per_segment() -> None:
     memory = small_memory(layers=3, depth_dropout=0.5).train()
     calls: list[int] = []
     for index, block in enumerate(memory.blocks):
-        block.attention_norm.register_forward_pre_hook(lambda _, __, index=index: calls.append(index))
+        block.attention_norm.register_forward_pre_hook(
+            lambda _, __, index=index: calls.append(index)
+        )
     for seed in range(8):
         torch.manual_seed(seed)
         calls.clear()

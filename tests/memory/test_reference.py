@@ -56,7 +56,9 @@ def test_gradients_equal_those_of_the_reference(flavour: str, sink_value: str) -
 def test_every_token_goes_through_the_stack_once(steps: int) -> None:
     memory = small_memory()
     pushed = []
-    memory.blocks[0].attention_norm.register_forward_pre_hook(lambda _, inputs: pushed.append(inputs[0].shape[1]))
+    memory.blocks[0].attention_norm.register_forward_pre_hook(
+        lambda _, inputs: pushed.append(inputs[0].shape[1])
+    )
     memory(trial(memory, 1, steps))
     summaries = (steps - 1) // S  # of segments that something follows
     assert sum(pushed) == steps + 2 * M * summaries  # each once as query, once as summary
