@@ -55,7 +55,7 @@ def defer_torchvision() -> None:
     """Leave out of a start what Habitat-Baselines does not use of torchvision; idempotent.
 
     torchvision.ops imports torch.compile with SymPy and Triton: a third of the time and 150 MB of
-    every process that acts, evaluates or reports. A training gets it later, by its optimiser.
+    every process of ours.
     """
     if _DeferredFinder not in sys.meta_path:
         sys.meta_path.insert(0, _DeferredFinder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -44,13 +45,24 @@ def build_optimiser(
     """The optimiser that `rl.ppo.optimizer` names, over all parameters of the policy."""
     check_choice("habitat_baselines.rl.ppo.optimizer", name, OPTIMISERS)
     if name == "adam":
-        return torch.optim.Adam(policy.parameters(), lr=lr, eps=eps)
+        return _eager(torch.optim.Adam)(policy.parameters(), lr=lr, eps=eps)
     if not hasattr(torch.optim, "Muon"):
         raise UserError(
             f"habitat_baselines.rl.ppo.optimizer=muon needs PyTorch 2.9 or newer, and this is "
             f"{torch.__version__}: pip install -U torch, or choose adam"
         )
     return MuonAndAdam(policy, lr, eps)
+
+
+def _eager(kind: type[torch.optim.Optimizer]) -> type[Any]:
+    """An optimiser of torch's that does not import torch.compile, for it is not compiled.
+
+    The wrappers of its methods would: more than a second and 150 MB of every training.
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), methods)
 
 
 class MuonAndAdam:
@@ -73,8 +85,8 @@ class MuonAndAdam:
             )
         own = {id(parameter) for parameter in hidden}
         others = [p for p in policy.parameters() if id(p) not in own]
-        self._adam = torch.optim.Adam(others, lr=lr, eps=eps)
-        self._muon = torch.optim.Muon(
+        self._adam = _eager(torch.optim.Adam)(others, lr=lr, eps=eps)
+        self._muon = _eager(torch.optim.Muon)(
             hidden, lr=lr, momentum=_MOMENTUM, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
         )
         self.param_groups = [*self._adam.param_groups, *self._muon.param_groups]

@@ -191,7 +191,9 @@ def test_the_snippet_of_the_docs_acts_in_a_fresh_process_without_the_run(
     snippet = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[0]
     assert snippet in card(exported)[1]
     code = f"{snippet.replace('DIR', str(moved))}\nprint(env.get_metrics()['num_steps'])"
-    # Acting does without torch.compile, whose import takes seconds.
+    # Acting and training do without torch.compile, whose import takes seconds.
+    code += "\nfrom memo_habitat.ppo.optimiser import build_optimiser"
+    code += "\nbuild_optimiser(agent.policy, 'adam', 1e-3, 1e-5).step()"
     code += "\nimport sys; print('torch._dynamo' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],

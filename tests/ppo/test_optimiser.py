@@ -73,6 +73,28 @@ def test_what_adam_has_is_stepped_as_by_adam_alone():
         assert torch.equal(mine, its) == (id(mine) not in hidden)
 
 
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_steps_are_those_of_torchs_optimisers(name):
+    policy = with_gradients()
+    other = copy.deepcopy(policy)
+    hidden = hidden_matrices(other) if name == "muon" else []
+    rest = [p for p in other.parameters() if id(p) not in {id(h) for h in hidden}]
+    torchs = [torch.optim.Adam(rest, lr=LR, eps=EPS)]
+    if hidden:
+        scale = {"momentum": 0.95, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
+        torchs.append(torch.optim.Muon(hidden, lr=LR, **scale))
+    ours = build_optimiser(policy, name, LR, EPS)
+    for _ in range(3):
+        give_gradients(policy)
+        for mine, its in zip(policy.parameters(), other.parameters(), strict=True):
+            its.grad = mine.grad.clone()
+        ours.step()
+        for optimiser in torchs:
+            optimiser.step()
+    for mine, its in zip(policy.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
 def test_a_state_that_is_loaded_goes_on_as_if_nothing_had_happened():
     first = with_gradients()
     one = build_optimiser(first, "muon", LR, EPS)

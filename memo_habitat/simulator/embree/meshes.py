@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import trimesh
 
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.geometry import TriangleSoup, join
 from memo_habitat.simulator.embree.gltf import GltfError
 from memo_habitat.simulator.embree.gltf_mesh import read_gltf
 from memo_habitat.utils.file_cache import FileCache, is_file
+
+# Imported where it is needed: glTF, of which most data sets are, is read without it.
+if TYPE_CHECKING:
+    import trimesh
 
 MESH_SUFFIXES = (".glb", ".gltf", ".ply", ".obj", ".stl", ".dae")
 #: Nothing is farther away or larger, m: products of such numbers are finite, too.
@@ -68,6 +71,8 @@ def _read(path: Path) -> TriangleSoup:
 
 
 def _read_by_trimesh(path: Path) -> TriangleSoup:
+    import trimesh
+
     scene: Any = trimesh.load(path, force="scene", process=False)
     soups = []
     for node in scene.graph.nodes_geometry:
@@ -106,7 +111,9 @@ def mesh_soup(mesh: trimesh.Trimesh) -> TriangleSoup:
 
 def _base_colour(material: Any) -> tuple[np.ndarray, Any]:
     """Constant base colour [3] float32 in [0, 1] and image (or None) of a trimesh material."""
-    if isinstance(material, trimesh.visual.material.PBRMaterial):
+    from trimesh.visual.material import PBRMaterial
+
+    if isinstance(material, PBRMaterial):
         value, image = material.baseColorFactor, material.baseColorTexture
     else:
         image = material.image

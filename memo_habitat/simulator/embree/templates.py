@@ -15,7 +15,6 @@ from habitat.core.logging import logger
 from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.geometry import TriangleSoup
 from memo_habitat.simulator.embree.meshes import FAR, MESH_SUFFIXES, load_soup
-from memo_habitat.simulator.embree.urdf import articulated_soup
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 from memo_habitat.utils.file_cache import is_file
 
@@ -257,6 +256,8 @@ def _articulated(template: Template) -> TriangleSoup:
     mode = template.attributes.get("render_mode", "default")
     if isinstance(skin, str) and skin and mode in ("default", "skin"):
         return load_soup(template.file(skin)).transformed(np.diag([scale, scale, scale, 1.0]))
+    from memo_habitat.simulator.embree.urdf import articulated_soup  # imports trimesh
+
     return articulated_soup(template.asset(), scale)
 
 
