@@ -29,7 +29,7 @@ class DifferentiableKV:
     The new tokens of a pass see what was kept of earlier passes, and each other causally; the
     first `keep` of them are kept for the passes after it.
 
-    places: most that a pass will see, the sink among them; one pass alone needs no such number.
+    places: most that a pass will see, the sink among them; 0 where nothing outlives a pass.
     """
 
     def __init__(self, device: torch.device, top_k: int = 0, places: int = 0) -> None:
@@ -56,11 +56,12 @@ class DifferentiableKV:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, sink: Sink) -> Tensor:
         """Attention as `Context.attend` says; gradients reach all that is held."""
         if layer not in self._buffers:
-            self._buffers[layer] = _Buffer(k, max(self._places, 1 + self._count))
+            places = self._places or 1 + self._count
+            self._buffers[layer] = _Buffer(k, places, is_shared=self._places > 0)
             self._links[layer] = _Begin.apply(self._buffers[layer], *sink)
-        buffer, own = self._buffers[layer], slice(1 + self._held, 1 + self._held + self._count)
-        buffer.write(own, k, v)
-        keys, values = buffer.keys[:, :, : own.stop], buffer.values[:, :, : own.stop]
+        buffer, first = self._buffers[layer], 1 + self._held
+        buffer.write(first, k, v, self._keep)
+        keys, values = (x[:, :, : first + self._count] for x in (buffer.keys, buffer.values))
         mask = self._mask(q, keys)
         if not torch.is_grad_enabled():
             return causal_attention(q, keys, values, mask)
@@ -92,18 +93,37 @@ class DifferentiableKV:
 
 
 class _Buffer:
-    """Keys and values of one layer, [B, H, places, dh]."""
+    """Keys and values of one layer, [B, H, places, dh].
 
-    def __init__(self, like: Tensor, places: int) -> None:
+    is_shared: several passes write to it, each over what the one before did not keep.
+    """
+
+    def __init__(self, like: Tensor, places: int, is_shared: bool) -> None:
+        self.is_shared = is_shared
         size = (*like.shape[:2], places, like.shape[3])
         self.keys, self.values = like.new_empty(size), like.new_empty(size)
+        self._kept: list[tuple[int, Tensor, Tensor]] = []
+        self._intact = 0  # places in front that hold what is to stay there
 
-    def write(self, place: slice, k: Tensor, v: Tensor) -> None:
-        """Put tokens there, over what there was.
+    def write(self, first: int, k: Tensor, v: Tensor, keep: int) -> None:
+        """Put tokens behind the first places, over what there was; `keep` of them stay."""
+        if keep:
+            self._kept.append((first, k[:, :, :keep].detach(), v[:, :, :keep].detach()))
+        self._put(first, k, v)
+        self._intact = first + keep
 
-        Autograd must not count this as a change of what earlier passes looked at (`data`): what
-        they see of it either stays, or is put back before their gradients are computed.
-        """
+    def write_again(self, first: int, k: Tensor, v: Tensor, keep: int) -> None:
+        """Make all places up to these tokens what they were when they were written."""
+        # Passes go backwards from the last one. Only where that is done twice, the first ones
+        # have written over what the last ones need.
+        for place, kept_k, kept_v in self._kept if self._intact < first else ():
+            self._put(place, kept_k, kept_v)
+        self._put(first, k, v)
+        self._intact = first + keep
+
+    def _put(self, first: int, k: Tensor, v: Tensor) -> None:
+        # `data`: autograd must not count this as a change of what other passes looked at.
+        place = slice(first, first + k.shape[2])
         self.keys.data[:, :, place] = k.detach()
         self.values.data[:, :, place] = v.detach()
 
@@ -121,7 +141,7 @@ class _Begin(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, buffer: _Buffer, key: Tensor, value: Tensor) -> Tensor:
         """key, value: [H, 1, dh]."""
-        buffer.write(slice(1), key, value)
+        buffer.write(0, key[None], value[None], keep=1)
         ctx.dtypes = key.dtype, value.dtype
         return buffer.link(1)
 
@@ -160,8 +180,7 @@ class _Attend(torch.autograd.Function):
             parts = q, buffer.keys[:, :, seen], buffer.values[:, :, seen]
             ctx.inner = own_q, keys, values = [part.detach().requires_grad_() for part in parts]
             ctx.attended = causal_attention(own_q, keys, values, mask)
-        # Without other passes nothing is written over these.
-        ctx.save_for_backward(*(() if held == 1 and not keep else (k, v)))
+        ctx.save_for_backward(*((k, v) if buffer.is_shared else ()))
         ctx.buffer, ctx.held, ctx.keep = buffer, held, keep
         return ctx.attended.detach(), buffer.link(held + keep)
 
@@ -171,7 +190,7 @@ class _Attend(torch.autograd.Function):
         """Gradients of the own tokens, and what is held between this pass and the one before."""
         held, keep = ctx.held, ctx.keep
         if ctx.saved_tensors:  # later passes wrote over them
-            ctx.buffer.write(slice(held, held + ctx.saved_tensors[0].shape[2]), *ctx.saved_tensors)
+            ctx.buffer.write_again(held, *ctx.saved_tensors, keep)
         if gradient is None:
             gradient = torch.zeros_like(ctx.attended)
         if total is None:
