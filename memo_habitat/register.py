@@ -34,11 +34,12 @@ TRAINING = (
 
 def register_environment() -> None:
     """Register simulator, task, data set, sensors, measures, actions, and their configs."""
-    from memo_habitat.config import register_environment_configs
+    with startup.importing("habitat"):
+        from memo_habitat.config import register_environment_configs
 
-    register_environment_configs()
-    for module in ENVIRONMENT:
-        import_module(module)
+        register_environment_configs()
+        for module in ENVIRONMENT:
+            import_module(module)
 
 
 @cache

@@ -155,13 +155,14 @@ def import_habitat() -> None:
     habitat_sim_stub.install()
     startup.silence_gym_notice()
     startup.defer_torchvision()
-    import habitat_baselines.run  # noqa: F401  # so that the search path plugin sees Habitat
-    from hydra.core.plugins import Plugins
+    with startup.importing("habitat_baselines.run"):
+        import habitat_baselines.run  # noqa: F401  # so that the search path plugin sees Habitat
+        from hydra.core.plugins import Plugins
 
-    from memo_habitat import register
-    from memo_habitat.compat.hydra_plugin import MemoHabitatSearchPath
+        from memo_habitat import register
+        from memo_habitat.compat.hydra_plugin import MemoHabitatSearchPath
 
-    register.register_all()
+        register.register_all()
     startup.prepare_forkserver()
     startup.log_to_files_only()
     # Discovery finds the plugin of an installed package; this serves a checkout on PYTHONPATH.

@@ -1,12 +1,18 @@
-"""Habitat's log: in files always, on the terminal as the user says, also in processes we start."""
+"""Habitat's log: in files always, on the terminal as the user says, also in processes we start.
+
+And the garbage collector, which stands still while modules are imported.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
+
+from memo_habitat.compat import startup
 
 # Habitat's own logger without the rest of Habitat, whose import takes seconds.
 PROGRAM = """
@@ -41,3 +47,12 @@ def test_what_a_process_and_one_it_starts_log_and_show(tmp_path, level, logged, 
     for text, wanted in (((tmp_path / "log").read_text(), logged), (done.stderr, shown)):
         for generation in (0, 1):
             assert (f"generation {generation}" in text) == wanted
+
+
+def test_the_collector_of_cycles_works_again_after_an_import_that_failed():
+    with pytest.raises(ImportError), startup.importing("module_that_is_nowhere"):
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled() and gc.get_freeze_count() > 0
+    with startup.importing("pytest"):  # which is here
+        assert gc.isenabled()
