@@ -40,9 +40,10 @@ low=habitat_baselines.rl.precision=bfloat16
 mapfile -t files < <(grep -rl --include='*.py' 'mark\.gpu' tests)
 run 120 tests.txt "$python" -m pytest -q --durations=5 -m gpu "${files[@]}"
 memory 60 small.jsonl "${small[@]}" "${trained[@]}" "${acted[@]}"
-memory 75 small_compiled.jsonl "${small[@]}" --train none "${acted[@]}" --compile-acting
-memory 80 large.jsonl "${large[@]}" "${trained[@]}" "${acted[@]}"
-frozen 35 frozen_bfloat16.jsonl "$low"
-frozen 75 frozen_compiled.jsonl "$low" habitat_baselines.rl.memory.compile_acting=true
-frozen 30 frozen_float32.jsonl
+memory 60 small_recorded.jsonl "${small[@]}" "${trained[@]}" --act none --compile --cuda-graphs
+memory 60 small_compiled.jsonl "${small[@]}" --train none "${acted[@]}" --compile-acting
+memory 30 large.jsonl "${large[@]}" "${trained[@]}" --act none
+memory 60 large_recorded.jsonl "${large[@]}" "${trained[@]}" --act none --compile --cuda-graphs
+frozen 30 frozen_bfloat16.jsonl "$low"
+frozen 60 frozen_compiled.jsonl "$low" habitat_baselines.rl.memory.compile_acting=true
 exit $status

@@ -19,7 +19,13 @@ T = TypeVar("T")
 # Keys of `habitat_baselines.rl` that say how the model is run, not which model it is: they may be
 # changed when a training goes on, and in the evaluation of a checkpoint.
 RUNTIME_KEYS = {
-    "memory": ("token_budget", "activation_checkpointing", "compile", "compile_acting"),
+    "memory": (
+        "token_budget",
+        "activation_checkpointing",
+        "compile",
+        "compile_acting",
+        "cuda_graphs",
+    ),
     "encoder": ("chunk_size", "weights"),
 }
 
@@ -28,7 +34,7 @@ RUNTIME_KEYS = {
 _NO_DIFFERENCE = {
     *("content_scenes", "split", "trial_steps", "shuffle", "gpu_device_id", "gpu_gpu"),
     *("cached_houses", "cached_fields", "arrangements_kept", "chunk_size"),
-    *("activation_checkpointing", "compile", "compile_acting"),
+    *("activation_checkpointing", "compile", "compile_acting", "cuda_graphs"),
 }
 
 

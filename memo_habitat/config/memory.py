@@ -37,8 +37,10 @@ class MemoryConfig:
     activation_checkpointing: recompute activations in the backward pass: less memory, more time.
     compile: fuse each layer's elementwise work in training by `torch.compile`, which needs a C++
         compiler.
-    compile_acting: the same for the step of acting with all of the policy around the memory, which
-        a GPU then launches as a few CUDA graphs.
+    cuda_graphs: on a GPU, record the training passes of one shape and launch each as two CUDA
+        graphs; for that segments need lengths that come back, see segment_jitter_in.
+    compile_acting: `torch.compile` for the step of acting with all of the policy around the
+        memory, which a GPU then launches as a few CUDA graphs.
     """
 
     kind: str = "memo"
@@ -61,4 +63,5 @@ class MemoryConfig:
     memory_loss_coef: float = 0.1
     activation_checkpointing: bool = False
     compile: bool = False
+    cuda_graphs: bool = False
     compile_acting: bool = False

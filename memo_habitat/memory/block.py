@@ -49,10 +49,13 @@ class Block(nn.Module):
         """Queries, keys and values [B, H, T, dh] of tokens [B, T, D]."""
         return self.attention.project(self.attention_norm(x), rotation)
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The block's output [B, T, D] from its input and what was attended to [B, H, T, dh]."""
-        x = x + self.attention.join(attended)
-        result: Tensor = x + self.mlp(self.mlp_norm(x))
+    def finish(self, x: Tensor, attended: Tensor, live: Tensor | None = None) -> Tensor:
+        """The block's output [B, T, D] from its input and what was attended to [B, H, T, dh].
+
+        live: 0 leaves the input as it is, 1 is the block.
+        """
+        x = x + _times(self.attention.join(attended), live)
+        result: Tensor = x + _times(self.mlp(self.mlp_norm(x)), live)
         return result
 
 
@@ -74,25 +77,29 @@ class Stack:
         context: Context,
         rotation: Rotation,
         outputs: int,
+        live: Tensor | None = None,
     ) -> Tensor:
         """Give all new tokens' keys and values to the context; compute the last `outputs` tokens.
 
-        blocks: by layer, in order. x: [B, T, D]. Returns [B, outputs, D], normed.
+        blocks: by layer, in order. x: [B, T, D]. live: of each layer, [L], see `Block.finish`.
+        Returns [B, outputs, D], normed.
         """
+        shares = (None,) * len(blocks) if live is None else live.unbind()
         layers = list(blocks)
         if not layers:
             alone: Tensor = norm(last(x, outputs, dim=1))
             return alone
         q, k, v = self._piece(_project, blocks[layers[0]], x, rotation)
-        for layer, following in pairwise(layers):
+        for (layer, following), share in zip(pairwise(layers), shares, strict=False):
             block = blocks[layer]
             attended = context.attend(layer, q, k, v, block.attention.sink())
-            pieces = block, blocks[following], x, attended, rotation
-            x, q, k, v = self._piece(_between, *pieces)
+            given = block, blocks[following], x, attended, rotation, share
+            x, q, k, v = self._piece(_between, *given)
         # Of tokens that are only attended to, the last block computes keys and values alone.
         block, q = blocks[layers[-1]], last(q, outputs, dim=2)
         attended = context.attend(layers[-1], q, k, v, block.attention.sink())
-        result: Tensor = self._piece(_end, block, norm, last(x, outputs, dim=1), attended)
+        x = last(x, outputs, dim=1)
+        result: Tensor = self._piece(_end, block, norm, x, attended, shares[-1])
         return result
 
     def _piece(self, piece: Callable[..., Any], *inputs: Any) -> Any:
@@ -102,7 +109,8 @@ class Stack:
         if self._compile:
             piece = _compiled(piece)
         if self._recompute:
-            return checkpoint(piece, *inputs, use_reentrant=False)
+            # Nothing in it is drawn.
+            return checkpoint(piece, *inputs, use_reentrant=False, preserve_rng_state=False)
         return piece(*inputs)
 
 
@@ -111,15 +119,26 @@ def _project(block: Block, x: Tensor, rotation: Rotation) -> tuple[Tensor, ...]:
 
 
 def _between(
-    block: Block, following: Block, x: Tensor, attended: Tensor, rotation: Rotation
+    block: Block,
+    following: Block,
+    x: Tensor,
+    attended: Tensor,
+    rotation: Rotation,
+    live: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    x = block.finish(x, attended)
+    x = block.finish(x, attended, live)
     return x, *following.project(x, rotation)
 
 
-def _end(block: Block, norm: nn.RMSNorm, x: Tensor, attended: Tensor) -> Tensor:
-    result: Tensor = norm(block.finish(x, attended))
+def _end(
+    block: Block, norm: nn.RMSNorm, x: Tensor, attended: Tensor, live: Tensor | None
+) -> Tensor:
+    result: Tensor = norm(block.finish(x, attended, live))
     return result
+
+
+def _times(x: Tensor, share: Tensor | None) -> Tensor:
+    return x if share is None else share.to(x.dtype) * x
 
 
 @functools.cache

@@ -29,6 +29,7 @@ from memo_habitat.memory.block import NORM_EPS, SMALL, Block, Stack, initialise
 from memo_habitat.memory.differentiable_kv import DifferentiableKV
 from memo_habitat.memory.interface import MemoryOutput, TrialMemory, check_starts, check_tokens
 from memo_habitat.memory.kv_cache import KVCache
+from memo_habitat.memory.recorded_pass import RecordedPasses
 from memo_habitat.memory.variants import Memo, check_config, memory_class, segment_lengths
 
 
@@ -50,7 +51,7 @@ class MemoTransformer(nn.Module):
         self.memory_loss = MemoryLoss(config) if config.memory_loss in OF_TOKENS else None
         if self.variant.summarises:
             self.queries = nn.Parameter(SMALL * torch.randn(config.summary_length, config.width))
-        self._stack = Stack(config)
+        self._stack, self._recorded = Stack(config), RecordedPasses()
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
         initialise(self, config.layers)
 
@@ -68,16 +69,16 @@ class MemoTransformer(nn.Module):
     ) -> MemoryOutput:
         """As `TrialMemory.encode`; outputs are differentiable through all summaries."""
         check_tokens(tokens, self.config.width, "[B, T, D]")
-        layers, steps = self._draw_layers(), tokens.shape[1]
-        if self.variant.summarises:
-            length = self.config.segment_length if segment_length is None else segment_length
-            if length < 1:
-                raise ValueError(f"segment_length is {length}: it must be at least 1")
-            return self._encode_segments(torch.split(tokens, length, dim=1), layers)
-        context: Context = DifferentiableKV(tokens.device).begin(steps)
+        length = self.config.segment_length if segment_length is None else segment_length
+        if length < 1:
+            raise ValueError(f"segment_length is {length}: it must be at least 1")
+        if self.config.cuda_graphs and tokens.is_cuda and torch.is_grad_enabled():
+            return self._encode_recorded(tokens, length)
         if self.variant.within_episode:
-            context = WithinEpisodes(check_starts(episode_starts, tokens, "[B, T]"))
-        return MemoryOutput(self.forward_layers(tokens, context, steps, layers))
+            starts = check_starts(episode_starts, tokens, "[B, T]")
+            context, steps = WithinEpisodes(starts), tokens.shape[1]
+            return MemoryOutput(self.forward_layers(tokens, context, steps, self._draw_layers()))
+        return self._encode(tokens, length, self._draw_layers())
 
     def draw_segment_length(self, generator: torch.Generator | None = None) -> int:
         """A segment length to train with: uniform over the integers within the jitter."""
@@ -86,7 +87,40 @@ class MemoTransformer(nn.Module):
             return self.config.segment_length
         return int(torch.randint(lengths.start, lengths.stop, (), generator=generator))
 
-    def _encode_segments(self, segments: tuple[Tensor, ...], layers: list[int]) -> MemoryOutput:
+    def _encode_recorded(self, tokens: Tensor, length: int) -> MemoryOutput:
+        """As `_encode`, by CUDA graphs where such a pass has been before."""
+        # Which layers take part is a tensor: recordings would be as many as choices.
+        live = torch.zeros(len(self.blocks), dtype=torch.bool)
+        live[self._draw_layers()] = True
+
+        def work(tokens: Tensor, live: Tensor) -> tuple[Tensor, ...]:
+            found = self._encode(tokens, length, None, live)
+            loss = () if found.auxiliary_loss is None else (found.auxiliary_loss,)
+            return found.outputs, *found.summaries, *loss
+
+        weights = [p for p in self.parameters() if p.requires_grad]
+        live = live.to(tokens.device, tokens.dtype, non_blocking=True)
+        outputs, *others = self._recorded.run(work, tokens, live, weights, (length, self.training))
+        loss = others.pop() if self.memory_loss is not None else None
+        return MemoryOutput(outputs, loss, others)
+
+    def _encode(
+        self,
+        tokens: Tensor,
+        length: int,
+        layers: list[int] | None = None,
+        live: Tensor | None = None,
+    ) -> MemoryOutput:
+        """In segments of this length, by the given layers; or by those with 1 in `live`, [L]."""
+        if not self.variant.summarises:
+            context, steps = DifferentiableKV(tokens.device), tokens.shape[1]
+            new = tokens, context.begin(steps), steps
+            return MemoryOutput(self.forward_layers(*new, layers, live))
+        return self._encode_segments(torch.split(tokens, length, dim=1), layers, live)
+
+    def _encode_segments(
+        self, segments: tuple[Tensor, ...], layers: list[int] | None, live: Tensor | None
+    ) -> MemoryOutput:
         """Segment after segment, each seeing the summaries before it."""
         # One context for all passes: a summary's keys and values are computed in the pass that it
         # is fed into, and every later segment's gradient reaches it through them.
@@ -106,7 +140,8 @@ class MemoTransformer(nn.Module):
                 context.forget()
             context.begin(new.shape[1], keep=carried.shape[1])
             # Nothing is asked at the carried summary's own places.
-            encoded = self.forward_layers(new, context, new.shape[1] - carried.shape[1], layers)
+            count = new.shape[1] - carried.shape[1]
+            encoded = self.forward_layers(new, context, count, layers, live)
             outputs.append(encoded[:, : steps.shape[1]])
             if not final:
                 summaries.append(self.summary(encoded[:, steps.shape[1] :]))
@@ -127,16 +162,22 @@ class MemoTransformer(nn.Module):
     # The stack ----------------------------------------------------------------------------------
 
     def forward_layers(
-        self, new: Tensor, context: Context, outputs: int, layers: list[int] | None = None
+        self,
+        new: Tensor,
+        context: Context,
+        outputs: int,
+        layers: list[int] | None = None,
+        live: Tensor | None = None,
     ) -> Tensor:
         """Push new tokens [B, T, D] through the (given) blocks: the last `outputs` of them, normed.
 
         The last block computes these only: the others are there for their keys and values.
+        live: [L], by which what a block adds is multiplied.
         """
         layers = list(range(len(self.blocks))) if layers is None else layers
         blocks: Any = {layer: self.blocks[layer] for layer in layers}
         rotation = context.rotation(self.rotary)
-        return self._stack.run(blocks, self.norm, new, context, rotation, outputs)
+        return self._stack.run(blocks, self.norm, new, context, rotation, outputs, live)
 
     def sinks(self) -> Iterator[Sink]:
         """Of each layer."""

@@ -17,6 +17,7 @@ from memo_habitat.memory.auxiliary_loss import OF_TOKENS
 PARTICULAR = (
     *("detach_probability", "token_budget", "summary_layer", "top_k", "memory_loss"),
     *("segment_jitter_in", "activation_checkpointing", "compile", "compile_acting"),
+    "cuda_graphs",
 )
 _METHODS = ("encode", "new_cache", "step", "extend", "draw_segment_length")  # of `TrialMemory`
 
@@ -155,6 +156,8 @@ def takes(kind: str, option: str) -> bool:
     options = set(getattr(memory, "options", ()))
     if issubclass(memory, Memo):
         options |= {"activation_checkpointing", "compile", "compile_acting"}
+        if not memory.within_episode:  # whose passes depend on where episodes begin
+            options.add("cuda_graphs")
         if memory.summarises:
             options |= {"summary_layer", "top_k", "memory_loss", "segment_jitter_in"}
     return option in options
@@ -214,6 +217,8 @@ def check_config(config: MemoryConfig) -> None:
             f"jitter, or leave it at {MemoryConfig.segment_jitter_in}"
         )
     summarises = issubclass(chosen, Memo) and chosen.summarises
+    if config.cuda_graphs:
+        _check_shapes_return(config, summarises)
     if summarises and config.summary_length >= config.segment_length:
         raise UserError(
             f"memory summary_length {config.summary_length} is not below segment_length "
@@ -224,6 +229,23 @@ def check_config(config: MemoryConfig) -> None:
         raise UserError(
             f"memory token_budget {config.token_budget} does not hold a segment of "
             f"{config.segment_length} steps and what stays of older ones: use at least {least}"
+        )
+
+
+def _check_shapes_return(config: MemoryConfig, summarises: bool) -> None:
+    """A pass that is recorded has to come again as it was."""
+    in_every_pass = MemoryConfig.segment_jitter_in
+    lengths = len(segment_lengths(config))
+    if summarises and lengths > 1 and config.segment_jitter_in == in_every_pass:
+        raise UserError(
+            f"memory cuda_graphs records passes, of which hardly one comes again where each draws "
+            f"one of {lengths} segment lengths: use segment_jitter_in=trial or "
+            "update_with_recomputed_ratios, or segment_jitter=0"
+        )
+    if takes(config.kind, "detach_probability") and 0 < config.detach_probability < 1:
+        raise UserError(
+            f"memory cuda_graphs records a pass with what it drew, and detach_probability "
+            f"{config.detach_probability} draws in each: use 0 or 1, or leave cuda_graphs off"
         )
 
 

@@ -45,7 +45,9 @@ class Rehearsal:
             memory = config.habitat_baselines.rl.memory
             memory.segment_jitter = memory.depth_dropout = 0.0
             memory.segment_jitter_in = MemoryConfig.segment_jitter_in  # nothing is drawn
-            memory.compile = memory.compile and not is_fake  # compiled code cannot be faked
+            # What is compiled or recorded cannot be faked.
+            memory.compile = memory.compile and not is_fake
+            memory.cuda_graphs = memory.cuda_graphs and not is_fake
         self._config, self._ppo = config, config.habitat_baselines.rl.ppo
         self.is_low_precision = config.habitat_baselines.rl.precision == "bfloat16"
         # What is fake stands for a GPU's, where a frozen encoder has half precision.

@@ -27,7 +27,13 @@ from memo_habitat.trainer.run_dir import RunFolder
 # Keys that change how much there is to do, which is counted, and nothing of how long a step takes.
 _COUNTED = {"habitat.task.trial_steps", "habitat.seed"}
 # What may make a rate another one, besides the environments.
-_SAME = ("precision", "memory.compile", "memory.compile_acting", "memory.kind")
+_SAME = (
+    "precision",
+    "memory.compile",
+    "memory.compile_acting",
+    "memory.cuda_graphs",
+    "memory.kind",
+)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,39 @@ def test_no_mask_is_made_in_a_training_pass(kind: str, dtype: torch.dtype) -> No
     assert torch.cuda.max_memory_allocated() - before < least_mask
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "flavour", ["memo", "fct", "rmt", "ac", "top_k", "summary_layer", "memory_loss"]
+)
+def test_recorded_training_passes_give_what_computed_ones_do(
+    flavour: str, dtype: torch.dtype
+) -> None:
+    options = {"memory_loss": "reconstruction"} if flavour == "memory_loss" else {}
+    kind = "memo" if options else flavour
+    computed, recorded = (
+        small_memory(kind, **options, segment_jitter=0.0, cuda_graphs=is_recorded).to(DEVICE)
+        for is_recorded in (False, True)
+    )
+    is_low = dtype == torch.bfloat16
+    tolerance = 0.05 if is_low else 1e-4
+    for seed in range(4):  # computed, recorded, replayed twice
+        found = []
+        for memory in (computed, recorded):
+            memory.zero_grad()
+            tokens = sample_trial(memory, 2, 21, seed)[0].requires_grad_()
+            with torch.autocast(DEVICE, dtype, enabled=is_low):
+                encoded = memory.encode(tokens)
+            outputs = encoded.outputs.float()
+            loss = (
+                outputs * torch.arange(outputs.numel(), device=DEVICE).view_as(outputs).cos()
+            ).sum()
+            (loss + (encoded.auxiliary_loss or 0.0)).backward()
+            found.append([outputs.detach(), tokens.grad, *(p.grad for p in memory.parameters())])
+        for there, here in zip(*found, strict=True):
+            scale = float(here.abs().max()) or 1.0
+            torch.testing.assert_close(there / scale, here / scale, atol=tolerance, rtol=0)
+
+
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="torch.compile needs a C compiler")
 @pytest.mark.parametrize(("flavour", "dtype"), [("memo", torch.float32), ("fct", torch.bfloat16)])
 def test_compiled_acting_is_a_cuda_graph_that_gives_the_same(
