@@ -15,8 +15,6 @@ from hypothesis import HealthCheck, settings
 
 from memo_habitat.compat import habitat_sim_stub, startup
 
-habitat_sim_stub.install()
-startup.silence_gym_notice()
 if not habitat_sim_stub.habitat_sim_is_missing():
     from memo_habitat.simulator.habitat_sim import device
 
@@ -40,6 +38,12 @@ settings.register_profile(
 settings.load_profile("reproducible")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    with startup.importing("habitat"):
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,10 +9,11 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
 from multiprocessing import forkserver
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 PRELOAD = "memo_habitat.register"
@@ -38,6 +39,35 @@ def silence_habitat_sim() -> None:
         os.environ.setdefault(name, "quiet")
 
 
+class _Deferred(ModuleType):
+    """A module that is executed at the first use of what is in it.
+
+    Not when somebody looks through all modules for the one of a file, as torch does for every
+    operator that it registers: in the middle of its own imports, which then failed. That is why
+    importlib's LazyLoader does not serve.
+    """
+
+    _LOOKED_AT = frozenset({"__class__", "__dict__", "__file__", "__name__", "__spec__"})
+
+    def __getattribute__(self, name: str) -> Any:
+        if name not in _Deferred._LOOKED_AT:
+            self.__class__ = ModuleType  # type: ignore[assignment]
+            self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
+        return ModuleType.__getattribute__(self, name)
+
+
+class _DeferredLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__.loader = module.__loader__ = self._loader  # type: ignore[union-attr]
+        module.__class__ = _Deferred
+
+
 class _DeferredFinder:
     """Finds some submodules of torchvision as modules that are executed at their first use."""
 
@@ -48,7 +78,7 @@ class _DeferredFinder:
     def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path) if name in cls.NAMES else None
         if spec is not None and spec.loader is not None:
-            spec.loader = LazyLoader(spec.loader)
+            spec.loader = _DeferredLoader(spec.loader)
         return spec
 
 

@@ -194,7 +194,8 @@ def test_the_snippet_of_the_docs_acts_in_a_fresh_process_without_the_run(
     # Acting and training do without torch.compile, whose import takes seconds.
     code += "\nfrom memo_habitat.ppo.optimiser import build_optimiser"
     code += "\nbuild_optimiser(agent.policy, 'adam', 1e-3, 1e-5).step()"
-    code += "\nimport sys; print('torch._dynamo' in sys.modules)"
+    # What is deferred of torchvision does not come in the middle of torch's own imports.
+    code += "\nimport sys, torch.distributed.tensor; print('torch._dynamo' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

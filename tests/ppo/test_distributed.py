@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from pathlib import Path
 
 import pytest
 import torch
@@ -31,11 +30,28 @@ def updater_of(policy):
 
 
 def work(rank, folder):
-    """One worker: weights and steps of its own; rank 1 never runs its second layer."""
+    """What one of two workers does for both tests that start them: a start takes seconds."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
+    torch.save(update_once(rank), f"{folder}/once{rank}.pt")
+    torch.save(learn(*shard(rank), joined=True), f"{folder}/shard{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Returns what both workers have saved under a name."""
+    folder = tmp_path_factory.mktemp("workers")
+    multiprocessing.start_processes(work, (str(folder),), nprocs=2, start_method="spawn")
+    return lambda name: [torch.load(folder / f"{name}{rank}.pt") for rank in (0, 1)]
+
+
+def update_once(rank):
+    """Weights before and after, of one worker with weights and steps of its own; rank 1 never runs
+    its second layer.
+    """
     policy, storage = policy_and_storage(rank)
     updater = updater_of(policy)
     updater.init_distributed()
@@ -43,8 +59,7 @@ def work(rank, folder):
     if rank == 1:
         policy.network.memory._draw_layers = lambda: [0]
     updater.update(storage)
-    torch.save((start, policy.state_dict()), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    return start, policy.state_dict()
 
 
 def gradients(weights, rank):
@@ -59,9 +74,8 @@ def gradients(weights, rank):
 
 
 @pytest.mark.slow
-def test_workers_agree_on_the_step_of_their_mean_gradient_even_where_one_has_none(tmp_path: Path):
-    multiprocessing.start_processes(work, (str(tmp_path),), nprocs=2, start_method="spawn")
-    (start, first), (other_start, second) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+def test_workers_agree_on_the_step_of_their_mean_gradient_even_where_one_has_none(saved):
+    (start, first), (other_start, second) = saved("once")
     for name, weight in first.items():
         assert torch.equal(start[name], other_start[name]), name
         assert torch.equal(weight, second[name]), name
@@ -144,21 +158,9 @@ def learn(policy, storage, joined):
     return found, digests
 
 
-def learn_own_shard(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
-    )
-    torch.save(learn(*shard(rank), joined=True), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
-
-
 @pytest.mark.slow
-def test_two_workers_learn_what_one_does_from_the_trials_of_both(tmp_path: Path):
-    multiprocessing.start_processes(
-        learn_own_shard, (str(tmp_path),), nprocs=2, start_method="spawn"
-    )
-    (found, digests), (other, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+def test_two_workers_learn_what_one_does_from_the_trials_of_both(saved):
+    (found, digests), (other, others) = saved("shard")
     assert digests == others
     assert len(set(digests)) == UPDATES
     policy, both = shard(0)
