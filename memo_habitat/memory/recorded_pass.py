@@ -7,6 +7,7 @@ same shape: batch, steps, segment length.
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -77,46 +78,47 @@ class _Recording:
     ) -> None:
         self.tokens = tokens.detach().clone().requires_grad_(tokens.requires_grad)
         self.live = live.clone()
-        self._work, self._pool = work, pool
-        self._inputs = [x for x in (self.tokens, *weights) if x.requires_grad]
-        self._computed: tuple[Tensor, ...] = ()
+        inputs = [x for x in (self.tokens, *weights) if x.requires_grad]
+        computed: list[Tensor] = []  # by the latest `forward`, with what its gradients need
+
+        def forward() -> tuple[Tensor, ...]:
+            with torch.enable_grad():
+                computed[:] = work(self.tokens, self.live)
+            return tuple(result.detach() for result in computed)
+
+        def backward() -> tuple[Tensor | None, ...]:
+            pairs = zip(computed, self.given, strict=True)
+            wanted = [(made, given) for made, given in pairs if made.requires_grad]
+            made, given = zip(*wanted, strict=True)
+            with torch.autocast(self.tokens.device.type, enabled=False):  # as it is always run
+                return torch.autograd.grad(made, inputs, given, allow_unused=True)
+
         # Casts of weights that autocast made before would be no part of the recording.
         torch.clear_autocast_cache()
-        self._warm_up()
-        self.forward = record(self._forward, pool)
+        if self.tokens.is_cuda:
+            self._warm_up(forward, backward)
+        self.forward = record(forward, pool)
         self.given = [torch.zeros_like(result) for result in self.forward.results]
-        self.backward = record(self._backward, pool)
-        self._computed = ()  # what is between both belongs to the next recording, too
+        self.backward = record(backward, pool)
+        computed.clear()  # what was kept between both belongs to the next recording, too
         torch.clear_autocast_cache()
 
-    def gradients(self, inputs: tuple[Tensor, ...]) -> list[Tensor | None]:
-        """Of these inputs, in the same order as those of the pass."""
+    def gradients(self, inputs: tuple[bool, ...]) -> list[Tensor | None]:
+        """Of those inputs of the pass that need them."""
         found = iter(self.backward.results)
-        return [_copy(next(found)) if x else None for x in inputs]
+        return [_copy(next(found)) if is_needed else None for is_needed in inputs]
 
-    def _forward(self) -> tuple[Tensor, ...]:
-        with torch.enable_grad():
-            self._computed = self._work(self.tokens, self.live)
-        return tuple(result.detach() for result in self._computed)
-
-    def _backward(self) -> tuple[Tensor | None, ...]:
-        pairs = zip(self._computed, self.given, strict=True)
-        wanted = [(made, given) for made, given in pairs if made.requires_grad]
-        made, given = zip(*wanted, strict=True)
-        with torch.autocast(self.tokens.device.type, enabled=False):  # as a backward pass is run
-            return torch.autograd.grad(made, self._inputs, given, allow_unused=True)
-
-    def _warm_up(self) -> None:
+    def _warm_up(self, forward: Callable[[], Any], backward: Callable[[], Any]) -> None:
         """Once beside the recording's stream: libraries set themselves up at their first call."""
-        if not self.tokens.is_cuda:
-            return
         stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            self.given = [torch.zeros_like(result) for result in self._forward()]
-            self._backward()
+            self.given = [torch.zeros_like(result) for result in forward()]
+            backward()
         torch.cuda.current_stream().wait_stream(stream)
         torch.clear_autocast_cache()
+        # Recordings have memory of their own, for which what computed passes left free is lost.
+        torch.cuda.empty_cache()
 
 
 class _Graph:
@@ -124,8 +126,15 @@ class _Graph:
 
     def __init__(self, function: Callable[[], Any], pool: Any) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
-            self.results = function()
+        # The collector may find tensors and graphs, and to free them breaks a recording.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with torch.cuda.graph(self._graph, pool=pool):
+                self.results = function()
+        finally:
+            if collects:
+                gc.enable()
 
     def replay(self) -> None:
         """Run them again."""

@@ -25,6 +25,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def _exact() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False  # of LSTM and GRU
 
 
 def outputs_and_gradients(memory: Any, device: str) -> list[Tensor]:
