@@ -97,6 +97,9 @@ class _Recording:
         torch.clear_autocast_cache()
         if self.tokens.is_cuda:
             self._warm_up(forward, backward)
+            computed.clear()
+            # Recordings have memory of their own, for which what stays cached here is lost.
+            torch.cuda.empty_cache()
         self.forward = record(forward, pool)
         self.given = [torch.zeros_like(result) for result in self.forward.results]
         self.backward = record(backward, pool)
@@ -117,8 +120,6 @@ class _Recording:
             backward()
         torch.cuda.current_stream().wait_stream(stream)
         torch.clear_autocast_cache()
-        # Recordings have memory of their own, for which what computed passes left free is lost.
-        torch.cuda.empty_cache()
 
 
 class _Graph:
