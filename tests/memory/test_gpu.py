@@ -25,7 +25,6 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def _exact() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False  # of LSTM and GRU
 
 
 def outputs_and_gradients(memory: Any, device: str) -> list[Tensor]:
@@ -50,7 +49,9 @@ def test_training_equals_that_of_a_cpu(flavour: str) -> None:
 
 @pytest.mark.parametrize("flavour", EVERY)
 def test_it_conforms(flavour: str) -> None:
-    check_memory(small_memory(flavour).to(DEVICE))
+    # cuDNN computes a sequence of an LSTM or GRU otherwise than a step, 5e-4 apart.
+    with torch.backends.cudnn.flags(enabled=False):
+        check_memory(small_memory(flavour).to(DEVICE))
 
 
 @pytest.mark.parametrize("flavour", TRANSFORMERS)

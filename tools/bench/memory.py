@@ -202,7 +202,12 @@ def main() -> None:
     trained = (training(arms, size, given) for size in given.train if size != "none")
     acted = (acting(arms, int(steps), given) for steps in given.act if steps != "none")
     wanted = chain.from_iterable(chain(trained, acted))
-    about = {**machine(arms[0].device), "width": given.width, "layers": given.layers}
+    about = {
+        **machine(arms[0].device),
+        "width": given.width,
+        "layers": given.layers,
+        "heads": given.heads,
+    }
     print_rows(({**row, **(about if given.json else {})} for row in wanted), given.json)
 
 
