@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 NETWORK, PORT = "10.213.87", 29471
 TRIAL, ENVS, PROCESSES = 20, 4, 4
 PER_TRIAL = TRIAL * ENVS * PROCESSES
-TRIALS = 150
+TRIALS = 60
 
 
 def ip(*words: str) -> None:

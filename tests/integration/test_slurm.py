@@ -23,7 +23,7 @@ from tests.integration.conftest import TINY_DARK_KEY, command, environment
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.slurm]
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
-TRIAL, ENVS, PROCESSES, TRIALS = 20, 4, 2, 300
+TRIAL, ENVS, PROCESSES, TRIALS = 20, 4, 2, 200
 PER_TRIAL = TRIAL * ENVS * PROCESSES
 CONF = """
 ClusterName=test
@@ -45,6 +45,8 @@ SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
+# Looks for jobs that may start every second, not every half minute or minute.
+SchedulerParameters=sched_interval=1,bf_interval=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 PreemptType=preempt/partition_prio
