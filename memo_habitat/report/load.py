@@ -179,16 +179,12 @@ class Run:
     """One run folder."""
 
     folder: Path  # where it is
+    name: str  # the folder's, with as much of its path as tells it from the others
     info: dict[str, Any]  # run.json: versions, git revision, seed, command; empty if there is none
     config: str  # config.yaml as text; empty if there is none
     progress: list[dict[str, Any]]  # one mapping of metrics per update, from progress.jsonl
     evaluations: list[Evaluation]  # evaluated agents
     notes: tuple[str, ...] = ()  # what is left out, one sentence each
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.resolve().name
 
     @cached_property
     def settings(self) -> Any:
@@ -209,7 +205,19 @@ def load_runs(folders: Iterable[Path]) -> list[Run]:
     chosen = [Path(folder) for folder in folders]
     if not chosen:
         raise UserError("no run folder given; name at least one, such as runs/<run>")
-    return [load_run(folder, with_name=len(chosen) > 1) for folder in chosen]
+    if len(chosen) == 1:
+        return [load_run(chosen[0])]
+    return [load_run(*named) for named in zip(chosen, _names(chosen), strict=True)]
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The folders' names, with as many folders around them as tell them apart."""
+    paths = [folder.resolve() for folder in folders]
+    for count in range(1, max(len(path.parts) for path in paths)):
+        names = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names
 
 
 def evaluation_folders(run: Path) -> list[Path]:
@@ -231,8 +239,8 @@ def left_out(run: Path) -> dict[str, Path]:
     }
 
 
-def load_run(folder: Path, with_name: bool = False) -> Run:
-    """Read the run `folder`; `with_name` puts its name in front of the labels."""
+def load_run(folder: Path, name: str = "") -> Run:
+    """Read the run `folder`; a name is put in front of the labels."""
     if not folder.is_dir():
         raise UserError(
             f"run folder {folder} does not exist; `memo-habitat train` makes one under runs/"
@@ -246,7 +254,7 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
     notes = left_out(folder)
     # Without any there is nothing to report, which `load_evaluation` says of the first.
     kept = [path for path in found if path not in notes.values()] or found
-    prefix = f"{folder.resolve().name} · " if with_name else ""
+    prefix = f"{name} · " if name else ""
     evaluations = [load_evaluation(path, prefix + path.name) for path in kept]
     # Reference agents around the trained ones, checkpoints in the order they were made.
     place = {"random": 0, "forward": 0, "perfect_memory": 2, "oracle": 3}
@@ -254,6 +262,7 @@ def load_run(folder: Path, with_name: bool = False) -> Run:
     config, info = folder / "config.yaml", folder / "run.json"
     return Run(
         folder,
+        name or folder.resolve().name,
         read_json(info) if info.exists() else {},
         config.read_text(encoding="utf-8") if config.exists() else "",
         list(read_json_lines(folder / "progress.jsonl")),

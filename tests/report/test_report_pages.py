@@ -16,7 +16,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.report import plots
 from memo_habitat.report.html import summarise, write_report
-from memo_habitat.report.load import HouseMap, first_and_last, load_run
+from memo_habitat.report.load import HouseMap, first_and_last, load_run, load_runs
 from memo_habitat.report.maps import draw_map
 from memo_habitat.report.plots import Curve
 from memo_habitat.report.text import label_cells, short_bytes, short_number
@@ -114,6 +114,16 @@ def test_several_runs_are_compared_under_their_names(run: Path, tmp_path: Path) 
     out = write_report([run, other], tmp_path / "both.html")
     text = out.read_text(encoding="utf-8")
     assert "memo-studio · ckpt.2" in text and "fct-studio · ckpt.9" in text
+
+
+def test_runs_of_one_name_are_told_apart_by_the_folders_around_them(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / place, {"ckpt.9": (0.2, 0.4)}, steps=300, houses=1)
+        for place in ("sweep/memo/seed_1", "sweep/fct/seed_1", "sweep/fct/seed_2")
+    ]
+    assert [run.name for run in load_runs(folders)] == ["memo/seed_1", "fct/seed_1", "fct/seed_2"]
+    assert [run.name for run in load_runs(folders[1:])] == ["seed_1", "seed_2"]
+    assert [run.name for run in load_runs(folders[:1] * 2)] == ["seed_1", "seed_1"]
 
 
 def test_a_run_of_the_random_agent_alone_makes_a_page_too(tmp_path: Path) -> None:
