@@ -17,3 +17,8 @@ TINY_STUDIO = (
     "habitat_baselines.rl.memory.segment_length=8",
     "habitat_baselines.rl.memory.summary_length=4",
 )
+#: Of an evaluation: one environment in one house.
+ONE_HOUSE = (
+    "habitat_baselines.num_environments=1",
+    "habitat.dataset.content_scenes=[studio_1_test_000]",
+)

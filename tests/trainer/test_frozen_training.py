@@ -14,7 +14,7 @@ from memo_habitat.trainer import launch
 from memo_habitat.trainer.checkpoint import read_checkpoint
 from memo_habitat.trainer.memory_estimate import estimate_memory, table
 from tests.factories.frozen import BACKBONE, SIDE, WIDTH, vc1_shaped
-from tests.factories.trainings import TINY_STUDIO
+from tests.factories.trainings import ONE_HOUSE, TINY_STUDIO
 
 pytest.importorskip("timm", reason="timm is not installed (extra 'timm')")
 
@@ -32,11 +32,10 @@ FROZEN = (
     f"{ENCODER}.image_size={SIDE}",
     f"{ENCODER}.features=16",
 )
-ALONE = "habitat_baselines.num_environments=1"
 
 
 def evaluated(run, **options):
-    options = {"trials": 1, "steps": 24, "overrides": (ALONE,), **options}
+    options = {"trials": 1, "steps": 24, "overrides": ONE_HOUSE, **options}
     records = launch.evaluate(run, launch.EvalOptions(**options)) / "records.jsonl"
     return [json.loads(line) for line in records.read_text().splitlines()]
 
@@ -67,7 +66,7 @@ def test_it_trains_resumes_and_is_evaluated_from_weights_that_have_moved(tmp_pat
     shutil.move(weights, moved)
     with pytest.raises(UserError, match=r"vc1\.bin"):
         evaluated(run, name="missing")
-    there = (ALONE, f"{ENCODER}.weights={moved}")
+    there = (*ONE_HOUSE, f"{ENCODER}.weights={moved}")
     checkpoint = str(run.checkpoint_dir / "ckpt.0.safetensors")
     again = evaluated(run, name="again", checkpoint=checkpoint, overrides=there)
     assert [e["reward"] for e in again] == [e["reward"] for e in first]
@@ -139,7 +138,7 @@ def test_the_small_twin_trains_with_nothing_to_download(tmp_path, monkeypatch):
     monkeypatch.setenv("HABITAT_ENV_DEBUG", "1")
     training = launch.start_training("extobjnav/apartments_frozen", TINY_STUDIO)
     assert launch.train(training)
-    assert evaluated(training.run)[-1]["trial_step_end"] == 24
+    assert evaluated(training.run, overrides=ONE_HOUSE[:1])[-1]["trial_step_end"] == 24
 
 
 def planned(*overrides):

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from memo_habitat.trainer import launch
-from tests.factories.trainings import TINY_STUDIO
+from tests.factories.trainings import ONE_HOUSE, TINY_STUDIO
 
 SIZES = (*TINY_STUDIO, "habitat_baselines.rl.encoder.features=16")
 MEMORY = "habitat_baselines.rl.memory"
@@ -44,9 +44,7 @@ def test_it_trains_and_is_evaluated(kind, options):
     learner = rows[-1]["learner"]
     assert all(math.isfinite(value) for value in learner.values())
     assert (learner["memory_loss"] > 0) == (f"{MEMORY}.memory_loss=prediction" in options)
-    size = launch.EvalOptions(
-        trials=1, steps=24, overrides=("habitat_baselines.num_environments=1",)
-    )
+    size = launch.EvalOptions(trials=1, steps=24, overrides=ONE_HOUSE)
     records = launch.evaluate(run, size) / "records.jsonl"
     episodes = [json.loads(line) for line in records.read_text().splitlines()]
     assert episodes[-1]["trial_step_end"] == 24
@@ -64,7 +62,7 @@ def test_a_trained_checkpoint_is_evaluated_under_a_token_budget():
             trials=1,
             steps=40,
             name=f"budget-{budget}",
-            overrides=(f"{MEMORY}.token_budget={budget}", "habitat_baselines.num_environments=1"),
+            overrides=(f"{MEMORY}.token_budget={budget}", *ONE_HOUSE),
         )
         records = launch.evaluate(run, options) / "records.jsonl"
         episodes = [json.loads(line) for line in records.read_text().splitlines()]
