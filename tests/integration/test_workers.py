@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from memo_habitat.cli.main import main
 from memo_habitat.trainer.compare_runs import differences
 from memo_habitat.trainer.run_dir import RunFolder
-from tests.integration.conftest import TINY_DARK_KEY, run, start, stop, wait_for
+from tests.integration.conftest import TINY_DARK_KEY, start, stop, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -43,8 +44,23 @@ def until_it_learns(progress: Path, *arguments: str, cwd: Path) -> subprocess.Po
     return process
 
 
+def command_here(folder: Path, monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
+    """Trains by the command in this process, which saves a start: status, and its stderr."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def train(*arguments: str) -> tuple[int, str]:
+        capfd.readouterr()
+        return main([*TRAIN[1:], *arguments]), capfd.readouterr().err
+
+    return train
+
+
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="finds a worker with pgrep (procps)")
-def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path):
+def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(
+    tmp_path, monkeypatch, capfd
+):
     progress = tmp_path / "run/progress.jsonl"
     training = until_it_learns(progress, *NEW, ENDLESS, "--out", "run", cwd=tmp_path)
     try:
@@ -69,8 +85,8 @@ def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path
 
     total = rows(progress)[-1]["steps"] + PER_TRIAL
     last = f"habitat_baselines.total_num_steps={total}"
-    done = run(*TRAIN, "--resume", "run", last, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    train_here = command_here(tmp_path, monkeypatch, capfd)
+    assert train_here("--resume", "run", last) == (0, "")
     assert f"Num updates: {total // PER_TRIAL}\t" in (tmp_path / "run/train.log").read_text()
     # No gap and nothing twice: the steps of both workers, the trials of both.
     found = rows(progress)
@@ -81,9 +97,7 @@ def test_two_workers_learn_as_one_run_and_go_on_after_a_kill_and_a_stop(tmp_path
 
 
 def test_two_workers_that_end_within_a_trial_go_on_as_if_they_had_not(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    train_here = command_here(tmp_path, monkeypatch, capfd)
     steady = (
         "habitat_baselines.rl.ppo.updates_per_trial=2",
         "habitat_baselines.rl.ppo.entropy_coef_final=null",
@@ -93,8 +107,7 @@ def test_two_workers_that_end_within_a_trial_go_on_as_if_they_had_not(tmp_path, 
 
     def until(trials: float, *arguments: str) -> None:
         total = f"habitat_baselines.total_num_steps={int(trials * PER_TRIAL)}"
-        status = main([*TRAIN[1:], *arguments, total])
-        assert (status, capfd.readouterr().err) == (0, "")
+        assert train_here(*arguments, total) == (0, "")
 
     until(3, *NEW, *steady, "--out", "whole")
     until(1.5, *NEW, *steady, "--out", "halves")

@@ -42,6 +42,7 @@ def as_tensors(observed, *uuids):
     return {uuid: torch.from_numpy(observed[uuid].copy()) for uuid in uuids}
 
 
+@pytest.mark.slow
 def test_what_is_seen_becomes_the_table_that_the_simulator_gives():
     config = compose_config(
         "extobjnav/recall",

@@ -333,6 +333,7 @@ PLAYERS = {
 }
 
 
+@pytest.mark.slow
 def test_the_first_picture_is_what_was_found_along_the_trial_by_everybody(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", PLAYERS, 2048, 3, trials_per_house=2, seen=True)
     assert [e.label for e in load_run(folder).evaluations] == list(PLAYERS)

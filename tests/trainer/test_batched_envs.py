@@ -61,6 +61,7 @@ def told(folder):
     return [{k: row.get(k) for k in kept} for row in read_progress(folder / "progress.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_as_with_habitats_collection(composed, tmp_path, monkeypatch):
     fast = trained(composed, tmp_path / "fast")
     assert isinstance(fast.envs, InProcessVectorEnv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -39,8 +40,13 @@ TINY = (
 PLENTY = 2**40
 
 
-def small(kind: str = "memo", *overrides: str):
+@functools.cache
+def composed(kind: str, *overrides: str):
     return compose_config("extobjnav/studio", [f"memory={kind}", *SMALL, *overrides])
+
+
+def small(kind: str = "memo", *overrides: str):
+    return composed(kind, *overrides).copy()
 
 
 def tiny(kind: str = "memo", *overrides: str):
@@ -107,6 +113,7 @@ def test_sizes_add_up(estimate):
     assert estimate.activation_bytes > 0
 
 
+@pytest.mark.slow
 def test_a_rollout_in_host_memory_is_in_no_sum_and_nothing_else_changes(estimate):
     placed = estimate_memory(tiny("memo", f"{BASELINES}.rl.ppo.rollout_gpu_gb=0"), PLENTY)
     assert placed.host_rollout_bytes >= 4 * (STEPS + 1) * 16 * 16 * 3
@@ -117,6 +124,7 @@ def test_a_rollout_in_host_memory_is_in_no_sum_and_nothing_else_changes(estimate
     assert "rollout in host memory" not in table("tiny", estimate)
 
 
+@pytest.mark.slow
 def test_full_context_keeps_more():
     memo, full = (
         estimate_memory(tiny(kind, "habitat.task.trial_steps=320", "encoder=blind"), PLENTY)

@@ -106,6 +106,7 @@ def kill():
     raise Killed
 
 
+@pytest.mark.slow
 # Before the first update, in the middle of a trial, and after a whole one. What a resumed process
 # does again of its trial counts, too.
 @pytest.mark.parametrize(
@@ -153,6 +154,7 @@ def test_every_resume_is_on_record_once_whatever_command_began_it(happens, tmp_p
     assert first < second
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_loses_no_more_than_the_update_under_way(whole, happens, tmp_path):
     run, steps = RunFolder(tmp_path / "run"), random.Random(1).sample(range(4, 2 * TRIAL), 2)
     reached = 0

@@ -46,8 +46,13 @@ TIMERS = {
 TAKES = {"learn": 8.0, "act": 3.0, "environments": 1.0, "refresh": 1.0, "other": 1.0}
 
 
-def tiny(*overrides: str):
+@functools.cache
+def composed(*overrides: str):
     return compose_config("dark_key_to_door", [*TINY, *overrides])
+
+
+def tiny(*overrides: str):
+    return composed(*overrides).copy()
 
 
 @functools.cache
