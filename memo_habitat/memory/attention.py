@@ -43,6 +43,7 @@ class RotaryTable:
     def __init__(self, head_dim: int, base: float) -> None:
         self._head_dim, self._base = head_dim, base
         self._tables: dict[torch.device, Rotation] = {}
+        self._outgrown: list[Rotation] = []  # recorded passes go on reading them
 
     def span(self, start: int, count: int, device: torch.device) -> Rotation:
         """Rotation of the positions start .. start + count - 1, the same in all rows."""
@@ -59,6 +60,8 @@ class RotaryTable:
         if table is None or len(table.cos) < count:
             # Twice as many each time: computing them stays a constant share of a step.
             known = 0 if table is None else len(table.cos)
+            if table is not None:
+                self._outgrown.append(table)
             table = self._compute(max(2 * known, -(-count // _BLOCK) * _BLOCK), device)
             self._tables[device] = table
         return table

@@ -49,17 +49,17 @@ class Block(nn.Module):
         """Queries, keys and values [B, H, T, dh] of tokens [B, T, D]."""
         return self.attention.project(self.attention_norm(x), rotation)
 
-    def finish(self, x: Tensor, attended: Tensor, live: Tensor | None = None) -> Tensor:
+    def finish(self, x: Tensor, attended: Tensor, layer_mask: Tensor | None = None) -> Tensor:
         """The block's output [B, T, D] from its input and what was attended to [B, H, T, dh].
 
-        live: 0 leaves the input as it is, 1 is the block.
+        layer_mask: 0 leaves the input as it is, 1 is the block; a number of its own for each block.
         """
-        x = x + _times(self.attention.join(attended), live)
-        result: Tensor = x + _times(self.mlp(self.mlp_norm(x)), live)
+        x = x + _times(self.attention.join(attended), layer_mask)
+        result: Tensor = x + _times(self.mlp(self.mlp_norm(x)), layer_mask)
         return result
 
 
-class Stack:
+class BlockRunner:
     """Blocks one after the other, with a norm at the end.
 
     What lies between two attentions depends on each token alone. In training these pieces can be
@@ -77,14 +77,14 @@ class Stack:
         context: Context,
         rotation: Rotation,
         outputs: int,
-        live: Tensor | None = None,
+        layer_mask: Tensor | None = None,
     ) -> Tensor:
         """Give all new tokens' keys and values to the context; compute the last `outputs` tokens.
 
-        blocks: by layer, in order. x: [B, T, D]. live: of each layer, [L], see `Block.finish`.
+        blocks: by layer, in order. x: [B, T, D]. layer_mask: [L], see `Block.finish`.
         Returns [B, outputs, D], normed.
         """
-        shares = (None,) * len(blocks) if live is None else live.unbind()
+        shares = (None,) * len(blocks) if layer_mask is None else layer_mask.unbind()
         layers = list(blocks)
         if not layers:
             alone: Tensor = norm(last(x, outputs, dim=1))
@@ -124,16 +124,16 @@ def _between(
     x: Tensor,
     attended: Tensor,
     rotation: Rotation,
-    live: Tensor | None,
+    layer_mask: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    x = block.finish(x, attended, live)
+    x = block.finish(x, attended, layer_mask)
     return x, *following.project(x, rotation)
 
 
 def _end(
-    block: Block, norm: nn.RMSNorm, x: Tensor, attended: Tensor, live: Tensor | None
+    block: Block, norm: nn.RMSNorm, x: Tensor, attended: Tensor, layer_mask: Tensor | None
 ) -> Tensor:
-    result: Tensor = norm(block.finish(x, attended, live))
+    result: Tensor = norm(block.finish(x, attended, layer_mask))
     return result
 
 
@@ -144,6 +144,8 @@ def _times(x: Tensor, share: Tensor | None) -> Tensor:
 @functools.cache
 def _compiled(piece: Callable[..., Any]) -> Callable[..., Any]:
     """One for all layers of all memories: weights are among its inputs."""
+    # The limit is one for all memories of a process, and the reason to leave one uncompiled.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     # Dynamic: segments are jittered and the last one is short, each of another length.
     return torch.compile(piece, dynamic=True)
 

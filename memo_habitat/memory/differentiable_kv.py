@@ -107,7 +107,8 @@ class _Buffer:
 
     def write(self, first: int, k: Tensor, v: Tensor, keep: int) -> None:
         """Put tokens behind the first places, over what there was; `keep` of them stay."""
-        if keep:
+        # For gradients that are asked for twice; a view keeps all of the pass's k and v.
+        if keep and self.is_shared and torch.is_grad_enabled():
             self._kept.append((first, k[:, :, :keep].detach(), v[:, :, :keep].detach()))
         self._put(first, k, v)
         self._intact = first + keep
@@ -133,6 +134,12 @@ class _Buffer:
         dtype = torch.promote_types(self.keys.dtype, torch.float32)
         batch, heads, _, size = self.keys.shape
         return self.keys.new_empty((), dtype=dtype).expand(2, batch, heads, held, size)
+
+
+def _outer_graph_is_kept() -> bool:
+    """Whether whoever asks for gradients now may ask again (`retain_graph`)."""
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return asked is None or asked()
 
 
 class _Begin(torch.autograd.Function):
@@ -189,6 +196,8 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor | None, total: Tensor | None) -> Any:
         """Gradients of the own tokens, and what is held between this pass and the one before."""
         held, keep = ctx.held, ctx.keep
+        if ctx.attended is None:
+            raise RuntimeError("these gradients were asked for before: give retain_graph=True")
         if ctx.saved_tensors:  # later passes wrote over them
             ctx.buffer.write_again(held, *ctx.saved_tensors, keep)
         if gradient is None:
@@ -196,8 +205,10 @@ class _Attend(torch.autograd.Function):
         if total is None:
             link = ctx.buffer.link(held + keep)
             total = torch.zeros(link.shape, dtype=link.dtype, device=link.device)
-        # Retained, as whoever asks twice for gradients wants it: it ends with the outer graph.
-        q, k, v = torch.autograd.grad(ctx.attended, ctx.inner, gradient, retain_graph=True)
+        is_kept = _outer_graph_is_kept()
+        q, k, v = torch.autograd.grad(ctx.attended, ctx.inner, gradient, retain_graph=is_kept)
+        if not is_kept:  # freed while the backward pass goes on
+            ctx.inner = ctx.attended = None
         for new, summed in zip((k, v), total, strict=True):
             if keep:
                 new[:, :, held : held + keep] += summed[:, :, held:]

@@ -25,7 +25,7 @@ from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.memory import acting
 from memo_habitat.memory.attention import Context, RotaryTable, Rotation, Sink
 from memo_habitat.memory.auxiliary_loss import OF_TOKENS, MemoryLoss
-from memo_habitat.memory.block import NORM_EPS, SMALL, Block, Stack, initialise
+from memo_habitat.memory.block import NORM_EPS, SMALL, Block, BlockRunner, initialise
 from memo_habitat.memory.differentiable_kv import DifferentiableKV
 from memo_habitat.memory.interface import MemoryOutput, TrialMemory, check_starts, check_tokens
 from memo_habitat.memory.kv_cache import KVCache
@@ -51,7 +51,7 @@ class MemoTransformer(nn.Module):
         self.memory_loss = MemoryLoss(config) if config.memory_loss in OF_TOKENS else None
         if self.variant.summarises:
             self.queries = nn.Parameter(SMALL * torch.randn(config.summary_length, config.width))
-        self._stack, self._recorded = Stack(config), RecordedPasses()
+        self._runner, self._recorded = BlockRunner(config), RecordedPasses()
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
         initialise(self, config.layers)
 
@@ -89,18 +89,21 @@ class MemoTransformer(nn.Module):
 
     def _encode_recorded(self, tokens: Tensor, length: int) -> MemoryOutput:
         """As `_encode`, by CUDA graphs where such a pass has been before."""
-        # Which layers take part is a tensor: recordings would be as many as choices.
-        live = torch.zeros(len(self.blocks), dtype=torch.bool)
-        live[self._draw_layers()] = True
+        layers = self._draw_layers()
+        # Which layers take part is a tensor there: recordings would be as many as choices.
+        layer_mask = torch.zeros(len(self.blocks))
+        layer_mask[layers] = 1
+        left = [block for layer, block in enumerate(self.blocks) if layer not in layers]
+        dropped = [weight for block in left for weight in block.parameters()]
 
-        def work(tokens: Tensor, live: Tensor) -> tuple[Tensor, ...]:
-            found = self._encode(tokens, length, None, live)
+        def compute(tokens: Tensor, layer_mask: Tensor | None) -> tuple[Tensor, ...]:
+            taken = layers if layer_mask is None else None
+            found = self._encode(tokens, length, taken, layer_mask)
             loss = () if found.auxiliary_loss is None else (found.auxiliary_loss,)
             return found.outputs, *found.summaries, *loss
 
-        weights = [p for p in self.parameters() if p.requires_grad]
-        live = live.to(tokens.device, tokens.dtype, non_blocking=True)
-        outputs, *others = self._recorded.run(work, tokens, live, weights, (length, self.training))
+        given = compute, tokens, layer_mask, dropped, (length, self.training)
+        outputs, *others = self._recorded.run(self, *given)
         loss = others.pop() if self.memory_loss is not None else None
         return MemoryOutput(outputs, loss, others)
 
@@ -109,17 +112,17 @@ class MemoTransformer(nn.Module):
         tokens: Tensor,
         length: int,
         layers: list[int] | None = None,
-        live: Tensor | None = None,
+        layer_mask: Tensor | None = None,
     ) -> MemoryOutput:
-        """In segments of this length, by the given layers; or by those with 1 in `live`, [L]."""
+        """In segments of this length, by these layers; or by those with 1 in layer_mask, [L]."""
         if not self.variant.summarises:
             context, steps = DifferentiableKV(tokens.device), tokens.shape[1]
             new = tokens, context.begin(steps), steps
-            return MemoryOutput(self.forward_layers(*new, layers, live))
-        return self._encode_segments(torch.split(tokens, length, dim=1), layers, live)
+            return MemoryOutput(self.forward_layers(*new, layers, layer_mask))
+        return self._encode_segments(torch.split(tokens, length, dim=1), layers, layer_mask)
 
     def _encode_segments(
-        self, segments: tuple[Tensor, ...], layers: list[int] | None, live: Tensor | None
+        self, segments: tuple[Tensor, ...], layers: list[int] | None, layer_mask: Tensor | None
     ) -> MemoryOutput:
         """Segment after segment, each seeing the summaries before it."""
         # One context for all passes: a summary's keys and values are computed in the pass that it
@@ -141,7 +144,7 @@ class MemoTransformer(nn.Module):
             context.begin(new.shape[1], keep=carried.shape[1])
             # Nothing is asked at the carried summary's own places.
             count = new.shape[1] - carried.shape[1]
-            encoded = self.forward_layers(new, context, count, layers, live)
+            encoded = self.forward_layers(new, context, count, layers, layer_mask)
             outputs.append(encoded[:, : steps.shape[1]])
             if not final:
                 summaries.append(self.summary(encoded[:, steps.shape[1] :]))
@@ -167,17 +170,17 @@ class MemoTransformer(nn.Module):
         context: Context,
         outputs: int,
         layers: list[int] | None = None,
-        live: Tensor | None = None,
+        layer_mask: Tensor | None = None,
     ) -> Tensor:
         """Push new tokens [B, T, D] through the (given) blocks: the last `outputs` of them, normed.
 
         The last block computes these only: the others are there for their keys and values.
-        live: [L], by which what a block adds is multiplied.
+        layer_mask: [L], by which what each block adds is multiplied.
         """
         layers = list(range(len(self.blocks))) if layers is None else layers
         blocks: Any = {layer: self.blocks[layer] for layer in layers}
         rotation = context.rotation(self.rotary)
-        return self._stack.run(blocks, self.norm, new, context, rotation, outputs, live)
+        return self._runner.run(blocks, self.norm, new, context, rotation, outputs, layer_mask)
 
     def sinks(self) -> Iterator[Sink]:
         """Of each layer."""
@@ -194,7 +197,7 @@ class MemoTransformer(nn.Module):
         # By itself: the tokens of a summary see each other here and nothing of the trial, so that
         # acting needs no keys and values of this layer.
         rotation = alone.rotation(self.rotary)
-        return self._stack.run(
+        return self._runner.run(
             {0: self.summary_block}, self.summary_norm, made, alone, rotation, count
         )
 

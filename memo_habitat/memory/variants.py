@@ -41,6 +41,7 @@ class Memo:
     def carry(self, summary: Tensor) -> Tensor:
         """What of a new summary [B, M, D] enters the following segments in training.
 
+        What it draws a variant with `cuda_graphs` among its `options` draws once for all passes.
         Its gradient is the variant's to choose, its values are not: acting, which does not ask,
         feeds the summary in as it is, and a policy is to be trained with the memory it acted with.
         """
@@ -61,7 +62,9 @@ class TruncatedGradient(Memo):
 
     def carry(self, summary: Tensor) -> Tensor:
         """The summary, detached with `detach_probability`: one coin for the whole batch."""
-        return summary.detach() if torch.rand(()) < self.config.detach_probability else summary
+        chance = self.config.detach_probability
+        is_cut = torch.rand(()) < chance if 0 < chance < 1 else chance == 1
+        return summary.detach() if is_cut else summary
 
 
 class FullContext(Memo):
@@ -95,7 +98,7 @@ def register(kind: str, memory: type) -> None:
     if isinstance(memory, type) and issubclass(memory, Memo):
         if memory.within_episode and memory.summarises:
             raise ValueError(f"variant {memory.__name__}: within_episode needs summarises = False")
-        allowed: tuple[str, ...] = ("detach_probability", "token_budget")
+        allowed: tuple[str, ...] = ("detach_probability", "token_budget", "cuda_graphs")
     else:
         missing = [name for name in _METHODS if not callable(getattr(memory, name, None))]
         if missing or not (isinstance(memory, type) and issubclass(memory, nn.Module)):
@@ -156,7 +159,8 @@ def takes(kind: str, option: str) -> bool:
     options = set(getattr(memory, "options", ()))
     if issubclass(memory, Memo):
         options |= {"activation_checkpointing", "compile", "compile_acting"}
-        if not memory.within_episode:  # whose passes depend on where episodes begin
+        # Passes within episodes depend on where these begin; what an own `carry` does is unknown.
+        if not memory.within_episode and memory.carry in (Memo.carry, TruncatedGradient.carry):
             options.add("cuda_graphs")
         if memory.summarises:
             options |= {"summary_layer", "top_k", "memory_loss", "segment_jitter_in"}
@@ -217,8 +221,6 @@ def check_config(config: MemoryConfig) -> None:
             f"jitter, or leave it at {MemoryConfig.segment_jitter_in}"
         )
     summarises = issubclass(chosen, Memo) and chosen.summarises
-    if config.cuda_graphs:
-        _check_shapes_return(config, summarises)
     if summarises and config.summary_length >= config.segment_length:
         raise UserError(
             f"memory summary_length {config.summary_length} is not below segment_length "
@@ -232,14 +234,19 @@ def check_config(config: MemoryConfig) -> None:
         )
 
 
-def _check_shapes_return(config: MemoryConfig, summarises: bool) -> None:
-    """A pass that is recorded has to come again as it was."""
-    in_every_pass = MemoryConfig.segment_jitter_in
-    lengths = len(segment_lengths(config))
-    if summarises and lengths > 1 and config.segment_jitter_in == in_every_pass:
+def check_recorded_training(config: MemoryConfig, device: torch.device) -> None:
+    """Raise UserError where passes of a training that are recorded would not come again."""
+    if not config.cuda_graphs:
+        return
+    if device.type != "cuda":
+        raise UserError(
+            f"memory cuda_graphs needs a GPU, and this training is on {device}: leave it off here"
+        )
+    lengths = len(segment_lengths(config)) if takes(config.kind, "segment_jitter_in") else 1
+    if lengths > 1 and config.segment_jitter_in == MemoryConfig.segment_jitter_in:
         raise UserError(
             f"memory cuda_graphs records passes, of which hardly one comes again where each draws "
-            f"one of {lengths} segment lengths: use segment_jitter_in=trial or "
+            f"one of {lengths} segment lengths: train with segment_jitter_in=trial or "
             "update_with_recomputed_ratios, or segment_jitter=0"
         )
     if takes(config.kind, "detach_probability") and 0 < config.detach_probability < 1:

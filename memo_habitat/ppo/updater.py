@@ -16,6 +16,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from memo_habitat.errors import NonFiniteError
+from memo_habitat.memory.variants import check_recorded_training
 from memo_habitat.policy.policy import MemoPolicy
 from memo_habitat.policy.recall import with_drawn_targets
 from memo_habitat.ppo.losses import policy_loss, value_loss
@@ -40,6 +41,7 @@ class MemoPPO(Updater):
     def __init__(self, policy: MemoPolicy, config: Any) -> None:
         self.policy = policy
         self.config = config
+        check_recorded_training(policy.network.memory.config, next(policy.parameters()).device)
         self.optimizer = build_optimiser(policy, config.optimizer, config.lr, config.eps)
         self.entropy_coef = float(config.entropy_coef)
         # No teacher before the first `anneal`: the rehearsal of a plan observes none.

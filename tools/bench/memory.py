@@ -27,7 +27,7 @@ from common import machine, print_rows, timed
 from torch import Tensor
 
 from memo_habitat.memory import MemoryConfig, build
-from memo_habitat.memory.variants import is_transformer, kinds
+from memo_habitat.memory.variants import is_transformer, kinds, takes
 from memo_habitat.trainer.live_bytes import peak_bytes
 
 SIZES = ("width", "layers", "heads", "hidden")
@@ -53,7 +53,7 @@ class Arm:
             depth_dropout=0.0,
             segment_jitter=0.0,
             compile=given.compile and is_transformer(kind),
-            cuda_graphs=given.cuda_graphs and is_transformer(kind) and kind != "no_iea",
+            cuda_graphs=given.cuda_graphs and takes(kind, "cuda_graphs"),
             compile_acting=given.compile_acting and is_transformer(kind),
         )
         memory: Any = build(self.config)
