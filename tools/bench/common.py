@@ -12,6 +12,10 @@ from typing import Any
 
 import torch
 
+from memo_habitat.compat import habitat_sim_stub
+
+habitat_sim_stub.install()  # an installed package has it done at every start, a checkout alone not
+
 
 def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     """Seconds that `work` takes, with what it started on a GPU, and its result."""
