@@ -46,7 +46,7 @@ lint: $(STAMP) ## ruff and mypy
 # file in one process, and takes from the others' when it is done: none works alone at the end.
 RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test: $(STAMP) ## lint, types and all tests: twenty minutes on two cores
+test: $(STAMP) ## lint, types and all tests: fifteen minutes on two cores
 	@$(MAKE) --no-print-directory -j2 lint tests  # types take one core, tests both
 
 tests:
