@@ -11,7 +11,7 @@ import gc
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ class RecordedPasses:
     def __init__(self) -> None:
         self._seen: OrderedDict[Any, None] = OrderedDict()
         self._recordings: OrderedDict[Any, _Recording] = OrderedDict()
-        self._room, self._pool = _Room(), cast(Any, None)
+        self._room = _Room()
+        self._pool: Any = None
         self._under_way: Callable[[], object | None] = lambda: None
 
     def run(
@@ -74,7 +75,8 @@ class RecordedPasses:
         self._recordings.move_to_end(key)
         mark = _Mark()
         self._under_way = weakref.ref(mark)
-        absent = {i for i, weight in enumerate(weights) if any(weight is x for x in dropped)}
+        without = {id(weight) for weight in dropped}
+        absent = {i for i, weight in enumerate(weights) if id(weight) in without}
         replayed = self._recordings[key], mark, absent
         results: tuple[Tensor, ...] = _Replay.apply(*replayed, tokens, mask, *weights)
         return results
