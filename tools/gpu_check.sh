@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in at most 8 minutes: tests marked `gpu`, then benchmarks as JSON lines.
+# Everything that only a GPU can tell, in at most 8 minutes: tests marked `gpu`, benchmarks as JSON lines, a profiled update.
 #   tools/gpu_check.sh [FOLDER]     # default: gpu_check; PYTHON=... chooses the interpreter
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -38,12 +38,19 @@ acted=(--act 1024 8192 32768 --environments 32)
 low=habitat_baselines.rl.precision=bfloat16
 # Files, not the folder: collecting all tests takes longer than these.
 mapfile -t files < <(grep -rl --include='*.py' 'mark\.gpu' tests)
-run 120 tests.txt "$python" -m pytest -q --durations=5 -m gpu "${files[@]}"
+run 100 tests.txt "$python" -m pytest -q --durations=5 -m gpu "${files[@]}"
 memory 60 small.jsonl "${small[@]}" "${trained[@]}" "${acted[@]}"
 memory 60 small_recorded.jsonl "${small[@]}" "${trained[@]}" --act none --compile --cuda-graphs
-memory 60 small_compiled.jsonl "${small[@]}" --train none "${acted[@]}" --compile-acting
+memory 40 small_compiled.jsonl "${small[@]}" --train none "${acted[@]}" --compile-acting
 memory 30 large.jsonl "${large[@]}" "${trained[@]}" --act none
 memory 60 large_recorded.jsonl "${large[@]}" "${trained[@]}" --act none --compile --cuda-graphs
 frozen 30 frozen_bfloat16.jsonl "$low"
-frozen 60 frozen_compiled.jsonl "$low" habitat_baselines.rl.memory.compile_acting=true
+frozen 40 frozen_compiled.jsonl "$low" habitat_baselines.rl.memory.compile_acting=true
+# What one update of a whole training is spent on, after two to warm up: profile.txt and a trace beside it.
+captured=habitat_baselines.profiling
+rm -rf "$out/run"
+run 60 training.txt "$python" -m memo_habitat.cli.main train --config-name=dark_key_to_door --out "$out/run" "$low" \
+    habitat_baselines.total_num_steps=-1 habitat_baselines.num_updates=3 \
+    "$captured.capture_start_step=2" "$captured.num_steps_to_capture=1"
+cp "$out"/run/profile/0.txt "$out/profile.txt" && mv "$out"/run/profile/0.trace.json.gz "$out" || status=1
 exit $status

@@ -32,6 +32,7 @@ from memo_habitat.trainer.collection import (
 )
 from memo_habitat.trainer.nonfinite import dumped_if_not_finite
 from memo_habitat.trainer.observations import observation_transforms
+from memo_habitat.trainer.profile import COLLECT, LEARN, phase, profiled_updates
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
 from memo_habitat.trainer.resumable import ResumableTrainer
 from memo_habitat.trainer.run_dir import (
@@ -122,12 +123,14 @@ class MemoTrainer(ResumableTrainer):
                 training_writer(self.config, self.flush_secs, purge) as writer,
                 stop_on_interrupt() as stop,
                 steps_bar(self.num_steps_done, self._agent.total_steps) as bar,
+                profiled_updates(self.config) as update_is_over,
             ):
                 self._note_state()
                 # Progress, like TensorBoard and all that is saved, is the first worker's to write.
                 file = self.config.habitat_baselines.progress_file
                 progress = ProgressFile(file, self.num_steps_done) if rank0_only() else None
                 while not self.is_done() and self._train_update(stop):
+                    update_is_over()
                     self._log_update(writer, progress)
                     bar.update(self.num_steps_done - bar.n)
                     self._save_after_update(writer)
@@ -137,12 +140,18 @@ class MemoTrainer(ResumableTrainer):
         """Collect and learn once; False if asked to stop, with nothing learned from a part."""
         self._agent.pre_rollout()
         self._agent.eval()
-        with g_timer.avg_time("trainer.rollout_collect"), acting_threads(self.device, self.envs):
+        with (
+            g_timer.avg_time("trainer.rollout_collect"),
+            phase(COLLECT),
+            acting_threads(self.device, self.envs),
+        ):
             collected = self._collect(stop)
         # An update of a part of a trial would be another one than that of an undisturbed training.
         if collected is None:
             return False
-        self._losses = self._coalesce_post_step(self._update_agent(), collected)
+        with phase(LEARN):
+            losses = self._update_agent()
+        self._losses = self._coalesce_post_step(losses, collected)
         self.num_updates_done += 1
         return True
 

@@ -268,6 +268,14 @@ def _check_trainer_keys(config: DictConfig) -> None:
                 f"habitat_baselines.{first}={baselines[first]} and {second}={baselines[second]}: "
                 "give one of them and set the other to -1"
             )
+    profiling = baselines.profiling
+    if (profiling.capture_start_step < 0) != (profiling.num_steps_to_capture < 1):
+        raise UserError(
+            "habitat_baselines.profiling.capture_start_step="
+            f"{profiling.capture_start_step} and num_steps_to_capture="
+            f"{profiling.num_steps_to_capture}: give both, updates before the profile and in it, "
+            "or leave both at -1"
+        )
     for key, only in _FIXED.items():
         value = OmegaConf.select(baselines.rl, key)
         if value != only:

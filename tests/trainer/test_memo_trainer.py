@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import logging
 import math
@@ -32,6 +33,7 @@ from memo_habitat.trainer.checkpoint import (
     replace_resume_config,
     write_resume_state,
 )
+from memo_habitat.trainer.profile import COLLECT, LEARN
 from memo_habitat.trainer.run_dir import LATEST, RESUME_STATE
 from memo_habitat.trainer.trainer import MemoTrainer
 from memo_habitat.trainer.validation import (
@@ -542,6 +544,42 @@ def test_shuffling_is_refused_where_it_does_nothing_or_harm(composed, values, na
         return
     with pytest.raises(UserError, match=f"shuffle_episodes=true.*{named}"):
         check_training_settings(config)
+
+
+def with_profile(composed, folder, first, count):
+    config = composed.copy()
+    with read_write(config):
+        config.run_dir = str(folder)
+        config.habitat_baselines.total_num_steps = 6 * PER_UPDATE
+        config.habitat_baselines.profiling.capture_start_step = first
+        config.habitat_baselines.profiling.num_steps_to_capture = count
+    return config
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (2, 3)])
+def test_a_profile_has_the_updates_that_were_named(composed, tmp_path, first, count):
+    ScriptedTrainer(with_profile(composed, tmp_path, first, count)).train()
+    assert counted(tmp_path) == every_update(6 * PER_UPDATE)
+    with gzip.open(tmp_path / "profile/0.trace.json.gz") as file:
+        events = json.load(file)["traceEvents"]
+    for name in (COLLECT, LEARN):
+        assert sum(event.get("name") == name for event in events) == count
+    text = (tmp_path / "profile/0.txt").read_text()
+    assert text.split()[0] == "collect" and "aten::" in text and "Self CPU" in text
+
+
+def test_a_profile_that_never_began_says_so(composed, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(logger, "warning", said.append)
+    ScriptedTrainer(with_profile(composed, tmp_path, 9, 1)).train()
+    assert any("the training ended before update 9" in line for line in said)
+    assert not list((tmp_path / "profile").iterdir())
+
+
+@pytest.mark.parametrize(("first", "count"), [(3, -1), (3, 0), (-1, 2)])
+def test_half_a_profile_is_refused(composed, tmp_path, first, count):
+    with pytest.raises(UserError, match=f"capture_start_step={first} and num_steps_to.*={count}"):
+        check_training_settings(with_profile(composed, tmp_path, first, count))
 
 
 def test_episodes_are_shuffled_before_the_memory_is_recomputed(composed, tmp_path, monkeypatch):
