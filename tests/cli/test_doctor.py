@@ -98,15 +98,27 @@ def test_a_torch_that_does_not_import(monkeypatch):
     assert find("gpu").status == "FAIL"
 
 
+@pytest.mark.parametrize("version", ["0.3.3", "0.3.4", None])
 @pytest.mark.parametrize(
-    ("version", "status", "told"),
-    [("0.3.4", "OK", "0.3.4"), ("0.3.3", "FAIL", "install 0.3.4"), (None, "OK", "unknown")],
+    ("method", "status", "told"),
+    [
+        ("render_sensors", "OK", ""),
+        ("get_sensor_observations", "FAIL", "install 0.3.4 or the main branch"),
+    ],
 )
-def test_habitat_sim_matches_habitat_lab(monkeypatch, version_of, version, status, told):
-    monkeypatch.setattr(habitat_sim_stub, "habitat_sim_is_missing", lambda: False)
+def test_habitat_sim_offers_what_habitat_lab_calls_whatever_its_version(
+    monkeypatch, tmp_path, version_of, version, method, status, told
+):
+    package = tmp_path / "habitat_sim"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('a look must not load it')")
+    (package / "simulator.py").write_text(f"class Simulator:\n    def {method}(self): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "habitat_sim", raising=False)
     version_of("habitat-sim", version)
     finding = find("habitat-sim")
     assert finding.status == status and told in finding.says
+    assert (version or "of unknown version") in finding.says
 
 
 def test_without_habitat_sim_nothing_is_drawn_with_it(monkeypatch):
