@@ -113,7 +113,10 @@ def update_config(config: DictConfig, overrides: Sequence[str]) -> None:
         if override.is_delete():
             raise UserError(f"{override.input_line}: keys of a run that exists can only be changed")
         if not override.is_add() and key not in (known := flatten(config)):
-            where = "the run's config.yaml lists what there is"
+            where = (
+                "the run's config.yaml lists what there is; a key that is newer than the run is "
+                f"added with a +, as +{override.input_line}"
+            )
             raise UserError(f"unknown key {key!r}{_nearest(key, known, where)}")
         try:
             with open_dict(config):

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from memo_habitat import __version__
 from memo_habitat.cli import doctor
 from memo_habitat.cli.main import main
+from memo_habitat.config.compose import update_config
 from memo_habitat.errors import UserError, WorkerError
 from memo_habitat.evaluation.records import iterate_records
 from memo_habitat.trainer.run_dir import RunFolder, create_run, open_run, plan_run
@@ -431,3 +432,11 @@ def test_the_demo_shows_that_the_shipped_agent_remembers(capsys, tmp_path, monke
     assert len(found) == 2
     forgetful = found.pop(next(name for name in found if name.endswith("forget")))
     assert next(iter(found.values())) > 1.3 * forgetful
+
+
+def test_a_key_that_is_newer_than_a_run_can_be_given_as_the_error_says():
+    config = OmegaConf.create({"habitat": {"seed": 1}})
+    with pytest.raises(UserError, match=r"added with a \+, as \+evaluator.shading=true"):
+        update_config(config, ["evaluator.shading=true"])
+    update_config(config, ["+evaluator.shading=true"])
+    assert config.evaluator.shading is True
