@@ -33,7 +33,7 @@ def drill(
     overrides: Overrides = None,
     config_name: Annotated[str | None, ConfigName] = None,
 ) -> None:
-    """Do a fault to a small local training and compare what it must not have harmed.
+    """Inject a fault into a small local training and compare what it must not have harmed.
 
     PASS or FAIL, with what was compared; exits with 1 where one failed, whose folder is kept.
     """

@@ -2,7 +2,7 @@
 
 cache = memory.new_cache(1, "cpu", record=True)
 memory.extend(tokens[:, :500], cache)
-part = remembered(cache)[3]                        # the summary of the fourth segment
+part = remembered(cache, memory.config.summary_length)[3]  # of the fourth segment
 memory.step(tokens[:, 500], without(memory, cache, part.places))
 """
 

@@ -73,16 +73,16 @@ class StateCache:
 
 
 class RecurrentMemory(nn.Module, TrialMemory):
-    """An LSTM or GRU of L layers. Segments, and where episodes begin, change nothing."""
+    """An LSTM of L layers. Segments, and where episodes begin, change nothing."""
 
     options = ("activation_checkpointing",)
+    network: type[nn.LSTM] | type[nn.GRU] = nn.LSTM
 
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
         self.config = config
-        self._is_lstm = config.kind == "lstm"
-        network = nn.LSTM if self._is_lstm else nn.GRU
-        self.rnn = network(config.width, config.width, config.layers, batch_first=True)
+        self._is_lstm = issubclass(self.network, nn.LSTM)
+        self.rnn = self.network(config.width, config.width, config.layers, batch_first=True)
         # Orthogonal, gate by gate: what keeps a state's length over hundreds of steps. PyTorch's
         # own uniform weights shrink it.
         for name, parameter in self.rnn.named_parameters():
@@ -172,5 +172,11 @@ class RecurrentMemory(nn.Module, TrialMemory):
         return (zeros, zeros.clone()) if self._is_lstm else (zeros,)
 
 
+class GatedRecurrentMemory(RecurrentMemory):
+    """The same with a GRU."""
+
+    network = nn.GRU
+
+
 register("lstm", RecurrentMemory)
-register("gru", RecurrentMemory)
+register("gru", GatedRecurrentMemory)

@@ -32,7 +32,8 @@ class Memo:
     accumulates = True  # all summaries stay; otherwise the newest one only
     within_episode = False  # steps attend to their own episode only; no summaries then
     # "detach_probability" and "token_budget" (the oldest tokens may be dropped), where they mean
-    # something to the variant. The others follow from what it is.
+    # something to the variant, and "cuda_graphs" beside a `carry` of its own. The others follow
+    # from what it is (`takes`).
     options: tuple[str, ...] = ("token_budget",)
 
     def __init__(self, config: MemoryConfig) -> None:

@@ -96,9 +96,9 @@ class Pace:
     """How far this process collects before each update of a trial.
 
     All collect T / U steps, but for those that lag behind: once `rl.ddppo.sync_frac` of all have
-    theirs, who has a quarter learns from what there is, as in DD-PPO. Here trials are whole: before
-    the last update of a trial the rest is made up for. What is saved is the waiting for whoever
-    happens to be slow, at each update another one; nothing where U is 1.
+    theirs, a process with a quarter of its own learns from that, as in DD-PPO. Here trials are
+    whole: before the last update of a trial the rest is made up for. What is saved is the waiting
+    for whoever happens to be slow, at each update another one; nothing where U is 1.
     """
 
     def __init__(self, config: Any, store: Any = None, update: int = 0) -> None:
@@ -122,7 +122,7 @@ class Pace:
     def steps(self, storage: Any) -> Iterator[None]:
         """The steps to take before the next update; then the others are told that it is so far."""
         begun = storage.steps
-        # Who is alone may go on in the middle of a trial that another process began.
+        # A process on its own may resume in the middle of a trial that several began.
         in_step = self._store is None or begun == 0
         self.update = begun // self._length + 1 if in_step else self.update + 1
         while storage.steps < self.update * self._length:

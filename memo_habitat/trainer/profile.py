@@ -9,6 +9,7 @@ ui.perfetto.dev draws.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,12 +17,13 @@ import torch
 from habitat import logger
 from omegaconf import DictConfig
 from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch.profiler import ProfilerActivity, profile, schedule
 
 from memo_habitat.utils.files import atomic_write
 from memo_habitat.utils.processes import ranks
 
 FOLDER = "profile"
+# Spans of `torch.profiler.record_function`.
 COLLECT, LEARN = "memo_habitat: collect", "memo_habitat: learn"
 _ROWS = 40
 
@@ -37,19 +39,24 @@ def profiled_updates(config: DictConfig) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     folder = Path(baselines.checkpoint_folder).parent / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
 
     def write(profiler: profile) -> None:
         path = folder / f"{ranks().rank}.txt"
-        profiler.export_chrome_trace(str(path.with_suffix(".trace.json.gz")))
-        atomic_write(path, summary(profiler))
         written.append(path)
-        logger.info(f"Profile of updates {first} to {first + count - 1}: {path}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, summary(profiler))
+            profiler.export_chrome_trace(str(path.with_suffix(".trace.json.gz")))
+        except OSError as error:  # a training is worth more than its profile
+            logger.warning(f"the profile is not complete: {path}: {error.strerror or error}")
+        else:
+            logger.info(f"Profile of at most {count} updates after the first {first}: {path}")
 
     # The update before those is profiled and dropped: the first pays for starting the profiler.
     plan = schedule(wait=max(first - 1, 0), warmup=min(first, 1), active=count, repeat=1)
-    # A build for CUDA looks for a GPU where none is, unless told, and prints an error.
+    # Else a build for CUDA prints that it finds no GPU, beside lines for those who build PyTorch.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     found = {ProfilerActivity.CPU} | (
         {ProfilerActivity.CUDA} if torch.cuda.is_available() else set()
     )
@@ -57,8 +64,8 @@ def profiled_updates(config: DictConfig) -> Iterator[Callable[[], None]]:
         yield profiler.step
     if not written:
         logger.warning(
-            f"no profile: the training ended before update {first} "
-            "(habitat_baselines.profiling.capture_start_step; counted from the start or resume)"
+            f"no profile: the training ended within {first} updates of this process "
+            "(habitat_baselines.profiling.capture_start_step)"
         )
 
 
@@ -84,8 +91,3 @@ def summary(profiler: profile) -> str:
     averages = profiler.key_averages()
     table = averages.table(sort_by=order, row_limit=_ROWS, max_name_column_width=80)
     return "\n".join([*lines, "", str(table), ""])
-
-
-def phase(name: str) -> record_function:
-    """Within, what is profiled counts as of a phase of an update: `COLLECT` or `LEARN`."""
-    return record_function(name)

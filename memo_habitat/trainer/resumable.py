@@ -88,7 +88,7 @@ class ResumableTrainer(PPOTrainer):
         ):
             # With the same seed they would play the same trials again.
             if state["counts"]["num_steps_done"]:
-                logger.info("Another trial begins: the one under way cannot be gone on with here")
+                logger.info("Another trial begins: the one under way cannot be continued here")
             self._seed_offset = state["counts"]["num_steps_done"]
         else:
             trial = parts[ranks().rank]["trial"]

@@ -8,6 +8,7 @@ runs/<config>-<time>/
     workers/         <rank>.log of each, where several processes train; of those that evaluate
                      shards, <evaluation>-shard-<k>-of-<n>.log
     eval/<name>/     one per evaluated agent
+    profile/         <rank>.txt and .trace.json.gz, where updates were profiled
     report.html
 """
 

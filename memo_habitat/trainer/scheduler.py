@@ -177,5 +177,5 @@ class BatchJob:
         )
         if done.returncode:
             said = " ".join(done.stderr.split())
-            raise UserError(f"sbatch refused {file} (--slurm may need other options): {said}")
+            raise UserError(f"sbatch refused the job (--slurm may need other options): {said}")
         return done.stdout.strip().partition(";")[0]

@@ -15,6 +15,7 @@ from habitat_baselines.rl.ppo.ppo_trainer import get_device
 from habitat_baselines.utils.common import inference_mode
 from habitat_baselines.utils.timing import g_timer
 from omegaconf import DictConfig
+from torch.profiler import record_function
 
 from memo_habitat.config.evaluation import evaluation_config
 from memo_habitat.errors import UserError
@@ -32,7 +33,7 @@ from memo_habitat.trainer.collection import (
 )
 from memo_habitat.trainer.nonfinite import dumped_if_not_finite
 from memo_habitat.trainer.observations import observation_transforms
-from memo_habitat.trainer.profile import COLLECT, LEARN, phase, profiled_updates
+from memo_habitat.trainer.profile import COLLECT, LEARN, profiled_updates
 from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
 from memo_habitat.trainer.resumable import ResumableTrainer
 from memo_habitat.trainer.run_dir import (
@@ -142,14 +143,14 @@ class MemoTrainer(ResumableTrainer):
         self._agent.eval()
         with (
             g_timer.avg_time("trainer.rollout_collect"),
-            phase(COLLECT),
+            record_function(COLLECT),
             acting_threads(self.device, self.envs),
         ):
             collected = self._collect(stop)
         # An update of a part of a trial would be another one than that of an undisturbed training.
         if collected is None:
             return False
-        with phase(LEARN):
+        with record_function(LEARN):
             losses = self._update_agent()
         self._losses = self._coalesce_post_step(losses, collected)
         self.num_updates_done += 1
@@ -158,12 +159,12 @@ class MemoTrainer(ResumableTrainer):
     def _collect(self, stop: StopRequest) -> int | None:
         """Step all environments to the next update; the steps taken, None if asked to stop."""
         storage = self._agent.rollouts
-        if storage.steps == 0 and bool(storage.observations[TRIAL_STEP][:, 0].any()):
-            raise UserError(
-                "environments and trainer disagree on where trials begin; trial_steps="
-                f"{storage.trial_steps} must be the same for both"
-            )
         if storage.steps == 0:
+            if bool(storage.observations[TRIAL_STEP][:, 0].any()):
+                raise UserError(
+                    "environments and trainer disagree on where trials begin; trial_steps="
+                    f"{storage.trial_steps} must be the same for both"
+                )
             self._begun_at = self.num_steps_done
             self._agent.actor_critic.begin_trials(self.config.habitat.seed, self._begun_at)
             begin_trials(self.envs)

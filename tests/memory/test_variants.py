@@ -119,6 +119,13 @@ def test_a_class_in_a_file_of_ones_own_is_trained_by_config(kind: str, tmp_path)
     assert any("memory.decay" in name or "memory.queries" in name for name in names)
 
 
+@pytest.mark.parametrize(("kind", "network"), [("lstm", nn.LSTM), ("gru", nn.GRU)])
+def test_a_recurrent_memory_derived_from_another_has_its_network(kind: str, network: type) -> None:
+    register("own", type("Own", (memory_class(kind),), {}))
+    assert type(build(MemoryConfig(kind="own")).rnn) is network
+    assert type(build(MemoryConfig(kind=kind)).rnn) is network
+
+
 @pytest.mark.parametrize("kind", ["my_mislaid:Mine", "torch:Missing", "torch.nn:Linear"])
 def test_a_place_where_no_memory_is_is_refused(kind: str) -> None:
     with pytest.raises(UserError, match=f"kind '{kind}': .*PYTHONPATH"):

@@ -150,13 +150,18 @@ def _of_scenes(
 
 def _name_apart(episodes: list[ExtObjNavEpisode], path: Path) -> None:
     """Make (scene, episode id) unique: records and random draws are told apart by it."""
-    seen: Counter[tuple[str, str]] = Counter()
+    counts = Counter((episode.scene_id, episode.episode_id) for episode in episodes)
+    taken: set[tuple[str, str]] = set()
     for episode in episodes:
-        key = (episode.scene_id, episode.episode_id)
-        seen[key] += 1
-        if seen[key] > 1:
-            episode.episode_id = f"{episode.episode_id}.{seen[key]}"
-    repeated = sum(count > 1 for count in seen.values())
+        scene, name, number = episode.scene_id, episode.episode_id, 1
+        # A file may have the names that are given here, too: those keep theirs.
+        while (scene, episode.episode_id) in taken or (
+            number > 1 and (scene, episode.episode_id) in counts
+        ):
+            number += 1
+            episode.episode_id = f"{name}.{number}"
+        taken.add((scene, episode.episode_id))
+    repeated = sum(count > 1 for count in counts.values())
     if repeated:
         logger.warning(
             f"{path}: {repeated} episode id(s) occur more than once in a house;"

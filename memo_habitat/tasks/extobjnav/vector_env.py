@@ -68,7 +68,8 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         _check_known("actions", self._names, _ACTIONS)
         self._sim_actions = np.array([HabitatSimActions[name] for name in self._names], np.int64)
         self._measures = _measures(habitat.task)
-        sensors = {registry.get_sensor(n.type).cls_uuid for n in habitat.task.lab_sensors.values()}
+        types = [node.type for node in habitat.task.lab_sensors.values()]
+        sensors = {_uuid(registry.get_sensor(kind), kind) for kind in types}
         asked = {*sensors, *self._measures}
         self._trials = BatchedTrials(
             habitat,
@@ -230,8 +231,12 @@ def _measures(task: DictConfig) -> dict[str, EpisodeMeasure]:
     """By uuid, those of `habitat.task.measurements`: made for their formulas, they see no task."""
     nodes = task.measurements.values()
     classes = [registry.get_measure(node.type) for node in nodes]
-    names = [getattr(cls, "cls_uuid", cls.__name__) for cls in classes]
-    own = [cls.cls_uuid for cls in classes if cls.__module__ == EpisodeMeasure.__module__]
+    names = [_uuid(cls, node.type) for cls, node in zip(classes, nodes, strict=True)]
+    own = [
+        cls.cls_uuid
+        for cls in classes
+        if cls is not None and cls.__module__ == EpisodeMeasure.__module__
+    ]
     _check_known("measurements", names, own)
     if task.reward_measure not in names:
         raise UserError(
@@ -255,6 +260,11 @@ def _observed(habitat: DictConfig, task: Any, cameras: SensorSuite) -> spaces.Di
     declared = {s.uuid: s.observation_space for s in sensors}
     declared |= cameras.observation_spaces.spaces
     return spaces.Dict({k: v for k, v in declared.items() if keys is None or k in keys})
+
+
+def _uuid(registered: type | None, name: str) -> str:
+    """What a sensor or measure is called; its type where nothing of its own is known of it."""
+    return getattr(registered, "cls_uuid", name)
 
 
 def _check_known(group: str, names: Collection[str], known: Collection[str]) -> None:

@@ -118,6 +118,12 @@ def test_repeated_ids_in_a_house_are_told_apart(tmp_path):
     assert [episode.episode_id for episode in load(path).episodes] == ["0", "0.2", "0"]
 
 
+def test_a_name_that_the_file_has_itself_is_given_to_no_other(tmp_path):
+    records = [episode_record(OBJECTS, episode_id=name) for name in ("a", "a", "a.2", "a")]
+    path = write_episodes(tmp_path / "e.json.gz", records)
+    assert [e.episode_id for e in load(path).episodes] == ["a", "a.3", "a.2", "a.4"]
+
+
 def test_a_moved_data_set_finds_its_files_beside_the_episodes(tmp_path):
     (tmp_path / "moved" / "objects").mkdir(parents=True)
     (tmp_path / "moved" / "rooms.scene_dataset_config.json").write_text("{}")

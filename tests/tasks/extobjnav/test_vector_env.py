@@ -8,7 +8,7 @@ import habitat
 import numpy as np
 import pytest
 from habitat.config import read_write
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from memo_habitat.config.task import SENSORS
 from memo_habitat.errors import UserError
@@ -164,6 +164,28 @@ def test_another_simulator_gets_a_worker_for_every_environment(monkeypatch):
     config = config_of(**{"simulator.type": "FlatRoomSim-v0"})
     BatchedVectorEnvFactory().construct_envs(config, False, False)
     assert asked == [(False, False)]
+
+
+@pytest.mark.parametrize("group", ["lab_sensors", "measurements"])
+@pytest.mark.parametrize("kind", ["Misspelt", "OfHabitatsForm"])
+def test_what_has_no_name_of_its_own_is_refused_by_its_type(group, kind):
+    from habitat.core.registry import registry
+
+    @registry.register_sensor(name="OfHabitatsForm")
+    class OfHabitatsSensor(habitat.Sensor):
+        """Its uuid is a method's to say, as in Habitat's own."""
+
+    @registry.register_measure(name="OfHabitatsForm")
+    class OfHabitatsMeasure(habitat.Measure):
+        """Likewise."""
+
+    config = config_of()
+    with read_write(config), open_dict(config):
+        nodes = config.habitat.task[group]
+        nodes.mine = next(iter(nodes.values())).copy()
+        nodes.mine.type = kind
+    with pytest.raises(UserError, match=f"{group} has {kind}, which environments in one process"):
+        make_envs(config)
 
 
 def test_a_sensor_of_ones_own_is_refused_by_name():
