@@ -38,11 +38,25 @@ def choices(group: str) -> tuple[str, ...]:
 
 def unknown_config(name: str) -> str:
     """Return one line on a config that does not exist, with the nearest names."""
+    if Path(f"{name}.yaml").is_file():
+        return f"unknown config {name!r}; did you mean {name}.yaml?"
+    if Path(name).is_file():
+        return f"{name} does not end in .yaml, as the file of a config must"
+    if name.endswith(".yaml"):
+        return _no_file(name)
     known = known_configs()
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"unknown config {name!r}; did you mean {', '.join(close)}?"
     return f"unknown config {name!r}; there are {', '.join(known)}"
+
+
+def _no_file(name: str) -> str:
+    folder = Path(name).parent
+    known = [str(path) for path in folder.glob("*.yaml")]
+    known += [f"{config}.yaml" for config in known_configs()]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"no file {name}" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def own_file(name: str) -> Path | None:
@@ -65,7 +79,9 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     from hydra import compose, initialize_config_dir, initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException, MissingConfigException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     given, own = name, own_file(name)
     name = own.stem if own else name.removesuffix(".yaml")
@@ -78,14 +94,26 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         search = initialize_config_dir(version_base=None, config_dir=str(own.parent))
     try:
         with search:
-            return compose(config_name=name, overrides=list(overrides))
+            config = compose(config_name=name, overrides=list(overrides))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(_unreadable(error, given)) from error
     except MissingConfigException as error:
         missing = (error.missing_cfg_file or name).removesuffix(".yaml")
-        # Another one: of a group, or a part that the config is made from.
-        text = unknown_config(name) if missing == name else _one_line(error)
+        if missing == name:
+            raise UserError(unknown_config(given)) from error
+        # Another one: of a group, whose options Hydra lists, or one that the config is made from.
+        text = _one_line(error)
+        if "there are" not in text:
+            text = f"{text.partition(':')[0]}: {unknown_config(missing)}"
         raise UserError(text) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, given, overrides)) from error
+    if own is not None and OmegaConf.select(config, "habitat.task") is None:
+        raise UserError(
+            f"{given} has no defaults that make an experiment of it; begin with a list `defaults:` "
+            "such as [/extobjnav/studio, _self_]"
+        )
+    return config
 
 
 def update_config(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -181,6 +209,8 @@ def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
     text = _one_line(error)
     if "An item is already at" in text:
         return f"{text} Write it without +"
+    if "raised while composing" in text:
+        return _fault_of_a_file(error)
     # The whole key: "simulator" is part of many others.
     whole = r"(?<![\w.]){}(?![\w.]*\w)"
     found = (k for k in map(override_key, overrides) if re.search(whole.format(re.escape(k)), text))
@@ -192,6 +222,37 @@ def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
         return text
     where = f"`memo-habitat train --config-name={name} --cfg` prints what there is"
     return f"unknown key {key!r} in config {name!r}{_nearest(key, known, where)}"
+
+
+def _fault_of_a_file(error: Exception) -> str:
+    """Return one line on a file that cannot be merged: the key at fault, and the nearest."""
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+    where = _first_line(error).partition(":")[0]
+    # Hydra raises from None: the cause is the context.
+    cause = error.__context__
+    if not isinstance(cause, OmegaConfBaseException):
+        return " ".join(str(error).splitlines()[:2])
+    key = cause.full_key
+    if not isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+        return f"{where}: {key}: {_first_line(cause)}"
+    siblings: Any = cause.parent_node if cause.parent_node is not None else ()
+    close = difflib.get_close_matches(str(cause.key), list(map(str, siblings)), n=3)
+    branch = (key or "").rpartition(".")[0]
+    nearest = ", ".join(f"{branch}.{name}" if branch else name for name in close)
+    return f"{where}: unknown key {key!r}" + (f"; did you mean {nearest}?" if nearest else "")
+
+
+def _unreadable(error: Exception, name: str) -> str:
+    """Return one line on a file that is no YAML, and where."""
+    from yaml import MarkedYAMLError
+
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    if mark is None:
+        return f"{name} is not valid YAML: {_first_line(error)}"
+    problem = getattr(error, "problem", None) or _first_line(error)
+    place = f"line {mark.line + 1}, column {mark.column + 1}"
+    return f"{mark.name} is not valid YAML: {place}: {problem}"
 
 
 def _nearest(key: str, known: Collection[str], where: str) -> str:

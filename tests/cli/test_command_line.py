@@ -282,6 +282,62 @@ def test_bad_input_gives_one_line_with_the_value_and_leaves_nothing(capsys, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+FROM_STUDIO = "# @package _global_\ndefaults:\n  - /extobjnav/studio\n  - _self_\n"
+BAD_FILES = {
+    "no YAML": ("a: [b", "mine.yaml is not valid YAML: line 1, column 6: expected"),
+    "no text": (b"\xff\xfe", "mine.yaml is not valid YAML: 'utf-8' codec"),
+    "empty": ("", "mine.yaml has no defaults"),
+    "no defaults": ("habitat: {seed: 3}", "begin with a list `defaults:` such as [/extobjnav/st"),
+    "unknown defaults": (
+        "defaults:\n  - /dark_key_to_dor\n",
+        "In 'mine': unknown config 'dark_key_to_dor'; did you mean dark_key_to_door",
+    ),
+    "unknown option of a group": (
+        "defaults:\n  - /extobjnav/studio\n  - override /memory: fctt\n",
+        "'memory/fctt'; there are ac, fct",
+    ),
+    "misspelt key": (
+        f"{FROM_STUDIO}habitat_baselines: {{rl: {{memory: {{widt: 3}}}}}}",
+        "unknown key 'habitat_baselines.rl.memory.widt'; did you mean "
+        "habitat_baselines.rl.memory.width?\n",
+    ),
+    "misspelt branch": (
+        f"{FROM_STUDIO}habitat: {{taks: {{a: 3}}}}",
+        "did you mean habitat.task?\n",
+    ),
+    "value of another kind": (
+        f"{FROM_STUDIO}habitat: {{seed: abc}}",
+        "In 'mine': habitat.seed: Value 'abc' of type 'str' could not be converted to Integer",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_of_ones_own_is_named_with_what_is_wrong(capsys, tmp_path, case):
+    content, named = BAD_FILES[case]
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert named in fail(capsys, "train", "--config-name=mine.yaml")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("nope.yaml", "no file nope.yaml\n"),
+        ("wide/mien.yaml", "no file wide/mien.yaml; did you mean wide/mine.yaml?"),
+        ("extobjnav/studoi.yaml", "did you mean extobjnav/studio.yaml?"),
+        ("wide/mine", "unknown config 'wide/mine'; did you mean wide/mine.yaml?"),
+        ("wide/other.yml", "wide/other.yml does not end in .yaml"),
+    ],
+)
+def test_a_file_that_is_not_there_is_answered_with_the_nearest(capsys, tmp_path, name, named):
+    (tmp_path / "wide").mkdir()
+    for file in ("mine.yaml", "other.yml"):
+        (tmp_path / "wide" / file).write_text(FROM_STUDIO)
+    assert named in fail(capsys, "train", f"--config-name={name}")
+
+
 def test_an_output_folder_with_another_run_stays_as_it_is(capsys, tmp_path):
     run = tmp_path / "taken"
     run.mkdir()
