@@ -19,6 +19,7 @@ from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.variants import check_config, memory_class, segment_lengths
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.frozen_encoder import pinned_digest
+from memo_habitat.trainer.names import check_names
 from memo_habitat.trainer.run_dir import PREVIOUS_STATE, RESUME_STATE
 from memo_habitat.trainer.wandb_writer import check_writer
 
@@ -121,6 +122,7 @@ def check_training_settings(config: DictConfig) -> None:
 def check_model_config(config: DictConfig) -> None:
     """Refuse a memory that could not be built, and keys that nobody would act on."""
     rl = config.habitat_baselines.rl
+    check_names(config)
     _check_effects(config.habitat_baselines)
     try:
         check_config(MemoryConfig(**rl.memory))

@@ -220,6 +220,33 @@ BAD_INPUT = {
         ("train", STUDIO, "habitat_baselines.rl.ppo.lr=-1"),
         "habitat_baselines.rl.ppo.lr=-1.0: give 0 or more",
     ),
+    "unknown trainer": (
+        ("train", STUDIO, "habitat_baselines.trainer_name=mem"),
+        "habitat_baselines.trainer_name='mem': choose one of ddppo, ",
+    ),
+    "updater of another trainer": (
+        ("train", STUDIO, "habitat_baselines.updater_name=PPO"),
+        "habitat_baselines.updater_name='PPO' is none of the trainer memo's: choose one of MemoPPO",
+    ),
+    "storage of another trainer": (
+        ("train", STUDIO, "habitat_baselines.rollout_storage_name=RolloutStorage"),
+        "choose one of TrialStorage",
+    ),
+    "unknown policy": (
+        ("train", STUDIO, "habitat_baselines.rl.policy.main_agent.name=foo"),
+        "habitat_baselines.rl.policy.main_agent.name='foo': choose one of MemoPolicy, or name the",
+    ),
+    "unknown policy of Habitat's own trainer": (
+        (
+            *("train", "--config-name=nav/ppo_pointnav_studio"),
+            "habitat_baselines.rl.policy.main_agent.name=foo",
+        ),
+        "choose one of HierarchicalPolicy, MemoPolicy, PointNavBaselinePolicy, ",
+    ),
+    "unknown environments": (
+        ("train", STUDIO, "habitat_baselines.vector_env_factory._target_=foo.Bar"),
+        "habitat_baselines.vector_env_factory._target_=foo.Bar: there is no such class; choose",
+    ),
     "simulator of the missing Habitat-Sim": (
         ("train", STUDIO, "habitat.simulator.type=Sim-v0"),
         "conda install habitat-sim",
