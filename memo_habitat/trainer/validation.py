@@ -40,10 +40,18 @@ _NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ),
     (
         "rl.ppo.lr rl.ppo.lr_final rl.ppo.lr_warmup_start rl.ppo.imitation_coef "
-        "rl.ppo.recall_coef rl.ppo.hindsight_passes max_worker_restarts",
+        "rl.ppo.recall_coef rl.ppo.hindsight_passes max_worker_restarts rl.ppo.lr_warmup_steps "
+        "rl.ppo.entropy_coef rl.ppo.value_loss_coef rl.ppo.auxiliary_coef",
         lambda x: 0 <= x < math.inf,
         "give 0 or more",
     ),
+    (
+        "rl.ppo.entropy_coef_final",
+        lambda x: 0 <= x < math.inf,
+        "give 0 or more, or null to keep rl.ppo.entropy_coef",
+    ),
+    ("rl.ppo.rollout_gpu_gb", lambda x: x >= 0, "give 0 or more, or null for all of it"),
+    ("rl.ddppo.sync_frac", lambda x: 0 < x <= 1, "give a share above 0, up to 1"),
     (
         "rl.ppo.eps rl.ppo.clip_param rl.ppo.max_grad_norm rl.ppo.teacher_until worker_timeout",
         lambda x: x > 0,
@@ -55,6 +63,8 @@ _NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "give a number from 0 to 1",
     ),
 )
+# Ways in which several processes talk that average the gradients of a training.
+_BACKENDS = ("GLOO", "NCCL", "MPI", "UCC", "XCCL")
 # Keys of `habitat_baselines.rl` that other trainers act on and this one cannot: the only value.
 _FIXED = {
     "ddppo.train_encoder": True,
@@ -264,6 +274,9 @@ def _check_trainer_keys(config: DictConfig) -> None:
             number = OmegaConf.select(baselines, key)
             if number is not None and not holds(number):  # runs of before lack new keys
                 raise UserError(f"habitat_baselines.{key}={number}: {valid}")
+    backend = baselines.rl.ddppo.distrib_backend
+    if backend.upper() not in _BACKENDS:  # written in any case
+        check_choice("habitat_baselines.rl.ddppo.distrib_backend", backend, _BACKENDS)
     for first, second in _ALTERNATIVES:
         if (baselines[first] == -1) == (baselines[second] == -1):
             raise UserError(
