@@ -65,11 +65,12 @@ _NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 )
 # Ways in which several processes talk that average the gradients of a training.
 _BACKENDS = ("GLOO", "NCCL", "MPI", "UCC", "XCCL")
-# Keys of `habitat_baselines.rl` that other trainers act on and this one cannot: the only value.
+# Keys of `habitat_baselines` that other trainers act on and this one cannot: the only value.
 _FIXED = {
-    "ddppo.train_encoder": True,
-    "ddppo.pretrained_encoder": False,
-    "ppo.use_double_buffered_sampler": False,
+    "rl.ddppo.train_encoder": True,
+    "rl.ddppo.pretrained_encoder": False,
+    "rl.ppo.use_double_buffered_sampler": False,
+    "load_resume_state_config": True,  # without it Habitat refuses to resume
 }
 # Keys of Habitat-Baselines that nothing here reads, and what to set in their place: with another
 # value than their default they would be believed to do something.
@@ -87,6 +88,10 @@ _WITHOUT_EFFECT = {
     "rl.auxiliary_losses": "set rl.memory.memory_loss or rl.encoder.auxiliary_sensor",
     "force_blind_policy": "choose encoder=blind",
     "test_episode_count": "set evaluator.trials_per_house",
+    "rl.preemption.save_state_batch_only": "leave it, the state to resume is always saved",
+    "rl.preemption.save_resume_state_interval": "leave it, the state is saved by the clock",
+    "rl.preemption.append_slurm_job_id": "give each job a run folder with --out",
+    "eval_keys_to_include_in_name": "leave it, records.jsonl has the measures of each episode",
     "eval.evals_per_ep": "set evaluator.trials_per_house",
     "eval.extra_sim_sensors": "add cameras to habitat.simulator.agents.main_agent.sim_sensors",
 }
@@ -292,9 +297,9 @@ def _check_trainer_keys(config: DictConfig) -> None:
             "or leave both at -1"
         )
     for key, only in _FIXED.items():
-        value = OmegaConf.select(baselines.rl, key)
+        value = OmegaConf.select(baselines, key)
         if value != only:
             raise UserError(
-                f"habitat_baselines.rl.{key}={value} is not offered by the trainer memo: "
+                f"habitat_baselines.{key}={value} is not offered by the trainer memo: "
                 f"set it to {only}"
             )
