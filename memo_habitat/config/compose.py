@@ -269,6 +269,8 @@ def _nearest(key: str, known: Collection[str], where: str) -> str:
     nearest = [
         f"{branch}{end}" for end in (*difflib.get_close_matches(last, siblings, n=3), *short)
     ]
+    if parent in known and nearest and last not in ends:
+        return f"; did you mean {', '.join(nearest)}?"
     if parent not in known:
         # Where the parent is right, keys that share it look alike, whatever they end in.
         nearest += difflib.get_close_matches(key, known, n=3, cutoff=0.75)

@@ -195,6 +195,10 @@ BAD_INPUT = {
         ("train", STUDIO, "habitat_baselines.rl.ppo.gama=1"),
         "did you mean habitat_baselines.rl.ppo.gamma?\n",
     ),
+    "misspelt key that is near to one of another branch": (
+        ("train", STUDIO, "habitat_baselines.rl.memory.widht=3"),
+        "did you mean habitat_baselines.rl.memory.width?\n",
+    ),
     "misspelt branch": (
         ("train", STUDIO, "habitat_baselines.rl.pppo.lr=1"),
         "did you mean habitat_baselines.rl.ppo.lr,",
