@@ -116,7 +116,7 @@ class TrialEvaluatorConfig(EvaluationPlan, EvaluatorConfig):
     """Evaluation over whole trials (`habitat_baselines.evaluator`)."""
 
     _target_: str = "memo_habitat.evaluation.evaluator.TrialEvaluator"
-    # "checkpoint", "random", "oracle" or "perfect_memory".
+    # "checkpoint", "random", "forward", "oracle" or "perfect_memory".
     agent: str = "checkpoint"
     # Records go to <output_dir>/<name>/. Empty: the folder eval beside the checkpoint folder.
     output_dir: str = ""
