@@ -142,7 +142,7 @@ class MemoBaselinesConfig(HabitatBaselinesRLConfig):
     eval_ckpt_path_dir: str = "${run_dir}/checkpoints"
     video_dir: str = "${run_dir}/videos"
     log_file: str = "${run_dir}/train.log"
-    # One JSON line of metrics per update; empty: none.
+    # One JSON line of metrics per update.
     progress_file: str = "${run_dir}/progress.jsonl"
     log_interval: int = 1
     updater_name: str = "MemoPPO"

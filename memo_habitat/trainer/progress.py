@@ -19,15 +19,13 @@ class ProgressFile:
     """JSON lines, one per update; a resumed run drops the lines past where it goes on from."""
 
     def __init__(self, path: str, resume_at: int) -> None:
-        self._path = Path(path) if path else None
-        if self._path is not None:
-            kept = [row for row in read_progress(self._path) if row["steps"] <= resume_at]
-            write_json_lines(self._path, kept)
+        self._path = Path(path)
+        kept = [row for row in read_progress(self._path) if row["steps"] <= resume_at]
+        write_json_lines(self._path, kept)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one row; nothing where no file is wanted."""
-        if self._path is not None:
-            append_json_line(self._path, row)
+        """Write one row."""
+        append_json_line(self._path, row)
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:

@@ -279,6 +279,11 @@ def _check_trainer_keys(config: DictConfig) -> None:
             number = OmegaConf.select(baselines, key)
             if number is not None and not holds(number):  # runs of before lack new keys
                 raise UserError(f"habitat_baselines.{key}={number}: {valid}")
+    if not baselines.progress_file:
+        raise UserError(
+            "habitat_baselines.progress_file is empty: resuming, reports and sweeps read it; leave "
+            "it at ${run_dir}/progress.jsonl"
+        )
     backend = baselines.rl.ddppo.distrib_backend
     if backend.upper() not in _BACKENDS:  # written in any case
         check_choice("habitat_baselines.rl.ddppo.distrib_backend", backend, _BACKENDS)

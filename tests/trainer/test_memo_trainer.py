@@ -475,6 +475,7 @@ def test_what_tensorboard_gets(train):
         ("worker_timeout", 0, "worker_timeout=0.*: give more than 0"),
         ("max_worker_restarts", -1, "max_worker_restarts=-1: give 0 or more"),
         ("rl.ppo.lr_warmup_steps", -1, "lr_warmup_steps=-1: give 0 or more"),
+        ("progress_file", "", "progress_file is empty: .*leave it at"),
         ("rl.ppo.entropy_coef", -0.1, "entropy_coef=-0.1: give 0 or more"),
         ("rl.ppo.entropy_coef_final", -0.1, "entropy_coef_final=-0.1: give 0 or more, or null"),
         ("rl.ppo.value_loss_coef", -0.1, "value_loss_coef=-0.1: give 0 or more"),
