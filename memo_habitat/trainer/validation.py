@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,15 @@ _WITHOUT_EFFECT = {
     "rl.auxiliary_losses": "set rl.memory.memory_loss or rl.encoder.auxiliary_sensor",
     "force_blind_policy": "choose encoder=blind",
     "test_episode_count": "set evaluator.trials_per_house",
-    "rl.preemption.save_state_batch_only": "leave it, the state to resume is always saved",
-    "rl.preemption.save_resume_state_interval": "leave it, the state is saved by the clock",
-    "rl.preemption.append_slurm_job_id": "give each job a run folder with --out",
     "eval_keys_to_include_in_name": "leave it, records.jsonl has the measures of each episode",
     "eval.evals_per_ep": "set evaluator.trials_per_house",
     "eval.extra_sim_sensors": "add cameras to habitat.simulator.agents.main_agent.sim_sensors",
+}
+# Likewise, but an evaluation has no use for them anyway.
+_WITHOUT_EFFECT_ON_TRAINING = {
+    "rl.preemption.save_state_batch_only": "leave it, the state to resume is always saved",
+    "rl.preemption.save_resume_state_interval": "leave it, the state is saved by the clock",
+    "rl.preemption.append_slurm_job_id": "give each job a run folder with --out",
 }
 
 
@@ -118,6 +121,7 @@ def check_and_pin_weights(config: DictConfig) -> None:
 def check_training_settings(config: DictConfig) -> None:
     """`check_training_config` but for the folder, which a plan does not write to."""
     check_model_config(config)
+    _check_effects(config.habitat_baselines, _WITHOUT_EFFECT_ON_TRAINING)
     _check_trainer_keys(config)
     _check_hindsight(config.habitat_baselines.rl)
     _check_shuffling(config.habitat_baselines.rl)
@@ -138,7 +142,7 @@ def check_model_config(config: DictConfig) -> None:
     """Refuse a memory that could not be built, and keys that nobody would act on."""
     rl = config.habitat_baselines.rl
     check_names(config)
-    _check_effects(config.habitat_baselines)
+    _check_effects(config.habitat_baselines, _WITHOUT_EFFECT)
     try:
         check_config(MemoryConfig(**rl.memory))
     except UserError as error:
@@ -149,9 +153,9 @@ def check_model_config(config: DictConfig) -> None:
     check_choice("habitat_baselines.rl.precision", rl.precision, PRECISIONS)
 
 
-def _check_effects(baselines: DictConfig) -> None:
+def _check_effects(baselines: DictConfig, keys: Mapping[str, str]) -> None:
     defaults = OmegaConf.structured(HabitatBaselinesRLConfig)
-    for key, remedy in _WITHOUT_EFFECT.items():
+    for key, remedy in keys.items():
         value = OmegaConf.select(baselines, key)
         if value != OmegaConf.select(defaults, key):
             raise UserError(
