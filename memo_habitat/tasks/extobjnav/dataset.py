@@ -150,18 +150,17 @@ def _of_scenes(
 
 def _name_apart(episodes: list[ExtObjNavEpisode], path: Path) -> None:
     """Make (scene, episode id) unique: records and random draws are told apart by it."""
-    counts = Counter((episode.scene_id, episode.episode_id) for episode in episodes)
-    taken: set[tuple[str, str]] = set()
+    in_file = {(episode.scene_id, episode.episode_id) for episode in episodes}
+    numbers: Counter[tuple[str, str]] = Counter()
     for episode in episodes:
-        scene, name, number = episode.scene_id, episode.episode_id, 1
-        # A file may have the names that are given here, too: those keep theirs.
-        while (scene, episode.episode_id) in taken or (
-            number > 1 and (scene, episode.episode_id) in counts
-        ):
-            number += 1
-            episode.episode_id = f"{name}.{number}"
-        taken.add((scene, episode.episode_id))
-    repeated = sum(count > 1 for count in counts.values())
+        scene, name = key = episode.scene_id, episode.episode_id
+        numbers[key] += 1
+        if numbers[key] == 1:
+            continue
+        while (scene, f"{name}.{numbers[key]}") in in_file:
+            numbers[key] += 1
+        episode.episode_id = f"{name}.{numbers[key]}"
+    repeated = sum(number > 1 for number in numbers.values())
     if repeated:
         logger.warning(
             f"{path}: {repeated} episode id(s) occur more than once in a house;"
