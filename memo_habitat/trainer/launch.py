@@ -341,15 +341,14 @@ def check(config: DictConfig) -> None:
     In `config`, the file of a frozen encoder's weights is noted.
     """
     from memo_habitat.register import import_plugins
-    from memo_habitat.trainer.names import check_names
+    from memo_habitat.trainer.validation import check_and_pin_weights, check_names
 
     import_plugins(config)
     _check_simulator(config)
-    check_names(config)
     if config.habitat_baselines.trainer_name == "memo":
-        from memo_habitat.trainer.validation import check_and_pin_weights
-
         check_and_pin_weights(config)
+    else:
+        check_names(config)
 
 
 @contextlib.contextmanager
