@@ -237,10 +237,9 @@ def _fault_of_a_file(error: Exception) -> str:
     if not isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
         return f"{where}: {key}: {_first_line(cause)}"
     siblings: Any = cause.parent_node if cause.parent_node is not None else ()
-    close = difflib.get_close_matches(str(cause.key), list(map(str, siblings)), n=3)
-    branch = (key or "").rpartition(".")[0]
-    nearest = ", ".join(f"{branch}.{name}" if branch else name for name in close)
-    return f"{where}: unknown key {key!r}" + (f"; did you mean {nearest}?" if nearest else "")
+    branch, dot, _ = (key or "").rpartition(".")
+    known = [branch, *(f"{branch}{dot}{name}" for name in siblings)]
+    return f"{where}: unknown key {key!r}{_nearest(key or '', known)}"
 
 
 def _unreadable(error: Exception, name: str) -> str:
@@ -255,7 +254,7 @@ def _unreadable(error: Exception, name: str) -> str:
     return f"{mark.name} is not valid YAML: {place}: {problem}"
 
 
-def _nearest(key: str, known: Collection[str], where: str) -> str:
+def _nearest(key: str, known: Collection[str], where: str = "") -> str:
     """Return "; did you mean ..." with the keys that look or end like `key`, else `where`."""
     parent, _, last = key.rpartition(".")
     ends: dict[str, list[str]] = {}
@@ -278,7 +277,9 @@ def _nearest(key: str, known: Collection[str], where: str) -> str:
     for end in (last, *difflib.get_close_matches(last, ends, n=1, cutoff=0.75)):
         nearest += ends.get(end, [])
     nearest = list(dict.fromkeys(nearest))[:3]
-    return f"; did you mean {', '.join(nearest)}?" if nearest else f"; {where}"
+    if nearest:
+        return f"; did you mean {', '.join(nearest)}?"
+    return f"; {where}" if where else ""
 
 
 def _one_line(error: BaseException) -> str:

@@ -31,10 +31,8 @@ _ROWS = 40
 @contextlib.contextmanager
 def profiled_updates(config: DictConfig) -> Iterator[Callable[[], None]]:
     """Within, the updates that `config` names are profiled; yields what to call after each."""
-    baselines = config.habitat_baselines
-    first, count = (
-        baselines.profiling[key] for key in ("capture_start_step", "num_steps_to_capture")
-    )
+    baselines, wanted = config.habitat_baselines, config.habitat_baselines.profiling
+    first, count = wanted.capture_start_step, wanted.num_steps_to_capture
     if first < 0:
         yield lambda: None
         return

@@ -4,8 +4,8 @@ python tools/bench/resident.py
 python tools/bench/resident.py --environments 8 --steps 50000 --json --config-name=dark_key_to_door
 
 From /proc, so on Linux alone. The first fifth of the steps is left out: caches are warm then.
-Floors are the least that a process held in the second fifth and in the last one, which leaves out
-what an update takes for a moment. Growth is the slope of a line through all that lies between.
+Floors are the least that a process held in the first and the last quarter of the other looks,
+which leaves out what an update takes for a moment. Growth is the slope of a line through all.
 """
 
 from __future__ import annotations
@@ -71,16 +71,14 @@ def summary(pid: int, samples: list[tuple[int, float]], total: int) -> dict[str,
     if len(warm) < 3 or samples[0][0] > WARM * total:
         return None
     steps, sizes = np.array(warm).T
-    early, late = steps < 2 * WARM * total, steps >= (1 - WARM) * total
-    if not (early.any() and late.any()):
-        return None
+    quarter = max(1, len(sizes) // 4)
     slope = np.polyfit(steps, sizes, 1)[0] if np.ptp(steps) else 0.0
     return {
         "process": pid,
         "first_mib": round(sizes[0], 1),
         "last_mib": round(sizes[-1], 1),
-        "early_floor_mib": round(sizes[early].min(), 1),
-        "late_floor_mib": round(sizes[late].min(), 1),
+        "early_floor_mib": round(sizes[:quarter].min(), 1),
+        "late_floor_mib": round(sizes[-quarter:].min(), 1),
         "peak_mib": round(sizes.max(), 1),
         "growth_mib": round(slope * np.ptp(steps), 1),
         "samples": len(warm),
