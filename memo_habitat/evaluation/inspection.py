@@ -22,6 +22,7 @@ from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.evaluation.video import Moment
 from memo_habitat.policy.detection_encoder import DETECTIONS, TARGET
 from memo_habitat.policy.replay import Answer, Look, RecordingAgent
+from memo_habitat.tasks.extobjnav.goals import turned
 from memo_habitat.utils.files import atomic_write
 
 INSPECTION_FILE = "inspection.json"
@@ -283,10 +284,10 @@ class Inspector:
     def _said(self, answer: Answer) -> Said:
         place = None
         if answer.place is not None:
-            # From the frame of the trial's first pose to the world's, as `goals.in_frame` has it.
+            # From the frame of the trial's first pose to the world's.
             (x, z), heading = self._scenes[0].position, self._scenes[0].heading
-            (forward, left), sin, cos = answer.place, math.sin(heading), math.cos(heading)
-            place = x - sin * forward - cos * left, z - cos * forward + sin * left
+            right, back = turned(*answer.place, heading)
+            place = x + right, z + back
         return Said(actions=_rounded(answer.log_probs.exp()), value=answer.value, place=place)
 
 

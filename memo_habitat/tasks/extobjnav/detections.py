@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memo_habitat.tasks.extobjnav.goals import turned
 from memo_habitat.utils.compiled import compiled
 
 #: Numbers per category; see `write_detections`.
@@ -112,11 +113,7 @@ def stop_succeeds(  # type: ignore[no-untyped-def]
 def _forward_left(frame, point):  # type: ignore[no-untyped-def]
     """`goals.in_frame` for kernels: m forward and left of the frame (position [3], heading)."""
     origin, heading = frame
-    x = point[0] - origin[0]
-    z = point[2] - origin[2]
-    sin = np.sin(heading)
-    cos = np.cos(heading)
-    return -sin * x - cos * z, -cos * x + sin * z
+    return turned(point[0] - origin[0], point[2] - origin[2], heading)
 
 
 @compiled

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memo_habitat.simulator.interface import Instance, TaskSimulator
+from memo_habitat.utils.compiled import compiled
 
 Array = NDArray[np.floating[Any]]
 #: One number, or one per environment.
@@ -73,7 +74,17 @@ def in_frame(origin: Pose, position: Array) -> tuple[float, float]:
     """
     x = float(position[0]) - float(origin.position[0])
     z = float(position[2]) - float(origin.position[2])
-    sin, cos = math.sin(origin.heading), math.cos(origin.heading)
+    forward, left = turned(x, z, origin.heading)
+    return forward, left
+
+
+@compiled
+def turned(x, z, heading):  # type: ignore[no-untyped-def]
+    """An offset (x, z) in the world as (forward, left) of `heading`, or (forward, left) as (x, z).
+
+    Both in m. It mirrors as it turns, so that the one is the inverse of the other.
+    """
+    sin, cos = np.sin(heading), np.cos(heading)
     return -sin * x - cos * z, -cos * x + sin * z
 
 

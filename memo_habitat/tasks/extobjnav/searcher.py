@@ -27,6 +27,7 @@ from memo_habitat.tasks.extobjnav.goals import (
     Pose,
     heading_to,
     horizontal_distance,
+    turned,
     wrap_angle,
 )
 from memo_habitat.tasks.extobjnav.oracle import LEFT, RIGHT, STOP, Gaze, OracleOptions
@@ -285,7 +286,5 @@ class Searcher:
 
     def _world(self, place: NDArray[np.floating]) -> NDArray[np.floating]:
         """(x, z) m of a place (forward, left) m in the trial's frame."""
-        sin, cos = math.sin(self._origin.heading), math.cos(self._origin.heading)
-        forward, left = float(place[0]), float(place[1])
-        x, z = self._origin.position[0], self._origin.position[2]
-        return np.array([x - sin * forward - cos * left, z - cos * forward + sin * left])
+        x, z = turned(float(place[0]), float(place[1]), self._origin.heading)
+        return np.array([self._origin.position[0] + x, self._origin.position[2] + z])

@@ -21,7 +21,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.batched_trials import BatchedTrials
 from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
 from memo_habitat.tasks.extobjnav.episode import house_of
-from memo_habitat.tasks.extobjnav.goals import wrap_angle
+from memo_habitat.tasks.extobjnav.goals import turned, wrap_angle
 from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure, top_down_scene
 from memo_habitat.tasks.extobjnav.oracle import OracleOptions
 from memo_habitat.tasks.extobjnav.range_scan import RANGE
@@ -187,9 +187,8 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         trials, sim, one_hot = self._trials, self._trials.sim, np.eye(categories)
 
         def gps(rows: IntArray) -> NDArray[np.float64]:
-            sin, cos = np.sin(trials.origin_heading[rows]), np.cos(trials.origin_heading[rows])
             x, _, z = (sim.positions - trials.origin)[rows].T
-            return np.stack([-sin * x - cos * z, -cos * x + sin * z], axis=1)
+            return np.stack(turned(x, z, trials.origin_heading[rows]), axis=1)
 
         def compass(rows: IntArray) -> list[list[float]]:
             # One by one, because NumPy has no remainder that rounds to the nearest.
