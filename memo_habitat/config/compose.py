@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Groups of choices, such as memory=rmt: folders beside those of the experiments.
 GROUPS = ("memory", "home", "simulator", "encoder", "setting")
 _PARTS = {"base", *GROUPS}
+# At the top of every config. Others may stand there, to be referred to.
+_ROOTS = ("habitat", "habitat_baselines", "run_dir")
 _HOW_TO_WRITE = """write key=value, with braces, brackets or commas in quotes: "key='{value}'\""""
 
 
@@ -113,6 +115,9 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
             f"{given} has no defaults that make an experiment of it; begin with a list `defaults:` "
             "such as [/extobjnav/studio, _self_]"
         )
+    for key in config if own is not None else ():
+        if key not in _ROOTS and (meant := difflib.get_close_matches(str(key), _ROOTS, n=1)):
+            raise UserError(f"{given}: unknown key {key!r}; did you mean {meant[0]}?")
     return config
 
 

@@ -341,7 +341,8 @@ def check(config: DictConfig) -> None:
     In `config`, the file of a frozen encoder's weights is noted.
     """
     from memo_habitat.register import import_plugins
-    from memo_habitat.trainer.validation import check_and_pin_weights, check_names
+    from memo_habitat.trainer.class_names import check_names
+    from memo_habitat.trainer.validation import check_and_pin_weights
 
     import_plugins(config)
     _check_simulator(config)

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from habitat.config import read_write
-from habitat_baselines.common.baseline_registry import baseline_registry
 from habitat_baselines.config.default_structured_configs import HabitatBaselinesRLConfig
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.evaluation import RUNTIME_KEYS
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, encoder_config
-from memo_habitat.errors import UserError, check_choice
+from memo_habitat.errors import UserError, check_at_least_one, check_choice
 from memo_habitat.memory.variants import check_config, memory_class, segment_lengths
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.frozen_encoder import pinned_digest
+from memo_habitat.ppo.optimiser import OPTIMISERS
+from memo_habitat.trainer.class_names import check_names
 from memo_habitat.trainer.run_dir import PREVIOUS_STATE, RESUME_STATE
 from memo_habitat.trainer.wandb_writer import check_writer
 
@@ -100,17 +100,6 @@ _WITHOUT_EFFECT_ON_TRAINING = {
     "rl.preemption.append_slurm_job_id": "give each job a run folder with --out",
 }
 
-# Kinds of classes in Habitat-Baselines' registry: the keys of `habitat_baselines` that name them,
-# and a method that the trainer memo calls beside those of Habitat's own classes.
-_REGISTERED = {
-    "trainer": ("trainer_name", "train"),
-    "updater": ("updater_name distrib_updater_name", "anneal"),
-    "storage": ("rollout_storage_name", "minibatches"),
-    "agent": ("rl.agent.type", "refresh_memory"),
-    "policy": ("", "refresh"),  # of each agent, see `_keys`
-}
-_FACTORY = "vector_env_factory._target_"
-
 
 def check_training_config(config: DictConfig) -> None:
     """UserError where a config could not train: the key, its value, and what would be valid."""
@@ -138,6 +127,7 @@ def check_training_settings(config: DictConfig) -> None:
     _check_hindsight(config.habitat_baselines.rl)
     _check_shuffling(config.habitat_baselines.rl)
     trial_steps = config.habitat.task.trial_steps
+    check_at_least_one("habitat.task.trial_steps", trial_steps)
     _check_token_budget(MemoryConfig(**config.habitat_baselines.rl.memory), trial_steps)
     # Updates of unequal length would be weighted unequally within one trial.
     updates = config.habitat_baselines.rl.ppo.updates_per_trial
@@ -163,49 +153,7 @@ def check_model_config(config: DictConfig) -> None:
         raise UserError(named) from error
     check_encoder(encoder_config(rl.encoder))
     check_choice("habitat_baselines.rl.precision", rl.precision, PRECISIONS)
-
-
-def check_names(config: DictConfig) -> None:
-    """Raise UserError for a name that no class is registered by, or one of another trainer.
-
-    Modules in `habitat_baselines.plugins` have been imported: what they register is known.
-    """
-    baselines = config.habitat_baselines
-    by_memo = baselines.trainer_name == "memo"
-    for kind, (_, method) in _REGISTERED.items():
-        if kind == "storage" and not by_memo:  # Habitat's VER registers its own as it begins
-            continue
-        known = baseline_registry.mapping[kind]
-        fit = sorted(n for n, made in known.items() if not by_memo or hasattr(made, method))
-        for key in _keys(kind, baselines):
-            name = OmegaConf.select(baselines, key)
-            if name is None or name in fit:  # runs of before lack new keys
-                continue
-            why = " is none of the trainer memo's" if name in known else ""
-            raise UserError(
-                f"habitat_baselines.{key}={name!r}{why}: choose one of {', '.join(fit)}, or name "
-                "the module that registers it in habitat_baselines.plugins"
-            )
-    _check_factory(OmegaConf.select(baselines, _FACTORY))
-
-
-def _keys(kind: str, baselines: DictConfig) -> Iterator[str]:
-    yield from _REGISTERED[kind][0].split()
-    if kind == "policy":
-        yield from (f"rl.policy.{agent}.name" for agent in baselines.rl.policy)
-
-
-def _check_factory(target: str | None) -> None:
-    if target is None:
-        return
-    try:
-        get_object(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"habitat_baselines.{_FACTORY}={target}: there is no such class; choose "
-            "habitat_baselines/vector_env_factory=workers or batched, or put the folder of a "
-            "module of your own on PYTHONPATH"
-        ) from error
+    check_choice("habitat_baselines.rl.ppo.optimizer", rl.ppo.optimizer, OPTIMISERS)
 
 
 def _check_effects(baselines: DictConfig, keys: Mapping[str, str]) -> None:

@@ -228,6 +228,27 @@ BAD_INPUT = {
         ("train", STUDIO, "habitat_baselines.trainer_name=mem"),
         "habitat_baselines.trainer_name='mem': choose one of ddppo, ",
     ),
+    "trials of no steps": (
+        ("train", STUDIO, "habitat.task.trial_steps=0"),
+        "habitat.task.trial_steps=0: at least 1 is needed",
+    ),
+    "unknown optimiser": (
+        ("train", STUDIO, "habitat_baselines.rl.ppo.optimizer=sgd"),
+        "habitat_baselines.rl.ppo.optimizer='sgd': choose one of adam, muon",
+    ),
+    "unknown sensor": (
+        ("train", STUDIO, "habitat.task.lab_sensors.trial_gps_sensor.type=TrialGPSensor"),
+        "habitat.task.lab_sensors.trial_gps_sensor.type='TrialGPSensor': no class is registered by "
+        "this name; did you mean TrialGPSSensor",
+    ),
+    "unknown task": (
+        ("train", STUDIO, "habitat.task.type=Foo"),
+        "habitat.task.type='Foo': no class is registered by this name; is the module",
+    ),
+    "Habitat's trainer with our updater": (
+        ("train", STUDIO, "habitat_baselines.trainer_name=ppo"),
+        "habitat_baselines.updater_name='MemoPPO' is none of the trainer ppo's: choose one of DDP",
+    ),
     "updater of another trainer": (
         ("train", STUDIO, "habitat_baselines.updater_name=PPO"),
         "habitat_baselines.updater_name='PPO' is none of the trainer memo's: choose one of MemoPPO",
@@ -245,7 +266,7 @@ BAD_INPUT = {
             *("train", "--config-name=nav/ppo_pointnav_studio"),
             "habitat_baselines.rl.policy.main_agent.name=foo",
         ),
-        "choose one of HierarchicalPolicy, MemoPolicy, PointNavBaselinePolicy, ",
+        "choose one of HierarchicalPolicy, PointNavBaselinePolicy, ",
     ),
     "unknown environments": (
         ("train", STUDIO, "habitat_baselines.vector_env_factory._target_=foo.Bar"),
@@ -331,6 +352,10 @@ BAD_FILES = {
         f"{FROM_STUDIO}habitat_baselines: {{rl: {{memory: {{widt: 3}}}}}}",
         "unknown key 'habitat_baselines.rl.memory.widt'; did you mean "
         "habitat_baselines.rl.memory.width?\n",
+    ),
+    "misspelt at the top": (
+        f"{FROM_STUDIO}habitat_baseline: {{num_environments: 3}}",
+        "mine.yaml: unknown key 'habitat_baseline'; did you mean habitat_baselines?\n",
     ),
     "misspelt branch": (
         f"{FROM_STUDIO}habitat: {{taks: {{a: 3}}}}",

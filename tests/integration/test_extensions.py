@@ -167,6 +167,33 @@ def test_a_sensor_and_a_measure(module: Write, tmp_path: Path) -> None:
     assert all(record["ends_north"] in (0.0, 1.0) for record in records)
 
 
+def test_a_policy_and_a_trainer(module: Write, tmp_path: Path) -> None:
+    """Both are derived from ours, and each may be used without the other."""
+    name = module(
+        """
+        from habitat_baselines.common.baseline_registry import baseline_registry
+
+        from memo_habitat.policy.policy import MemoPolicy
+        from memo_habitat.trainer.trainer import MemoTrainer
+
+        @baseline_registry.register_policy
+        class OwnPolicy(MemoPolicy):
+            pass
+
+        @baseline_registry.register_trainer(name="own_trainer")
+        class OwnTrainer(MemoTrainer):
+            pass
+        """
+    )
+    overrides = [
+        f"habitat_baselines.plugins=[{name}]",
+        "habitat_baselines.rl.policy.main_agent.name=OwnPolicy",
+    ]
+    mh.start_training("extobjnav/studio", overrides, out=tmp_path / "policy")
+    own = "habitat_baselines.trainer_name=own_trainer"
+    mh.start_training("extobjnav/studio", [*overrides, own], out=tmp_path / "both")
+
+
 def test_a_plugin_that_is_nowhere_is_named_with_the_remedy() -> None:
     plugins = "habitat_baselines.plugins=[mislaid]"
     with pytest.raises(UserError, match=r"plugins=mislaid: No module.*PYTHONPATH"):
