@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,7 +53,10 @@ def profiled_updates(config: DictConfig) -> Iterator[Callable[[], None]]:
             logger.info(f"Profile of at most {count} updates after the first {first}: {path}")
 
     # The update before those is profiled and dropped: the first pays for starting the profiler.
-    plan = schedule(wait=max(first - 1, 0), warmup=min(first, 1), active=count, repeat=1)
+    with warnings.catch_warnings():
+        # There is none before the first of all.
+        warnings.filterwarnings("ignore", "Profiler won't be using warmup")
+        plan = schedule(wait=max(first - 1, 0), warmup=min(first, 1), active=count, repeat=1)
     # Else a build for CUDA prints that it finds no GPU, beside lines for those who build PyTorch.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     found = {ProfilerActivity.CPU} | (

@@ -18,7 +18,6 @@ from memo_habitat.trainer.scheduler import names_if_restarted
 from memo_habitat.trainer.validation import check_resumed_model
 from memo_habitat.utils.files import atomic_write, write_json
 from memo_habitat.utils.processes import is_first_process
-from memo_habitat.utils.provenance import now, typed_command
 
 # Keys of the config that a training fills in.
 _NOTED = {"habitat_baselines.rl.encoder.weights_digest"}
@@ -102,13 +101,10 @@ def apply_overrides(
     files = (run.record_path, run.config_path)
     before = {path: path.read_bytes() for path in files if path.exists()}
     if is_first_process():
-        resume = ResumeRecord(
-            command=typed_command(),
-            time=now(),
-            overrides=list(overrides),
-            changed=changes(run.config(), config),
-            workers=workers,
-            steps=_steps(state) if _is_ours(config) else None,
+        steps = _steps(state) if _is_ours(config) else None
+        changed = changes(run.config(), config)
+        resume = ResumeRecord.of_this_process(
+            workers, steps, overrides=list(overrides), changed=changed
         )
         record = run.record() or RunRecord.of_this_process()
         record.resumed.append(resume)

@@ -57,6 +57,12 @@ class ResumeRecord(BaseModel):
     workers: int  # that train from here on
     steps: int | None  # of the environments, when it was resumed; None with Habitat's own trainers
 
+    @classmethod
+    def of_this_process(cls, workers: int, steps: int | None, **fields: Any) -> ResumeRecord:
+        """That of the present command; without overrides where none are given."""
+        fields = {"overrides": [], "changed": {}, **fields}
+        return cls(command=typed_command(), time=now(), workers=workers, steps=steps, **fields)
+
 
 class RunRecord(Provenance):
     """What run.json holds; config is None where `habitat-baselines` trains, all where the file
@@ -280,16 +286,7 @@ def record_resume(config: Any, workers: int, steps: int) -> None:
     last = record.resumed[-1] if record.resumed else None
     if last is not None and (last.steps, last.workers) == (steps, workers):
         return  # by the command that started this process
-    record.resumed.append(
-        ResumeRecord(
-            command=typed_command(),
-            time=now(),
-            overrides=[],
-            changed={},
-            workers=workers,
-            steps=steps,
-        )
-    )
+    record.resumed.append(ResumeRecord.of_this_process(workers, steps))
     write_json(run.record_path, record.model_dump())
 
 

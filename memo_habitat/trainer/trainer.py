@@ -57,10 +57,9 @@ from memo_habitat.trainer.writers import make_writer, training_writer
 from memo_habitat.utils.lock import hold
 from memo_habitat.utils.processes import is_first_process, ranks
 
-# Among the losses of a trial's last update: mean undiscounted return of the trials that end there.
-TRIAL_RETURN = "trial_return"
-# Likewise, the trials of one worker that were played to that end.
-_TRIALS = "trials"
+# Among the losses of a trial's last update: the trials of one worker that were played to that end,
+# and the sum of their undiscounted returns.
+_TRIALS, _RETURNS = "trials", "trial_returns"
 # Likewise, the memory in use: name -> field of `ContextUse`.
 _USE = {
     "memory_tokens": "tokens",
@@ -205,10 +204,12 @@ class MemoTrainer(ResumableTrainer):
         rollouts.compute_returns(
             next_value, cfg.use_gae, cfg.gamma, cfg.tau, cfg.returns_across_episodes
         )
-        # Averaged over workers with the losses, hence among them until it is logged.
+        # Averaged over workers with the losses, hence among them until it is logged; as a sum, for
+        # a worker may have lost some of its trials.
         trials = {}
         if rollouts.trial_complete:
-            trials = {TRIAL_RETURN: rollouts.mean_return(), _TRIALS: float(rollouts.live.sum())}
+            live = float(rollouts.live.sum())
+            trials = {_RETURNS: live * rollouts.mean_return(), _TRIALS: live}
         self._agent.train()
         losses: dict[str, float] = self._agent.updater.update(rollouts)
         rollouts.after_update()
@@ -221,9 +222,10 @@ class MemoTrainer(ResumableTrainer):
         if progress is None:
             return
         trials = None
-        if TRIAL_RETURN in self._losses:
-            count = round(self._losses.pop(_TRIALS) * ranks().size)
-            trials = {"count": count, "return": self._losses.pop(TRIAL_RETURN)}
+        if _TRIALS in self._losses:
+            live = self._losses.pop(_TRIALS)
+            mean_return = self._losses.pop(_RETURNS) / live
+            trials = {"count": round(live * ranks().size), "return": mean_return}
             writer.add_scalar("trials/return", trials["return"], self.num_steps_done)
         self._training_log(writer, self._losses, self._earlier_seconds)
         for name in self._losses.keys() & _USE.keys():
