@@ -9,6 +9,7 @@ Intervals: seeds and houses drawn again 10,000 times, with the same houses for b
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memo_habitat.report.breakdown import targets_of_trials
 from memo_habitat.report.load import load_evaluation
 
 DRAWS, QUARTERS = 10_000, 4
@@ -34,16 +36,11 @@ def rates_of(folders: list[Path]) -> Rates:
     seeds = []
     for folder in folders:
         found = load_evaluation(folder, str(folder))
-        episodes, length = found.episodes, found.steps / QUARTERS
-        house_of = [name.split("/")[0] for name in episodes.trial_names]
-        houses = sorted(set(house_of))
-        place = np.array([houses.index(house) for house in house_of])
-        quarter = np.minimum((episodes.end - 1) // length, QUARTERS - 1).astype(int)
-        good = episodes.columns["success"] > 0
-        counts = np.zeros((len(houses), QUARTERS))
-        np.add.at(counts, (place[episodes.trial[good]], quarter[good]), 1)
-        trials = np.bincount(place, minlength=len(houses))
-        seeds.append(1000.0 * counts / (trials[:, None] * length))
+        episodes, edges = found.episodes, np.linspace(0, found.steps, QUARTERS + 1)
+        counts = [targets_of_trials(episodes, *part) for part in itertools.pairwise(edges)]
+        per_1000 = 1000.0 * QUARTERS / found.steps * np.stack(counts, axis=1)
+        houses = range(episodes.houses.max() + 1)
+        seeds.append([per_1000[episodes.houses == house].mean(axis=0) for house in houses])
     return np.array(seeds)
 
 

@@ -67,13 +67,13 @@ def targets_between(episodes: Episodes, edges: Sequence[float]) -> list[Bucket]:
         through = reached >= high
         if through.any():
             # Trials without a success there count too, with 0.
-            found = _targets(episodes, low, high)[through] * 1000 / (high - low)
+            found = targets_of_trials(episodes, low, high)[through] * 1000 / (high - low)
             over_houses = mean_with_interval(found, houses[through], bounds=None)
             buckets.append(Bucket(low, high, over_houses))
     return buckets
 
 
-def _targets(episodes: Episodes, low: float, high: float) -> FloatArray:
+def targets_of_trials(episodes: Episodes, low: float, high: float) -> FloatArray:
     """How many targets every trial found in (low, high], float64 [T]."""
     inside = (episodes.end > low) & (episodes.end <= high)
     found = np.where(inside, episodes.columns["success"], 0.0)
