@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from memo_habitat.errors import UserError
 from memo_habitat.trainer.integrity import (
-    FORMATS,
     NO_DIGEST,
     DamagedError,
     append_seal,
@@ -32,12 +31,12 @@ from memo_habitat.trainer.integrity import (
 )
 from memo_habitat.trainer.run_dir import PREVIOUS_STATE, RESUME_STATE
 from memo_habitat.utils.data_paths import resolve
-from memo_habitat.utils.files import atomic_path, file_digest
+from memo_habitat.utils.files import atomic_path, atomic_write, file_digest
 from memo_habitat.utils.provenance import git_revision, package_versions
 
 # Names of the weights that predict the auxiliary sensor, and nothing else, begin with this.
 _AUXILIARY = "network.auxiliary."
-_DAMAGED = "remove it to go on from the state before it, or train in another folder"
+_FORMAT = "memo-habitat-2"
 
 
 def write_checkpoint(
@@ -59,18 +58,13 @@ def write_checkpoint(
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
     header = {
-        "format": FORMATS[1],
+        "format": _FORMAT,
         "config": OmegaConf.to_yaml(config),
         "extra_state": json.dumps(extra),
         "origin": json.dumps(_origin(config) if origin is None else origin),
         "digest": NO_DIGEST,
     }
-
-    def write(file: Path) -> None:
-        save_file(tensors, file, metadata=header)
-        seal_tensors(file)
-
-    _save(path, write)
+    atomic_write(path, seal_tensors(save(tensors, metadata=header)))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -149,8 +143,18 @@ def write_resume_state(folder: Path, state: dict[str, Any], config: DictConfig |
     for where this one gets damaged.
     """
     text = config if isinstance(config, str) else OmegaConf.to_yaml(config)
-    whole = {"random": random_state(), **state, "config": text}
-    _write_state(folder, whole, keep_previous=True)
+    path, previous = folder / RESUME_STATE, folder / PREVIOUS_STATE
+    try:
+        with atomic_path(path) as temporary:
+            torch.save({"random": random_state(), **state, "config": text}, temporary)
+            append_seal(temporary)
+            if path.is_file():
+                _keep(path, previous)
+    except RuntimeError as error:  # torch's, which speaks of positions in the file
+        raise UserError(
+            f"cannot write {path} (no space left, or a limit on the size of files); check space "
+            "and permissions"
+        ) from error
 
 
 def read_resume_state(folder: Path) -> dict[str, Any] | None:
@@ -158,45 +162,6 @@ def read_resume_state(folder: Path) -> dict[str, Any] | None:
 
     Its `instead` says so where that is not the newest of all. DamagedError where none is good.
     """
-    state = _read_states(folder)
-    if state is not None:
-        state["config"] = OmegaConf.create(state["config"])
-    return state
-
-
-def replace_resume_config(folder: Path, config: DictConfig) -> None:
-    """Let the training in `folder` go on with `config`; nothing is written where it is the same."""
-    state, text = _read_states(folder), OmegaConf.to_yaml(config)
-    if state is not None and state["config"] != text:
-        _write_state(folder, {**state, "config": text}, keep_previous=False)
-
-
-def _write_state(folder: Path, state: dict[str, Any], keep_previous: bool) -> None:
-    path, previous = folder / RESUME_STATE, folder / PREVIOUS_STATE
-
-    def write(file: Path) -> None:
-        # The format tells one that has lost its seal from one of a time without.
-        torch.save({**state, "format": 2}, file)
-        append_seal(file)
-        if keep_previous and path.is_file():
-            _keep(path, previous)
-
-    _save(path, write)
-
-
-def _keep(path: Path, previous: Path) -> None:
-    """Let `previous` be what `path` is, which stays there: a kill now finds the two equal."""
-    link = previous.with_name(f"{previous.name}.new")
-    link.unlink(missing_ok=True)
-    try:
-        os.link(path, link)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, link)
-    link.replace(previous)
-
-
-def _read_states(folder: Path) -> dict[str, Any] | None:
-    """The newest good state, its config as text."""
     places = [path for path in (folder / RESUME_STATE, folder / PREVIOUS_STATE) if path.is_file()]
     problems: list[UserError] = []
     for path in places:
@@ -214,17 +179,27 @@ def _read_states(folder: Path) -> dict[str, Any] | None:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    content, is_sealed = read_sealed(path)
+    content = BytesIO(read_sealed(path))
     try:
         # Weights only: what is read here may come from somebody else, and must run no code.
-        state: dict[str, Any] = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-        if is_sealed == ("format" in state):
-            return state
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:
         raise DamagedError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); {_DAMAGED}"
+            f"{path} cannot be read ({type(error).__name__}: {error}); remove it to go on from the "
+            "state before it, or train in another folder"
         ) from error
-    raise DamagedError(f"{path} is damaged: it has lost its end; {_DAMAGED}")
+    return {**state, "config": OmegaConf.create(state["config"])}
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Let `previous` be what `path` is, which stays there: a kill now finds the two equal."""
+    link = previous.with_name(f"{previous.name}.new")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, link)
+    link.replace(previous)
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
@@ -253,17 +228,3 @@ def random_state() -> dict[str, Any]:
         # Of the device in use: on a GPU, actions are drawn there.
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
-
-
-def _save(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file that replaces `path` when it is whole."""
-    try:
-        with atomic_path(path) as temporary:
-            write(temporary)
-    except SafetensorError as error:
-        raise UserError(f"cannot write {path} ({error}); check space and permissions") from error
-    except RuntimeError as error:  # torch's, which speaks of positions in the file
-        raise UserError(
-            f"cannot write {path} (no space left, or a limit on the size of files); check space "
-            "and permissions"
-        ) from error

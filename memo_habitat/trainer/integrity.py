@@ -10,15 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import struct
 from pathlib import Path
 from typing import NamedTuple
 
 from memo_habitat.errors import UserError
 from memo_habitat.utils.files import file_digest
 
-# What a checkpoint's header says under "format". The first has no digest.
-FORMATS = ("memo-habitat-1", "memo-habitat-2")
 # In place of the digest while it is computed; it cannot cover itself.
 NO_DIGEST = "0" * 64
 # In the JSON of a safetensors header. Quotes within its strings are escaped: a config that says
@@ -34,25 +31,20 @@ class DamagedError(UserError):
 
 
 class SealedTensors(NamedTuple):
-    """A safetensors file whose digest was right, or that is of a time without digests."""
+    """A safetensors file whose digest was right."""
 
     content: bytes
     header: dict[str, str]
 
 
-def seal_tensors(path: Path) -> None:
-    """Put the digest of a safetensors file into its header, where `NO_DIGEST` is.
-
-    The file is changed in place; it is still a temporary one.
-    """
-    with path.open("r+b") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        field = _FIELD.search(file.read(length))
-        if field is None:
-            raise ValueError(f"{path} has no field for its digest")
-        digest = file_digest(path)
-        file.seek(8 + field.start(1))
-        file.write(digest.encode())
+def seal_tensors(content: bytes) -> bytes:
+    """The content of a safetensors file, its digest in the header where `NO_DIGEST` was."""
+    found = _digest_in(content)
+    if found is None:
+        raise ValueError("the header has no field for the digest")
+    start, _ = found
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return b"".join([content[:start], digest, memoryview(content)[start + len(digest) :]])
 
 
 def read_tensors(path: Path) -> SealedTensors:
@@ -61,25 +53,16 @@ def read_tensors(path: Path) -> SealedTensors:
     Without torch: sweeps ask all their runs.
     """
     content = _content(path)
-    header_bytes = content[8 : 8 + int.from_bytes(content[:8], "little")]
-    field = _FIELD.search(header_bytes)
-    if field is not None:
-        start = 8 + field.start(1)
-        digest = hashlib.sha256(content[:start])
-        digest.update(NO_DIGEST.encode())
-        digest.update(memoryview(content)[start + len(NO_DIGEST) :])
-        if digest.hexdigest() != field[1].decode():
-            raise _damaged(path)
-    try:
-        tensors = json.loads(header_bytes)
-        header = tensors.pop("__metadata__", {})
-        end = 8 + len(header_bytes) + max(t["data_offsets"][1] for t in tensors.values())
-    except (ValueError, AttributeError, LookupError, TypeError) as error:
-        raise _damaged(path) from error
-    # Of a damaged header the field may be what is missing; one without may be cut off.
-    if field is None and (header.get("format") == FORMATS[1] or end != len(content)):
+    found = _digest_in(content)
+    if found is None:
         raise _damaged(path)
-    return SealedTensors(content, header)
+    start, written = found
+    digest = hashlib.sha256(content[:start])
+    digest.update(NO_DIGEST.encode())
+    digest.update(memoryview(content)[start + len(NO_DIGEST) :])
+    if digest.hexdigest() != written:
+        raise _damaged(path)
+    return SealedTensors(content, json.loads(_header(content)).get("__metadata__", {}))
 
 
 def append_seal(path: Path) -> None:
@@ -89,16 +72,24 @@ def append_seal(path: Path) -> None:
         file.write(f"\nmemo-habitat sha256 {digest}\n".encode())
 
 
-def read_sealed(path: Path) -> tuple[bytes, bool]:
-    """The bytes before the seal, and whether there is one; DamagedError where it is wrong."""
+def read_sealed(path: Path) -> bytes:
+    """The bytes before the seal; DamagedError where it is wrong or missing."""
     content = _content(path)
     seal = _SEAL.search(content[-_SEAL_BYTES:])
-    if seal is None:
-        return content, False
     body = content[:-_SEAL_BYTES]
-    if hashlib.sha256(body).hexdigest() != seal[1].decode():
+    if seal is None or hashlib.sha256(body).hexdigest() != seal[1].decode():
         raise _damaged(path)
-    return body, True
+    return body
+
+
+def _header(content: bytes) -> bytes:
+    return content[8 : 8 + int.from_bytes(content[:8], "little")]
+
+
+def _digest_in(content: bytes) -> tuple[int, str] | None:
+    """Where the digest of a safetensors file begins, and what it is; None where there is none."""
+    field = _FIELD.search(_header(content))
+    return None if field is None else (8 + field.start(1), field[1].decode())
 
 
 def _content(path: Path) -> bytes:
@@ -110,6 +101,6 @@ def _content(path: Path) -> bytes:
 
 def _damaged(path: Path) -> DamagedError:
     return DamagedError(
-        f"{path} is damaged: it was cut off or changed since it was written; take another, or "
-        "remove it"
+        f"{path} is damaged: it was cut off or changed since it was written, or not by "
+        "memo-habitat; take another, or remove it"
     )

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.compose import flatten
 from memo_habitat.errors import UserError, command
-from memo_habitat.trainer.checkpoint import read_resume_state, replace_resume_config
+from memo_habitat.trainer.checkpoint import read_resume_state
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import ResumeRecord, RunFolder, RunRecord
 from memo_habitat.trainer.scheduler import names_if_restarted
@@ -93,9 +93,8 @@ def apply_overrides(
 ) -> Iterator[None]:
     """Let `run` train and be evaluated with `config` from now on; within, it trains.
 
-    The config gets into config.yaml, and into the state to resume from: Habitat-Baselines goes on
-    with the config of the state and ignores any other. What config.yaml said before is kept in
-    run.json. A UserError from within undoes it all, unless something was learned by then.
+    The config gets into config.yaml, with which the trainer goes on; what that said before is kept
+    in run.json. A UserError from within undoes both, unless something was learned by then.
     """
     state = _state(run, config)
     files = (run.record_path, run.config_path)
@@ -112,15 +111,11 @@ def apply_overrides(
         write_json(run.record_path, record.model_dump())
         if resume.changed:
             atomic_write(run.config_path, OmegaConf.to_yaml(config))
-    if state is not None:
-        _replace_config_of_state(run, config)
     try:
         yield
     except UserError:
         # What it has learned with is what the run trains with.
         if _steps(_state(run, config)) == _steps(state):
-            if state is not None:
-                _replace_config_of_state(run, state["config"])
             for path in files if is_first_process() else ():
                 if path in before:
                     atomic_write(path, before[path])
@@ -152,9 +147,3 @@ def _is_ours(config: DictConfig) -> bool:
 
 def _steps(state: Mapping[str, Any] | None) -> int:
     return 0 if state is None else int(state["counts"]["num_steps_done"])
-
-
-def _replace_config_of_state(run: RunFolder, config: DictConfig) -> None:
-    from habitat.config.default import patch_config
-
-    replace_resume_config(run.checkpoint_dir, patch_config(config.copy()))

@@ -290,6 +290,23 @@ def record_resume(config: Any, workers: int, steps: int) -> None:
     write_json(run.record_path, record.model_dump())
 
 
+def config_of_run(config: Any) -> Any:
+    """The config that the run of `config` goes on with: its config.yaml, wherever it lies now.
+
+    None where `config` trains in no run folder.
+    """
+    from habitat.config.default import patch_config
+    from omegaconf import open_dict
+
+    run = _run_of(config)
+    if run is None or not run.config_path.is_file():
+        return None
+    found = run.config()
+    with open_dict(found):
+        found.run_dir = config.run_dir
+    return patch_config(found)
+
+
 def _run_of(config: Any) -> RunFolder | None:
     """The run folder that `config` trains in; None where its checkpoints go elsewhere."""
     from omegaconf import OmegaConf

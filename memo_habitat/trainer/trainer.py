@@ -38,6 +38,7 @@ from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_b
 from memo_habitat.trainer.resumable import ResumableTrainer
 from memo_habitat.trainer.run_dir import (
     TRAIN_LOCK,
+    config_of_run,
     newest_checkpoint,
     record_resume,
     record_start,
@@ -104,6 +105,8 @@ class MemoTrainer(ResumableTrainer):
     def _train_from(self, resume: dict[str, Any] | None) -> None:
         if resume is not None:
             check_resumed_model(self.config, resume["config"])
+            # Habitat goes on with the config that is here, whichever it was given.
+            resume["config"] = config_of_run(self.config) or resume["config"]
             if is_first_process():
                 record_resume(self.config, ranks().size, resume["counts"]["num_steps_done"])
         self._prepare(resume)

@@ -37,7 +37,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match="No space left"):
         checkpoint.write_checkpoint(path, nn.Linear(1, 1).state_dict(), CONFIG, {"step": 2})
     assert checkpoint.read_checkpoint(path)["extra_state"] == {"step": 1}

@@ -30,7 +30,6 @@ from memo_habitat.trainer import resumable
 from memo_habitat.trainer.checkpoint import (
     read_checkpoint,
     read_resume_state,
-    replace_resume_config,
     write_resume_state,
 )
 from memo_habitat.trainer.profile import COLLECT, LEARN
@@ -143,9 +142,9 @@ def train(composed, tmp_path):
             config.run_dir = str(tmp_path)
             config.habitat_baselines.total_num_steps = total
             config.habitat_baselines.num_checkpoints = 2
-        # As Habitat resumes: the config of the state counts, so the new total goes there.
-        if (tmp_path / "checkpoints" / RESUME_STATE).is_file():
-            replace_resume_config(tmp_path / "checkpoints", config)
+        # As it is resumed: the config of the run counts, so the new total goes there.
+        if (tmp_path / "config.yaml").is_file():
+            OmegaConf.save(config, tmp_path / "config.yaml")
         trainer = ScriptedTrainer(config)
         trainer.at = at
         for name, value in attributes.items():
@@ -192,6 +191,15 @@ def test_every_step_of_every_environment_counts_once(train):
     assert trainer.num_updates_done == 64 // PER_UPDATE
     assert counted(train.folder) == every_update(64)
     assert read_checkpoint(train.folder / "checkpoints" / LATEST)["extra_state"]["step"] == 64
+
+
+def test_from_the_state_before_it_goes_on_with_the_config_of_the_run(train):
+    train(32)
+    newest = train.folder / "checkpoints" / RESUME_STATE
+    newest.write_bytes(newest.read_bytes()[:-1])
+    trainer = train(64)
+    assert trainer.num_steps_done == trainer.config.habitat_baselines.total_num_steps == 64
+    assert counted(train.folder) == every_update(64)
 
 
 def test_an_interrupt_stops_after_the_step_and_going_on_leaves_no_gap(train):
