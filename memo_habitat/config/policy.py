@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 # Kinds of image encoders.
 ENCODERS = ("cnn", "resnet18", "resnet50", "timm", "detections", "blind")
@@ -73,11 +71,3 @@ class EncoderConfig:
 
 
 DEFAULT_ENCODER = EncoderConfig()
-
-
-def encoder_config(node: Mapping[str, Any]) -> EncoderConfig:
-    """The settings in a config's node `rl.encoder`; older ones name their one `camera`."""
-    settings = dict(node)
-    if camera := settings.pop("camera", None):
-        settings["cameras"] = [camera]
-    return EncoderConfig(**settings)

@@ -50,7 +50,7 @@ class EvaluationMeta(Provenance):
     shard: str = ""  # which part of the trials, such as 3/16; empty: all
     # sha256 of the checkpoint's file; None for other agents.
     weights: str | None = None
-    # `config.evaluation.evaluation_settings`; empty: not known of an evaluation of before.
+    # `config.evaluation.evaluation_settings`.
     settings: dict[str, Any] = {}
     environments: int | None = None  # how many there were
     houses: tuple[str, ...] = ()  # their names
@@ -82,12 +82,8 @@ class EvaluationMeta(Provenance):
         `more` fields are compared as well.
         """
         both = {name: (getattr(self, name), getattr(other, name)) for name in (*_SAME, *more)}
-        # Not known of evaluations of before.
-        if None in both["weights"]:
-            del both["weights"]
-        if self.settings and other.settings:
-            for key in {**self.settings, **other.settings}:
-                both[key] = self.settings.get(key), other.settings.get(key)
+        for key in {**self.settings, **other.settings}:
+            both[key] = self.settings.get(key), other.settings.get(key)
         return {name: values for name, values in both.items() if values[0] != values[1]}
 
     def write(self, folder: Path) -> None:

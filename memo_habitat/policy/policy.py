@@ -15,7 +15,7 @@ from habitat_baselines.utils.common import get_num_actions
 from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.config.policy import PRECISIONS, EncoderConfig, encoder_config
+from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.interface import ActingCache
 from memo_habitat.memory.static_step import compiled
@@ -132,7 +132,7 @@ class MemoPolicy(nn.Module, Policy):
     ) -> MemoPolicy:
         """Build the policy from the composed config, as Habitat calls it."""
         rl = config.habitat_baselines.rl
-        encoder = encoder_config(rl.encoder)
+        encoder = EncoderConfig(**rl.encoder)
         memory = MemoryConfig(**dict(rl.memory))
         given: dict[str, Any] = {"stop": _initial_stop(config)}
         if "success_distance" in config.habitat.task:  # which grids have not

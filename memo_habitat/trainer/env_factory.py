@@ -75,7 +75,7 @@ class MemoVectorEnvFactory(VectorEnvFactory):
                 envs = ThreadedVectorEnv(make_env, arguments)
                 envs.deaths = deaths  # whoever meets a closed pipe later finds the cause there
                 return envs
-            default = MemoBaselinesConfig.worker_timeout  # runs of before have no such key
+            default = MemoBaselinesConfig.worker_timeout  # Habitat's own configs have no such key
             return WorkerVectorEnv(
                 arguments, config.habitat_baselines.get("worker_timeout", default)
             )

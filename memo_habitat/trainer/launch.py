@@ -258,8 +258,6 @@ def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEv
 
 def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluation:
     """Of one checkpoint, or another agent."""
-    from omegaconf import open_dict
-
     from memo_habitat.config.evaluation import Shard, evaluation_name
 
     trained = run.config()
@@ -270,12 +268,15 @@ def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluat
             f"command: {evaluation_command(run)}"
         )
     config = trained.copy()
-    _all_houses(config)
+    dataset = config.habitat.get("dataset")
+    if dataset is not None and "content_scenes" in dataset:
+        # All of the split, whichever a training has chosen; an override chooses again.
+        dataset.content_scenes = ["*"]
     update_config(config, options.overrides)
     _point_into(config, run)
     baselines, evaluator = config.habitat_baselines, config.habitat_baselines.evaluator
     name = options.name or options.agent
-    forget = bool(evaluator.get("forget") or options.forget)  # runs of before have no such key
+    forget = evaluator.forget or options.forget
     if options.agent == "checkpoint":
         from memo_habitat.trainer.validation import check_evaluated_model
 
@@ -300,8 +301,7 @@ def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluat
         raise UserError(
             f"--shard {shard} within torchrun or srun, whose ranks take shards: omit it"
         )
-    with open_dict(config):  # runs of before have no such key
-        evaluator.shard = str(shard) if shard.total > 1 else ""
+    evaluator.shard = str(shard) if shard.total > 1 else ""
     for option, key in (("trials", "trials_per_house"), ("steps", "steps_per_trial")):
         if (count := getattr(options, option)) is not None:
             check_at_least_one(f"--{option}", count)
@@ -309,13 +309,6 @@ def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluat
     config.habitat.task.trial_steps = evaluator.steps_per_trial
     _check_simulator(config)
     return PreparedEvaluation(replace(options, name=name), config, run.eval_dir(name))
-
-
-def _all_houses(config: DictConfig) -> None:
-    """Those of the split, whichever a training has chosen; an override chooses again."""
-    dataset = config.habitat.get("dataset")
-    if dataset is not None and "content_scenes" in dataset:
-        dataset.content_scenes = ["*"]
 
 
 def evaluation_command(run: RunFolder) -> str:

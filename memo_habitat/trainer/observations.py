@@ -12,7 +12,7 @@ from habitat_baselines.common.obs_transformers import (
 from omegaconf import DictConfig
 from torch import nn
 
-from memo_habitat.config.policy import EncoderConfig, encoder_config
+from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.policy.frozen_encoder import FrozenEncoder
 
@@ -28,7 +28,7 @@ def observation_transforms(
     """
     transforms = get_active_obs_transforms(config)
     observed = apply_obs_transforms_obs_space(spec.observation_space, transforms)
-    encoder = encoder_config(config.habitat_baselines.rl.encoder)
+    encoder = EncoderConfig(**config.habitat_baselines.rl.encoder)
     seen = set(encoder.cameras) if encoder.sees else set()
     images = {uuid for uuid, space in observed.spaces.items() if _is_image(uuid, space, encoder)}
     used = {config.habitat.task.get("camera"), config.habitat_baselines.evaluator.get("camera")}

@@ -113,9 +113,7 @@ class ResumableTrainer(PPOTrainer):
         counts, parts = state["counts"], [state, *state.get("others", ())]
         same_processes = len(parts) == ranks().size
         for name in _COUNTS:
-            key = name.lstrip("_")
-            # Of before: trials were over when a state was saved.
-            setattr(self, name, counts.get(key, counts["num_updates_done"]))
+            setattr(self, name, counts[name.lstrip("_")])
         self._earlier_seconds = counts["seconds"]
         own = parts[ranks().rank] if same_processes else state
         saved, running = state["statistics"], own["statistics"]["running"]
@@ -152,10 +150,7 @@ class ResumableTrainer(PPOTrainer):
             self._begin_other_trials()
             return
         if storage.steps:
-            # A state of before, which only a process alone saved, has no number there.
-            since_then = storage.steps * self.envs.num_envs
-            self._begun_at = trial.get("begun", self.num_steps_done - since_then)
-            self._updates_in_trial = trial.get("updates", 0)
+            self._begun_at, self._updates_in_trial = trial["begun"], trial["updates"]
             policy.begin_trials(self.config.habitat.seed, self._begun_at)
             self._agent.refresh_memory()
         self.current_episode_reward = trial["episode_reward"]

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.config.evaluation import RUNTIME_KEYS
 from memo_habitat.config.memory import MemoryConfig
-from memo_habitat.config.policy import PRECISIONS, encoder_config
+from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError, check_at_least_one, check_choice
 from memo_habitat.memory.variants import check_config, memory_class, segment_lengths
 from memo_habitat.policy.encoders import check_encoder
@@ -116,7 +116,7 @@ def check_and_pin_weights(config: DictConfig) -> None:
     encoder = config.habitat_baselines.rl.encoder
     if encoder.kind == "timm":
         with read_write(config):
-            encoder.weights_digest = pinned_digest(encoder_config(encoder))
+            encoder.weights_digest = pinned_digest(EncoderConfig(**encoder))
 
 
 def check_training_settings(config: DictConfig) -> None:
@@ -151,7 +151,7 @@ def check_model_config(config: DictConfig) -> None:
         # It names the fields of the memory ("memory width 3 ..."): here by their keys.
         named = str(error).replace("memory ", "habitat_baselines.rl.memory.", 1)
         raise UserError(named) from error
-    check_encoder(encoder_config(rl.encoder))
+    check_encoder(EncoderConfig(**rl.encoder))
     check_choice("habitat_baselines.rl.precision", rl.precision, PRECISIONS)
     check_choice("habitat_baselines.rl.ppo.optimizer", rl.ppo.optimizer, OPTIMISERS)
 

@@ -22,7 +22,6 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from memo_habitat.compat import startup
-from memo_habitat.config.trainer import MemoBaselinesConfig
 from memo_habitat.errors import UserError
 from memo_habitat.rollout.storage import TrialStorage
 from memo_habitat.trainer.env_worker import (
@@ -259,8 +258,7 @@ def _pass_on(said: Path, start: int) -> int:
 def allow_restarts(envs: Any, config: DictConfig) -> None:
     """Let dead workers be replaced in a training, whose storage can leave a trial out."""
     if isinstance(envs, WorkerVectorEnv):
-        default = MemoBaselinesConfig.max_worker_restarts  # runs of before have no such key
-        envs.restarts = config.habitat_baselines.get("max_worker_restarts", default)
+        envs.restarts = config.habitat_baselines.max_worker_restarts
 
 
 def are_as_made(envs: Any) -> bool:

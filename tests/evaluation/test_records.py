@@ -118,7 +118,6 @@ def test_an_evaluation_is_not_continued_with_other_settings(tmp_path: Path) -> N
     settings(True, "habitat.dataset.content_scenes=[attic]").check_continues(tmp_path)
     with pytest.raises(UserError, match=rf"{distance}=2.0, now 1.0; .*{budget}=0, now 80.*--name"):
         settings(True, f"{budget}=80", f"{distance}=1.0").check_continues(tmp_path)
-    EvaluationMeta().check_continues(tmp_path)  # nothing is known of it
     settings(False).write(tmp_path)
     settings(False, f"{budget}=80").check_continues(tmp_path)  # the agent has no memory
 

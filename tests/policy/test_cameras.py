@@ -7,7 +7,7 @@ import pytest
 import torch
 from gym import spaces
 
-from memo_habitat.config.policy import EncoderConfig, encoder_config
+from memo_habitat.config.policy import EncoderConfig
 from memo_habitat.errors import UserError
 from memo_habitat.policy.encoders import build_encoder, check_encoder
 from tests.factories.policies import observation_space
@@ -85,8 +85,3 @@ def test_cameras_of_different_sizes_are_not_stacked():
 def test_what_would_have_no_effect_is_refused(options, named):
     with pytest.raises(UserError, match=named):
         check_encoder(EncoderConfig(**options))
-
-
-def test_configs_of_before_name_their_one_camera():
-    node = {"kind": "resnet18", "camera": "rear_rgb"}
-    assert encoder_config(node).cameras == ["rear_rgb"]
