@@ -101,8 +101,8 @@ setup(
     install_requires=[
         "habitat-lab==0.3.320260507",
         "habitat-baselines==0.3.320260507",
-        "torch>=2.1",
-        "torchvision>=0.16",
+        "torch>=2.4",
+        "torchvision>=0.19",
         "hydra-core>=1.3.2",
         "omegaconf>=2.3",
         "numpy>=1.26.4",

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from memo_habitat.cli.main import USER_ERROR, main
-from memo_habitat.errors import UserError
+from memo_habitat.errors import UserError, cannot_write
 from memo_habitat.sweep.jobs import SweepJob
 from memo_habitat.sweep.spec import read_sweep
 from memo_habitat.trainer.run_dir import SWEEP_LOCK, SWEEP_LOG, RunFolder, discard_run
@@ -45,8 +45,12 @@ def work(folder: Path, name: str) -> int:
     sweep = read_sweep(folder)
     jobs = (SweepJob(sweep, run) for run in (None, *sweep.runs()))
     job = next(job for job in jobs if job.name == name)
-    job.path.mkdir(parents=True, exist_ok=True)
-    write_into(job.path / SWEEP_LOG)
+    try:
+        job.path.mkdir(parents=True, exist_ok=True)
+        write_into(job.path / SWEEP_LOG)
+    except OSError as error:
+        print(cannot_write(job.path, error), file=sys.stderr)
+        return USER_ERROR
     try:
         with hold(job.path / SWEEP_LOCK, PATIENCE):
             pending = job.pending()

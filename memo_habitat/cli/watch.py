@@ -148,13 +148,20 @@ def _played(
 
 
 def first_house(config: Any) -> str:
-    """Of the split that is evaluated."""
+    """Of the split that is evaluated; UserError where the task is not played in houses."""
     from memo_habitat.config.compose import import_habitat
 
     import_habitat()
     from habitat import make_dataset
     from habitat.config import read_write
 
+    from memo_habitat.trainer.class_names import LAB_FACTORIES
+
+    if not config.habitat_baselines.vector_env_factory._target_.startswith(LAB_FACTORIES):
+        raise UserError(
+            f"{config.habitat.task.type} is not played in houses: there is nothing to film; "
+            "`memo-habitat eval` and `report` show its trials"
+        )
     dataset = config.habitat.dataset.copy()
     with read_write(dataset):
         dataset.split = config.habitat_baselines.eval.split

@@ -23,7 +23,7 @@ _REGISTERED = {
 }
 _FACTORY = "vector_env_factory._target_"
 # Factories that make environments of Habitat's own class, from classes in Habitat-Lab's registry.
-_LAB_FACTORIES = ("memo_habitat.trainer.env_factory.", "habitat_baselines.")
+LAB_FACTORIES = ("memo_habitat.trainer.env_factory.", "habitat_baselines.")
 # Kinds in that registry, with the node of the config that has the name, or the names, of a class.
 _WITH_LAB = {"task": "task", "sim": "simulator", "dataset": "dataset"}
 _MANY_WITH_LAB = {"sensor": "lab_sensors", "measure": "measurements", "task_action": "actions"}
@@ -53,7 +53,7 @@ def check_names(config: DictConfig) -> None:
     factory = OmegaConf.select(baselines, _FACTORY)
     if factory is not None:
         _check_factory(factory)
-    if factory is None or factory.startswith(_LAB_FACTORIES):
+    if factory is None or factory.startswith(LAB_FACTORIES):
         _check_lab_names(config)
 
 

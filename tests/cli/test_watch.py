@@ -8,8 +8,10 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from memo_habitat.cli.main import main
+from memo_habitat.config.compose import compose_config
 
 
 @pytest.mark.slow
@@ -24,3 +26,11 @@ def test_it_prints_the_path_of_a_video_and_leaves_no_evaluation(
     assert video.parent == run / "videos/watch" and "loft_0_test_003" in video.name
     assert imageio_ffmpeg.count_frames_and_secs(str(video))[0] == 24
     assert not list((run / "eval").iterdir())
+
+
+@pytest.mark.parametrize("command", ["watch", "inspect"])
+def test_a_task_without_houses_is_told_what_shows_its_trials(tmp_path, capsys, command):
+    OmegaConf.save(compose_config("dark_key_to_door"), tmp_path / "config.yaml")
+    assert main([command, str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "DarkKeyToDoor-v0 is not played in houses" in line
