@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from memo_habitat.cli import sweep_job
+from memo_habitat.trainer.integrity import NO_DIGEST, seal_tensors
 from memo_habitat.trainer.progress import ProgressFile, read_progress
 from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.utils.files import write_json
@@ -67,7 +68,8 @@ def learn(run: RunFolder, options: dict[str, str], steps: int) -> None:
         row = {"steps": steps, "updates": steps // PER_UPDATE, "seconds": steps / 10}
         progress.append({**row, "metrics": {"reward": 0.5}})
         extra = {"extra_state": json.dumps({"step": steps})}
-        save_file({"weight": np.zeros(1)}, run.latest_checkpoint, metadata=extra)
+        content = save({"weight": np.zeros(1)}, metadata={**extra, "digest": NO_DIGEST})
+        run.latest_checkpoint.write_bytes(seal_tensors(content))
         run.resume_state.touch()
 
 
