@@ -149,7 +149,7 @@ def render(runs: Sequence[Run]) -> str:
         context=_context(agents),
         memory_figures=context_figures(agents),
         attention=attention_figures(agents),
-        learning=[*learning_figures(runs), *checkpoint_figure(agents)],
+        learning=[*learning_figures(runs), *checkpoint_figure(runs)],
         cells=cells,
         on_grid=on_grid,
         maps=[(a, [] if trials else _maps(a, runs)) for a, trials in cells],

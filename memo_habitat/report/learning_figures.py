@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memo_habitat.report import plots
-from memo_habitat.report.figures import OVER_HOUSES, Figure, ShownAgent, trained_color
+from memo_habitat.report.figures import OVER_HOUSES, Figure, trained_color
 from memo_habitat.report.load import Evaluation, Run
 from memo_habitat.report.plots import Curve
 
@@ -55,22 +55,23 @@ def _measure(row: Mapping[str, Any], name: str) -> float | None:
     return next((value for value in values if isinstance(value, int | float)), None)
 
 
-def checkpoint_figure(agents: Sequence[ShownAgent]) -> list[Figure]:
+def checkpoint_figure(runs: Sequence[Run]) -> list[Figure]:
     """Targets of three or more checkpoints of one run by their training; nothing of fewer."""
-    # Of a run only what was evaluated alike: points with another token budget make no curve.
-    alike: dict[str, dict[int, Evaluation]] = {}
-    for agent in agents:
-        e = agent.evaluation
-        if e.agent == "checkpoint" and e.meta.step is not None and not e.meta.forget:
-            key = f"{e.folder.parent} {e.meta.model_dump_json(include=_HOW)}"
-            alike.setdefault(key, {}).setdefault(e.meta.step, e)
     curves: list[Curve] = []
-    for own in ([e[step] for step in sorted(e)] for e in alike.values() if len(e) > 2):
-        found = [e.headline.targets for e in own]
-        means, lows, highs = ([getattr(f, n) for f in found] for n in ("mean", "low", "high"))
-        steps = [float(e.meta.step or 0) for e in own]
-        color = trained_color(len(curves))
-        curves.append(Curve(steps, means, color, low=lows, high=highs, marked=True))
+    # In the colours of the training curves; a run without one has none of theirs.
+    for number, run in enumerate(sorted(runs, key=lambda run: not run.progress)):
+        # Only what was evaluated alike: points with another token budget make no curve.
+        alike: dict[str, dict[int, Evaluation]] = {}
+        for e in run.evaluations:
+            if e.agent == "checkpoint" and e.meta.step is not None and not e.meta.forget:
+                key = e.meta.model_dump_json(include=_HOW)
+                alike.setdefault(key, {}).setdefault(e.meta.step, e)
+        for own in ([e[step] for step in sorted(e)] for e in alike.values() if len(e) > 2):
+            found = [e.headline.targets for e in own]
+            means, lows, highs = ([getattr(f, n) for f in found] for n in ("mean", "low", "high"))
+            steps = [float(e.meta.step or 0) for e in own]
+            color = trained_color(number)
+            curves.append(Curve(steps, means, color, low=lows, high=highs, marked=True))
     if not curves:
         return []
     text = "Targets per 1,000 steps in the evaluation of each checkpoint. " + OVER_HOUSES

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,6 @@ from memo_habitat.report.breakdown import (
 )
 from memo_habitat.report.comparison import compare, scores_by_house
 from memo_habitat.report.episodes import tabulate
-from memo_habitat.report.figures import Figure, ShownAgent
 from memo_habitat.report.html import render
 from memo_habitat.report.learning_figures import checkpoint_figure
 from memo_habitat.report.load import load_run
@@ -117,13 +118,13 @@ def test_a_curve_is_of_checkpoints_that_were_evaluated_alike(tmp_path: Path) -> 
         meta = {**json.loads(path.read_text()), "step": number, "settings": {"budget": budget}}
         path.write_text(json.dumps(meta))
 
-    def curves() -> list[Figure]:
-        evaluations = load_run(run).evaluations
-        return checkpoint_figure([ShownAgent(e.label, "#000000", (e,)) for e in evaluations])
-
-    assert curves() == []
+    assert checkpoint_figure([load_run(run)]) == []
     path.write_text(json.dumps({**meta, "settings": {"budget": 0}}))
-    assert len(curves()) == 1
+    loaded = load_run(run)
+    # In its own colour of the legend, whichever other runs have a curve.
+    for number, runs in enumerate([[loaded], [replace(loaded, evaluations=[]), loaded]]):
+        (figure,) = checkpoint_figure(runs)
+        assert re.findall(r"--series-\d+", figure.svg)[0] == f"--series-{2 + number}"
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
