@@ -82,7 +82,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def write_page(out: Path, page: str) -> Path:
-    """Write `page` to `out`; returns `out`."""
+    """Write `page` to `out`, a file that --out can name; returns `out`."""
     try:
         atomic_write(out, label_cells(page))
     except UserError as error:

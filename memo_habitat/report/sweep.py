@@ -1,4 +1,4 @@
-"""Writes the report on a sweep: one HTML file, three CSV files and the learning curves' picture."""
+"""Writes the report on a sweep: one HTML file, four CSV files and the learning curves' picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from memo_habitat.report.figures import (
     targets_figure,
     trained_color,
 )
-from memo_habitat.report.html import REPORT_FILE, write_page
+from memo_habitat.report.html import REPORT_FILE
 from memo_habitat.report.maps import GridTrial, grid_trials
 from memo_habitat.report.plots import Curve, curve_over_seeds, value_range, write_pictures
 from memo_habitat.report.statistics import Estimate
@@ -41,8 +41,9 @@ from memo_habitat.report.sweep_tables import (
     variants_of,
     write_tables,
 )
-from memo_habitat.report.text import TEMPLATES
+from memo_habitat.report.text import TEMPLATES, label_cells
 from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.utils.files import atomic_write
 from memo_habitat.utils.provenance import now
 
 # What later episodes are compared in with the first, and how the page calls it.
@@ -69,7 +70,9 @@ def write_sweep_report(sweep: Path | Sweep) -> Path:
         title = str(sweep.info.get("config", sweep.folder.resolve().name))
         write_pictures(sweep.folder, curves, lines, title)
     learning = [_learning_figure(curves, lines)] if curves else []
-    return write_page(sweep.folder / REPORT_FILE, _render(sweep, rows, variants, learning))
+    out = sweep.folder / REPORT_FILE
+    atomic_write(out, label_cells(_render(sweep, rows, variants, learning)))
+    return out
 
 
 def _import_plugins(sweep: Sweep) -> None:

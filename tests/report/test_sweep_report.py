@@ -43,6 +43,12 @@ def page(original: Path) -> str:
     return write_sweep_report(original).read_text(encoding="utf-8")
 
 
+def test_an_unwritable_report_names_no_option_that_sweeps_refuse(sweep: Path) -> None:
+    (sweep / "report.html").mkdir()
+    with pytest.raises(UserError, match=r"report\.html .*check space and permissions$"):
+        write_sweep_report(sweep)
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
