@@ -146,11 +146,11 @@ def test_one_field_serves_a_goal_set_until_it_is_the_least_recently_used():
     goals = [middle((i + 0.5, 2.5))[None] for i in range(3)]
     first = geodesics.field(goals[0])
     assert geodesics.field(goals[0].copy()) is first
-    geodesics.field(goals[1])
+    second = geodesics.field(goals[1])
     assert geodesics.field(goals[0]) is first
     geodesics.field(goals[2])  # drops goals[1]
     assert geodesics.field(goals[0]) is first
-    assert len(geodesics._fields) == 2
+    assert geodesics.field(goals[1]) is not second
 
 
 @pytest.fixture
@@ -172,6 +172,17 @@ def test_fields_of_read_only_goals_are_read_from_disk_the_next_time(kept, monkey
     again = Geodesics(grid)
     assert [again.distance(point, goals) for point in points] == computed
     assert len(again.path(points[0], goals)) >= 2
+
+
+def test_fields_of_read_only_goals_that_are_in_use_stay(kept):
+    geodesics = Geodesics(grid_of(np.ones((10, 10), dtype=bool)), capacity=2)
+    goals = [middle((i + 0.5, 2.5))[None] for i in range(4)]
+    for each in goals:
+        each.setflags(write=False)
+    first = geodesics.field(goals[0])
+    for other in goals[1:]:
+        geodesics.field(other)
+        assert geodesics.field(goals[0]) is first
 
 
 def test_another_house_or_other_goals_have_files_of_their_own(kept):

@@ -6,8 +6,6 @@ What `EmbreeSim` does for one agent under Habitat, to the last bit, at a tenth o
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from memo_habitat.simulator.embree.queries import TaskQueries
 from memo_habitat.simulator.embree.ray_kernels import count_hits, rays_near
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
 from memo_habitat.simulator.embree.sim import agent_shape
+from memo_habitat.utils.recent import Recent
 
 
 class BatchedAgent(TaskQueries):
@@ -80,7 +79,7 @@ class BatchedSim:
         # Every agent may be in another house, and come back to it.
         kept = max(options.cached_houses, num_agents)
         self._house_options = agent_shape(config), kept, options.cached_fields
-        self._arrangements: OrderedDict[Hashable, tuple[Scene, Arrangement]] = OrderedDict()
+        self._arrangements: Recent[tuple[Scene, Arrangement]] = Recent(2 * num_agents)
 
     def pose(self, index: int) -> Pose:
         """Where an agent is; its position is a row of the batch, not a copy."""
@@ -88,14 +87,14 @@ class BatchedSim:
 
     def enter(self, index: int, episode: Any) -> None:
         """Bring an agent into an episode's house with the episode's objects."""
-        key = (episode.scene_dataset_config, episode.scene_id, episode.episode_id)
-        if key not in self._arrangements:
+
+        def load() -> tuple[Scene, Arrangement]:
             scene = load_scene(episode.scene_id, episode.scene_dataset_config, *self._house_options)
-            self._arrangements[key] = scene, place_objects(scene, *objects_of(self.config, episode))
-            if len(self._arrangements) > 2 * len(self.agents):
-                self._arrangements.popitem(last=False)
-        self._arrangements.move_to_end(key)
-        self.agents[index].scene, self.agents[index].arrangement = self._arrangements[key]
+            return scene, place_objects(scene, *objects_of(self.config, episode))
+
+        key = (episode.scene_dataset_config, episode.scene_id, episode.episode_id)
+        agent = self.agents[index]
+        agent.scene, agent.arrangement = self._arrangements.get(key, load)
 
     def step(self, actions: np.ndarray, which: np.ndarray) -> None:
         """Take one step with some agents.

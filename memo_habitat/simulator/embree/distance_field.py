@@ -12,7 +12,7 @@ import hashlib
 import heapq
 import math
 import zlib
-from collections import OrderedDict
+from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.navgrid import NEAR_FLOOR, NavGrid, nearest_free
 from memo_habitat.utils.compiled import compiled
 from memo_habitat.utils.files import atomic_write, cache_folder
+from memo_habitat.utils.recent import Recent
 
 #: How far beside a free cell a start or goal may lie, m.
 REACH = 0.5
@@ -277,9 +278,8 @@ class Geodesics:
 
     def __init__(self, grid: NavGrid, capacity: int = 32) -> None:
         self._grid = grid
-        self._capacity = capacity
-        self._fields: OrderedDict[bytes, DistanceField] = OrderedDict()
-        self._of_array: OrderedDict[int, tuple[np.ndarray, DistanceField]] = OrderedDict()
+        self._fields: Recent[DistanceField] = Recent(capacity)
+        self._of_array: Recent[tuple[np.ndarray, DistanceField]] = Recent(capacity)
 
     def field(self, goals: np.ndarray) -> DistanceField:
         """The field of goals [G, 3] m, computed when it is kept neither in memory nor on disk.
@@ -287,22 +287,19 @@ class Geodesics:
         Read-only goals are those of an arrangement, asked for again and again: their fields are
         found by the array itself and kept on disk.
         """
-        fixed = not goals.flags.writeable
-        if fixed and (known := self._of_array.get(id(goals))) is not None:
-            return known[1]
+        if goals.flags.writeable:
+            return self._of_points(goals, self._compute)
+        # With the array, so that its id stays its own.
+        kept = self._of_array.get(
+            id(goals), lambda: (goals, self._of_points(goals, self._from_disk))
+        )
+        return kept[1]
+
+    def _of_points(
+        self, goals: np.ndarray, make: Callable[[np.ndarray], DistanceField]
+    ) -> DistanceField:
         points = np.ascontiguousarray(goals, dtype=np.float64).reshape(-1, 3)
-        key = points.tobytes()
-        made = self._fields.get(key)
-        if made is None:
-            made = self._from_disk(points) if fixed else self._compute(points)
-        self._fields[key] = made
-        self._fields.move_to_end(key)
-        if fixed:
-            self._of_array[id(goals)] = goals, made  # with the array, so that its id stays its own
-        for kept in (self._fields, self._of_array):
-            if len(kept) > self._capacity:
-                kept.popitem(last=False)
-        return made
+        return self._fields.get(points.tobytes(), lambda: make(points))
 
     def distance(self, position: np.ndarray, goals: np.ndarray) -> float:
         """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none

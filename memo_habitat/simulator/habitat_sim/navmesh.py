@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.simulator.embree.scene_dataset import SceneInstance
 from memo_habitat.simulator.habitat_sim.floor import Floor
 from memo_habitat.utils.files import atomic_path, cache_folder
+from memo_habitat.utils.recent import Recent
 
 #: Height of a voxel, m. The floor of a navigation mesh lies up to one of these above the real one,
 #: and the cameras with it: Recast's usual 0.2 m would lift them out of place.
@@ -57,8 +57,7 @@ class NavMesh:
         """That of the house in which the simulator is."""
         self.pathfinder = pathfinder
         self.floor = _main_island(sim, pathfinder)
-        self._goal_sets = goal_sets
-        self._paths: OrderedDict[Any, tuple[np.ndarray, Any]] = OrderedDict()
+        self._paths: Recent[tuple[np.ndarray, Any]] = Recent(goal_sets)
 
     def distance(self, position: np.ndarray, goals: np.ndarray) -> float:
         """Geodesic distance in m from a point [3] to the nearest of goals [G, 3]; inf when none
@@ -83,16 +82,13 @@ class NavMesh:
         # Read-only goals are those of an arrangement: told by the array itself, without its bytes.
         fixed = not goals.flags.writeable
         key = id(goals) if fixed else np.ascontiguousarray(goals, dtype=np.float64).tobytes()
-        kept = self._paths.get(key)
-        if kept is None:
+
+        def begin() -> tuple[np.ndarray, Any]:
             path = habitat_sim.MultiGoalShortestPath()
             path.requested_ends = np.asarray(goals, dtype=np.float32).reshape(-1, 3)
-            kept = goals, path  # with the array, so that its id stays its own
-        self._paths[key] = kept
-        self._paths.move_to_end(key)
-        if len(self._paths) > self._goal_sets:
-            self._paths.popitem(last=False)
-        return kept[1]
+            return goals, path  # with the array, so that its id stays its own
+
+        return self._paths.get(key, begin)[1]
 
 
 def _main_island(sim: Any, pathfinder: habitat_sim.PathFinder) -> Floor:

@@ -21,7 +21,6 @@ from memo_habitat.tasks.extobjnav.detections import WIDTH, Detector, stop_succee
 from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode
 from memo_habitat.tasks.extobjnav.goals import (
     CategoryGoals,
-    GoalCache,
     GoalOptions,
     Pose,
     horizontal_distance,
@@ -33,6 +32,7 @@ from memo_habitat.tasks.extobjnav.searcher import Searcher
 from memo_habitat.tasks.extobjnav.task import check_options, checked_distance, draw_episode
 from memo_habitat.tasks.extobjnav.trial import Trial, TrialIterator
 from memo_habitat.tasks.vector_env import BoolArray, IntArray
+from memo_habitat.utils.recent import Recent
 
 _STOP, _FORWARD = HabitatSimActions.stop, HabitatSimActions.move_forward
 
@@ -128,7 +128,9 @@ class BatchedTrials:
         self._detector = Detector.of(task, self.sim.agents[0].image_size(task.camera))
         self._categories = {name: row for row, name in enumerate(categories)}
         self._trial_steps, self._limit = task.trial_steps, habitat.environment.max_episode_steps
-        self._goal_cache = GoalCache(max(task.arrangements_kept, 4 * count))
+        self._goal_cache: Recent[dict[str, CategoryGoals]] = Recent(
+            max(task.arrangements_kept, 4 * count)
+        )
         self._measures, self._reward = measures, measures[task.reward_measure]
         self._records = records
         self._looks, self._detects = looks or detects, detects

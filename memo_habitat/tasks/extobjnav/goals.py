@@ -6,7 +6,6 @@ Measures and rewards are functions of numbers, or of arrays of them: one per env
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,21 +220,3 @@ def viewpoints_of(simulator: TaskSimulator, instance: Instance, options: GoalOpt
         return points
     eyes = points + np.array([0.0, options.eye_height, 0.0])
     return points[np.asarray(simulator.sees_instance(eyes, instance.id), dtype=bool)]
-
-
-class GoalCache:
-    """Keeps the goals of the arrangements used last, since they take a search to find."""
-
-    def __init__(self, size: int) -> None:
-        """Keep at most `size` arrangements."""
-        self._size = size
-        self._kept: dict[Hashable, dict[str, CategoryGoals]] = {}
-
-    def get(
-        self, key: Hashable, find: Callable[[], dict[str, CategoryGoals]]
-    ) -> dict[str, CategoryGoals]:
-        """Return the goals kept under `key`, calling `find` where there are none."""
-        found = self._kept[key] = self._kept.pop(key) if key in self._kept else find()
-        if len(self._kept) > self._size:
-            del self._kept[next(iter(self._kept))]  # the one whose last use is longest ago
-        return found

@@ -28,7 +28,6 @@ from memo_habitat.tasks.extobjnav.detections import (
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
 from memo_habitat.tasks.extobjnav.goals import (
     CategoryGoals,
-    GoalCache,
     GoalOptions,
     Pose,
     find_goals,
@@ -36,6 +35,7 @@ from memo_habitat.tasks.extobjnav.goals import (
     is_distance,
 )
 from memo_habitat.tasks.extobjnav.trial import Trial
+from memo_habitat.utils.recent import Recent
 
 
 @registry.register_task_action(name="ExtObjNavLookUpAction")
@@ -81,7 +81,7 @@ class ExtObjNavTask(EmbodiedTask):
         self.action_names: tuple[str, ...] = tuple(config.actions)
         self.is_stop_called = False
         self.episode: ExtObjNavEpisode | None = None
-        self._goal_cache = GoalCache(config.arrangements_kept)
+        self._goal_cache: Recent[dict[str, CategoryGoals]] = Recent(config.arrangements_kept)
         self._goals: CategoryGoals | None = None
         self._trial: Trial | None = None
         self._configured_trial: Trial | None = None
@@ -249,7 +249,10 @@ class ExtObjNavTask(EmbodiedTask):
 
 
 def draw_episode(
-    episode: ExtObjNavEpisode, cache: GoalCache, simulator: TaskSimulator, options: GoalOptions
+    episode: ExtObjNavEpisode,
+    cache: Recent[dict[str, CategoryGoals]],
+    simulator: TaskSimulator,
+    options: GoalOptions,
 ) -> tuple[CategoryGoals, Pose, np.uint64]:
     """Draw an episode's target, start and the key of its detector's misses, in the trial's order.
 

@@ -8,7 +8,7 @@ import habitat
 import numpy as np
 import pytest
 
-from memo_habitat.tasks.extobjnav.goals import CategoryGoals, GoalCache, Pose
+from memo_habitat.tasks.extobjnav.goals import CategoryGoals, Pose
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
 from memo_habitat.testing.tasks import episode_record, write_episodes
 from tests.factories.simulators import flat_room_config
@@ -100,17 +100,6 @@ def test_the_oracle_gives_up_viewpoints_that_it_does_not_get_closer_to():
         oracle.saw_action(actions[-1])
         assert len(actions) < 200
     assert len(actions) > OPTIONS.patience
-
-
-def test_goals_of_the_least_recently_used_arrangement_are_forgotten_first():
-    cache, found = GoalCache(2), []
-
-    def find(key):
-        return lambda: found.append(key) or {}
-
-    for key in ("a", "b", "a", "c", "a", "b"):
-        cache.get(key, find(key))
-    assert found == ["a", "b", "c", "b"]
 
 
 @pytest.mark.parametrize("missing", ["stop", "move_forward", "turn_left", "turn_right"])
