@@ -130,13 +130,13 @@ def _parse(content: bytes, where: str, parse: Callable[[Json], Any]) -> Any:
         if not isinstance(values, dict):
             raise ValueError(f"expected a JSON object, found {type(values).__name__}")
         return parse(values)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for what is nested too deep
         raise UserError(
             f"{where} is malformed ({describe_error(error)}); repair or remove it"
         ) from error
 
 
-def describe_error(error: ValueError) -> str:
+def describe_error(error: Exception) -> str:
     """On one line; pydantic's, which takes several, as the fields and what is wrong with each."""
     from pydantic import ValidationError
 

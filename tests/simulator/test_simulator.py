@@ -194,7 +194,7 @@ BAD = {
     ),
     "corrupt data set": (
         lambda h: damage(h.root / f"{h.name}.scene_dataset_config.json"),
-        r"scene_dataset_config\.json.*JSON",
+        r"scene_dataset_config\.json is malformed",
     ),
     "missing scene": (
         lambda h: (h.root / f"scenes/{h.house}.scene_instance.json").unlink(),

@@ -69,7 +69,8 @@ def test_only_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"), [("[1]", "list"), ('{"steps": "many"}', "steps: .*integer")]
+    ("line", "told"),
+    [("[1]", "list"), ('{"steps": "many"}', "steps: .*integer"), ("[" * 100_000, "recursion")],
 )
 def test_what_is_malformed_is_told_with_file_line_and_field(
     tmp_path: Path, line: str, told: str

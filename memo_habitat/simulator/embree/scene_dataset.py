@@ -21,12 +21,12 @@ from memo_habitat.simulator.embree.templates import (
     Template,
     numbers,
     overlay,
-    read_json,
     read_template,
     stem,
 )
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX, resolve
 from memo_habitat.utils.file_cache import FileCache
+from memo_habitat.utils.files import read_json
 
 
 class Placement(NamedTuple):
@@ -200,7 +200,7 @@ def load_dataset(path: Path) -> SceneDataset:
         )
 
     def read() -> tuple[SceneDataset, set[Path]]:
-        document, seen = read_json(path, "scene data set"), {path}
+        document, seen = read_json(path), {path}
         libraries = [_library(path, document, kind, seen) for kind in _KINDS]
         return SceneDataset(path, frozenset(seen), *libraries), seen
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from memo_habitat.simulator.embree.geometry import TriangleSoup
 from memo_habitat.simulator.embree.meshes import FAR, MESH_SUFFIXES, load_soup
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX
 from memo_habitat.utils.file_cache import is_file
+from memo_habitat.utils.files import read_json
 
 
 class Kind(NamedTuple):
@@ -26,11 +26,6 @@ class Kind(NamedTuple):
     suffix: str  # of the config files
     asset: str  # the key that names the mesh or URDF
     bare: tuple[str, ...]  # endings of files that need no config
-
-    @property
-    def what(self) -> str:
-        """How errors call its config."""
-        return self.suffix[1:].removesuffix(".json").replace("_", " ")
 
 
 STAGE = Kind("stages", ".stage_config.json", "render_asset", MESH_SUFFIXES)
@@ -148,7 +143,7 @@ def read_template(path: Path, kind: Kind, defaults: dict[str, Any] | None = None
             attributes = overlay(defaults or {}, own)
             return Template(name, path, path.parent, attributes, kind, frozenset(files))
         path = config
-    attributes = overlay(defaults or {}, read_json(path, kind.what))
+    attributes = overlay(defaults or {}, read_json(path))
     return Template(name, path, path.parent, attributes, kind, frozenset(files | {path}))
 
 
@@ -259,21 +254,6 @@ def _articulated(template: Template) -> TriangleSoup:
     from memo_habitat.simulator.embree.urdf import articulated_soup  # imports trimesh
 
     return articulated_soup(template.asset(), scale)
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in `path`; `what` names it in errors."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{what} {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{what} {path} is not valid JSON ({error}): write or download the file again"
-        ) from error
-    if not isinstance(document, dict):
-        raise UserError(f"{what} {path} must hold a JSON object, not a {type(document).__name__}")
-    return document
 
 
 def numbers(document: dict[str, Any], key: str, default: Any, where: str) -> np.ndarray:
