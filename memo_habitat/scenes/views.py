@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,13 +22,18 @@ from memo_habitat.simulator.embree.geometry import TriangleSoup
 from memo_habitat.simulator.embree.navgrid import AgentShape
 from memo_habitat.simulator.embree.queries import TaskQueries
 from memo_habitat.simulator.embree.scene import Arrangement, Scene, load_scene, place_objects
-from memo_habitat.simulator.interface import Instance
+from memo_habitat.simulator.interface import TaskSimulator
+from memo_habitat.tasks.extobjnav.dataset import read_split
+from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, house_of
+from memo_habitat.tasks.extobjnav.goals import GoalOptions, viewpoints_of
 from memo_habitat.utils.data_paths import resolve
 
 AGENT = AgentShape(radius=0.2)
 """The widest agent that homes are made for."""
 EYE = 1.2
 """Height of the camera, m."""
+GOALS = GoalOptions(radius=2.0, spacing=0.1, eye_height=EYE)
+"""From where an object of a generated home counts as within reach."""
 FLOOR_TOLERANCE = 0.1
 """Heights up to this are the floor, m."""
 FIRST_ID = 1000
@@ -96,14 +99,10 @@ class ArrangedHouse(TaskQueries):
         self.scene = scene
         self.arrangement = arrangement
 
-    def viewpoints(self, instance: Instance, radius: float = 2.0, spacing: float = 0.1) -> int:
-        """Number of floor points from which the instance is seen from the camera's height."""
-        points = self.floor_points_near(instance.position, radius, spacing)
-        return int(self.sees_instance(points + np.array([0.0, EYE, 0.0]), instance.id).sum())
-
     def reachable(self, least: int) -> set[str]:
         """Categories with an instance that has at least ``least`` viewpoints."""
-        return {i.category for i in self.instances if self.viewpoints(i) >= least}
+        house = cast(TaskSimulator, self)  # no agent is in it, and none is asked for
+        return {i.category for i in self.instances if len(viewpoints_of(house, i, GOALS)) >= least}
 
     def view(self, pose: Pose, size: int) -> Camera:
         """A camera that has cast what an agent sees from a pose, ``size`` pixels each side."""
@@ -120,14 +119,14 @@ def show(options: ShowOptions) -> None:
     """
     entry = _find_episode(options)
     file = options.dataset_dir / "episodes"
-    scene = resolve(entry["scene_id"], beside=file)
-    objects = [resolve(path, beside=file) for path in entry["additional_obj_config_paths"]]
-    house = SimulatedHouse(scene, resolve(entry["scene_dataset_config"], beside=file), objects)
-    arranged = house.arranged(entry["rigid_objs"])
+    scene = resolve(entry.scene_id, beside=file)
+    objects = [resolve(path, beside=file) for path in entry.additional_obj_config_paths]
+    house = SimulatedHouse(scene, resolve(entry.scene_dataset_config, beside=file), objects)
+    arranged = house.arranged(entry.rigid_objs)
     columns = max(1, math.ceil(options.views / 2))
     figure = Figure(figsize=(4.2 + 2.1 * columns, 4.2), layout="constrained")
     grid = figure.add_gridspec(2, 2 + columns)
-    name = scene.name.split(".")[0]
+    name = house_of(entry.scene_id)
     axes = figure.add_subplot(grid[:, :2])
     axes.set_title(f"{name}, {options.arrangement}", fontsize=8)
     _draw_plan(axes, arranged)
@@ -142,7 +141,7 @@ def show(options: ShowOptions) -> None:
         raise UserError(f"cannot write picture {options.out}: {error}") from error
 
 
-def _find_episode(options: ShowOptions) -> dict[str, Any]:
+def _find_episode(options: ShowOptions) -> ExtObjNavEpisode:
     """The episode that holds the wanted arrangement."""
     folder = options.dataset_dir
     if not any((folder / "episodes").glob("*.json.gz")):
@@ -150,19 +149,11 @@ def _find_episode(options: ShowOptions) -> dict[str, Any]:
             f"{folder} holds no episodes: give a folder that `memo-habitat scenes generate` or "
             "`scenes episodes` made"
         )
-    houses: dict[str, list[dict[str, Any]]] = {}
-    for split in SPLITS:
-        file = folder / "episodes" / f"{split}.json.gz"
-        try:
-            episodes = json.loads(gzip.decompress(file.read_bytes()))["episodes"]
-        except FileNotFoundError:
-            continue
-        except (OSError, EOFError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{file} is not an episode file ({error}): generate it again"
-            ) from error
+    houses: dict[str, list[ExtObjNavEpisode]] = {}
+    files = [folder / "episodes" / f"{split}.json.gz" for split in SPLITS]
+    for _, episodes in (read_split(file) for file in files if file.exists()):
         for episode in episodes:
-            houses.setdefault(Path(episode["scene_id"]).name.split(".")[0], []).append(episode)
+            houses.setdefault(house_of(episode.scene_id), []).append(episode)
     names, wanted = list(houses), str(options.house)
     if wanted.isdigit() and int(wanted) < len(names):
         wanted = names[int(wanted)]

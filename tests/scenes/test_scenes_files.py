@@ -20,6 +20,7 @@ from memo_habitat.scenes.files import replace_folder
 from memo_habitat.scenes.generate import GenerateOptions, generate
 from memo_habitat.scenes.mesh import Mesh, glb_bytes, gzip_bytes, palette_textured, png_bytes
 from memo_habitat.scenes.views import ShowOptions, show
+from memo_habitat.testing.tasks import episode_record, write_episodes
 from memo_habitat.utils.data_paths import resolve
 from tests.scenes.scene_sets import SETS, contents, read_episodes
 
@@ -178,6 +179,21 @@ def test_show_draws_a_picture_with_plan_and_views(made: Path, tmp_path: Path) ->
         out = tmp_path / f"{house}.png"
         show(ShowOptions(made, house, out, arrangement=1, views=2, view_size=32))
         assert min(Image.open(out).size) > 300
+
+
+def test_show_tells_houses_apart_whose_names_have_a_point(tmp_path: Path) -> None:
+    records = [episode_record([], house=name) for name in ("home.upper", "home.lower")]
+    write_episodes(tmp_path / "episodes" / "val.json.gz", records)
+    with pytest.raises(UserError, match=r"give 0 to 1 or a name such as home\.upper"):
+        show(ShowOptions(tmp_path, 2, tmp_path / "x.png"))
+
+
+def test_a_malformed_episode_is_named_by_show(tmp_path: Path) -> None:
+    file = tmp_path / "episodes" / "val.json.gz"
+    file.parent.mkdir()
+    file.write_bytes(gzip_bytes(b'{"episodes": [{"episode_id": "a0"}]}'))
+    with pytest.raises(UserError, match="episode 'a0': field 'scene_id' is missing"):
+        show(ShowOptions(tmp_path, 0, tmp_path / "x.png"))
 
 
 @pytest.mark.parametrize(
