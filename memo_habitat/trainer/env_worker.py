@@ -21,10 +21,9 @@ from omegaconf import DictConfig
 from memo_habitat.errors import UserError
 from memo_habitat.register import import_plugins, register_environment
 from memo_habitat.simulator.interface import task_simulator
-from memo_habitat.tasks.extobjnav.episode import house_of
+from memo_habitat.tasks.extobjnav.episode import TrialIterator, house_of
 from memo_habitat.tasks.extobjnav.measures import top_down_scene
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
-from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.tasks.record_fields import Declaration, declared_fields
 
 # The sensor whose observation is filled in here (uuid): a reward is known after its observation.

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from memo_habitat.simulator.embree.batched import BatchedSim
 from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.extobjnav.detections import WIDTH, Detector, stop_succeeds, write_detections
-from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode
+from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode, Trial, TrialIterator
 from memo_habitat.tasks.extobjnav.goals import (
     CategoryGoals,
     GoalOptions,
@@ -30,7 +30,6 @@ from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
 from memo_habitat.tasks.extobjnav.range_scan import floor_of, scan
 from memo_habitat.tasks.extobjnav.searcher import Searcher
 from memo_habitat.tasks.extobjnav.task import check_options, checked_distance, draw_episode
-from memo_habitat.tasks.extobjnav.trial import Trial, TrialIterator
 from memo_habitat.tasks.vector_env import BoolArray, IntArray
 from memo_habitat.utils.recent import Recent
 

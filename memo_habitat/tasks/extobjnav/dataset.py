@@ -25,10 +25,10 @@ from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.episode import (
     OBJECT_CONFIG_SUFFIX,
     ExtObjNavEpisode,
+    TrialIterator,
     category_of,
     house_of,
 )
-from memo_habitat.tasks.extobjnav.trial import TrialIterator
 from memo_habitat.utils.data_paths import resolve
 
 #: Where the files of the houses lie unless the split's own file says otherwise, as in Habitat.

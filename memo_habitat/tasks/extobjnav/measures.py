@@ -11,10 +11,9 @@ from habitat.core.registry import registry
 
 from memo_habitat.tasks import record_fields
 from memo_habitat.tasks.extobjnav.detections import AGENT_SCALE
-from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode
+from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode, Trial
 from memo_habitat.tasks.extobjnav.goals import CategoryGoals, RewardWeights, step_reward
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
-from memo_habitat.tasks.extobjnav.trial import Trial
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, RecordField
 
 

@@ -25,7 +25,7 @@ from memo_habitat.tasks.extobjnav.detections import (
     stop_succeeds,
     write_detections,
 )
-from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress
+from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, Progress, Trial
 from memo_habitat.tasks.extobjnav.goals import (
     CategoryGoals,
     GoalOptions,
@@ -34,7 +34,6 @@ from memo_habitat.tasks.extobjnav.goals import (
     horizontal_distance,
     is_distance,
 )
-from memo_habitat.tasks.extobjnav.trial import Trial
 from memo_habitat.utils.recent import Recent
 
 

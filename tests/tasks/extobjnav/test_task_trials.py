@@ -9,7 +9,7 @@ import pytest
 
 from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.dataset import parse_episodes
-from memo_habitat.tasks.extobjnav.trial import Trial, TrialIterator
+from memo_habitat.tasks.extobjnav.episode import Trial, TrialIterator
 from memo_habitat.testing.tasks import episode_record
 
 
