@@ -16,17 +16,16 @@ import numpy as np
 
 import memo_habitat.register  # noqa: F401
 from memo_habitat.report.statistics import mean_with_interval
-from memo_habitat.tasks.dark_key.layouts import SETTINGS, DrawnLayouts, Setting
+from memo_habitat.tasks.dark_key.layouts import ACTIONS, SETTINGS, DrawnLayouts, Setting
 from memo_habitat.tasks.dark_key.oracle import (
     Actor,
-    RandomActions,
+    Searcher,
     oracle_actions,
     oracle_returns,
     play,
     steps_to_door,
 )
 from memo_habitat.tasks.dark_key.rules import Trials
-from memo_habitat.tasks.dark_key.searcher import Searcher
 
 # Environments at once: as many as a training has, and as many as are fastest.
 ENVIRONMENTS = (64, 4096)
@@ -74,11 +73,11 @@ def bench_dark_key(
 
 def _returns(setting: Setting, count: int, seed: int) -> dict[str, Any]:
     source = DrawnLayouts(seed, setting.cells)
-    begin = time.perf_counter()
+    begin, rng = time.perf_counter(), np.random.default_rng(seed)
     actors: dict[str, Actor] = {
         "oracle": oracle_actions,
         "searcher": Searcher(),
-        "random": RandomActions(seed),
+        "random": lambda trials: rng.integers(len(ACTIONS), size=trials.count),
     }
     played = {name: play(setting, source, count, actor) for name, actor in actors.items()}
     elapsed = time.perf_counter() - begin

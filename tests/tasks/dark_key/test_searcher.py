@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memo_habitat.tasks.dark_key.layouts import SETTINGS, DrawnLayouts, Setting
-from memo_habitat.tasks.dark_key.oracle import oracle_actions, play
+from memo_habitat.tasks.dark_key.oracle import Searcher, oracle_actions, play
 from memo_habitat.tasks.dark_key.rules import Trials
-from memo_habitat.tasks.dark_key.searcher import Searcher
 
 from .plain import GivenLayouts, PlainTrial
 from .strategies import settings_drawn
