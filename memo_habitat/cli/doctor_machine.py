@@ -142,9 +142,9 @@ def numba_folder() -> Path | None:
     """Where numba keeps what it compiles for this package; None where it has no place."""
     from numba.core.registry import CPUDispatcher
 
-    from memo_habitat.tasks.extobjnav import range_scan
+    from memo_habitat.tasks.extobjnav import floor_map
 
-    compiled = next(each for each in vars(range_scan).values() if isinstance(each, CPUDispatcher))
+    compiled = next(each for each in vars(floor_map).values() if isinstance(each, CPUDispatcher))
     kept = compiled.stats.cache_path
     return None if kept is None else Path(kept)
 

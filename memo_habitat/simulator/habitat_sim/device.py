@@ -1,9 +1,14 @@
-"""What draws: a GPU through EGL, or Mesa on the CPU where there is none."""
+"""What draws: a GPU through EGL, or Mesa on the CPU where there is none; and by which light."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from memo_habitat.errors import UserError
@@ -11,6 +16,11 @@ from memo_habitat.errors import UserError
 #: Habitat-Sim's number for the first EGL device whatever it is: without a GPU this is Mesa.
 SOFTWARE = -1
 _TRITON = "triton._C.libtriton"
+#: Where Habitat-Sim looks for its default below the working directory, and what it finds there:
+#: of images that it does not find it makes nothing.
+_FILE = "data/default.pbr_config.json"
+_NONE = {"enable_ibl": False, "ibl_blut_filename": "none.png", "ibl_envmap_filename": "none.hdr"}
+_one_at_a_time = threading.Lock()
 
 
 def has_nvidia_gpu() -> bool:
@@ -72,3 +82,22 @@ def keep_triton_away() -> None:
         )
     # An import of it fails from now on, and torch goes on without it.
     sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def no_image_based_lighting() -> Iterator[None]:
+    """Within: metadata mediators that are made light nothing by images.
+
+    To prepare such light takes 10 s and more of CPU, and flat-shaded assets do without it. The
+    working directory is another one meanwhile; paths should be absolute.
+    """
+    with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, _FILE)
+        file.parent.mkdir()
+        file.write_text(json.dumps(_NONE))
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)

@@ -31,9 +31,8 @@ from memo_habitat.simulator.agent import (
 from memo_habitat.simulator.arrangement import objects_of
 from memo_habitat.simulator.embree.scene_dataset import find_scene
 from memo_habitat.simulator.habitat_sim.cameras import add_panoptic_twins, pixels_of, tilt_cameras
-from memo_habitat.simulator.habitat_sim.device import rendering_device
+from memo_habitat.simulator.habitat_sim.device import no_image_based_lighting, rendering_device
 from memo_habitat.simulator.habitat_sim.house import Furnished, house_key
-from memo_habitat.simulator.habitat_sim.lighting import no_image_based_lighting
 from memo_habitat.simulator.interface import ActionSizes, Instance, TopDownMap
 
 #: Distances in Habitat-Sim are of single precision, m.

@@ -19,6 +19,7 @@ from memo_habitat.simulator.embree.batched import BatchedSim
 from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.extobjnav.detections import WIDTH, Detector, stop_succeeds, write_detections
 from memo_habitat.tasks.extobjnav.episode import Account, ExtObjNavEpisode, Trial, TrialIterator
+from memo_habitat.tasks.extobjnav.floor_map import floor_of, scan
 from memo_habitat.tasks.extobjnav.goals import (
     CategoryGoals,
     GoalOptions,
@@ -27,7 +28,6 @@ from memo_habitat.tasks.extobjnav.goals import (
 )
 from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure, record_of
 from memo_habitat.tasks.extobjnav.oracle import Oracle, OracleOptions
-from memo_habitat.tasks.extobjnav.range_scan import floor_of, scan
 from memo_habitat.tasks.extobjnav.searcher import Searcher
 from memo_habitat.tasks.extobjnav.task import check_options, checked_distance, draw_episode
 from memo_habitat.tasks.vector_env import BoolArray, IntArray
@@ -238,7 +238,7 @@ class BatchedTrials:
         return searcher.next_action(pose, int(self.target[index]), goals, found)
 
     def range_scan(self, index: int) -> NDArray[np.float32]:
-        """[12] m, see `range_scan.scan`."""
+        """[12] m, see `floor_map.scan`."""
         return scan(self._floor(index), Pose(*self.sim.agents[index].agent_pose()))
 
     def _floor(self, index: int) -> TopDownMap:

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from memo_habitat.errors import check_choice
 from memo_habitat.simulator.interface import TopDownMap
-from memo_habitat.tasks.extobjnav.coarse_map import (
+from memo_habitat.tasks.extobjnav.detections import TRIAL_SCALE
+from memo_habitat.tasks.extobjnav.floor_map import (
+    DIRECTIONS,
     FAR,
     coarser,
     disc,
     reveal,
+    scan,
     shortest,
     way_ahead,
 )
-from memo_habitat.tasks.extobjnav.detections import TRIAL_SCALE
 from memo_habitat.tasks.extobjnav.goals import (
     CategoryGoals,
     Pose,
@@ -31,7 +33,6 @@ from memo_habitat.tasks.extobjnav.goals import (
     wrap_angle,
 )
 from memo_habitat.tasks.extobjnav.oracle import LEFT, RIGHT, STOP, Gaze, OracleOptions
-from memo_habitat.tasks.extobjnav.range_scan import DIRECTIONS, scan
 
 #: "planned": along shortest paths over the floor it has seen, to what it remembers or to the
 #: nearest floor it has not seen. "reactive": in the free direction that leads there best, and
@@ -67,7 +68,7 @@ class Searcher:
         """Begin a trial.
 
         Args:
-            floor: of the house, as `range_scan.floor_of` makes it; nothing of it is known yet.
+            floor: of the house, as `floor_map.floor_of` makes it; nothing of it is known yet.
             origin: the trial's frame, in which detections tell places.
             options: angles and limits.
             moves: one of `MOVES`.

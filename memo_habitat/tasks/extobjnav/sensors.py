@@ -12,9 +12,9 @@ from habitat.core.simulator import Sensor, SensorTypes
 
 from memo_habitat.tasks.extobjnav.detections import WIDTH
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode
+from memo_habitat.tasks.extobjnav.floor_map import DIRECTIONS, RANGE, floor_of, scan
 from memo_habitat.tasks.extobjnav.goals import in_frame, wrap_angle
 from memo_habitat.tasks.extobjnav.oracle import DOWN, UP, Oracle, OracleOptions
-from memo_habitat.tasks.extobjnav.range_scan import DIRECTIONS, RANGE, floor_of, scan
 from memo_habitat.tasks.extobjnav.searcher import Searcher
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
 

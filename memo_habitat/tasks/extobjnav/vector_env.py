@@ -21,10 +21,10 @@ from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.batched_trials import BatchedTrials
 from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
 from memo_habitat.tasks.extobjnav.episode import TrialIterator, house_of
+from memo_habitat.tasks.extobjnav.floor_map import RANGE
 from memo_habitat.tasks.extobjnav.goals import turned, wrap_angle
 from memo_habitat.tasks.extobjnav.measures import EpisodeMeasure, top_down_scene
 from memo_habitat.tasks.extobjnav.oracle import OracleOptions
-from memo_habitat.tasks.extobjnav.range_scan import RANGE
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration, declared_fields
 from memo_habitat.tasks.vector_env import (
     BatchedStep,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from memo_habitat.simulator.interface import TopDownMap
+from memo_habitat.tasks.extobjnav.floor_map import DIRECTIONS, RANGE, scan
 from memo_habitat.tasks.extobjnav.goals import Pose
-from memo_habitat.tasks.extobjnav.range_scan import DIRECTIONS, RANGE, scan
 
 RESOLUTION = 0.05
 TURN = 2.0 * math.pi / DIRECTIONS
