@@ -22,6 +22,7 @@ from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.evaluation.video import Moment
 from memo_habitat.policy.detection_encoder import DETECTIONS, TARGET
 from memo_habitat.policy.replay import Answer, Look, RecordingAgent
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.extobjnav.goals import turned
 from memo_habitat.utils.files import atomic_write
 
@@ -154,7 +155,7 @@ class Inspector:
         """Whether this trial is inspected."""
         return trial == self._trial
 
-    def add(self, trial: str, house: Mapping[str, Any] | None, moment: Moment) -> None:
+    def add(self, trial: str, house: TopDownMap | None, moment: Moment) -> None:
         """Take in a step."""
         if moment.scene is None:
             raise UserError("this task does not tell where the agent stands: inspect ExtObjNav")

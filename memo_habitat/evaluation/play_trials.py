@@ -26,6 +26,7 @@ from memo_habitat.evaluation.schedule import (
 )
 from memo_habitat.evaluation.video import Moment
 from memo_habitat.policy.network import TRIAL_STEP, ContextUse
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.record_fields import (
     EPISODE_MEASURE,
     REWARD,
@@ -141,7 +142,7 @@ class _Loop:
     episodes: int = 0
     successes: float = 0.0
     # Of the houses in which environments are filmed.
-    maps: dict[int, Any] = field(default_factory=dict)
+    maps: dict[int, TopDownMap] = field(default_factory=dict)
 
     def run(self, states: list[_EnvState], batch: Batch) -> None:
         """Step until no environment has a trial left."""
@@ -224,8 +225,8 @@ class _Loop:
         self.agents[index].begin_trial(trial_seed(state.trial.id, self.plan.seed))
         if self.recorder.needs_map(state.trial.house):
             resolution = {"resolution": self.plan.map_resolution}
-            answer = self.envs.call_at(index, "top_down_map", resolution)
-            self.recorder.save_map(state.trial.house, answer)
+            found = self.envs.call_at(index, "top_down_map", resolution)
+            self.recorder.save_map(state.trial.house, found)
 
     def _record(
         self,

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from memo_habitat.evaluation.records import (
 from memo_habitat.evaluation.schedule import TrialKey
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.utils.files import append_json_line
 
 if TYPE_CHECKING:
@@ -170,16 +171,11 @@ class Recorder:
         """Whether the map of `house` is wanted and not yet there."""
         return self._plan.map_resolution > 0 and not self._map_path(house).exists()
 
-    def save_map(self, house: str, answer: Mapping[str, Any]) -> None:
-        """Write a top-down map as the environment's `top_down_map` gives it."""
+    def save_map(self, house: str, found: TopDownMap) -> None:
+        """Write the map of `house` from above."""
         path = self._map_path(house)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            path,
-            free=np.asarray(answer["free"], dtype=bool),
-            origin=np.asarray(answer["origin"], dtype=np.float64),
-            resolution=np.float64(answer["resolution"]),
-        )
+        np.savez_compressed(path, **vars(found))
 
     def films(self, trial: str, episode: int) -> bool:
         """Whether frames of this episode of the trial are kept."""

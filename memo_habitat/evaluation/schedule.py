@@ -43,9 +43,8 @@ class TrialVectorEnv(Protocol):
       repetition) triples, one after the other and from the first again when all are played,
       with `seed` in the place of the environment's own, so that a trial does not depend on
       the worker that plays it;
-    - `top_down_map(resolution)`: mapping with `free` bool [Z, X] (where the agent can stand),
-      `origin` (x, z) in m of the outer corner of cell [0, 0] and `resolution` in m per cell, of
-      the present house;
+    - `top_down_map(resolution)`: `simulator.interface.TopDownMap` of the present house,
+      `resolution` in m per cell;
     - `top_down_scene()`: for videos, mapping with `position` (x, z) in m, `heading` in rad, `goals`
       list of (x, z), `target`, its name, and `detection_scale`, metres that make 1 in the
       observed detections; None where there is nothing to tell.

@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import FilmStrip, file_name
 from memo_habitat.evaluation.records import EpisodeRecord
+from memo_habitat.simulator.interface import TopDownMap
 
 DISK, TENSORBOARD = "disk", "tensorboard"
 # Pixels: two squares beside each other, and lines of text below. Multiples of 16, as H.264 has it.
@@ -107,8 +108,8 @@ class Videos:
         """Whether this trial is filmed."""
         return trial in self._chosen
 
-    def add(self, trial: str, house: Mapping[str, Any] | None, moment: Moment) -> None:
-        """Take in a step of a filmed trial, in a house as `top_down_map` tells, if it does."""
+    def add(self, trial: str, house: TopDownMap | None, moment: Moment) -> None:
+        """Take in a step of a filmed trial; without a map of its house none is drawn."""
         if trial not in self._reels:
             self._reels[trial] = _Reel(trial, self._plan, _Picture(house, self._plan.trial_steps))
         self._reels[trial].add(moment)
@@ -213,7 +214,7 @@ def _log_animation(writer: Any, name: str, frames: Sequence[np.ndarray], plan: V
 class _Picture:
     """Draws the frames of one trial; the map is drawn once and its paths step by step."""
 
-    house: Mapping[str, Any] | None
+    house: TopDownMap | None
     trial_steps: int
     path: list[tuple[float, float]] = field(default_factory=list)
 
@@ -222,19 +223,18 @@ class _Picture:
         self._most_tokens = 1
         self._ground = Image.new("RGB", (_SIDE, _SIDE), _PAPER)
         self._scale, self._offset = 1.0, np.zeros(2)
-        if self.house is not None and np.asarray(self.house["free"]).any():
-            self._draw_floor(np.asarray(self.house["free"]))
+        if self.house is not None and self.house.free.any():
+            self._draw_floor(self.house)
         self._now = self._ground.copy()
 
-    def _draw_floor(self, free: np.ndarray) -> None:
-        resolution = float(self.house["resolution"]) if self.house else 1.0
+    def _draw_floor(self, house: TopDownMap) -> None:
+        free, resolution = house.free, house.resolution
         rows, columns = np.nonzero(free)
         low = np.array([columns.min(), rows.min()])
         high = np.array([columns.max(), rows.max()]) + 1
         pixels = (_SIDE - 2 * _MARGIN) / (high - low).max()  # of a cell
         self._scale = pixels / resolution
-        origin = np.asarray(self.house["origin"], dtype=float) if self.house else np.zeros(2)
-        self._offset = origin + low * resolution
+        self._offset = house.origin + low * resolution
         part = free[low[1] : high[1], low[0] : high[0]].astype(np.uint8) * 255
         width, height = (pixels * (high - low)).round().astype(int).tolist()
         mask = Image.fromarray(part).resize((width, height), Image.Resampling.NEAREST)

@@ -40,7 +40,7 @@ from memo_habitat.report.figures import (
     trained_color,
 )
 from memo_habitat.report.learning_figures import checkpoint_figure, learning_figures
-from memo_habitat.report.load import Evaluation, Run, first_and_last, load_runs
+from memo_habitat.report.load import Evaluation, Run, first_and_last, load_runs, read_house_map
 from memo_habitat.report.maps import draw_map, grid_trials, png_source
 from memo_habitat.report.text import TEMPLATES, label_cells, summary_table
 from memo_habitat.tasks.record_fields import Kind, RecordField
@@ -217,9 +217,11 @@ def _maps(agent: ShownAgent, runs: Sequence[Run]) -> list[tuple[EpisodeRecord, M
     run = next(run for run in runs if evaluation in run.evaluations)
     # m within which a stop counts; not every task says it.
     reach = OmegaConf.select(run.settings, "habitat.task.success_distance")
+    shown = first_and_last(evaluation, _MAP_HOUSES, lambda record: not record.truncated)
+    maps = [read_house_map(evaluation.folder, record.house) for record in shown]
     return [
-        (record, draw_map(record, evaluation.house_map(record.house), reach, agent.color))
-        for record in first_and_last(evaluation, _MAP_HOUSES, lambda record: not record.truncated)
+        (record, draw_map(record, house, reach, agent.color))
+        for record, house in zip(shown, maps, strict=True)
     ]
 
 

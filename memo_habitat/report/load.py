@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -32,18 +32,11 @@ from memo_habitat.evaluation.records import (
 )
 from memo_habitat.report.episodes import Episodes, Headline, headline, tabulate
 from memo_habitat.report.statistics import FloatArray
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.utils.files import read_json, read_json_lines
 
 EVAL_FOLDER = "eval"
-
-
-class HouseMap(NamedTuple):
-    """Where an agent can stand in a house."""
-
-    free: np.ndarray  # bool [Z, X]
-    origin: tuple[float, float]  # (x, z) in m of the outer corner of cell [0, 0]
-    resolution: float  # m per cell
 
 
 @dataclass(frozen=True)
@@ -156,12 +149,8 @@ class Evaluation:
                 found[film.trial_id, film.episode_index] = film, files
         return [strip for _, strip in sorted(found.items())]
 
-    def house_map(self, house: str) -> HouseMap | None:
-        """The saved map of `house`, if there is one."""
-        return read_house_map(self.folder, house)
 
-
-def read_house_map(folder: Path, house: str) -> HouseMap | None:
+def read_house_map(folder: Path, house: str) -> TopDownMap | None:
     """The map of `house` in the folder of an evaluation, if there is one."""
     path = folder / MAPS_FOLDER / f"{file_name(house)}.npz"
     if not path.exists():
@@ -169,7 +158,7 @@ def read_house_map(folder: Path, house: str) -> HouseMap | None:
     try:
         with np.load(path) as saved:
             x, z = (float(value) for value in saved["origin"])
-            return HouseMap(saved["free"].astype(bool), (x, z), float(saved["resolution"]))
+            return TopDownMap(saved["free"].astype(bool), (x, z), float(saved["resolution"]))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read the map {path} ({error}); delete it") from error
 

@@ -16,8 +16,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from memo_habitat.evaluation.records import EpisodeRecord
-from memo_habitat.report.load import Evaluation, HouseMap
+from memo_habitat.report.load import Evaluation
 from memo_habitat.report.text import TEMPLATES
+from memo_habitat.simulator.interface import TopDownMap
 
 # m of the surroundings shown around what is drawn.
 _MARGIN = 0.4
@@ -40,7 +41,7 @@ def png_source(image: Image.Image) -> str:
 
 
 def draw_map(
-    record: EpisodeRecord, house: HouseMap | None, success_distance: float | None, color: int
+    record: EpisodeRecord, house: TopDownMap | None, success_distance: float | None, color: int
 ) -> Markup:
     """An episode seen from above; one unit of the drawing is a metre.
 
@@ -57,7 +58,7 @@ def draw_map(
 
 
 def view_of(
-    points: Sequence[Sequence[float]], house: HouseMap | None
+    points: Sequence[Sequence[float]], house: TopDownMap | None
 ) -> tuple[list[float], dict[str, Any] | None]:
     """The viewBox (x, z, width, height in m) that shows points and house, and the house's image."""
     shown = [tuple(point) for point in points]
@@ -71,7 +72,7 @@ def view_of(
     return [*low, *(high - low)], ground
 
 
-def _ground(house: HouseMap, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+def _ground(house: TopDownMap, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
     """The part of the map between the corners (x, z) as an image, and its place in m."""
     size, (x, z) = house.resolution, house.origin
     left, top = np.floor((low - house.origin) / size).astype(int)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError, check_at_least_one
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.record_fields import Declaration
 from memo_habitat.utils.processes import ALONE, ranks
 
@@ -93,7 +94,7 @@ class InProcessVectorEnv(ABC):
         """From its next reset on environment `index` plays these trials, drawn from `seed`."""
 
     @abstractmethod
-    def top_down_map(self, index: int, resolution: float) -> dict[str, Any]:
+    def top_down_map(self, index: int, resolution: float) -> TopDownMap:
         """Where the agent can stand in the present house of environment `index`."""
 
     @abstractmethod

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
 from memo_habitat.register import import_plugins, register_environment
-from memo_habitat.simulator.interface import task_simulator
+from memo_habitat.simulator.interface import TopDownMap, task_simulator
 from memo_habitat.tasks.extobjnav.episode import TrialIterator, house_of
 from memo_habitat.tasks.extobjnav.measures import top_down_scene
 from memo_habitat.tasks.extobjnav.task import ExtObjNavTask
@@ -176,10 +176,9 @@ class TrialEnv(gym.Wrapper):
         self.habitat_env.episode_iterator = iterator  # drops the episode taken before, as above
         return True
 
-    def top_down_map(self, resolution: float) -> dict[str, Any]:
+    def top_down_map(self, resolution: float) -> TopDownMap:
         """Where the agent can stand in the present house; `resolution` in metres per cell."""
-        found = task_simulator(self.habitat_env.sim).top_down_map(resolution)
-        return {"free": found.free, "origin": found.origin, "resolution": found.resolution}
+        return task_simulator(self.habitat_env.sim).top_down_map(resolution)
 
     def top_down_scene(self) -> dict[str, Any] | None:
         """Where the agent stands and what it looks for, for videos; None of other tasks."""

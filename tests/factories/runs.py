@@ -16,6 +16,7 @@ from memo_habitat.evaluation.records import EpisodeRecord, EvaluationMeta
 from memo_habitat.evaluation.schedule import TrialKey
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.extobjnav.measures import (
     SPL,
     DistanceToGoal,
@@ -107,8 +108,7 @@ def _write_evaluation(
         for key in keys:
             free = house_floor(np.random.default_rng(list(key.house.encode())))
             if recorder.needs_map(key.house):
-                answer = {"free": free, "origin": (-3.0, -2.0), "resolution": 0.05}
-                recorder.save_map(key.house, answer)
+                recorder.save_map(key.house, TopDownMap(free, (-3.0, -2.0), 0.05))
             if has_memory:
                 _remember(recorder, key, plan, rng)
             for record in trial_records(key, rates, steps, has_memory, free, rng, seen):

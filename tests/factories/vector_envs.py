@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from memo_habitat.evaluation.schedule import Observation, StepResult
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks import record_fields
 from memo_habitat.tasks.record_fields import EPISODE_MEASURE, Declaration
 
@@ -56,11 +57,11 @@ class FakeEnv:
         )
         self._trial_step = self.trial_steps
 
-    def top_down_map(self, resolution: float) -> dict[str, Any]:
+    def top_down_map(self, resolution: float) -> TopDownMap:
         """A walled strip of floor."""
         free = np.zeros((round(2 / resolution), round(8 / resolution)), dtype=bool)
         free[4:-4, 4:-4] = True
-        return {"free": free, "origin": (-1.0, -1.0), "resolution": resolution}
+        return TopDownMap(free, (-1.0, -1.0), resolution)
 
     def top_down_scene(self) -> dict[str, Any]:
         """The agent walks along x."""

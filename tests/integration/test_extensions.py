@@ -204,6 +204,7 @@ TASK = """
     import numpy as np
     from gym import spaces
 
+    from memo_habitat.simulator.interface import TopDownMap
     from memo_habitat.tasks import record_fields
     from memo_habitat.tasks.record_fields import EPISODE_MEASURE, RecordField
     from memo_habitat.tasks.vector_env import (
@@ -293,7 +294,7 @@ TASK = """
             self._queues[index], self._seed = [number for _, _, number in trials], seed
 
         def top_down_map(self, index, resolution):
-            return {"free": np.ones((1, 1), bool), "origin": (0.0, 0.0), "resolution": 1.0}
+            return TopDownMap(np.ones((1, 1), bool), (0.0, 0.0), 1.0)
 
         def _record(self, i, found, trial_over):
             return {

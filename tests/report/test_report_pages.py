@@ -16,10 +16,11 @@ from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.report import plots
 from memo_habitat.report.html import summarise, write_report
-from memo_habitat.report.load import HouseMap, first_and_last, load_run, load_runs
+from memo_habitat.report.load import first_and_last, load_run, load_runs
 from memo_habitat.report.maps import draw_map
 from memo_habitat.report.plots import Curve
 from memo_habitat.report.text import label_cells, short_bytes, short_number
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.record_fields import RecordField
 from tests.factories.episodes import episode
 from tests.factories.runs import write_run
@@ -232,7 +233,7 @@ def test_the_map_puts_path_and_ground_into_one_frame_of_metres() -> None:
     free = np.zeros((10, 20), dtype=bool)
     free[2:8, 4:16] = True
     record = episode(path=((1.0, 2.0), (1.5, 2.5)), goal_positions=((1.2, 0.3, 2.2),))
-    svg = draw_map(record, HouseMap(free, (0.0, 1.0), 0.2), success_distance=2.0, color=3)
+    svg = draw_map(record, TopDownMap(free, (0.0, 1.0), 0.2), success_distance=2.0, color=3)
     root = ElementTree.fromstring(svg)
     x, z, width, height = (float(v) for v in root.attrib["viewBox"].split())
     # Free cells reach from x 0.8 to 3.2 and z 1.4 to 2.6; a margin of 0.4 is left around.

@@ -12,6 +12,7 @@ from habitat_baselines.common.env_spec import EnvironmentSpec
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks import record_fields
 from memo_habitat.tasks.dark_key.layouts import ACTIONS, STAY, DrawnLayouts, IntArray, Setting
 from memo_habitat.tasks.dark_key.oracle import oracle_actions, steps_to_door, ways
@@ -229,10 +230,10 @@ class DarkKeyVectorEnv(InProcessVectorEnv):
         self._queues[index] = [int(number) for _, _, number in trials]
         self._seed = seed
 
-    def top_down_map(self, index: int, resolution: float) -> dict[str, Any]:
+    def top_down_map(self, index: int, resolution: float) -> TopDownMap:
         """The empty grid, one cell per metre whatever resolution is asked for."""
         free = np.ones((self.setting.size, self.setting.size), dtype=np.bool_)
-        return {"free": free, "origin": (-0.5, -0.5), "resolution": 1.0}
+        return TopDownMap(free, origin=(-0.5, -0.5), resolution=1.0)
 
     def _next_trials(self, which: IntArray) -> IntArray:
         numbers: IntArray = which + self._played[which] * self.num_envs

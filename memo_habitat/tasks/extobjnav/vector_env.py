@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from memo_habitat.errors import UserError
+from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.tasks.extobjnav.batched_trials import BatchedTrials
 from memo_habitat.tasks.extobjnav.dataset import ExtObjNavDataset
 from memo_habitat.tasks.extobjnav.episode import TrialIterator, house_of
@@ -157,10 +158,9 @@ class ExtObjNavVectorEnv(InProcessVectorEnv):
         iterator.seed = seed
         iterator.play(trials)
 
-    def top_down_map(self, index: int, resolution: float) -> dict[str, Any]:
+    def top_down_map(self, index: int, resolution: float) -> TopDownMap:
         """Where the agent can stand in the present house of environment `index`."""
-        found = self._trials.sim.agents[index].top_down_map(resolution)
-        return {"free": found.free, "origin": found.origin, "resolution": found.resolution}
+        return self._trials.sim.agents[index].top_down_map(resolution)
 
     def top_down_scene(self, index: int) -> dict[str, Any]:
         """Where the agent of environment `index` stands and what it looks for, for videos."""

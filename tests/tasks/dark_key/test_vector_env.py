@@ -231,9 +231,9 @@ def test_an_unknown_question_is_answered_with_what_may_be_asked():
 
 def test_the_map_is_an_empty_grid_with_cell_centres_at_whole_metres():
     answer = DarkKeyVectorEnv(QUICK, 1, 0).call_at(0, "top_down_map", {"resolution": 0.05})
-    assert answer["free"].shape == (5, 5)
-    assert answer["free"].all()
-    assert (answer["origin"], answer["resolution"]) == ((-0.5, -0.5), 1.0)
+    assert answer.free.shape == (5, 5)
+    assert answer.free.all()
+    assert (answer.origin, answer.resolution) == ((-0.5, -0.5), 1.0)
 
 
 def test_the_grid_before_is_the_step_befores_and_nothing_at_a_trials_start():

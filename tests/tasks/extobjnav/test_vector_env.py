@@ -137,7 +137,7 @@ def test_maps_are_answered_for_the_present_house():
     envs = make_envs(config_of())
     envs.reset_batch()
     found = envs.call_at(0, "top_down_map", {"resolution": 0.1})
-    assert found["free"].any() and found["resolution"] == 0.1
+    assert found.free.any() and found.resolution == 0.1
     with pytest.raises(UserError, match="top_down_map"):
         envs.call_at(0, "fly")
 
