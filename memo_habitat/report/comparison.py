@@ -61,7 +61,7 @@ def paired(
     return Paired(found, sign_flip(sums), left_out)
 
 
-def sign_flip(sums: FloatArray, seed: int = 0) -> float:
+def sign_flip(sums: FloatArray) -> float:
     """Two-sided p-value of differences [G] that are symmetric around 0; NaN for fewer than two."""
     count = len(sums)
     if count < 2:
@@ -71,7 +71,7 @@ def sign_flip(sums: FloatArray, seed: int = 0) -> float:
     if count < _EXACT:
         signs = np.array(list(itertools.product((1.0, -1.0), repeat=count)))
         return float(np.mean(np.abs(signs @ sums) >= observed))
-    signs = np.random.default_rng(seed).choice((1.0, -1.0), size=(RESAMPLES, count))
+    signs = np.random.default_rng(0).choice((1.0, -1.0), size=(RESAMPLES, count))
     # What was observed counts as a draw: a p-value is never 0 (Phipson & Smyth 2010).
     return float((1 + np.sum(np.abs(signs @ sums) >= observed)) / (1 + RESAMPLES))
 
@@ -150,26 +150,27 @@ def _by_trial(evaluation: Evaluation, measure: str) -> dict[str, float]:
 # Over seeds, as rliable does it (Agarwal et al. 2021, arXiv 2108.13264): scores [S, K] of S seeds
 # in K tasks, which are houses here. Resampling is stratified: seeds of each task by themselves.
 
+_DRAWS = 2000
+_ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
 
 def iqm(scores: FloatArray) -> float:
     """Interquartile mean: of the middle half of all scores."""
     return float(stats.trim_mean(scores, 0.25, axis=None))
 
 
-def iqm_with_interval(scores: FloatArray, resamples: int = 2000, seed: int = 0) -> Estimate:
+def iqm_with_interval(scores: FloatArray) -> Estimate:
     """The interquartile mean with its percentile interval; none with a single seed."""
     if scores.size == 0 or not np.isfinite(scores).all():
         return NOTHING
     low = high = np.nan
     if len(scores) > 1:
-        drawn = _resampled(scores, resamples, seed).reshape(resamples, -1)
+        drawn = _resampled(scores, 0).reshape(_DRAWS, -1)
         low, high = np.quantile(stats.trim_mean(drawn, 0.25, axis=1), _ENDS)
     return Estimate(iqm(scores), float(low), float(high), scores.size, len(scores))
 
 
-def improvement(
-    ours: FloatArray, theirs: FloatArray, resamples: int = 2000, seed: int = 0
-) -> Estimate:
+def improvement(ours: FloatArray, theirs: FloatArray) -> Estimate:
     """Probability that a run of ours beats one of theirs in a task drawn at random; a tie is half.
 
     ours [S, K], theirs [S', K]; with its percentile interval, none where either has one seed.
@@ -178,19 +179,16 @@ def improvement(
         return NOTHING
     low = high = np.nan
     if min(len(ours), len(theirs)) > 1:
-        drawn = _beats(_resampled(ours, resamples, seed), _resampled(theirs, resamples, seed + 1))
+        drawn = _beats(_resampled(ours, 0), _resampled(theirs, 1))
         low, high = np.quantile(drawn, _ENDS)
     found = float(_beats(ours[None], theirs[None])[0])
     fewer = min(len(ours), len(theirs))
     return Estimate(found, float(low), float(high), ours.size + theirs.size, fewer)
 
 
-_ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-
-
-def _resampled(scores: FloatArray, resamples: int, seed: int) -> FloatArray:
+def _resampled(scores: FloatArray, seed: int) -> FloatArray:
     """[R, S, K], in each task as many seeds as there are, drawn with replacement."""
-    drawn = np.random.default_rng(seed).integers(len(scores), size=(resamples, *scores.shape))
+    drawn = np.random.default_rng(seed).integers(len(scores), size=(_DRAWS, *scores.shape))
     return np.take_along_axis(scores[None], drawn, axis=1)
 
 

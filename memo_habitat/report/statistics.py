@@ -48,7 +48,6 @@ def mean_with_interval(
     *,
     bounds: tuple[float, float] | None = (0.0, 1.0),
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Estimate:
     """Mean over episodes with a 95 % percentile interval of the cluster bootstrap over trials.
 
@@ -65,13 +64,10 @@ def mean_with_interval(
         trials: int [E], the episode's trial.
         bounds: smallest and largest value possible; None if there are none.
         resamples: how many draws of all trials.
-        seed: of the draws.
     """
     if len(values) != len(trials):
         raise UserError(f"{len(values)} values for {len(trials)} trial numbers; give one each")
-    found = ratio_with_interval(
-        values, np.ones(len(values)), trials, resamples=resamples, seed=seed
-    )
+    found = ratio_with_interval(values, np.ones(len(values)), trials, resamples=resamples)
     if bounds is None or found.groups < 2 or found.mean not in bounds or np.ptp(values) > 0:
         return found
     slack = (1 - (1 - LEVEL) ** (1 / found.groups)) * (bounds[1] - bounds[0])
@@ -86,7 +82,6 @@ def ratio_with_interval(
     trials: IntArray,
     *,
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Estimate:
     """Sum of the values over the sum of their weights, resampled as in `mean_with_interval`.
 
@@ -95,7 +90,7 @@ def ratio_with_interval(
     code = np.unique(trials, return_inverse=True)[1]
     sums, took = np.bincount(code, weights=values), np.bincount(code, weights=weights)
     return _resample(
-        lambda drawn: (drawn @ sums) / (drawn @ took), len(sums), len(values), resamples, seed
+        lambda drawn: (drawn @ sums) / (drawn @ took), len(sums), len(values), resamples
     )
 
 
@@ -117,7 +112,8 @@ def difference_with_interval(
         lambda drawn: (
             (drawn @ sums[0]) / (drawn @ counts[0]) - (drawn @ sums[1]) / (drawn @ counts[1])
         ),
-        *(len(both), len(values), RESAMPLES, 0),
+        len(both),
+        len(values),
     )
 
 
@@ -146,15 +142,14 @@ def rate_ratio_with_interval(
         found: FloatArray = np.divide(over, under, out=np.full(len(over), np.inf), where=under > 0)
         return found
 
-    return _resample(ratio, count, len(values), RESAMPLES, 0)
+    return _resample(ratio, count, len(values))
 
 
 def _resample(
     statistic: Callable[[FloatArray], FloatArray],
     trials: int,
     values: int,
-    resamples: int,
-    seed: int,
+    resamples: int = RESAMPLES,
 ) -> Estimate:
     """A statistic of how often each trial counts, [R, G] to [R], with its interval."""
     if trials == 0:
@@ -162,7 +157,7 @@ def _resample(
     # Every trial drawn once is what was measured; a single trial has nothing to be drawn from.
     mean, low, high = float(statistic(np.ones((1, trials)))[0]), np.nan, np.nan
     if trials > 1:
-        drawn = [statistic(counts) for counts in _resampled_counts(trials, resamples, seed)]
+        drawn = [statistic(counts) for counts in _resampled_counts(trials, resamples)]
         all_drawn = np.concatenate(drawn)
         # Between infinite numbers nothing can be interpolated.
         method: Any = "linear" if np.isfinite(all_drawn).all() else "nearest"
@@ -182,19 +177,19 @@ def _quantiles(groups: int) -> FloatArray:
 
 
 @lru_cache(maxsize=8)
-def _kept_counts(trials: int, resamples: int, seed: int) -> FloatArray:
+def _kept_counts(trials: int, resamples: int) -> FloatArray:
     """As `_resampled_counts`, kept: a report asks for the same draws some hundred times."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = rng.multinomial(trials, np.full(trials, 1 / trials), size=resamples)
     return drawn.astype(np.float64)
 
 
-def _resampled_counts(trials: int, resamples: int, seed: int) -> Iterator[FloatArray]:
+def _resampled_counts(trials: int, resamples: int) -> Iterator[FloatArray]:
     """How often each trial is drawn, [R, G], in chunks of R."""
     if trials * resamples <= KEPT:
-        yield _kept_counts(trials, resamples, seed)
+        yield _kept_counts(trials, resamples)
         return
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
         yield rng.multinomial(trials, np.full(trials, 1 / trials), size=size).astype(np.float64)
