@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,14 @@ Observation = dict[str, NDArray]
 StepResult = tuple[Observation, float, bool, dict[str, Any]]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+# What an evaluation asks of one environment (`evaluation.schedule.TrialVectorEnv`).
+_ASKED = (
+    "arrangements",
+    "record_fields",
+    "schedule_trials",
+    "top_down_map",
+    "top_down_scene",
+)
 
 
 @dataclass(frozen=True)
@@ -157,20 +165,13 @@ class InProcessVectorEnv(ABC):
     def call_at(
         self, index: int, function_name: str, function_args: dict[str, Any] | None = None
     ) -> Any:
-        """Ask one environment what an evaluation asks (`evaluation.schedule.TrialVectorEnv`)."""
-        asked: dict[str, Callable[..., Any]] = {
-            "arrangements": self.arrangements,
-            "record_fields": self.record_fields,
-            "schedule_trials": self.schedule_trials,
-            "top_down_map": self.top_down_map,
-            "top_down_scene": self.top_down_scene,
-        }
-        if function_name not in asked:
+        """Ask one environment one of `_ASKED`."""
+        if function_name not in _ASKED:
             raise UserError(
                 f"environments in one process have no {function_name!r}; there are"
-                f" {', '.join(asked)}"
+                f" {', '.join(_ASKED)}"
             )
-        return asked[function_name](index, **(function_args or {}))
+        return getattr(self, function_name)(index, **(function_args or {}))
 
     def close(self) -> None:  # noqa: B027
         """Nothing is open."""

@@ -63,19 +63,14 @@ class OneHotTargetSensor(TaskSensor):
     cls_uuid = "one_hot_target_sensor"
     sensor_kind = SensorTypes.SEMANTIC
 
-    def __init__(self, *args: Any, config: Any, task: ExtObjNavTask, **kwargs: Any) -> None:
-        """Read the vocabulary."""
-        self._index = {name: index for index, name in enumerate(task.categories)}
-        super().__init__(config=config, task=task)
-
     def observation_box(self) -> spaces.Box:
         """Return the space of the observation."""
-        return real_box(0.0, 1.0, len(self._index))
+        return real_box(0.0, 1.0, len(self._task.categories))
 
-    def get_observation(self, *args: Any, episode: ExtObjNavEpisode, **kwargs: Any) -> np.ndarray:
+    def get_observation(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the one-hot vector of the episode's target."""
-        observation = np.zeros(len(self._index), dtype=np.float32)
-        observation[self._index[str(episode.target_category)]] = 1.0
+        observation = np.zeros(len(self._task.categories), dtype=np.float32)
+        observation[self._task.target_row] = 1.0
         return observation
 
 
