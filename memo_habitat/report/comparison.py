@@ -154,20 +154,17 @@ _DRAWS = 2000
 _ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
-def iqm(scores: FloatArray) -> float:
-    """Interquartile mean: of the middle half of all scores."""
-    return float(stats.trim_mean(scores, 0.25, axis=None))
-
-
 def iqm_with_interval(scores: FloatArray) -> Estimate:
-    """The interquartile mean with its percentile interval; none with a single seed."""
+    """The interquartile mean, of the middle half of all scores, with its percentile interval; none
+    with a single seed."""
     if scores.size == 0 or not np.isfinite(scores).all():
         return NOTHING
     low = high = np.nan
     if len(scores) > 1:
         drawn = _resampled(scores, 0).reshape(_DRAWS, -1)
         low, high = np.quantile(stats.trim_mean(drawn, 0.25, axis=1), _ENDS)
-    return Estimate(iqm(scores), float(low), float(high), scores.size, len(scores))
+    found = float(stats.trim_mean(scores, 0.25, axis=None))
+    return Estimate(found, float(low), float(high), scores.size, len(scores))
 
 
 def improvement(ours: FloatArray, theirs: FloatArray) -> Estimate:

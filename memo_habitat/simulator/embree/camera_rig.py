@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -126,15 +127,9 @@ class Camera:
         triangle = geometry.cast(origins, rays).triangle
         return np.asarray(count_hits(triangle, ends[:-1], ends[1:], ranges))
 
-    def rgb(self) -> np.ndarray:
-        """[H, W, 3] uint8 of the latest cast, lit so that faces and distances differ."""
-        return self._shaded(flat=False)
-
-    def flat_rgb(self) -> np.ndarray:
-        """[H, W, 3] uint8 of the latest cast, colours as they are."""
-        return self._shaded(flat=True)
-
-    def _shaded(self, flat: bool) -> np.ndarray:
+    def rgb(self, flat: bool = False) -> np.ndarray:
+        """[H, W, 3] uint8 of the latest cast, lit so that faces and distances differ; `flat`:
+        colours as they are."""
         geometry, hits = self._latest()
         out = np.empty((self.spec.height, self.spec.width, 3), dtype=np.uint8)
         pixel = np.float32(2.0 * self.rays.half / self.spec.width)
@@ -198,7 +193,7 @@ class CameraRig:
         self.suite = SensorSuite(sensors if render_images else [])
         self._pictures = {**_PICTURES}
         if flat_shading:
-            self._pictures[SensorTypes.COLOR] = Camera.flat_rgb
+            self._pictures[SensorTypes.COLOR] = partial(Camera.rgb, flat=True)
 
     def camera(self, uuid: str) -> Camera:
         """The camera behind a sensor.

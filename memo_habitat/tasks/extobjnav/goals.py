@@ -139,11 +139,6 @@ def step_reward(
     )
 
 
-def is_distance(value: float) -> bool:
-    """Whether `value` can be a distance: a finite number that is not negative."""
-    return math.isfinite(value) and value >= 0.0
-
-
 def _path_efficiency(start_distance: Numbers, path_length: Numbers) -> Numbers:
     is_away = np.greater(start_distance, 0.0)
     longest = np.maximum(np.where(is_away, start_distance, 1.0), path_length)

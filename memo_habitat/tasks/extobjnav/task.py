@@ -32,7 +32,6 @@ from memo_habitat.tasks.extobjnav.goals import (
     Pose,
     find_goals,
     horizontal_distance,
-    is_distance,
 )
 from memo_habitat.utils.recent import Recent
 
@@ -124,7 +123,7 @@ class ExtObjNavTask(EmbodiedTask):
         """Geodesic distance (m) to the nearest viewpoint of the target now.
 
         Raises:
-            UserError: it is infinite or not a number.
+            UserError: it is infinite, negative or not a number.
         """
         if self._distance is None:
             self._distance = self._distance_from(self.pose.position)
@@ -291,9 +290,9 @@ def checked_distance(distance: float, position: np.ndarray, episode: ExtObjNavEp
     """The distance (m) from a position [3] to the episode's target.
 
     Raises:
-        UserError: it is infinite or not a number.
+        UserError: it is infinite, negative or not a number.
     """
-    if not is_distance(distance):
+    if not 0.0 <= distance < math.inf:
         raise UserError(
             f"the distance to the nearest viewpoint of {episode.target_category!r} is {distance} in"
             f" scene {episode.scene_id}, episode {episode.episode_id!r}, from position"

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memo_habitat.errors import UserError
 from memo_habitat.tasks.extobjnav.detections import stop_succeeds
 from memo_habitat.tasks.extobjnav.episode import Account
 from memo_habitat.tasks.extobjnav.goals import (
     RewardWeights,
-    is_distance,
     soft_spl,
     spl,
     step_reward,
 )
 from memo_habitat.tasks.extobjnav.measures import Failure
+from memo_habitat.tasks.extobjnav.task import checked_distance
 
 #: Per metre, per step and for success.
 WEIGHTS = RewardWeights(1.0, -0.003, 2.0)
@@ -132,5 +134,8 @@ def test_weights_scale_each_part_of_the_reward():
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, -0.1])
-def test_what_is_no_distance_is_recognised(value):
-    assert not is_distance(value)
+def test_what_is_no_distance_is_refused_by_value(value):
+    episode = SimpleNamespace(target_category="cup", scene_id="home", episode_id="a0")
+    with pytest.raises(UserError, match=f"'cup' is {value} in scene home"):
+        checked_distance(value, np.zeros(3), episode)
+    assert checked_distance(0.0, np.zeros(3), episode) == 0.0
