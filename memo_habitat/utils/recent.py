@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -9,17 +10,20 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """Values by key; beyond `size` of them, the one whose last use is longest ago is dropped."""
+    """Values by key, none of them None; beyond `size` the one longest out of use is dropped."""
 
     def __init__(self, size: int) -> None:
         """Empty."""
         self._size = size
-        self._kept: dict[Hashable, T] = {}
+        self._kept: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value kept under `key`; `make` gives it where there is none."""
-        # Put in anew at every use, so that the first of the dict is the one to drop.
-        value = self._kept[key] = self._kept.pop(key) if key in self._kept else make()
+        # Environments may be threads. Each call is atomic: at worst two of them make the same.
+        value = self._kept.pop(key, None)
+        if value is None:
+            value = make()
+        self._kept[key] = value  # the last to be dropped from now on
         if len(self._kept) > self._size:
-            del self._kept[next(iter(self._kept))]
+            self._kept.popitem(last=False)
         return value
