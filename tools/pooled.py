@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,8 @@ def rates_of(folders: list[Path]) -> Rates:
     seeds = []
     for folder in folders:
         found = load_evaluation(folder, str(folder))
+        if not found.is_finished:
+            sys.exit(f"{folder}: the evaluation is not finished")
         episodes, edges = found.episodes, np.linspace(0, found.steps, QUARTERS + 1)
         counts = [targets_of_trials(episodes, *part) for part in itertools.pairwise(edges)]
         per_1000 = 1000.0 * QUARTERS / found.steps * np.stack(counts, axis=1)
