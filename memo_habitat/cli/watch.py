@@ -54,7 +54,7 @@ def watch(run: Run, trial: Trial, overrides: Overrides = None, forget: Forget = 
     videos = opened.path / "videos"
     filmed = videos / "watch"
     changes = [
-        _in_house(trial.house or first_house(config)),
+        *([_in_house(trial.house or first_house(config))] if _has_houses(config) else ()),
         "habitat_baselines.eval.video_option=[disk]",
         f"+habitat_baselines.video_dir='{videos}'",
     ]
@@ -91,6 +91,11 @@ def inspect(
     if out is not None and out.suffix == ".json":
         raise UserError(f"--out {out}: the numbers go there; name a page, such as {out.stem}.html")
     opened, config, keys = _opened(run, overrides)
+    if not _has_houses(config):
+        raise UserError(
+            f"{config.habitat.task.type} is not played in houses, on whose maps the page shows "
+            "moments; `memo-habitat watch` films a trial"
+        )
     house = trial.house or first_house(config)
     page = out or opened.path / "inspect" / f"{house}.html"
     changes = [
@@ -147,21 +152,21 @@ def _played(
         shutil.rmtree(played, ignore_errors=True)
 
 
+def _has_houses(config: Any) -> bool:
+    """Whether it is played in Habitat's environments; others have no actions in the config."""
+    from omegaconf import OmegaConf
+
+    return not OmegaConf.is_missing(config.habitat.task, "actions")
+
+
 def first_house(config: Any) -> str:
-    """Of the split that is evaluated; UserError where the task is not played in houses."""
+    """Of the split that is evaluated."""
     from memo_habitat.config.compose import import_habitat
 
     import_habitat()
     from habitat import make_dataset
     from habitat.config import read_write
 
-    from memo_habitat.trainer.class_names import LAB_FACTORIES
-
-    if not config.habitat_baselines.vector_env_factory._target_.startswith(LAB_FACTORIES):
-        raise UserError(
-            f"{config.habitat.task.type} is not played in houses: there is nothing to film; "
-            "`memo-habitat eval` and `report` show its trials"
-        )
     dataset = config.habitat.dataset.copy()
     with read_write(dataset):
         dataset.split = config.habitat_baselines.eval.split

@@ -116,7 +116,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
             "such as [/extobjnav/studio, _self_]"
         )
     for key in config if own is not None else ():
-        if key not in _ROOTS and (meant := difflib.get_close_matches(str(key), _ROOTS, n=1)):
+        if key not in _ROOTS and (meant := difflib.get_close_matches(str(key), _ROOTS, 1, 0.9)):
             raise UserError(f"{given}: unknown key {key!r}; did you mean {meant[0]}?")
     return config
 

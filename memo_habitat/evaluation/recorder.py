@@ -175,7 +175,7 @@ class Recorder:
         """Write the map of `house` from above."""
         path = self._map_path(house)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **vars(found))
+        np.savez_compressed(path, free=found.free, origin=found.origin, resolution=found.resolution)
 
     def films(self, trial: str, episode: int) -> bool:
         """Whether frames of this episode of the trial are kept."""

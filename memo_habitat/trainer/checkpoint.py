@@ -27,11 +27,11 @@ from memo_habitat.trainer.integrity import (
     append_seal,
     read_sealed,
     read_tensors,
-    seal_tensors,
+    write_tensors,
 )
 from memo_habitat.trainer.run_dir import PREVIOUS_STATE, RESUME_STATE
 from memo_habitat.utils.data_paths import resolve
-from memo_habitat.utils.files import atomic_path, atomic_write, file_digest
+from memo_habitat.utils.files import atomic_path, file_digest
 from memo_habitat.utils.provenance import git_revision, package_versions
 
 # Names of the weights that predict the auxiliary sensor, and nothing else, begin with this.
@@ -64,7 +64,7 @@ def write_checkpoint(
         "origin": json.dumps(_origin(config) if origin is None else origin),
         "digest": NO_DIGEST,
     }
-    atomic_write(path, seal_tensors(save(tensors, metadata=header)))
+    write_tensors(path, save(tensors, metadata=header))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -79,13 +79,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         weights = load(content)
     except SafetensorError as error:
         raise DamagedError(f"{path} is not a readable safetensors checkpoint: {error}") from error
-    if "config" not in header or "extra_state" not in header:
-        raise UserError(f"{path} has no config in its header: it was not written by memo-habitat")
     return {
         "state_dict": weights,
         "config": OmegaConf.create(header["config"]),
         "extra_state": json.loads(header["extra_state"]),
-        "origin": json.loads(header.get("origin", "{}")),
+        "origin": json.loads(header["origin"]),
     }
 
 

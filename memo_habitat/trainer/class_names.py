@@ -1,4 +1,4 @@
-"""Checks the names of classes in a config, before anything is launched: who registered them."""
+"""The classes that a config names: who registered them, and whether they fit together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from habitat.core.registry import registry
 from habitat_baselines.common.baseline_registry import baseline_registry
+from habitat_baselines.rl.ppo.ppo_trainer import PPOTrainer
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,7 +24,7 @@ _REGISTERED = {
 }
 _FACTORY = "vector_env_factory._target_"
 # Factories that make environments of Habitat's own class, from classes in Habitat-Lab's registry.
-LAB_FACTORIES = ("memo_habitat.trainer.env_factory.", "habitat_baselines.")
+_LAB_FACTORIES = ("memo_habitat.trainer.env_factory.", "habitat_baselines.")
 # Kinds in that registry, with the node of the config that has the name, or the names, of a class.
 _WITH_LAB = {"task": "task", "sim": "simulator", "dataset": "dataset"}
 _MANY_WITH_LAB = {"sensor": "lab_sensors", "measure": "measurements", "task_action": "actions"}
@@ -40,10 +41,10 @@ def check_names(config: DictConfig) -> None:
         if kind == "storage" and trainer != "memo":  # Habitat's VER registers its own as it begins
             continue
         known = baseline_registry.mapping[kind]
-        fit = sorted(name for name, made in known.items() if _fits(made, trainer, method))
+        fit = sorted(name for name, made in known.items() if _fits(made, config, method))
         for key in _keys(kind, baselines):
             name = OmegaConf.select(baselines, key)
-            if name is None or name in fit:  # runs of before lack new keys
+            if name is None or name in fit:  # Habitat's own configs lack some
                 continue
             why = f" is none of the trainer {trainer}'s" if name in known else ""
             raise UserError(
@@ -53,18 +54,31 @@ def check_names(config: DictConfig) -> None:
     factory = OmegaConf.select(baselines, _FACTORY)
     if factory is not None:
         _check_factory(factory)
-    if factory is None or factory.startswith(LAB_FACTORIES):
+    if factory is None or factory.startswith(_LAB_FACTORIES):
         _check_lab_names(config)
 
 
-def _fits(made: type, trainer: str, method: str) -> bool:
-    """Whether a class works with a trainer: ours, one of Habitat's, or one of a plugin."""
+def is_memo_trainer(config: DictConfig) -> bool:
+    """Whether it trains with `memo`, or with a plugin's trainer that is derived from it."""
+    name = config.habitat_baselines.trainer_name
+    if name == "memo":
+        return True
+    from memo_habitat.trainer.trainer import MemoTrainer  # it imports this module
+
+    made = baseline_registry.get_trainer(name)
+    return made is not None and issubclass(made, MemoTrainer)
+
+
+def _fits(made: type, config: DictConfig, method: str) -> bool:
+    """Whether the trainer of the config works with a class, which may be a plugin's, as it may."""
     if not method:
         return True
-    if trainer == "memo":
+    if is_memo_trainer(config):
         return hasattr(made, method)
-    its_module = baseline_registry.get_trainer(trainer).__module__
-    return not (its_module.startswith("habitat_baselines.") and hasattr(made, method))
+    # Habitat's PPO would call what ours do not have. Another trainer knows what it calls.
+    is_ours = any(each.__module__.startswith("memo_habitat.") for each in made.__mro__)
+    trainer = baseline_registry.get_trainer(config.habitat_baselines.trainer_name)
+    return not (is_ours and issubclass(trainer, PPOTrainer))
 
 
 def _keys(kind: str, baselines: DictConfig) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memo_habitat.errors import UserError
-from memo_habitat.utils.files import file_digest
+from memo_habitat.utils.files import atomic_path, file_digest
 
 # In place of the digest while it is computed; it cannot cover itself.
 NO_DIGEST = "0" * 64
@@ -37,14 +37,15 @@ class SealedTensors(NamedTuple):
     header: dict[str, str]
 
 
-def seal_tensors(content: bytes) -> bytes:
-    """The content of a safetensors file, its digest in the header where `NO_DIGEST` was."""
+def write_tensors(path: Path, content: bytes) -> None:
+    """Write the content of a safetensors file, with its digest in the place of `NO_DIGEST`."""
     found = _digest_in(content)
     if found is None:
         raise ValueError("the header has no field for the digest")
-    start, _ = found
-    digest = hashlib.sha256(content).hexdigest().encode()
-    return b"".join([content[:start], digest, memoryview(content)[start + len(digest) :]])
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(content)  # whole, since joining its parts would take their size once more
+        file.seek(found[0])
+        file.write(hashlib.sha256(content).hexdigest().encode())
 
 
 def read_tensors(path: Path) -> SealedTensors:
@@ -62,7 +63,7 @@ def read_tensors(path: Path) -> SealedTensors:
     digest.update(memoryview(content)[start + len(NO_DIGEST) :])
     if digest.hexdigest() != written:
         raise _damaged(path)
-    return SealedTensors(content, json.loads(_header(content)).get("__metadata__", {}))
+    return SealedTensors(content, json.loads(_header(content))["__metadata__"])
 
 
 def append_seal(path: Path) -> None:

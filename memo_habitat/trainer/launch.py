@@ -259,9 +259,12 @@ def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEv
 def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluation:
     """Of one checkpoint, or another agent."""
     from memo_habitat.config.evaluation import Shard, evaluation_name
+    from memo_habitat.register import import_plugins
+    from memo_habitat.trainer.class_names import is_memo_trainer
 
     trained = run.config()
-    if trained.habitat_baselines.trainer_name != "memo":
+    import_plugins(trained)
+    if not is_memo_trainer(trained):
         raise UserError(
             f"{run.path} was trained by Habitat's own trainer "
             f"{trained.habitat_baselines.trainer_name}, which is evaluated by Habitat's own "
@@ -313,7 +316,12 @@ def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluat
 
 def evaluation_command(run: RunFolder) -> str:
     """What to type to evaluate a run; those of Habitat's own trainers have Habitat's command."""
-    if run.config().habitat_baselines.trainer_name == "memo":
+    from memo_habitat.register import import_plugins
+    from memo_habitat.trainer.class_names import is_memo_trainer
+
+    config = run.config()
+    import_plugins(config)
+    if is_memo_trainer(config):
         return command("eval", run.path)
     latest = run.checkpoint_dir / "latest.pth"
     words = (f"--config-path={run.path.resolve()}", "--config-name=config.yaml")
@@ -334,12 +342,12 @@ def check(config: DictConfig) -> None:
     In `config`, the file of a frozen encoder's weights is noted.
     """
     from memo_habitat.register import import_plugins
-    from memo_habitat.trainer.class_names import check_names
+    from memo_habitat.trainer.class_names import check_names, is_memo_trainer
     from memo_habitat.trainer.validation import check_and_pin_weights
 
     import_plugins(config)
     _check_simulator(config)
-    if config.habitat_baselines.trainer_name == "memo":
+    if is_memo_trainer(config):
         check_and_pin_weights(config)
     else:
         check_names(config)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from memo_habitat.config.compose import flatten
 from memo_habitat.errors import UserError, command
 from memo_habitat.trainer.checkpoint import read_resume_state
+from memo_habitat.trainer.class_names import is_memo_trainer
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import ResumeRecord, RunFolder, RunRecord
 from memo_habitat.trainer.scheduler import names_if_restarted
@@ -50,7 +51,7 @@ def note_on_trials(run: RunFolder, config: DictConfig, workers: int) -> str | No
     To be asked before `apply_overrides`, while config.yaml and run.json have what was before.
     """
     record = run.record()
-    if record is None or not _is_ours(config):
+    if record is None or not is_memo_trainer(config):
         return None
     before = record.resumed[-1].workers if record.resumed else record.workers
     if before is None:
@@ -100,7 +101,7 @@ def apply_overrides(
     files = (run.record_path, run.config_path)
     before = {path: path.read_bytes() for path in files if path.exists()}
     if is_first_process():
-        steps = _steps(state) if _is_ours(config) else None
+        steps = _steps(state) if is_memo_trainer(config) else None
         changed = changes(run.config(), config)
         resume = ResumeRecord.of_this_process(
             workers, steps, overrides=list(overrides), changed=changed
@@ -138,11 +139,7 @@ def changes(before: DictConfig, after: DictConfig) -> dict[str, tuple[Any, Any]]
 
 def _state(run: RunFolder, config: DictConfig) -> dict[str, Any] | None:
     """The state to resume from, which trainers of Habitat's own keep in another form."""
-    return read_resume_state(run.checkpoint_dir) if _is_ours(config) else None
-
-
-def _is_ours(config: DictConfig) -> bool:
-    return bool(config.habitat_baselines.trainer_name == "memo")
+    return read_resume_state(run.checkpoint_dir) if is_memo_trainer(config) else None
 
 
 def _steps(state: Mapping[str, Any] | None) -> int:

@@ -108,7 +108,10 @@ class RunFolder:
         from yaml import YAMLError
 
         try:
-            return OmegaConf.load(self.config_path)
+            found = OmegaConf.load(self.config_path)
+            if OmegaConf.select(found, "habitat") is None:
+                raise OmegaConfBaseException("it holds no key habitat")
+            return found
         except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
             first_line = str(error).strip().partition("\n")[0] or type(error).__name__
             raise UserError(

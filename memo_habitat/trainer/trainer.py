@@ -47,6 +47,7 @@ from memo_habitat.trainer.validation import (
     check_and_pin_weights,
     check_model_config,
     check_resumed_model,
+    check_training_settings,
 )
 from memo_habitat.trainer.worker_envs import (
     allow_restarts,
@@ -104,9 +105,13 @@ class MemoTrainer(ResumableTrainer):
 
     def _train_from(self, resume: dict[str, Any] | None) -> None:
         if resume is not None:
-            check_resumed_model(self.config, resume["config"])
+            saved = resume["config"]
             # Habitat goes on with the config that is here, whichever it was given.
-            resume["config"] = config_of_run(self.config) or resume["config"]
+            resume["config"] = own = config_of_run(self.config) or saved
+            import_plugins(own)
+            check_training_settings(own)
+            for config in (self.config, own):
+                check_resumed_model(config, saved)
             if is_first_process():
                 record_resume(self.config, ranks().size, resume["counts"]["num_steps_done"])
         self._prepare(resume)

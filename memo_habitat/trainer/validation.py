@@ -284,7 +284,7 @@ def _check_trainer_keys(config: DictConfig) -> None:
     for keys, holds, valid in _NUMBERS:
         for key in keys.split():
             number = OmegaConf.select(baselines, key)
-            if number is not None and not holds(number):  # runs of before lack new keys
+            if number is not None and not holds(number):
                 raise UserError(f"habitat_baselines.{key}={number}: {valid}")
     if not baselines.progress_file:
         raise UserError(

@@ -377,6 +377,14 @@ def test_a_bad_file_of_ones_own_is_named_with_what_is_wrong(capsys, tmp_path, ca
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_file_of_ones_own_may_have_keys_to_refer_to(tmp_path):
+    from memo_habitat.config.compose import compose_config
+
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{FROM_STUDIO}run_id: a\nout_dir: ${{run_id}}/x\n")
+    assert compose_config(str(file)).out_dir == "a/x"
+
+
 @pytest.mark.parametrize(
     ("name", "named"),
     [

@@ -58,8 +58,8 @@ def version_of(monkeypatch):
         ("gym", "0.26.2", "FAIL", "pip install 'gym<0.23.1,>=0.22'"),
         ("numpy", "1.24.0", "FAIL", "pip install 'numpy>=1.26.4'"),
         ("numpy", "2.4.6", "WARN", "Habitat-Lab asks for 1.26.4"),
-        ("torch", "2.0.1", "FAIL", "pip install 'torch>=2.1'"),
-        ("torchvision", None, "FAIL", "missing: pip install 'torchvision>=0.16'"),
+        ("torch", "2.0.1", "FAIL", "pip install 'torch>=2.4'"),
+        ("torchvision", None, "FAIL", "missing: pip install 'torchvision>=0.19'"),
     ],
 )
 def test_a_package_that_does_not_fit_is_named_with_what_to_install(

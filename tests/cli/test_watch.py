@@ -10,8 +10,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import memo_habitat as mh
 from memo_habitat.cli.main import main
 from memo_habitat.config.compose import compose_config
+from tests.integration.conftest import TINY_DARK_KEY
 
 
 @pytest.mark.slow
@@ -28,9 +30,18 @@ def test_it_prints_the_path_of_a_video_and_leaves_no_evaluation(
     assert not list((run / "eval").iterdir())
 
 
-@pytest.mark.parametrize("command", ["watch", "inspect"])
-def test_a_task_without_houses_is_told_what_shows_its_trials(tmp_path, capsys, command):
+def test_inspect_of_a_task_without_houses_says_what_films_it(tmp_path, capsys):
     OmegaConf.save(compose_config("dark_key_to_door"), tmp_path / "config.yaml")
-    assert main([command, str(tmp_path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "DarkKeyToDoor-v0 is not played in houses" in line
+    for more in ([], ["--house", "any"]):
+        assert main(["inspect", str(tmp_path), *more]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "DarkKeyToDoor-v0 is not played in houses" in line
+
+
+@pytest.mark.slow
+def test_a_task_without_houses_is_filmed(tmp_path, capsys):
+    training = mh.start_training("dark_key_to_door", TINY_DARK_KEY, out=tmp_path / "run")
+    assert mh.train(training)
+    capsys.readouterr()
+    assert main(["watch", str(training.run.path)]) == 0
+    assert Path(capsys.readouterr().out.splitlines()[-1]).stat().st_size > 0

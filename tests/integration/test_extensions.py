@@ -21,6 +21,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.report import figures
 from memo_habitat.tasks.dark_key.layouts import Setting
 from memo_habitat.trainer.checkpoint import read_checkpoint
+from memo_habitat.trainer.launch import evaluation_command, plan_training
 from tests.factories.runs import write_run
 from tests.factories.sweeps import write_sweep
 from tests.integration.conftest import TINY_DARK_KEY
@@ -185,13 +186,43 @@ def test_a_policy_and_a_trainer(module: Write, tmp_path: Path) -> None:
             pass
         """
     )
+    plugins = f"habitat_baselines.plugins=[{name}]"
+    policy = "habitat_baselines.rl.policy.main_agent.name=OwnPolicy"
+    trainer = "habitat_baselines.trainer_name=own_trainer"
+    for number, own in enumerate(([policy], [trainer])):
+        mh.start_training("extobjnav/studio", [plugins, *own], out=tmp_path / str(number))
+    steps = "habitat_baselines.total_num_steps"
+    overrides = [*TINY_DARK_KEY, plugins, policy, trainer, f"{steps}=80"]
+    run, _ = train_and_evaluate("dark_key_to_door", overrides, tmp_path / "both")
+    assert mh.train(mh.resume_training(run.path, [f"{steps}=160"]))
+    assert run.record().resumed[-1].steps == 80
+    assert evaluation_command(run) == f"memo-habitat eval {run.path}"
+
+
+def test_classes_for_habitats_own_trainer_may_have_methods_called_as_ours(module: Write) -> None:
+    name = module(
+        """
+        from habitat_baselines.common.baseline_registry import baseline_registry
+        from habitat_baselines.rl.ddppo.policy import PointNavResNetPolicy
+        from habitat_baselines.rl.ppo import PPO
+
+        @baseline_registry.register_policy
+        class OwnNavPolicy(PointNavResNetPolicy):
+            def refresh(self):
+                pass
+
+        @baseline_registry.register_updater
+        class OwnPPO(PPO):
+            def anneal(self):
+                pass
+        """
+    )
     overrides = [
         f"habitat_baselines.plugins=[{name}]",
-        "habitat_baselines.rl.policy.main_agent.name=OwnPolicy",
+        "habitat_baselines.updater_name=OwnPPO",
+        "habitat_baselines.rl.policy.main_agent.name=OwnNavPolicy",
     ]
-    mh.start_training("extobjnav/studio", overrides, out=tmp_path / "policy")
-    own = "habitat_baselines.trainer_name=own_trainer"
-    mh.start_training("extobjnav/studio", [*overrides, own], out=tmp_path / "both")
+    plan_training("nav/ppo_pointnav_studio", overrides)
 
 
 def test_a_plugin_that_is_nowhere_is_named_with_the_remedy() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from memo_habitat.cli import sweep_job
-from memo_habitat.trainer.integrity import NO_DIGEST, seal_tensors
+from memo_habitat.trainer.integrity import NO_DIGEST, write_tensors
 from memo_habitat.trainer.progress import ProgressFile, read_progress
 from memo_habitat.trainer.run_dir import RunFolder
 from memo_habitat.utils.files import write_json
@@ -69,7 +69,7 @@ def learn(run: RunFolder, options: dict[str, str], steps: int) -> None:
         progress.append({**row, "metrics": {"reward": 0.5}})
         extra = {"extra_state": json.dumps({"step": steps})}
         content = save({"weight": np.zeros(1)}, metadata={**extra, "digest": NO_DIGEST})
-        run.latest_checkpoint.write_bytes(seal_tensors(content))
+        write_tensors(run.latest_checkpoint, content)
         run.resume_state.touch()
 
 
