@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from memo_habitat.errors import UserError
+from memo_habitat.register import import_plugins
 
 # Kinds of classes in Habitat-Baselines' registry: the keys of `habitat_baselines` that name them,
 # and a method of those that the trainer memo works with, which Habitat's own do not have.
@@ -65,6 +66,7 @@ def is_memo_trainer(config: DictConfig) -> bool:
         return True
     from memo_habitat.trainer.trainer import MemoTrainer  # it imports this module
 
+    import_plugins(config)
     made = baseline_registry.get_trainer(name)
     return made is not None and issubclass(made, MemoTrainer)
 

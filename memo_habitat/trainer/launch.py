@@ -259,11 +259,9 @@ def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEv
 def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluation:
     """Of one checkpoint, or another agent."""
     from memo_habitat.config.evaluation import Shard, evaluation_name
-    from memo_habitat.register import import_plugins
     from memo_habitat.trainer.class_names import is_memo_trainer
 
     trained = run.config()
-    import_plugins(trained)
     if not is_memo_trainer(trained):
         raise UserError(
             f"{run.path} was trained by Habitat's own trainer "
@@ -316,16 +314,12 @@ def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluat
 
 def evaluation_command(run: RunFolder) -> str:
     """What to type to evaluate a run; those of Habitat's own trainers have Habitat's command."""
-    from memo_habitat.register import import_plugins
     from memo_habitat.trainer.class_names import is_memo_trainer
 
-    config = run.config()
-    import_plugins(config)
-    if is_memo_trainer(config):
+    if is_memo_trainer(run.config()):
         return command("eval", run.path)
-    latest = run.checkpoint_dir / "latest.pth"
     words = (f"--config-path={run.path.resolve()}", "--config-name=config.yaml")
-    keys = ("evaluate=True", f"eval_ckpt_path_dir={latest}")
+    keys = ("evaluate=True", f"eval_ckpt_path_dir={run.checkpoint_dir / 'latest.pth'}")
     return shlex.join(["habitat-baselines", *words, *(f"habitat_baselines.{k}" for k in keys)])
 
 
@@ -348,6 +342,12 @@ def check(config: DictConfig) -> None:
     import_plugins(config)
     _check_simulator(config)
     if is_memo_trainer(config):
+        folder = config.habitat_baselines.checkpoint_folder
+        if Path(folder) != RunFolder(config.run_dir).checkpoint_dir:
+            raise UserError(
+                f"habitat_baselines.checkpoint_folder={folder}: a run keeps its checkpoints in its "
+                "own folder, where resumes and evaluations look for them: leave it, and use --out"
+            )
         check_and_pin_weights(config)
     else:
         check_names(config)

@@ -232,6 +232,10 @@ BAD_INPUT = {
         ("train", STUDIO, "habitat.task.trial_steps=0"),
         "habitat.task.trial_steps=0: at least 1 is needed",
     ),
+    "checkpoints elsewhere": (
+        ("train", STUDIO, "habitat_baselines.checkpoint_folder=there"),
+        "habitat_baselines.checkpoint_folder=there: a run keeps its checkpoints in its own folder",
+    ),
     "unknown optimiser": (
         ("train", STUDIO, "habitat_baselines.rl.ppo.optimizer=sgd"),
         "habitat_baselines.rl.ppo.optimizer='sgd': choose one of adam, muon",

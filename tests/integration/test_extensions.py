@@ -218,7 +218,7 @@ def test_classes_for_habitats_own_trainer_may_have_methods_called_as_ours(module
         """
     )
     overrides = [
-        f"habitat_baselines.plugins=[{name}]",
+        f"+habitat_baselines.plugins=[{name}]",
         "habitat_baselines.updater_name=OwnPPO",
         "habitat_baselines.rl.policy.main_agent.name=OwnNavPolicy",
     ]
