@@ -40,7 +40,8 @@ def test_inspect_of_a_task_without_houses_says_what_films_it(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_task_without_houses_is_filmed(tmp_path, capsys):
-    training = mh.start_training("dark_key_to_door", TINY_DARK_KEY, out=tmp_path / "run")
+    overrides = [*TINY_DARK_KEY, "habitat_baselines.total_num_steps=80"]
+    training = mh.start_training("dark_key_to_door", overrides, out=tmp_path / "run")
     assert mh.train(training)
     capsys.readouterr()
     assert main(["watch", str(training.run.path)]) == 0
