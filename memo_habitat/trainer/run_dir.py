@@ -108,10 +108,7 @@ class RunFolder:
         from yaml import YAMLError
 
         try:
-            found = OmegaConf.load(self.config_path)
-            if OmegaConf.select(found, "habitat") is None:
-                raise OmegaConfBaseException("it holds no key habitat")
-            return found
+            return OmegaConf.load(self.config_path)
         except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
             first_line = str(error).strip().partition("\n")[0] or type(error).__name__
             raise UserError(
