@@ -37,17 +37,22 @@ def check_names(config: DictConfig) -> None:
     Modules in `habitat_baselines.plugins` have been imported: what they register is known.
     """
     baselines = config.habitat_baselines
-    trainer = baselines.trainer_name
-    for kind, (_, method) in _REGISTERED.items():
-        if kind == "storage" and trainer != "memo":  # Habitat's VER registers its own as it begins
+    by_memo = is_memo_trainer(config)
+    trainer = baseline_registry.get_trainer(baselines.trainer_name)
+    for kind, (_, method) in _REGISTERED.items():  # the trainer first: what follows is to fit it
+        if kind == "storage" and not by_memo:  # Habitat's VER registers its own as it begins
             continue
         known = baseline_registry.mapping[kind]
-        fit = sorted(name for name, made in known.items() if _fits(made, config, method))
+        fit = sorted(
+            name
+            for name, made in known.items()
+            if not method or (hasattr(made, method) if by_memo else _fits(made, trainer))
+        )
         for key in _keys(kind, baselines):
             name = OmegaConf.select(baselines, key)
             if name is None or name in fit:  # Habitat's own configs lack some
                 continue
-            why = f" is none of the trainer {trainer}'s" if name in known else ""
+            why = f" is none of the trainer {baselines.trainer_name}'s" if name in known else ""
             raise UserError(
                 f"habitat_baselines.{key}={name!r}{why}: choose one of {', '.join(fit)}, or name "
                 "the module that registers it in habitat_baselines.plugins"
@@ -71,15 +76,12 @@ def is_memo_trainer(config: DictConfig) -> bool:
     return made is not None and issubclass(made, MemoTrainer)
 
 
-def _fits(made: type, config: DictConfig, method: str) -> bool:
-    """Whether the trainer of the config works with a class, which may be a plugin's, as it may."""
-    if not method:
-        return True
-    if is_memo_trainer(config):
-        return hasattr(made, method)
-    # Habitat's PPO would call what ours do not have. Another trainer knows what it calls.
+def _fits(made: type, trainer: type) -> bool:
+    """Whether a trainer that is not `memo` works with a class, which may be a plugin's, as it may.
+
+    Habitat's PPO would call what ours do not have. Another trainer knows what it calls.
+    """
     is_ours = any(each.__module__.startswith("memo_habitat.") for each in made.__mro__)
-    trainer = baseline_registry.get_trainer(config.habitat_baselines.trainer_name)
     return not (is_ours and issubclass(trainer, PPOTrainer))
 
 

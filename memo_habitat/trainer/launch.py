@@ -161,7 +161,7 @@ def _planned(
     name: str, config: DictConfig, root: str | Path, out: str | Path | None, workers: int
 ) -> Training:
     run = plan_run(name, root, out)
-    _point_into(config, run)
+    run.locate(config)
     check(config)
     return Training(run, config, workers)
 
@@ -178,7 +178,7 @@ def resume_training(path: str | Path, overrides: Sequence[str] = (), workers: in
     import_habitat()
     config = run.config()
     update_config(config, overrides)
-    _point_into(config, run)
+    run.locate(config)
     check(config)
     check_state(run, config)
     return Training(run, config, workers, tuple(overrides))
@@ -224,7 +224,7 @@ def join_training() -> None:
     if folder := rendezvous.follow():
         run = open_run(folder)
         config = run.config()
-        _point_into(config, run)
+        run.locate(config)
         work_at_training(config)
 
 
@@ -274,7 +274,7 @@ def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluat
         # All of the split, whichever a training has chosen; an override chooses again.
         dataset.content_scenes = ["*"]
     update_config(config, options.overrides)
-    _point_into(config, run)
+    run.locate(config)
     baselines, evaluator = config.habitat_baselines, config.habitat_baselines.evaluator
     name = options.name or options.agent
     forget = evaluator.forget or options.forget
@@ -370,13 +370,6 @@ def _undone_if_refused(training: Training) -> Iterator[None]:
         if not run.progress_file.exists() and not any(kept):
             discard_run(run)
         raise
-
-
-def _point_into(config: DictConfig, run: RunFolder) -> None:
-    from omegaconf import open_dict
-
-    with open_dict(config):
-        config.run_dir = str(run.path)
 
 
 def _execute(config: DictConfig, run_type: str) -> None:

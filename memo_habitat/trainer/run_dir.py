@@ -116,6 +116,13 @@ class RunFolder:
                 "give a folder that `memo-habitat train` made"
             ) from error
 
+    def locate(self, config: Any) -> None:
+        """Let a config say that the run lies here: every path of a run derives from that."""
+        from omegaconf import open_dict
+
+        with open_dict(config):
+            config.run_dir = str(self.path)
+
     def record(self) -> RunRecord | None:
         """What run.json says, None where there is none; UserError for a malformed field."""
         if not self.record_path.exists():
@@ -296,14 +303,12 @@ def config_of_run(config: Any) -> Any:
     None where `config` trains in no run folder.
     """
     from habitat.config.default import patch_config
-    from omegaconf import open_dict
 
     run = _run_of(config)
     if run is None or not run.config_path.is_file():
         return None
     found = run.config()
-    with open_dict(found):
-        found.run_dir = config.run_dir
+    run.locate(found)
     return patch_config(found)
 
 
