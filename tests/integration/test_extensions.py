@@ -13,6 +13,8 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from habitat.core.registry import registry
+from habitat_baselines.common.baseline_registry import baseline_registry
 from omegaconf import OmegaConf
 
 import memo_habitat as mh
@@ -45,6 +47,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     yield write
     for name in names:
         sys.modules.pop(name, None)
+    # Other tests of this process see the classes of the package and of Habitat alone.
+    for kinds in (baseline_registry.mapping, registry.mapping):
+        for known in kinds.values():
+            for own in [key for key, made in known.items() if made.__module__ in names]:
+                del known[own]
 
 
 def train_and_evaluate(
