@@ -51,10 +51,15 @@ class Trial:
 def watch(run: Run, trial: Trial, overrides: Overrides = None, forget: Forget = False) -> None:
     """Film one trial: what the agent sees, the map, its memory; prints the video's path."""
     opened, config, keys = _opened(run, overrides)
+    has_houses = _has_houses(config)
+    if trial.house and not has_houses:
+        raise UserError(
+            f"--house {trial.house}: {config.habitat.task.type} is not played in houses; leave it out"
+        )
     videos = opened.path / "videos"
     filmed = videos / "watch"
     changes = [
-        *([_in_house(trial.house or first_house(config))] if _has_houses(config) else ()),
+        *([_in_house(trial.house or first_house(config))] if has_houses else ()),
         "habitat_baselines.eval.video_option=[disk]",
         f"+habitat_baselines.video_dir='{videos}'",
     ]

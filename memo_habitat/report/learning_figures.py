@@ -66,14 +66,19 @@ def checkpoint_figure(runs: Sequence[Run]) -> list[Figure]:
             if e.agent == "checkpoint" and e.meta.step is not None and not e.meta.forget:
                 key = e.meta.model_dump_json(include=_HOW)
                 alike.setdefault(key, {}).setdefault(e.meta.step, e)
-        for own in ([e[step] for step in sorted(e)] for e in alike.values() if len(e) > 2):
-            found = [e.headline.targets for e in own]
-            means, lows, highs = ([getattr(f, n) for f in found] for n in ("mean", "low", "high"))
-            steps = [float(e.meta.step or 0) for e in own]
-            color = trained_color(number)
-            curves.append(Curve(steps, means, color, low=lows, high=highs, marked=True))
+        by_step = max(alike.values(), key=len, default={})
+        if len(by_step) < 3:
+            continue
+        steps = sorted(by_step)
+        found = [by_step[step].headline.targets for step in steps]
+        means, lows, highs = ([getattr(f, n) for f in found] for n in ("mean", "low", "high"))
+        color = trained_color(number)
+        curves.append(Curve(steps, means, color, low=lows, high=highs, marked=True))
     if not curves:
         return []
-    text = "Targets per 1,000 steps in the evaluation of each checkpoint. " + OVER_HOUSES
+    text = (
+        "Targets per 1,000 steps in the evaluation of each checkpoint; of a run, those with the "
+        f"same trials and settings, of which it has the most. {OVER_HOUSES}"
+    )
     svg = plots.amounts(curves, "environment steps of the training", bands=True)
     return [Figure("Targets by checkpoint", svg, text)]

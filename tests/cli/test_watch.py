@@ -30,6 +30,13 @@ def test_it_prints_the_path_of_a_video_and_leaves_no_evaluation(
     assert not list((run / "eval").iterdir())
 
 
+def test_a_house_of_a_task_without_houses_is_refused(tmp_path, capsys):
+    OmegaConf.save(compose_config("dark_key_to_door"), tmp_path / "config.yaml")
+    assert main(["watch", str(tmp_path), "--house", "any"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--house any: DarkKeyToDoor-v0 is not played in houses; leave it out" in line
+
+
 def test_inspect_of_a_task_without_houses_says_what_films_it(tmp_path, capsys):
     OmegaConf.save(compose_config("dark_key_to_door"), tmp_path / "config.yaml")
     for more in ([], ["--house", "any"]):

@@ -110,21 +110,28 @@ def test_the_page_has_the_sections(folder: Path) -> None:
     assert "Targets by checkpoint" not in page  # two are no curve
 
 
-def test_a_curve_is_of_checkpoints_that_were_evaluated_alike(tmp_path: Path) -> None:
-    names = [f"ckpt.{number}" for number in range(3)]
-    run = write_run(tmp_path, dict.fromkeys(names, (0.2, 0.5)), steps=512, houses=1)
-    for number, budget in enumerate((0, 0, 80)):
-        path = tmp_path / "eval" / names[number] / "meta.json"
+def test_a_run_has_one_curve_of_the_checkpoints_evaluated_alike(tmp_path: Path) -> None:
+    # Two checkpoints without a token budget, then a third; four with one.
+    budgets = dict(zip(map("ckpt.{}".format, range(7)), (0, 0, 0, 80, 80, 80, 80), strict=True))
+    run = write_run(tmp_path, dict.fromkeys(budgets, (0.2, 0.5)), steps=512, houses=1)
+    for number, (name, budget) in enumerate(budgets.items()):
+        path = tmp_path / "eval" / name / "meta.json"
         meta = {**json.loads(path.read_text()), "step": number, "settings": {"budget": budget}}
         path.write_text(json.dumps(meta))
-
-    assert checkpoint_figure([load_run(run)]) == []
-    path.write_text(json.dumps({**meta, "settings": {"budget": 0}}))
     loaded = load_run(run)
+
+    def curves(of: int, runs_before: int = 0) -> list[str]:
+        """Colours of the points where so many evaluations are there."""
+        shown = replace(loaded, evaluations=loaded.evaluations[:of])
+        runs = [*[replace(loaded, evaluations=[])] * runs_before, shown]
+        return [c for f in checkpoint_figure(runs) for c in re.findall(r"--series-\d+", f.svg)]
+
+    assert curves(2) == []
+    assert set(curves(3)) == {"--series-2"}
     # In its own colour of the legend, whichever other runs have a curve.
-    for number, runs in enumerate([[loaded], [replace(loaded, evaluations=[]), loaded]]):
-        (figure,) = checkpoint_figure(runs)
-        assert re.findall(r"--series-\d+", figure.svg)[0] == f"--series-{2 + number}"
+    assert curves(3, runs_before=1) == [c.replace("2", "3") for c in curves(3)]
+    assert len(curves(7)) > len(curves(6)) == len(curves(3))
+    assert set(curves(7)) == {"--series-2"}
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
