@@ -54,7 +54,8 @@ def watch(run: Run, trial: Trial, overrides: Overrides = None, forget: Forget = 
     has_houses = _has_houses(config)
     if trial.house and not has_houses:
         raise UserError(
-            f"--house {trial.house}: {config.habitat.task.type} is not played in houses; leave it out"
+            f"--house {trial.house}: {config.habitat.task.type} is not played in houses; "
+            "leave it out"
         )
     videos = opened.path / "videos"
     filmed = videos / "watch"
