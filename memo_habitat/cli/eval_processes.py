@@ -58,8 +58,8 @@ def evaluate_in_processes(
         KeyboardInterrupt: somebody asked to stop. The first time processes end after their step,
             the second time at once.
     """
-    from memo_habitat.evaluation.recorder import file_name
     from memo_habitat.trainer import launch
+    from memo_habitat.utils.files import file_name
 
     check_at_least_one("--shards", shards)
     if shards == 1:

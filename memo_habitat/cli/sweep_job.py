@@ -55,10 +55,12 @@ def work(folder: Path, name: str) -> int:
         with hold(job.path / SWEEP_LOCK, PATIENCE):
             pending = job.pending()
             if pending is not None and pending.starts:
-                discard_run(RunFolder(job.path))
+                _discard(RunFolder(job.path))
             for command in () if pending is None else pending.commands:
                 print(f"{LOG_HEADER}memo-habitat {shlex.join(command)}", flush=True)
                 sys.argv = ["memo-habitat", *command]  # what run.json says that the run came from
+                if command[0] == "eval":
+                    job.set_aside()
                 if status := main(command):
                     return status
     except KeyboardInterrupt:
@@ -67,6 +69,13 @@ def work(folder: Path, name: str) -> int:
         print(error, file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def _discard(run: RunFolder) -> None:
+    """Remove a run in which nothing was learned; HeldError where a process is about to learn."""
+    command_lock, trainer_lock = run.locks
+    with hold(command_lock), hold(trainer_lock):
+        discard_run(run)
 
 
 @dataclass(frozen=True)

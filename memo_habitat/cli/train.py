@@ -40,27 +40,31 @@ def train(
     """Train an agent in a run folder, a new one or an earlier one."""
     from memo_habitat.trainer import launch, rendezvous
 
-    if not is_first_process():  # of those that torchrun or srun started
+    keys, together = overrides or (), max(workers, ranks().size)
+    if list_configs or cfg:  # nothing to meet for, if torchrun or srun has started several
+        if is_first_process():
+            check_workers(workers)
+            _list_configs(work) if list_configs else print(_composed(work, keys))
+        return
+    if not is_first_process():
         launch.join_training()
         return
     with rendezvous.leading():
-        if list_configs:
-            if work.config_name is not None or work.resume is not None:
-                raise UserError("give one of --config-name, --resume and --list")
-            from memo_habitat.config.compose import known_configs
-
-            print(*known_configs(), sep="\n")
-            return
         work.check()
         check_workers(workers)
-        keys, together = overrides or (), max(workers, ranks().size)
-        if cfg:
-            print(_composed(work, keys))
-        elif work.config_name is not None:
+        if work.config_name is not None:
             _run(launch.start_training(work.config_name, keys, work.root, work.out, together))
         elif work.resume is not None:
             _refuse_sweep(work.resume)
             _run(launch.resume_training(str(work.resume), keys, together))
+
+
+def _list_configs(work: Work) -> None:
+    from memo_habitat.config.compose import known_configs
+
+    if work.config_name is not None or work.resume is not None:
+        raise UserError("give one of --config-name, --resume and --list")
+    print(*known_configs(), sep="\n")
 
 
 def _composed(work: Work, keys: Sequence[str]) -> str:
@@ -69,6 +73,7 @@ def _composed(work: Work, keys: Sequence[str]) -> str:
     from memo_habitat.config.compose import compose_config
     from memo_habitat.trainer.launch import resume_training
 
+    work.check()
     if work.resume is None:
         return OmegaConf.to_yaml(compose_config(str(work.config_name), keys))
     _refuse_sweep(work.resume)

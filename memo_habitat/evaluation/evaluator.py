@@ -25,7 +25,7 @@ from memo_habitat.config.evaluation import (
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent, ForwardAgent, RandomAgent, SensorAgent
 from memo_habitat.evaluation.play_trials import all_trials, evaluate, recorded_fields
-from memo_habitat.evaluation.recorder import Recorder, file_name
+from memo_habitat.evaluation.recorder import Recorder
 from memo_habitat.evaluation.records import (
     AGENTS,
     LOCK_FILE,
@@ -40,7 +40,7 @@ from memo_habitat.evaluation.shards import check_mergeable, merge_if_last
 from memo_habitat.evaluation.video import VideoPlan, Videos
 from memo_habitat.tasks.record_fields import RecordField
 from memo_habitat.trainer.progress import steps_bar
-from memo_habitat.utils.files import file_digest
+from memo_habitat.utils.files import file_digest, file_name
 from memo_habitat.utils.lock import hold
 from memo_habitat.utils.provenance import now
 

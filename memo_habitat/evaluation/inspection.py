@@ -309,12 +309,13 @@ def shares(kind: str, moments: Iterable[LookedMoment]) -> KindShares | None:
         if moment.kind != kind or not all(sorts):
             continue
         on_seen, on_other = (np.sum([p.attention for p in own], axis=0) for own in sorts)
+        on_both = on_seen + on_other  # 0 in a layer that attends to no summary
         of_one = [[p.lost.kl for p in own if p.lost is not None] or [0.0] for own in sorts]
         losses = [moment.without_seen, moment.without_others, moment.without_any]
         off = [moment.off(said) for said in (moment.full, *losses)]
         found = {
             "parts": len(sorts[0]) / len(moment.parts),
-            "attention": on_seen / (on_seen + on_other),
+            "attention": on_seen / np.where(on_both > 0, on_both, 1),
             "kl": [loss.kl for loss in losses],
             "kl_of_one": [np.mean(own) for own in of_one],
             "strongest": max(of_one[0]) > max(of_one[1]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from memo_habitat.evaluation.schedule import TrialKey
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.simulator.interface import TopDownMap
-from memo_habitat.utils.files import append_json_line
+from memo_habitat.utils.files import append_json_line, file_name
 
 if TYPE_CHECKING:
     from memo_habitat.evaluation.inspection import Inspector
@@ -78,11 +77,6 @@ class RewardLine(BaseModel):
     trial_id: str
     bin_steps: PositiveInt
     rewards: list[float]
-
-
-def file_name(text: str) -> str:
-    """`text` with everything replaced that a file name may not hold."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
 def context_at(use: ContextUse) -> dict[str, int]:

@@ -20,9 +20,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from memo_habitat.errors import UserError
-from memo_habitat.evaluation.recorder import FilmStrip, file_name
+from memo_habitat.evaluation.recorder import FilmStrip
 from memo_habitat.evaluation.records import EpisodeRecord
 from memo_habitat.simulator.interface import TopDownMap
+from memo_habitat.utils.files import file_name
 
 DISK, TENSORBOARD = "disk", "tensorboard"
 # Pixels: two squares beside each other, and lines of text below. Multiples of 16, as H.264 has it.

@@ -149,6 +149,11 @@ def _portable(run: RunFolder) -> dict[str, Any]:
     record["resumed"] = whole.get("resumed", [])
     for resume in record["resumed"]:
         resume["command"] = _without_folders(resume["command"])
+        resume["overrides"] = [_without_folder(word) for word in resume["overrides"]]
+        resume["changed"] = {
+            key: [_without_folder(value) if isinstance(value, str) else value for value in values]
+            for key, values in resume["changed"].items()
+        }
     return {**record, "command": _without_folders(whole.get("command", ())), "machine": {}}
 
 
@@ -165,8 +170,16 @@ def _portable_path(path: str) -> str:
 
 def _without_folders(command: Sequence[str]) -> list[str]:
     """A command without the options that name folders of its own, and of other paths the end."""
-    words = without_options(command, "--out", "--root")
-    return [Path(word).name if word.startswith("/") else word for word in words]
+    return [_without_folder(word) for word in without_options(command, "--out", "--root")]
+
+
+def _without_folder(word: str) -> str:
+    """A path, or the path in "key=path" or "--option=path", without the folders of a machine."""
+    key, equals, path = word.rpartition("=")
+    if not Path(path).is_absolute():
+        return word
+    portable = _portable_path(path)
+    return f"{key}{equals}{Path(path).name if portable == path else portable}"
 
 
 def _copy_records(evaluation: Evaluation, folder: Path) -> None:

@@ -22,7 +22,6 @@ from memo_habitat.evaluation.recorder import (
     FilmedEpisode,
     RewardLine,
     TracePoint,
-    file_name,
 )
 from memo_habitat.evaluation.records import (
     RECORDS_FILE,
@@ -34,7 +33,7 @@ from memo_habitat.report.episodes import Episodes, Headline, headline, tabulate
 from memo_habitat.report.statistics import FloatArray
 from memo_habitat.simulator.interface import TopDownMap
 from memo_habitat.trainer.run_dir import RunFolder
-from memo_habitat.utils.files import read_json, read_json_lines
+from memo_habitat.utils.files import file_name, read_json, read_json_lines
 
 EVAL_FOLDER = "eval"
 

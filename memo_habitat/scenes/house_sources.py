@@ -80,19 +80,19 @@ def find_objects(
     named: list[str] = []
     for source in sources:
         mine = {p.name[: -len(OBJECT.suffix)]: p for p in sorted(source.glob(f"*{OBJECT.suffix}"))}
-        place = f"{source.as_posix()}/"
+        place, meshes = f"{source.as_posix()}/", {}
         if not mine:
             meshes, place = _meshes(source), f"data/{name}/{files.BARE_OBJECTS}/"
-            for category, mesh in meshes.items():
-                config = f"{files.BARE_OBJECTS}/{category}{OBJECT.suffix}"
-                files.write_files(folder, _bare_config(config, mesh, folder, "y"))
-                mine[category] = folder / config
+            configs = {c: f"{files.BARE_OBJECTS}/{c}{OBJECT.suffix}" for c in meshes}
+            mine = {category: folder / config for category, config in configs.items()}
         if not mine:
             raise UserError(f"{source} holds neither *{OBJECT.suffix} nor GLB files")
         if twice := sorted(set(mine) & set(found)):
             raise UserError(
                 f"{source} has a {twice[0]} as another folder of objects has: rename it"
             )
+        for category, mesh in meshes.items():
+            files.write_files(folder, _bare_config(configs[category], mesh, folder, "y"))
         found |= mine
         named += [place] if place not in named else []
     return dict(sorted(found.items())), tuple(named)
@@ -100,10 +100,12 @@ def find_objects(
 
 def on_disk(place: EpisodePlace, folder: Path, name: str) -> EpisodePlace:
     """The place while the set that is being written still lies in another folder."""
+    own = f"data/{name}/"
 
     def moved(path: str) -> str:
-        own = f"data/{name}/"
-        return str(folder / path[len(own) :]) if path.startswith(own) else path
+        now = folder / path.removeprefix(own)
+        # Not all that is called so is its own: the houses may be those of a set of the same name.
+        return str(now) if path.startswith(own) and now.exists() else path
 
     scene, dataset = moved(place.scene_id), moved(place.scene_dataset_config)
     return replace(
@@ -124,6 +126,8 @@ def _bare_config(config: str, mesh: Path, folder: Path, up: str) -> dict[str, by
     """The config of a bare file, which is put beside it."""
     target = (folder / config).with_name(f"{mesh.stem}.glb")
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Never written into: what lies there may be a link to somebody's file.
+    target.unlink(missing_ok=True)
     try:
         os.link(mesh.resolve(), target)  # of a symbolic link, what it leads to
     except OSError:  # on another file system

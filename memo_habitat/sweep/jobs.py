@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from memo_habitat.errors import UserError
-from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
+from memo_habitat.errors import UserError, cannot_write
+from memo_habitat.evaluation.records import LOCK_FILE, META_FILE, RECORDS_FILE
 from memo_habitat.report import FINAL, REFERENCE_AGENTS, SEARCHER
 from memo_habitat.sweep.spec import Sweep, SweepRun, habitat_seed, variant_override
 from memo_habitat.trainer.progress import read_progress
 from memo_habitat.trainer.run_dir import RunFolder, checkpoint_step, newest_checkpoint
 from memo_habitat.utils.files import atomic_write, read_json
+from memo_habitat.utils.lock import hold
 
 
 class PendingJob(NamedTuple):
@@ -76,6 +77,25 @@ class SweepJob:
         own = (variant_override(self.run.variant), f"habitat.seed={habitat_seed(self.run.seed)}")
         begin = ("train", *made, *self.sweep.overrides, *own)
         return PendingJob((begin, evaluate), "starts", starts=True)
+
+    def set_aside(self) -> None:
+        """Rename an evaluation of the run before it was trained further; reports show it as well.
+
+        Where it lies the newest weights are to be evaluated. UserError if it cannot be renamed.
+        """
+        if self.run is None:
+            return
+        folder = RunFolder(self.path)
+        evaluated = folder.eval_dir(FINAL)
+        if not (evaluated / META_FILE).is_file():
+            return
+        before = read_json(evaluated / META_FILE).get("step")
+        if before != checkpoint_step(newest_checkpoint(folder.checkpoint_dir)):
+            try:
+                with hold(evaluated / LOCK_FILE):
+                    evaluated.rename(folder.eval_dir(f"{FINAL}-{before}"))
+            except OSError as error:
+                raise cannot_write(evaluated, error) from error
 
 
 def copy_reference_config(sweep: Sweep) -> bool:

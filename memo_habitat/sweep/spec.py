@@ -102,7 +102,8 @@ def parse_slurm(options: Sequence[str]) -> dict[str, int | str]:
         key, equals, value = (part.strip() for part in option.partition("="))
         if not (key.isidentifier() and equals and value):
             raise UserError(f"--slurm {option}: write KEY=VALUE, such as partition=gpu or time=720")
-        found[key] = int(value) if value.isdigit() else value
+        # As it was typed: an account may be called 0123.
+        found[key] = int(value) if value.isdecimal() and str(int(value)) == value else value
     return found
 
 

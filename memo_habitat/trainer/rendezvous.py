@@ -278,6 +278,10 @@ def leading() -> Iterator[None]:
     except NotMetError:
         others = 0  # nobody is there to be told, and who waited for them does not wait again
         raise
+    except UserError as error:
+        if others > 0:  # they may take minutes to come, or are not there at all
+            sys.stderr.write(f"no training: {error}\n{waits_for_others()}\n")
+        raise
     finally:
         if others > 0:
             store = meet()

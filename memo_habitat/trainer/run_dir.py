@@ -29,7 +29,7 @@ from memo_habitat.errors import UserError, cannot_write, command
 from memo_habitat.trainer.integrity import read_tensors
 from memo_habitat.trainer.progress import read_progress, share_done
 from memo_habitat.trainer.scheduler import job_names
-from memo_habitat.utils.files import atomic_write, read_json, write_json
+from memo_habitat.utils.files import atomic_write, file_name, read_json, write_json
 from memo_habitat.utils.provenance import Provenance, now, typed_command
 
 CONFIG_FILE = "config.yaml"
@@ -98,8 +98,8 @@ class RunFolder:
         self.locks = (self.path / TRAIN_LOCK, self.checkpoint_dir / TRAIN_LOCK)
 
     def eval_dir(self, name: str) -> Path:
-        """The folder of the evaluation of one agent or checkpoint; made by who writes to it."""
-        return self.path / "eval" / name
+        """The folder of the evaluation of that name; made by who writes to it."""
+        return self.path / "eval" / file_name(name)
 
     def config(self) -> Any:
         """The config that it trains with, a DictConfig; UserError where it cannot be read."""

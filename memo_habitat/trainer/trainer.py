@@ -56,6 +56,7 @@ from memo_habitat.trainer.worker_envs import (
     leave_out_lost,
 )
 from memo_habitat.trainer.writers import make_writer, training_writer
+from memo_habitat.utils.files import remove_unfinished
 from memo_habitat.utils.lock import hold
 from memo_habitat.utils.processes import is_first_process, ranks
 
@@ -95,6 +96,8 @@ class MemoTrainer(ResumableTrainer):
         check_and_pin_weights(self.config)
         folder = Path(self.config.habitat_baselines.checkpoint_folder)
         with hold(folder / TRAIN_LOCK):
+            if is_first_process():
+                remove_unfinished(folder)
             resume = read_resume_state(folder)
             if resume is None and is_first_process():
                 record_start(self.config, ranks().size)

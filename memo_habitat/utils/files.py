@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,11 @@ Json = dict[str, Any]
 def cache_folder() -> Path:
     """Where what can be computed again is kept: `memo-habitat` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memo-habitat"
+
+
+def file_name(text: str) -> str:
+    """`text` with everything replaced that a file name may not hold."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
 @contextlib.contextmanager
@@ -46,6 +52,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove from `folder` what processes that were killed have left of files of `atomic_path`.
+
+    For a process that holds the lock of whoever writes there: others' are not told from these.
+    """
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:

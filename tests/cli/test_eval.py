@@ -79,6 +79,15 @@ def test_forgetting_reaches_the_evaluator_and_has_a_folder_of_its_own(run, monke
     assert [evaluator.name for evaluator in evaluators] == [folder.name for folder in folders]
 
 
+def test_a_name_that_no_folder_may_have_leads_to_the_same_folder_everywhere(run, capsys):
+    for name in ("c e", "c/e"):
+        options = launch.EvalOptions(agent="random", name=name)
+        (prepared,) = launch.prepare_evaluations(run, options)
+        assert prepared.folder == run.eval_dir(name) == run.path / "eval/c-e"
+        assert main(["eval", str(run.path), "--merge", "--name", name]) == 2
+        assert f"{run.path}/eval/c-e holds no shards" in capsys.readouterr().err
+
+
 def evaluated(run, monkeypatch, **options):
     """The configs that are given to Habitat."""
     seen = []

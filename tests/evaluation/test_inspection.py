@@ -164,3 +164,8 @@ def test_shares_are_means_over_moments_with_both_sorts_of_parts() -> None:
     assert found.strongest == 0.5
     assert found.off == pytest.approx([1, 2, 3, 4])
     assert shares("nearing", given) is None
+
+
+def test_a_layer_that_attends_to_no_summary_has_no_share() -> None:
+    found = shares("asked", [moment("asked", [(True, 0.0, 2.0), (False, 0.0, 0.5)], (1, 2, 3))])
+    assert found is not None and found.attention == [0.0, 0.0]

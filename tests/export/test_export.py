@@ -86,6 +86,10 @@ def run(tmp_path_factory, checkout) -> Path:
     config = OmegaConf.load(folder / "config.yaml")
     config.habitat.dataset.data_path = str(checkout / config.habitat.dataset.data_path)
     OmegaConf.save(config, folder / "config.yaml")
+    paths = ["--resume=/home/me/mine", "habitat.dataset.data_path=/home/me/data/x"]
+    resume = {"time": "today", "workers": 1, "steps": 1, "overrides": paths[1:]}
+    changed = {"habitat.dataset.data_path": [None, "/home/me/data/x"], "habitat.seed": [1, 2]}
+    record["resumed"] = [{**resume, "command": ["memo-habitat", *paths], "changed": changed}]
     record.update(command=command, machine={"system": "secret", "processor": "x", "cores": 2})
     (folder / "run.json").write_text(json.dumps(record))
     evaluate(folder, "mine", "checkpoint", STEP, "today")
@@ -143,7 +147,10 @@ def test_nothing_is_told_of_the_machine(exported, checkout):
     whole = "".join(path.read_text() for path in texts)
     assert "/home/me" not in whole and "secret" not in whole and str(exported.parent) not in whole
     assert str(checkout) not in whole
-    assert open_run(exported).record().machine == {}
+    record = open_run(exported).record()
+    assert record.machine == {}
+    assert record.resumed[0].command[1:] == ["--resume=mine", "habitat.dataset.data_path=data/x"]
+    assert record.resumed[0].changed["habitat.dataset.data_path"] == (None, "data/x")
 
 
 def test_the_weights_are_the_runs(run, exported):

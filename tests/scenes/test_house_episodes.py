@@ -344,6 +344,30 @@ def test_objects_of_configs_and_bare_ones_in_houses_elsewhere_can_be_moved(house
         assert {each.category for each in env.sim.instances} == set(count.objects)
 
 
+def test_two_objects_of_one_name_are_refused_and_neither_file_is_written_into(house, tmp_path):
+    contents = {}
+    for number, folder in enumerate(("a", "b"), start=1):
+        (tmp_path / folder).mkdir()
+        cup = tmp_path / folder / "cup.glb"
+        trimesh.creation.box(extents=(0.1 * number,) * 3).export(cup)
+        contents[cup] = cup.read_bytes()
+    with pytest.raises(UserError, match=r"b has a cup as another folder of objects has: rename it"):
+        write_episodes(
+            options(house, tmp_path / "out", objects=(tmp_path / "a", tmp_path / "b"), instances=1)
+        )
+    assert {path: path.read_bytes() for path in contents} == contents
+
+
+@pytest.mark.slow
+def test_a_set_may_have_the_name_of_the_one_with_its_houses(tmp_path, monkeypatch):
+    monkeypatch.chdir(DATA.parent)
+    source, objects = Path("data/studios"), (Path("data/studios/objects"),)
+    given = EpisodeOptions(source, objects, tmp_path / "studios", houses="*_val_*", arrangements=1)
+    write_episodes(replace(given, split_sizes=(3, 1, 0), instances=2, categories=2))
+    places = {e["scene_dataset_config"] for e in read_episodes(tmp_path / "studios")["train"]}
+    assert places == {"data/studios/studios.scene_dataset_config.json"}
+
+
 def test_a_sheet_that_stands_upright_covers_a_line(tmp_path):
     corners = [[0, 0, 0], [0.2, 0, 0], [0.2, 0.1, 0], [0, 0.1, 0]]
     trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]]).export(tmp_path / "poster.glb")

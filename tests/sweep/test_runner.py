@@ -23,7 +23,7 @@ from memo_habitat.sweep import runner, spec
 from memo_habitat.sweep.jobs import SweepJob
 from memo_habitat.sweep.runner import Places, Queue, core_share, last_return, say
 from memo_habitat.sweep.spec import Request, plan_sweep, read_sweep, write_sweep
-from memo_habitat.trainer.run_dir import SWEEP_LOCK
+from memo_habitat.trainer.run_dir import SWEEP_LOCK, RunFolder
 from memo_habitat.utils.lock import HeldError, hold
 from tests.sweep.command import stand_in
 
@@ -152,6 +152,16 @@ def test_more_trials_evaluate_again_without_training():
     for folder in ("memo/seed_0/eval/final", "reference/eval/oracle"):
         assert json.loads((DARK / folder / "meta.json").read_text())["trials_per_house"] == 9
     assert began_at(DARK / "memo/seed_0") == [0]
+
+
+def test_a_run_that_was_trained_further_is_evaluated_again_and_keeps_what_it_had():
+    assert main([*NEW, "--seeds", "0"]) == 0
+    meta = RUN / "eval/final/meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "step": 30}))
+    assert main(AGAIN) == 0
+    assert json.loads(meta.read_text())["step"] == 40
+    assert json.loads((RUN / "eval/final-30/meta.json").read_text())["step"] == 30
+    assert began_at(RUN) == [0]
 
 
 def test_a_failed_run_is_told_of_stops_no_other_and_is_tried_again(capsys):
@@ -371,6 +381,18 @@ def test_what_a_kill_left_of_a_start_goes_and_the_log_stays():
     (RUN / "sweep.log").write_text("from before\n")
     assert main(AGAIN) == 0
     assert (RUN / "sweep.log").read_text().startswith("from before\n== ")
+
+
+def test_a_run_that_a_command_has_begun_to_train_is_not_taken_for_what_a_kill_left(capsys):
+    make_sweep(None, (0,))
+    run = RunFolder(RUN)
+    run.checkpoint_dir.mkdir(parents=True)
+    run.config_path.write_text("habitat: {}")
+    for lock in run.locks:
+        with hold(lock):
+            assert main(AGAIN) == 1
+        assert f"process {os.getpid()} is at work in" in capsys.readouterr().err
+        assert run.config_path.is_file()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen here")

@@ -121,6 +121,7 @@ def test_a_choice_of_ones_own_is_found_where_train_finds_it(tmp_path):
 @pytest.mark.parametrize("option", ["nonsense", "partition", "=gpu", "partition=", "a b=c"])
 def test_options_of_slurm_are_keys_with_values(option):
     assert parse_slurm(["partition=gpu", "time=720"]) == {"partition": "gpu", "time": 720}
+    assert parse_slurm(["account=0123", "qos=²"]) == {"account": "0123", "qos": "²"}
     with pytest.raises(UserError, match=f"^--slurm {option}: write KEY=VALUE"):
         parse_slurm(["partition=gpu", option])
 

@@ -319,8 +319,10 @@ def test_a_longer_total_goes_on_and_keeps_the_checkpoints_before(train):
     train(32)
     folder = train.folder / "checkpoints"
     before = {path.name: path.read_bytes() for path in folder.glob("ckpt.*")}
+    (left_by_a_kill := folder / f".{LATEST}.0123abcd").touch()
     train(64)
     assert {name: (folder / name).read_bytes() for name in before} == before
+    assert not left_by_a_kill.exists()
     assert read_checkpoint(folder / LATEST)["extra_state"]["step"] == 64
 
 

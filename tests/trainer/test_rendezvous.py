@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from memo_habitat.cli.main import main
 from memo_habitat.config.compose import compose_config
 from memo_habitat.errors import UserError
 from memo_habitat.trainer import rendezvous
@@ -112,6 +113,23 @@ def test_who_waited_for_the_others_in_vain_does_not_wait_again(env, monkeypatch)
     with pytest.raises(rendezvous.NotMetError), rendezvous.leading():
         rendezvous.announce(Path("run"))
     assert len(waited) == 1
+
+
+def test_what_an_earlier_torchrun_left_behind_is_told_before_it_waits(env, monkeypatch, capsys):
+    env(LOCAL_RANK=0, RANK=0, WORLD_SIZE=2)
+    told = []
+
+    def in_vain():
+        told.append(capsys.readouterr().err)
+        raise rendezvous.NotMetError("they did not come")
+
+    monkeypatch.setattr(rendezvous, "meet", in_vain)
+    assert main(["train", "--config-name=typo"]) == 2
+    assert "no training: " in told[0] and "'typo'" in told[0]
+    assert "unset LOCAL_RANK, RANK and WORLD_SIZE" in told[0]
+    for words in (["--list"], ["--config-name=dark_key_to_door", "--cfg"]):
+        assert main(["train", *words]) == 0
+    assert len(told) == 1
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from memo_habitat.utils.files import (
     atomic_write,
     read_json,
     read_json_lines,
+    remove_unfinished,
     write_json,
     write_json_lines,
 )
@@ -33,6 +34,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert list(path.parent.iterdir()) == [path]
     atomic_write(path, b"new")
     assert path.read_text() == "new"
+
+
+def test_what_kills_left_of_files_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / name for name in ("weights", ".train.lock", ".hidden.tensors", "a.deadbeef")]
+    for path in kept:
+        path.touch()
+    with atomic_path(tmp_path / "weights") as temporary:
+        temporary.touch()
+        (tmp_path / "copy").touch()
+        killed = temporary.name
+    (tmp_path / "copy").rename(tmp_path / killed)  # as it lies there after a kill
+    remove_unfinished(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
