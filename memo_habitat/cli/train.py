@@ -13,6 +13,7 @@ from memo_habitat.utils.processes import is_first_process, ranks
 
 if TYPE_CHECKING:
     from memo_habitat.trainer.launch import Training
+    from memo_habitat.trainer.run_dir import RunFolder
 
 EXAMPLES = (
     "memo-habitat train --config-name=extobjnav/studio",
@@ -107,12 +108,22 @@ def _run(training: Training) -> None:
     remedy = f"resume with: {command('train', '--resume', run.path)}"
     if workers > 1 and ranks().size == 1:
         remedy += f" --workers {workers}"
+    saved = _saved_at(run)
     try:
         finished = launch.train(training)
     except WorkerError as error:
         if not run.resume_state.exists():
             raise
         raise WorkerError(f"{error}; {remedy}") from error
+    except UserError as error:
+        if _saved_at(run) == saved:  # it was refused, or learned nothing
+            raise
+        raise UserError(f"{error}; when that is mended, {remedy}") from error
     if not finished:
         raise KeyboardInterrupt(f"stopped; {remedy}")
     print(f"trained; next: {launch.evaluation_command(run)}")
+
+
+def _saved_at(run: RunFolder) -> int | None:
+    """When the state was saved last, ns; None: not yet."""
+    return run.resume_state.stat().st_mtime_ns if run.resume_state.exists() else None

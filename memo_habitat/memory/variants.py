@@ -235,6 +235,34 @@ def check_config(config: MemoryConfig) -> None:
         )
 
 
+def check_variant(config: MemoryConfig) -> None:
+    """Raise UserError where a variant cannot be made, or trains another memory than it acts with.
+
+    That is told by one summary: it costs a training that begins nothing, and no random draw.
+    """
+    chosen = memory_class(config.kind)
+    if not (issubclass(chosen, Memo) and chosen.summarises):
+        return
+    given = torch.linspace(-2, 2, config.summary_length * config.width)
+    given = given.view(1, config.summary_length, config.width).requires_grad_()
+    try:
+        with torch.random.fork_rng(devices=()):
+            carried = chosen(config).carry(given)
+    except Exception as error:
+        raise UserError(
+            f"memory kind {config.kind!r} fails ({type(error).__name__}: {error}); note that a "
+            "variant of Memo is no torch module and has no weights or buffers of its own"
+        ) from error
+    is_same = isinstance(carried, Tensor) and carried.shape == given.shape
+    if not (is_same and carried.dtype == given.dtype and torch.allclose(carried, given)):
+        wrong = f"shape {tuple(carried.shape)}" if isinstance(carried, Tensor) else repr(carried)
+        wrong = "other values" if is_same else wrong
+        raise UserError(
+            f"memory kind {config.kind!r}: carry() makes {wrong} of a summary {tuple(given.shape)};"
+            " acting feeds summaries in as they are, so that it may change their gradient alone"
+        )
+
+
 def check_recorded_training(config: MemoryConfig, device: torch.device) -> None:
     """Raise UserError where passes of a training that are recorded would not come again."""
     if not config.cuda_graphs:

@@ -14,7 +14,7 @@ from habitat_baselines.common.baseline_registry import baseline_registry
 from habitat_baselines.common.storage import Storage
 from torch import Tensor
 
-from memo_habitat.errors import NonFiniteError
+from memo_habitat.errors import NonFiniteError, UserError
 from memo_habitat.rollout.batch import STEP_FIELDS, TrialBatch
 from memo_habitat.rollout.gae import cuts, generalised_advantages
 
@@ -293,6 +293,12 @@ class TrialStorage(Storage):
 
     def _write_observations(self, index: int, batch: dict[str, Tensor]) -> None:
         for uuid, buffer in self.observations.items():
+            found, declared = tuple(batch[uuid].shape[1:]), tuple(buffer.shape[2:])
+            if found != declared:
+                raise UserError(
+                    f"observation '{uuid}' has shape {found}, and its space says {declared}: "
+                    "correct the sensor's observation or its space"
+                )
             # From a GPU to host memory this waits for all that is copied from there before.
             buffer[:, index] = batch[uuid].to(buffer.dtype)
         # The next step is acted on where it came from: it need not be copied back.

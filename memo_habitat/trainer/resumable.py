@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from memo_habitat.trainer.checkpoint import (
     write_resume_state,
 )
 from memo_habitat.trainer.collection import Pace
+from memo_habitat.trainer.progress import MeasureSums, leave_out_undefined
 from memo_habitat.trainer.run_dir import LATEST
 from memo_habitat.trainer.trial_replay import environments_digest, replay, skip_trials
 from memo_habitat.trainer.worker_envs import are_as_made
@@ -77,6 +79,7 @@ class ResumableTrainer(PPOTrainer):
         self._state: dict[str, Any] = {}  # of the last update's end
         self._is_saved = False
         self._saved_at, self._save_seconds = time.monotonic(), math.inf
+        self._finite_sums: Mapping[str, MeasureSums] = {}  # of the last update's end
         if state is None:
             return
         parts = [state, *state.get("others", ())]
@@ -121,6 +124,7 @@ class ResumableTrainer(PPOTrainer):
         same_envs = len(running["count"]) == self.envs.num_envs
         if same_envs and same_processes and saved["workers"] == ranks().size:
             self.running_episode_stats = running
+            self._finite_sums = leave_out_undefined(running, {})
             for key, values in saved["window"].items():
                 self.window_episode_stats[key].extend(values)
         if self._unfinished is not None:

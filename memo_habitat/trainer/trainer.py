@@ -34,7 +34,12 @@ from memo_habitat.trainer.collection import (
 from memo_habitat.trainer.nonfinite import dumped_if_not_finite
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.profile import COLLECT, LEARN, profiled_updates
-from memo_habitat.trainer.progress import ProgressFile, ended_in_window, steps_bar
+from memo_habitat.trainer.progress import (
+    ProgressFile,
+    ended_in_window,
+    leave_out_undefined,
+    steps_bar,
+)
 from memo_habitat.trainer.resumable import ResumableTrainer
 from memo_habitat.trainer.run_dir import (
     TRAIN_LOCK,
@@ -101,7 +106,11 @@ class MemoTrainer(ResumableTrainer):
             resume = read_resume_state(folder)
             if resume is None and is_first_process():
                 record_start(self.config, ranks().size)
-            self._train_from(resume)
+            try:
+                self._train_from(resume)
+            except UserError as error:  # whoever looks for it at 3 a.m. looks into the log
+                logger.error(str(error))
+                raise
         if not self.is_done():
             logger.info(f"Stopped at {self.num_steps_done} steps; the state to resume is saved")
             scheduler.requeue_if_due()
@@ -162,7 +171,10 @@ class MemoTrainer(ResumableTrainer):
             return False
         with record_function(LEARN):
             losses = self._update_agent()
+        self._finite_sums = leave_out_undefined(self.running_episode_stats, self._finite_sums)
         self._losses = self._coalesce_post_step(losses, collected)
+        for name, sums in self._finite_sums.items():
+            self.running_episode_stats[name].copy_(sums.total)
         self.num_updates_done += 1
         return True
 

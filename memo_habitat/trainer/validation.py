@@ -16,7 +16,12 @@ from memo_habitat.config.evaluation import RUNTIME_KEYS
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig
 from memo_habitat.errors import UserError, check_at_least_one, check_choice
-from memo_habitat.memory.variants import check_config, memory_class, segment_lengths
+from memo_habitat.memory.variants import (
+    check_config,
+    check_variant,
+    memory_class,
+    segment_lengths,
+)
 from memo_habitat.policy.encoders import check_encoder
 from memo_habitat.policy.frozen_encoder import pinned_digest
 from memo_habitat.ppo.optimiser import OPTIMISERS
@@ -146,7 +151,9 @@ def check_model_config(config: DictConfig) -> None:
     check_names(config)
     _check_effects(config.habitat_baselines, _WITHOUT_EFFECT)
     try:
-        check_config(MemoryConfig(**rl.memory))
+        memory = MemoryConfig(**rl.memory)
+        check_config(memory)
+        check_variant(memory)
     except UserError as error:
         # It names the fields of the memory ("memory width 3 ..."): here by their keys.
         named = str(error).replace("memory ", "habitat_baselines.rl.memory.", 1)

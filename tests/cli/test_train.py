@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from memo_habitat.cli.main import main
+from memo_habitat.errors import UserError
 from memo_habitat.trainer.checkpoint import read_checkpoint, read_resume_state, write_resume_state
 from memo_habitat.trainer.run_dir import RunFolder
+from memo_habitat.trainer.trainer import MemoTrainer
 from memo_habitat.utils.lock import hold
 
 TRIAL, ENVS, TOTAL = 20, 4, 160
@@ -47,6 +49,27 @@ def run(trained, tmp_path, monkeypatch) -> RunFolder:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, "run")
     return RunFolder(Path("run"))
+
+
+def test_an_error_after_something_was_learned_says_how_to_go_on_and_is_in_the_log(
+    run, capsys, monkeypatch
+):
+    update, updates = MemoTrainer._update_agent, []
+
+    def one_update(trainer):
+        updates.append(trainer)
+        if len(updates) > 1:
+            raise UserError("ZeroDivisionError: my bug")
+        return update(trainer)
+
+    monkeypatch.setattr(MemoTrainer, "_update_agent", one_update)
+    assert main(["train", "--resume", "run", longer(2 * TOTAL)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("resume with: memo-habitat train --resume run")
+    assert "my bug" in run.log_file.read_text().splitlines()[-1]
+    # The first update fails: nothing new that a resume would go on from.
+    assert main(["train", "--resume", "run"]) == 2
+    assert "resume with" not in capsys.readouterr().err
 
 
 def longer(total: int) -> str:

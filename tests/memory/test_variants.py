@@ -10,11 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memo_habitat.errors import UserError
 from memo_habitat.memory import MemoryConfig, RecurrentMemory, build, register
-from memo_habitat.memory.variants import FullContext, Memo, kinds, memory_class, takes, unregister
+from memo_habitat.memory.variants import (
+    FullContext,
+    Memo,
+    check_variant,
+    kinds,
+    memory_class,
+    takes,
+    unregister,
+)
 from memo_habitat.testing.memory_conformance import check_memory
 
 
@@ -44,6 +52,50 @@ def _forgotten() -> Iterator[None]:
     yield
     for kind in set(kinds()) - set(before):
         unregister(kind)
+
+
+class OtherShape(Memo):
+    def carry(self, summary: Tensor) -> Tensor:
+        return summary[:, :1]
+
+
+class OtherValues(Memo):
+    def carry(self, summary: Tensor) -> Tensor:
+        return 0.5 * summary
+
+
+class WithWeights(Memo):
+    def __init__(self, config: MemoryConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("scale", torch.ones(1))  # type: ignore[attr-defined]
+
+
+class HalfTheGradient(Memo):
+    def carry(self, summary: Tensor) -> Tensor:
+        return 0.3 * summary + 0.7 * summary.detach() if torch.rand(()) < 2 else summary
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        (OtherShape, r"'own': carry\(\) makes shape \(1, 1, 64\) of a summary \(1, 6, 64\)"),
+        (OtherValues, r"'own': carry\(\) makes other values of a summary"),
+        (WithWeights, "'own' fails .*register_buffer.*is no torch module"),
+        (HalfTheGradient, None),
+    ],
+)
+def test_a_variant_trains_the_memory_that_it_acts_with(variant: type, told: str | None) -> None:
+    register("own", variant)
+    config = MemoryConfig(kind="own", width=64, summary_length=6)
+    torch.manual_seed(0)
+    drawn = torch.rand(())
+    torch.manual_seed(0)
+    if told is None:
+        check_variant(config)
+    else:
+        with pytest.raises(UserError, match=told):
+            check_variant(config)
+    assert torch.equal(torch.rand(()), drawn)
 
 
 def test_a_registered_variant_is_a_kind() -> None:

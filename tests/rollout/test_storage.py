@@ -57,6 +57,13 @@ def test_the_next_step_knows_the_previous_action_and_where_episodes_start():
     assert current["observations"]["image"].dtype == torch.uint8
 
 
+def test_an_observation_of_another_shape_than_its_space_is_named():
+    store = storage()
+    wrong = {**observation(1), "gps": torch.zeros(ENVS, 3)}
+    with pytest.raises(UserError, match=r"'gps' has shape \(3,\), and its space says \(2,\)"):
+        store.insert_first_observations(wrong)
+
+
 # A trial's images are 180 bytes, its places 120.
 @pytest.mark.parametrize(
     ("gigabytes", "in_host"), [(0.0, {"image", "gps"}), (150e-9, {"image"}), (1.0, set())]

@@ -136,12 +136,13 @@ def composed():
 def train(composed, tmp_path):
     """Train to a number of steps in one run folder; returns the trainer, however it ended."""
 
-    def go(total, at=(), dies=None, **attributes):
+    def go(total, at=(), dies=None, window=50, **attributes):
         config = composed.copy()
         with read_write(config):
             config.run_dir = str(tmp_path)
             config.habitat_baselines.total_num_steps = total
             config.habitat_baselines.num_checkpoints = 2
+            config.habitat_baselines.rl.ppo.reward_window_size = window
         # As it is resumed: the config of the run counts, so the new total goes there.
         if (tmp_path / "config.yaml").is_file():
             OmegaConf.save(config, tmp_path / "config.yaml")
@@ -313,6 +314,23 @@ def test_a_finished_training_is_not_trained_or_saved_again(train):
     assert trainer.envs.taken == 0
     after = sorted(path.name for path in (train.folder / "checkpoints").glob("*.safetensors"))
     assert after == before
+
+
+@pytest.mark.parametrize("undefined_in", [(0,), (0, 1)])
+def test_an_episode_without_a_measure_is_left_out_of_its_mean(train, monkeypatch, undefined_in):
+    whole = ScriptedEnvs.wait_step_at
+
+    def without(self, index):
+        # In the first update, and later in one environment or both.
+        undefined = self._steps in (3, 16, 17, 18) and index in undefined_in
+        return *whole(self, index)[:3], {"spl": math.nan if undefined else 0.5}
+
+    monkeypatch.setattr(ScriptedEnvs, "wait_step_at", without)
+    train(64, window=2)
+    found = [row["metrics"]["spl"] for row in rows(train.folder)]
+    # Of the window of the first update, which is in three, nothing is known if none had a number.
+    unknown = 2 if undefined_in == (0, 1) else 0
+    assert found[:unknown] == [None] * unknown and set(found[unknown:]) == {0.5}
 
 
 def test_a_longer_total_goes_on_and_keeps_the_checkpoints_before(train):
