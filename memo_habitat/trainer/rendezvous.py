@@ -279,7 +279,8 @@ def leading() -> Iterator[None]:
         others = 0  # nobody is there to be told, and who waited for them does not wait again
         raise
     except UserError as error:
-        if others > 0:  # they may take minutes to come, or are not there at all
+        # Those that are not there yet may take minutes to come, or never do.
+        if others > 0 and not meet.cache_info().currsize:
             sys.stderr.write(f"no training: {error}\n{waits_for_others()}\n")
         raise
     finally:

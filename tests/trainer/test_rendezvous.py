@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -119,6 +120,7 @@ def test_what_an_earlier_torchrun_left_behind_is_told_before_it_waits(env, monke
     env(LOCAL_RANK=0, RANK=0, WORLD_SIZE=2)
     told = []
 
+    @functools.cache
     def in_vain():
         told.append(capsys.readouterr().err)
         raise rendezvous.NotMetError("they did not come")
