@@ -108,8 +108,8 @@ class MemoTrainer(ResumableTrainer):
                 record_start(self.config, ranks().size)
             try:
                 self._train_from(resume)
-            except UserError as error:  # whoever looks for it at 3 a.m. looks into the log
-                logger.error(str(error))
+            except UserError as error:
+                logger.info(f"Ended: {error}")  # into the log alone: the terminal gets the error
                 raise
         if not self.is_done():
             logger.info(f"Stopped at {self.num_steps_done} steps; the state to resume is saved")
