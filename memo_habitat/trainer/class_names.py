@@ -69,11 +69,10 @@ def is_memo_trainer(config: DictConfig) -> bool:
     name = config.habitat_baselines.trainer_name
     if name == "memo":
         return True
-    from memo_habitat.trainer.trainer import MemoTrainer  # it imports this module
-
     import_plugins(config)
-    made = baseline_registry.get_trainer(name)
-    return made is not None and issubclass(made, MemoTrainer)
+    # Whatever is derived from it has imported it, and that registers it.
+    made, memo = map(baseline_registry.get_trainer, (name, "memo"))
+    return made is not None and memo is not None and issubclass(made, memo)
 
 
 def _fits(made: type, trainer: type) -> bool:
