@@ -45,7 +45,7 @@ def train(
     if list_configs or cfg:  # nothing to meet for, if torchrun or srun has started several
         if is_first_process():
             check_workers(workers)
-            _list_configs(work) if list_configs else print(_composed(work, keys))
+            print(_known_configs(work) if list_configs else _composed(work, keys))
         return
     if not is_first_process():
         launch.join_training()
@@ -60,12 +60,12 @@ def train(
             _run(launch.resume_training(str(work.resume), keys, together))
 
 
-def _list_configs(work: Work) -> None:
+def _known_configs(work: Work) -> str:
     from memo_habitat.config.compose import known_configs
 
     if work.config_name is not None or work.resume is not None:
         raise UserError("give one of --config-name, --resume and --list")
-    print(*known_configs(), sep="\n")
+    return "\n".join(known_configs())
 
 
 def _composed(work: Work, keys: Sequence[str]) -> str:

@@ -253,14 +253,18 @@ def check_variant(config: MemoryConfig) -> None:
             f"memory kind {config.kind!r} fails ({type(error).__name__}: {error}); note that a "
             "variant of Memo is no torch module and has no weights or buffers of its own"
         ) from error
-    is_same = isinstance(carried, Tensor) and carried.shape == given.shape
-    if not (is_same and carried.dtype == given.dtype and torch.allclose(carried, given)):
-        wrong = f"shape {tuple(carried.shape)}" if isinstance(carried, Tensor) else repr(carried)
-        wrong = "other values" if is_same else wrong
-        raise UserError(
-            f"memory kind {config.kind!r}: carry() makes {wrong} of a summary {tuple(given.shape)};"
-            " acting feeds summaries in as they are, so that it may change their gradient alone"
-        )
+    if not isinstance(carried, Tensor):
+        wrong = repr(carried)
+    elif carried.shape != given.shape:
+        wrong = f"shape {tuple(carried.shape)}"
+    elif carried.dtype != given.dtype or not torch.allclose(carried, given):
+        wrong = "other values"
+    else:
+        return
+    raise UserError(
+        f"memory kind {config.kind!r}: carry() makes {wrong} of a summary {tuple(given.shape)}; "
+        "acting feeds summaries in as they are, so that it may change their gradient alone"
+    )
 
 
 def check_recorded_training(config: MemoryConfig, device: torch.device) -> None:

@@ -293,14 +293,14 @@ class TrialStorage(Storage):
 
     def _write_observations(self, index: int, batch: dict[str, Tensor]) -> None:
         for uuid, buffer in self.observations.items():
-            found, declared = tuple(batch[uuid].shape[1:]), tuple(buffer.shape[2:])
-            if found != declared:
+            given = batch[uuid]
+            if given.shape[1:] != buffer.shape[2:]:
                 raise UserError(
-                    f"observation '{uuid}' has shape {found}, and its space says {declared}: "
-                    "correct the sensor's observation or its space"
+                    f"observation '{uuid}' has shape {tuple(given.shape[1:])}, and its space says "
+                    f"{tuple(buffer.shape[2:])}: correct the sensor's observation or its space"
                 )
             # From a GPU to host memory this waits for all that is copied from there before.
-            buffer[:, index] = batch[uuid].to(buffer.dtype)
+            buffer[:, index] = given.to(buffer.dtype)
         # The next step is acted on where it came from: it need not be copied back.
         self._newest = (
             index,

@@ -80,19 +80,21 @@ def find_objects(
     named: list[str] = []
     for source in sources:
         mine = {p.name[: -len(OBJECT.suffix)]: p for p in sorted(source.glob(f"*{OBJECT.suffix}"))}
-        place, meshes = f"{source.as_posix()}/", {}
+        place = f"{source.as_posix()}/"
+        bare: dict[str, Path] = {}  # by their configs, which are yet to be written
         if not mine:
-            meshes, place = _meshes(source), f"data/{name}/{files.BARE_OBJECTS}/"
-            configs = {c: f"{files.BARE_OBJECTS}/{c}{OBJECT.suffix}" for c in meshes}
-            mine = {category: folder / config for category, config in configs.items()}
+            place = f"data/{name}/{files.BARE_OBJECTS}/"
+            for category, mesh in _meshes(source).items():
+                config = f"{files.BARE_OBJECTS}/{category}{OBJECT.suffix}"
+                bare[config], mine[category] = mesh, folder / config
         if not mine:
             raise UserError(f"{source} holds neither *{OBJECT.suffix} nor GLB files")
         if twice := sorted(set(mine) & set(found)):
             raise UserError(
                 f"{source} has a {twice[0]} as another folder of objects has: rename it"
             )
-        for category, mesh in meshes.items():
-            files.write_files(folder, _bare_config(configs[category], mesh, folder, "y"))
+        for config, mesh in bare.items():
+            files.write_files(folder, _bare_config(config, mesh, folder, "y"))
         found |= mine
         named += [place] if place not in named else []
     return dict(sorted(found.items())), tuple(named)
