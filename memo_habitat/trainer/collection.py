@@ -189,21 +189,3 @@ def stop_on_interrupt() -> Iterator[StopRequest]:
     caught = [s for s in _STOPPING if signal.getsignal(s) in _UNHANDLED]
     with handling(caught, on_interrupt):
         yield request
-
-
-@contextmanager
-def acting_threads(device: torch.device, envs: Any) -> Iterator[None]:
-    """Within: torch computes on one thread if it acts on a CPU for workers.
-
-    One step of a few environments is too little work to share; waiting for each other, threads take
-    the cores from the environments' own processes. Environments in this process leave them free.
-    """
-    if device.type != "cpu" or isinstance(envs, InProcessVectorEnv):
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -28,7 +28,6 @@ from memo_habitat.trainer.collection import (
     BatchedCollector,
     Pace,
     StopRequest,
-    acting_threads,
     stop_on_interrupt,
 )
 from memo_habitat.trainer.nonfinite import dumped_if_not_finite
@@ -48,6 +47,7 @@ from memo_habitat.trainer.run_dir import (
     record_resume,
     record_start,
 )
+from memo_habitat.trainer.threads import SpareCores, acting_threads
 from memo_habitat.trainer.validation import (
     check_and_pin_weights,
     check_model_config,
@@ -133,6 +133,7 @@ class MemoTrainer(ResumableTrainer):
                 self._resume(resume)
             allow_restarts(self.envs, self.config)
             store = getattr(self, "num_rollouts_done_store", None)
+            self._spare_cores = SpareCores(self.device)
             self._pace = Pace(self.config, store, self._updates_in_trial)
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
@@ -169,7 +170,7 @@ class MemoTrainer(ResumableTrainer):
         # An update of a part of a trial would be another one than that of an undisturbed training.
         if collected is None:
             return False
-        with record_function(LEARN):
+        with record_function(LEARN), self._spare_cores.measured():
             losses = self._update_agent()
         self._finite_sums = leave_out_undefined(self.running_episode_stats, self._finite_sums)
         self._losses = self._coalesce_post_step(losses, collected)

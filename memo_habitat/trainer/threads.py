@@ -1,0 +1,111 @@
+"""How many threads torch computes on where a training has no GPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from habitat import logger
+
+from memo_habitat.tasks.vector_env import InProcessVectorEnv
+from memo_habitat.utils.processes import available_cores
+
+# Fields of a core in it, as numbered there: waiting is no work, and a guest's is its host's.
+_IDLE, _WAITING, _FIELDS = 3, 4, 8
+# Of a core: what a desktop does beside a training, and a program that takes half of one's time.
+_TOLERATED = 0.25
+_FIRST_LOOK_SECONDS = 0.1
+
+
+@contextmanager
+def acting_threads(device: torch.device, envs: Any) -> Iterator[None]:
+    """Within: torch computes on one thread if it acts on a CPU for workers.
+
+    One step of a few environments is too little work to share; waiting for each other, threads take
+    the cores from the environments' own processes. Environments in this process leave them free.
+    """
+    if device.type != "cpu" or isinstance(envs, InProcessVectorEnv):
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def busy_seconds(file: Path = Path("/proc/stat")) -> float | None:
+    """Seconds that all processes took of the available cores since the system's start.
+
+    None where the system has no such file, or it lacks one of the cores, as in some containers.
+    """
+    if not file.is_file():
+        return None
+    names = {f"cpu{core}" for core in available_cores()}
+    lines = [line.split() for line in file.read_text().splitlines()]
+    cores = [[int(n) for n in line[1 : 1 + _FIELDS]] for line in lines if line and line[0] in names]
+    ticks = sum(sum(core) - core[_IDLE] - core[_WAITING] for core in cores)
+    return ticks / os.sysconf("SC_CLK_TCK") if len(cores) == len(names) else None
+
+
+class SpareCores:
+    """Keeps torch to the cores that other programs leave to this process.
+
+    Threads wait for each other after every operation, some thousand times a second. One that has
+    to share its core makes them all wait for its turn: beside one busy program two threads on two
+    cores learned twenty times as slowly, one thread lost a sixth (docs/troubleshooting.md).
+
+    A number that the user chose by OMP_NUM_THREADS stays. So does torch's where there is a GPU, and
+    where the system does not say what its cores do.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        busy: Callable[[], float | None] = busy_seconds,
+        own: Callable[[], float] = time.process_time,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Look at the cores for a moment, while this process rests, and choose.
+
+        Args:
+            device: that the training computes on.
+            busy: seconds that all processes took of the cores available to this one; None: unknown.
+            own: seconds that this one took of them.
+            clock: seconds that went by.
+        """
+        self._most = torch.get_num_threads()
+        self._cores = len(available_cores())
+        self._busy, self._own, self._clock = busy, own, clock
+        chosen = device.type != "cpu" or self._most == 1 or "OMP_NUM_THREADS" in os.environ
+        self._adapts = not chosen and self._busy() is not None
+        if self._adapts:
+            with self.measured():
+                time.sleep(_FIRST_LOOK_SECONDS)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Choose after what is within, by what others took meanwhile; its own workers must rest."""
+        if not self._adapts:
+            yield
+            return
+        before = self._look()
+        yield
+        busy, own, seconds = (new - old for new, old in zip(self._look(), before, strict=True))
+        spare = self._cores - max(0.0, busy - own) / seconds
+        threads = min(self._most, max(1, int(spare + _TOLERATED)))
+        if threads != torch.get_num_threads():
+            logger.info(
+                f"{spare:.1f} of {self._cores} cores are free of other programs: torch computes on"
+                f" {threads} of at most {self._most} threads (OMP_NUM_THREADS fixes the number)"
+            )
+            torch.set_num_threads(threads)
+
+    def _look(self) -> tuple[float, float, float]:
+        return self._busy() or 0.0, self._own(), self._clock()
