@@ -36,6 +36,9 @@ class MemoPPO(Updater):
 
     With `accumulate_gradients` each epoch makes one optimiser step from the gradients of all its
     minibatches; without it every minibatch makes a step of its own.
+
+    Attributes:
+        after_pass: called when a minibatch was learned from; nothing unless it is set.
     """
 
     def __init__(self, policy: MemoPolicy, config: Any) -> None:
@@ -47,6 +50,7 @@ class MemoPPO(Updater):
         # No teacher before the first `anneal`: the rehearsal of a plan observes none.
         self.surrogate_coef, self.imitation_coef = 1.0, 0.0
         self._distributed = False
+        self.after_pass: Callable[[], None] = lambda: None
 
     @classmethod
     def from_config(cls, actor_critic: MemoPolicy, config: Any) -> MemoPPO:
@@ -120,6 +124,7 @@ class MemoPPO(Updater):
                     if not accumulate:  # the same number of steps on every worker
                         for _ in range(self.config.hindsight_passes):
                             self._hindsight(batch)
+                    self.after_pass()
         # Losses are means over passes, the gradient's norm over the steps that were made of them.
         steps = passes / count if self.config.accumulate_gradients else passes
         counts = {"grad_norm": steps} | {f"initial_{name}": first_passes for name in _OFF_POLICY}

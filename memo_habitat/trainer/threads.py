@@ -7,29 +7,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from habitat import logger
 
-from memo_habitat.tasks.vector_env import InProcessVectorEnv
 from memo_habitat.utils.processes import available_cores
 
-# Fields of a core in it, as numbered there: waiting is no work, and a guest's is its host's.
+# Fields of a core in /proc/stat: waiting is no work, and a guest's is its host's.
 _IDLE, _WAITING, _FIELDS = 3, 4, 8
 # Of a core: what a desktop does beside a training, and a program that takes half of one's time.
 _TOLERATED = 0.25
-_FIRST_LOOK_SECONDS = 0.1
+_FIRST_LOOK_SECONDS, _LOOK_EVERY_SECONDS = 0.1, 1.0
+_NOTHING: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
 @contextmanager
-def acting_threads(device: torch.device, envs: Any) -> Iterator[None]:
-    """Within: torch computes on one thread if it acts on a CPU for workers.
+def acting_threads(device: torch.device) -> Iterator[None]:
+    """Within: torch computes on one thread if it acts on a CPU.
 
-    One step of a few environments is too little work to share; waiting for each other, threads take
-    the cores from the environments' own processes. Environments in this process leave them free.
+    One step of some environments is too little work to share, and sums are then the same on every
+    number of cores.
     """
-    if device.type != "cpu" or isinstance(envs, InProcessVectorEnv):
+    if device.type != "cpu":
         yield
         return
     before = torch.get_num_threads()
@@ -55,7 +54,7 @@ def busy_seconds(file: Path = Path("/proc/stat")) -> float | None:
 
 
 class SpareCores:
-    """Keeps torch to the cores that other programs leave to this process.
+    """Keeps the threads that learn to the cores that other programs leave to this process.
 
     Threads wait for each other after every operation, some thousand times a second. One that has
     to share its core makes them all wait for its turn: beside one busy program two threads on two
@@ -82,30 +81,49 @@ class SpareCores:
         """
         self._most = torch.get_num_threads()
         self._cores = len(available_cores())
-        self._busy, self._own, self._clock = busy, own, clock
+        self._clocks = (busy, own, clock)
+        # Of each clock: what it showed last, and what passed by it while learning.
+        self._last = self._seen = _NOTHING
         chosen = device.type != "cpu" or self._most == 1 or "OMP_NUM_THREADS" in os.environ
-        self._adapts = not chosen and self._busy() is not None
+        self._adapts = not chosen and busy() is not None
         if self._adapts:
-            with self.measured():
-                time.sleep(_FIRST_LOOK_SECONDS)
+            self.begin()
+            time.sleep(_FIRST_LOOK_SECONDS)
+            self._add()
+            self._choose()
 
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Choose after what is within, by what others took meanwhile; its own workers must rest."""
-        if not self._adapts:
-            yield
-            return
-        before = self._look()
-        yield
-        busy, own, seconds = (new - old for new, old in zip(self._look(), before, strict=True))
+    def begin(self) -> None:
+        """Learning begins: from here on all that works is this process, or somebody else's."""
+        if self._adapts:
+            self._last = self._now()
+
+    def look(self) -> None:
+        """Choose again, once it has learned for a second since the last time.
+
+        Not at the end of an update: one that has a busy neighbour might take an hour.
+        """
+        if self._adapts:
+            self._add()
+            if self._seen[-1] >= _LOOK_EVERY_SECONDS:
+                self._choose()
+
+    def _now(self) -> tuple[float, ...]:
+        return tuple(clock() or 0.0 for clock in self._clocks)
+
+    def _add(self) -> None:
+        now = self._now()
+        passed = zip(self._seen, now, self._last, strict=True)
+        self._seen = tuple(seen + new - old for seen, new, old in passed)
+        self._last = now
+
+    def _choose(self) -> None:
+        busy, own, seconds = self._seen
+        self._seen = _NOTHING
         spare = self._cores - max(0.0, busy - own) / seconds
         threads = min(self._most, max(1, int(spare + _TOLERATED)))
         if threads != torch.get_num_threads():
             logger.info(
-                f"{spare:.1f} of {self._cores} cores are free of other programs: torch computes on"
+                f"{spare:.1f} of {self._cores} cores are free of other programs: torch learns on"
                 f" {threads} of at most {self._most} threads (OMP_NUM_THREADS fixes the number)"
             )
             torch.set_num_threads(threads)
-
-    def _look(self) -> tuple[float, float, float]:
-        return self._busy() or 0.0, self._own(), self._clock()

@@ -134,6 +134,7 @@ class MemoTrainer(ResumableTrainer):
             allow_restarts(self.envs, self.config)
             store = getattr(self, "num_rollouts_done_store", None)
             self._spare_cores = SpareCores(self.device)
+            self._agent.updater.after_pass = self._spare_cores.look
             self._pace = Pace(self.config, store, self._updates_in_trial)
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
@@ -164,13 +165,14 @@ class MemoTrainer(ResumableTrainer):
         with (
             g_timer.avg_time("trainer.rollout_collect"),
             record_function(COLLECT),
-            acting_threads(self.device, self.envs),
+            acting_threads(self.device),
         ):
             collected = self._collect(stop)
         # An update of a part of a trial would be another one than that of an undisturbed training.
         if collected is None:
             return False
-        with record_function(LEARN), self._spare_cores.measured():
+        self._spare_cores.begin()
+        with record_function(LEARN):
             losses = self._update_agent()
         self._finite_sums = leave_out_undefined(self.running_episode_stats, self._finite_sums)
         self._losses = self._coalesce_post_step(losses, collected)
@@ -310,7 +312,7 @@ class MemoTrainer(ResumableTrainer):
             self._agent.eval()
             evaluator = hydra.utils.instantiate(config.habitat_baselines.evaluator)
             # One thread wherever environments are: sums are the same on every number of cores.
-            with acting_threads(self.device, None):
+            with acting_threads(self.device):
                 evaluator.evaluate_agent(
                     *(self._agent, self.envs, config, checkpoint_index, step, writer, self.device),
                     *(self.obs_transforms, self._env_spec, self._rank0_keys),
