@@ -23,7 +23,7 @@ from memo_habitat.tasks.record_fields import RecordField
 # Equal parts that a trial is told in, at least and at most.
 _FEWEST, _MOST = 8, 16
 # Steps of a part at least, where the fewest allow it: in shorter ones too few episodes end.
-_SHORTEST = 64
+_SHORTEST = 128
 # Steps of the trial at which the first of the doubling parts ends, in long trials.
 _FIRST_MARK = 1000
 # Measures of an episode that parts are told by, where they were recorded.
