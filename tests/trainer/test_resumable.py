@@ -38,7 +38,8 @@ CONFIG = (
     "habitat_baselines.rl.memory.segment_length=3",
     "habitat_baselines.rl.memory.summary_length=2",
 )
-# What else is under way in a trial: episodes in another order, lengths of segments drawn by trial.
+# What else is under way in a trial: episodes in another order, lengths of segments drawn by trial,
+# other states than summaries.
 MORE = {
     "plain": (),
     "shuffled": (
@@ -49,6 +50,8 @@ MORE = {
         "habitat_baselines.rl.memory.segment_jitter=0.5",
         "habitat_baselines.rl.memory.segment_jitter_in=trial",
     ),
+    "full context": ("memory=fct",),
+    "recurrent": ("memory=lstm",),
 }
 
 
@@ -115,6 +118,8 @@ def kill():
         ("plain", (3, 15), signal.SIGUSR1),
         ("shuffled", (9, 15), signal.SIGTERM),
         ("jitter", (6, 10), signal.SIGINT),
+        ("full context", (7, 11), signal.SIGUSR1),
+        ("recurrent", (5, 14), signal.SIGTERM),
     ],
 )
 def test_a_stop_at_any_step_changes_nothing(whole, happens, tmp_path, kind, steps, by):
