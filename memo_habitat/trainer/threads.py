@@ -15,7 +15,8 @@ from memo_habitat.utils.processes import available_cores
 
 # Fields of a core in /proc/stat: waiting is no work, and a guest's is its host's.
 _IDLE, _WAITING, _FIELDS = 3, 4, 8
-# Of a core: what a desktop does beside a training, and a program that takes half of one's time.
+# Of a core: what others may take unnoticed, as a desktop does. From a thread that shares its core a
+# busy program takes half.
 _TOLERATED = 0.25
 _FIRST_LOOK_SECONDS, _LOOK_EVERY_SECONDS = 0.1, 1.0
 _NOTHING: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -91,6 +92,10 @@ class SpareCores:
             time.sleep(_FIRST_LOOK_SECONDS)
             self._add()
             self._choose()
+
+    def close(self) -> None:
+        """Give torch its threads back: what follows in this process is not this training's."""
+        torch.set_num_threads(self._most)
 
     def begin(self) -> None:
         """Learning begins: from here on all that works is this process, or somebody else's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,6 @@ class MemoTrainer(ResumableTrainer):
                 self._resume(resume)
             allow_restarts(self.envs, self.config)
             store = getattr(self, "num_rollouts_done_store", None)
-            self._spare_cores = SpareCores(self.device)
-            self._agent.updater.after_pass = self._spare_cores.look
             self._pace = Pace(self.config, store, self._updates_in_trial)
             # Environments in this process are stepped together; workers by Habitat's own loop.
             self._collector = None
@@ -146,7 +145,9 @@ class MemoTrainer(ResumableTrainer):
                 stop_on_interrupt() as stop,
                 steps_bar(self.num_steps_done, self._agent.total_steps) as bar,
                 profiled_updates(self.config) as update_is_over,
+                closing(SpareCores(self.device)) as self._spare_cores,
             ):
+                self._agent.updater.after_pass = self._spare_cores.look
                 self._note_state()
                 # Progress, like TensorBoard and all that is saved, is the first worker's to write.
                 file = self.config.habitat_baselines.progress_file

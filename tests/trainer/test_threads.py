@@ -55,6 +55,12 @@ def test_threads_follow_the_cores_that_others_leave(machine: Machine) -> None:
         spare.look()
         seen.append(torch.get_num_threads())
     assert seen == [4, 3, 1, 1, 4]
+    machine.others = 3.0
+    machine.work()
+    spare.look()
+    assert torch.get_num_threads() == 1
+    spare.close()
+    assert torch.get_num_threads() == 4
 
 
 def test_only_learning_counts_and_a_moment_of_it_says_nothing(machine: Machine) -> None:
