@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,22 +56,28 @@ def watch(run: Run, trial: Trial, overrides: Overrides = None, forget: Forget = 
             f"--house {trial.house}: {config.habitat.task.type} is not played in houses; "
             "leave it out"
         )
-    videos = opened.path / "videos"
-    filmed = videos / "watch"
+    # Two may be watched at the same time.
+    name = f".watch-{os.getpid()}"
+    filmed = str(opened.eval_dir(name)).replace("'", r"\'")
     changes = [
         *([_in_house(trial.house or first_house(config))] if has_houses else ()),
         "habitat_baselines.eval.video_option=[disk]",
-        f"+habitat_baselines.video_dir='{videos}'",
+        f"+habitat_baselines.video_dir='{filmed}'",
     ]
     if config.habitat.simulator.get("render_images") is False:
         changes.append("habitat.simulator.render_images=true")
-    begun = time.time()
-    with _played(opened, trial, ".watch", [*changes, *keys], forget):
-        pass
-    made = [path for path in filmed.glob("*.mp4") if path.stat().st_mtime >= begun - 1]
-    if not made:
-        raise UserError(f"no video in {filmed}: habitat_baselines.evaluator.video_trials is 0")
-    print(max(made, key=lambda path: path.stat().st_mtime))
+    with _played(opened, trial, name, [*changes, *keys], forget) as played:
+        made = sorted(played.rglob("*.mp4"), key=lambda path: path.stat().st_mtime)
+        if not made:
+            raise UserError(
+                "no video was made: habitat_baselines.evaluator.video_trials is 0, or "
+                "video_failures is set and no episode failed"
+            )
+        videos = opened.path / "videos" / "watch"
+        videos.mkdir(parents=True, exist_ok=True)
+        for video in made:
+            video.replace(videos / video.name)
+    print(videos / made[-1].name)
 
 
 def inspect(
@@ -160,9 +165,9 @@ def _played(
 
 def _has_houses(config: Any) -> bool:
     """Whether it is played in Habitat's environments; others have no actions in the config."""
-    from omegaconf import OmegaConf
+    from memo_habitat.config.task import action_names
 
-    return not OmegaConf.is_missing(config.habitat.task, "actions")
+    return bool(action_names(config))
 
 
 def first_house(config: Any) -> str:

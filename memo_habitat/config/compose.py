@@ -152,10 +152,29 @@ def update_config(config: DictConfig, overrides: Sequence[str]) -> None:
             )
             raise UserError(f"unknown key {key!r}{_nearest(key, known, where)}")
         try:
+            value = _as_kind_of(OmegaConf.select(config, key), key, override.value())
             with open_dict(config):
-                OmegaConf.update(config, key, override.value())
+                OmegaConf.update(config, key, value)
         except OmegaConfBaseException as error:
             raise UserError(f"{override.input_line}: {_one_line(error)}") from error
+
+
+def _as_kind_of(present: Any, key: str, value: Any) -> Any:
+    """The value, as composing would have it: a saved config does not know the kinds of its keys.
+
+    Off and no, for one, are words to Hydra, and only to a key that is true or false more than that.
+    """
+    from omegaconf import BooleanNode, FloatNode, IntegerNode, ValidationError
+
+    nodes: dict[type, Any] = {bool: BooleanNode, int: IntegerNode, float: FloatNode}
+    node = nodes.get(type(present))
+    if node is None or (isinstance(value, str) and "${" in value):
+        return value
+    try:
+        return node(value)._value()
+    except ValidationError as error:
+        kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise UserError(f"{key}={value}: give {kinds[type(present)]}; it is {present}") from error
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

@@ -174,3 +174,11 @@ def register_configs() -> None:
         ("habitat/dataset", "extobjnav_dataset_base", ExtObjNavDatasetConfig),
     ):
         store(group=group, name=name, node=config, package=group.replace("/", "."))
+
+
+def action_names(config: Any) -> list[str]:
+    """Of the task, by index; none where it is not played in Habitat's environments."""
+    from omegaconf import OmegaConf
+
+    task = config.habitat.task
+    return [] if OmegaConf.is_missing(task, "actions") else list(task.actions)

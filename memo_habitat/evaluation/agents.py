@@ -82,7 +82,7 @@ class ForwardAgent(Agent):
         if forward not in actions:
             raise UserError(
                 f"the agent forward needs the action {forward}; this task has "
-                f"{', '.join(actions)}: evaluate another agent"
+                f"{', '.join(actions) or 'others'}: evaluate another agent"
             )
         self._forward = list(actions).index(forward)
 

@@ -22,6 +22,7 @@ from memo_habitat.config.evaluation import (
     evaluation_name,
     evaluation_settings,
 )
+from memo_habitat.config.task import action_names
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.agents import Agent, ForwardAgent, RandomAgent, SensorAgent
 from memo_habitat.evaluation.play_trials import all_trials, evaluate, recorded_fields
@@ -103,7 +104,7 @@ class TrialEvaluator(Evaluator):
                 from memo_habitat.evaluation.inspection import Inspector
 
                 (recording,) = agents
-                actions = list(config.habitat.task.actions)
+                actions = action_names(config)
                 recorder.videos = Inspector(folder, recording, actions, plan)
             meta.write(folder)
             batch = partial(_batch_of_one, device, obs_transforms)
@@ -153,7 +154,7 @@ class TrialEvaluator(Evaluator):
     def _video_plan(self, baselines: Any, name: str, step: int) -> VideoPlan:
         return VideoPlan(
             options=tuple(baselines.eval.video_option),
-            folder=Path(str(baselines.video_dir)) / name.lstrip("."),  # of watch, hidden in eval/
+            folder=Path(str(baselines.video_dir)) / name,
             fps=int(baselines.video_fps),
             trials=self._plan.video_trials,
             failures=self._plan.video_failures,
@@ -189,7 +190,7 @@ class TrialEvaluator(Evaluator):
         if self._agent == "random":
             return [RandomAgent(int(envs.action_spaces[0].n)) for _ in range(count)]
         if self._agent == "forward":
-            return [ForwardAgent(list(config.habitat.task.actions))] * count
+            return [ForwardAgent(action_names(config))] * count
         if self._agent in SENSOR_AGENTS:
             player = SensorAgent(self._agent)
             player.check_observed(envs.observation_spaces[0].spaces)

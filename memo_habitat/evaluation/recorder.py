@@ -27,7 +27,7 @@ from memo_habitat.evaluation.schedule import TrialKey
 from memo_habitat.memory.attention_probe import AttentionStats
 from memo_habitat.policy.network import ContextUse
 from memo_habitat.simulator.interface import TopDownMap
-from memo_habitat.utils.files import append_json_line, file_name
+from memo_habitat.utils.files import append_json_line, atomic_path, file_name
 
 if TYPE_CHECKING:
     from memo_habitat.evaluation.inspection import Inspector
@@ -167,9 +167,10 @@ class Recorder:
 
     def save_map(self, house: str, found: TopDownMap) -> None:
         """Write the map of `house` from above."""
-        path = self._map_path(house)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, free=found.free, origin=found.origin, resolution=found.resolution)
+        with atomic_path(self._map_path(house)) as path, path.open("wb") as file:
+            np.savez_compressed(
+                file, free=found.free, origin=found.origin, resolution=found.resolution
+            )
 
     def films(self, trial: str, episode: int) -> bool:
         """Whether frames of this episode of the trial are kept."""

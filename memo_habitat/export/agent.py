@@ -23,10 +23,12 @@ from pydantic import BaseModel
 from torch import nn
 
 from memo_habitat.config.evaluation import evaluation_config
+from memo_habitat.config.task import action_names
 from memo_habitat.errors import UserError
 from memo_habitat.policy.agent import PolicyAgent
 from memo_habitat.policy.network import TRIAL_STEP
 from memo_habitat.policy.policy import MemoPolicy
+from memo_habitat.register import import_plugins
 from memo_habitat.trainer.checkpoint import acting_weights, load_weights, read_checkpoint
 from memo_habitat.trainer.observations import observation_transforms
 from memo_habitat.trainer.run_dir import open_run
@@ -63,11 +65,12 @@ class Spaces(BaseModel):
         factory = instantiate(config.habitat_baselines.vector_env_factory)
         envs = factory.construct_envs(config)
         try:
-            observed = envs.observation_spaces[0].spaces
+            observed, count = envs.observation_spaces[0].spaces, int(envs.action_spaces[0].n)
         finally:
             envs.close()
         sensors = {name: _sensor(space) for name, space in sorted(observed.items())}
-        return cls(observations=sensors, actions=list(config.habitat.task.actions))
+        actions = action_names(config) or [str(action) for action in range(count)]
+        return cls(observations=sensors, actions=actions)
 
     @classmethod
     def read(cls, folder: Path) -> Spaces | None:
@@ -190,6 +193,7 @@ def load_agent(
     run = open_run(folder)
     found = read_checkpoint(run.find_checkpoint(checkpoint))
     config = evaluation_config(run.config(), found["config"])
+    import_plugins(config)
     spaces = Spaces.read(run.path) or Spaces.of_envs(config)
     device = torch.device(device)
     spec = spaces.spec()

@@ -29,16 +29,26 @@ from memo_habitat.errors import UserError, cannot_write
 from memo_habitat.evaluation.records import META_FILE, RECORDS_FILE
 from memo_habitat.export.agent import Spaces, load_agent
 from memo_habitat.export.card import CardFacts, model_card
-from memo_habitat.report.load import EVAL_FOLDER, Evaluation, evaluation_folders, load_evaluation
+from memo_habitat.report.load import (
+    EVAL_FOLDER,
+    Evaluation,
+    evaluation_folders,
+    left_out,
+    load_evaluation,
+)
 from memo_habitat.trainer.checkpoint import read_checkpoint, write_checkpoint
 from memo_habitat.trainer.run_dir import EXPORTED, RunFolder, open_run
+from memo_habitat.trainer.validation import check_evaluated_model, check_model_config
 from memo_habitat.utils.files import atomic_write, read_json, write_json
 from memo_habitat.utils.provenance import without_options
 
 CARD_FILE = "README.md"
 # Of run.json what says how an agent came to be, and nothing of the machine.
 _KEPT = ("started", "git_revision", "versions", "config", "seed", "workers")
-_DATA_PATHS = ("habitat.dataset.data_path", "habitat.dataset.scenes_dir")
+_DATA_PATHS = (
+    *("habitat.dataset.data_path", "habitat.dataset.scenes_dir"),
+    *("habitat_baselines.rl.encoder.weights", "habitat_baselines.rl.encoder.category_vectors"),
+)
 
 
 @dataclass(frozen=True)
@@ -76,10 +86,12 @@ def export_agent(
     if options.onnx_steps is not None and not options.onnx:
         raise UserError(f"--onnx-steps {options.onnx_steps} has no effect without --onnx")
     found = read_checkpoint(run.find_checkpoint(options.checkpoint))
-    config = run.config()
+    config, trained = run.config(), found["config"].copy()
     for each in (config, found["config"]):
         each.run_dir = f"runs/{folder.resolve().name}"
         update_config(each, options.overrides)
+        check_model_config(each)
+        check_evaluated_model(each, trained)
     spaces = Spaces.read(run.path) or Spaces.of_envs(evaluation_config(config, found["config"]))
     step = int(found["extra_state"]["step"])
     model = evaluation_settings(evaluation_config(config, found["config"]), with_model=True)
@@ -89,6 +101,10 @@ def export_agent(
         for key in _DATA_PATHS:
             if (path := OmegaConf.select(each, key)) is not None:
                 OmegaConf.update(each, key, _portable_path(str(path)))
+        # What training began from is in the weights.
+        ddppo = each.habitat_baselines.rl.ddppo
+        ddppo.pretrained = ddppo.pretrained_encoder = False
+        ddppo.pretrained_weights = _without_folder(str(ddppo.pretrained_weights))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -131,7 +147,9 @@ def evaluations_of(run: RunFolder, step: int, settings: Mapping[str, Any]) -> li
     (`evaluation_settings`), such as with another token budget; agents without weights are what to
     compare with.
     """
-    found = [load_evaluation(folder, folder.name) for folder in evaluation_folders(run.path)]
+    empty = left_out(run.path).values()
+    folders = [folder for folder in evaluation_folders(run.path) if folder not in empty]
+    found = [load_evaluation(folder, folder.name) for folder in folders]
 
     def is_run_so(evaluation: Evaluation) -> bool:
         known = evaluation.meta.settings.items()

@@ -91,6 +91,8 @@ class OnnxAgent:
         (summary,) = self._run("summarise", cache=self._cache, length=np.array(self._length))
         self._kept = [*self._kept, summary] if self.numbers["accumulates"] else [summary]
         most = self.numbers["encoded_tokens"] // self.numbers["summary_length"]
+        if len(self._kept) > most and self.numbers["most_steps"] is not None:
+            raise self._too_long()
         self._encode(self._kept[-most:])
 
     def _make_room(self) -> None:
@@ -98,11 +100,14 @@ class OnnxAgent:
         if self._length < self.numbers["slots"]:
             return
         if not self._kept or self.numbers["summary_length"]:
-            raise RuntimeError(
-                f"the trial has more steps than the graphs were made for "
-                f"({self.numbers['most_steps']}): export with a larger --onnx-steps"
-            )
+            raise self._too_long()
         self._encode(self._kept[self.numbers["segment_length"] :])
+
+    def _too_long(self) -> RuntimeError:
+        return RuntimeError(
+            f"the trial has more steps than the graphs were made for "
+            f"({self.numbers['most_steps']}): export with a larger --onnx-steps"
+        )
 
     def _encode(self, kept: list[np.ndarray]) -> None:
         """Let the cache hold these tokens and no others."""

@@ -143,7 +143,12 @@ def _read_vectors(file: str, categories: int) -> Tensor:
     key = "habitat_baselines.rl.encoder.category_vectors"
     if not Path(file).is_file():
         raise UserError(f"{key}={file!r} is no file: give a .npy of shape [{categories}, width]")
-    vectors = np.load(file)
+    try:
+        vectors = np.load(file)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{key}={file!r} cannot be read as a .npy: {error}") from error
+    if not isinstance(vectors, np.ndarray) or vectors.dtype.kind not in "fiu":
+        raise UserError(f"{key}={file!r}: give a .npy of numbers, shape [{categories}, width]")
     if vectors.ndim != 2 or len(vectors) != categories or not np.isfinite(vectors).all():
         raise UserError(
             f"{key}={file!r} holds {vectors.shape}: give finite numbers, one row for each of the "

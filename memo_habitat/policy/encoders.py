@@ -46,10 +46,16 @@ def check_encoder(config: EncoderConfig) -> None:
         )
     check_at_least_one(f"{key}.category_width", config.category_width)
     check_at_least_one(f"{key}.chunk_size", config.chunk_size)
-    if config.fourier_features < 0:
+    check_at_least_one(f"{key}.features", config.features)
+    check_at_least_one(f"{key}.base_channels", config.base_channels)
+    if config.kind.startswith("resnet") and config.base_channels % 2:
         raise UserError(
-            f"{key}.fourier_features={config.fourier_features}: give 0 for none, or how many"
+            f"{key}.base_channels={config.base_channels}: a ResNet normalises pairs of channels; "
+            "give an even number"
         )
+    for name in ("fourier_features", "goal_queries"):
+        if (count := getattr(config, name)) < 0:
+            raise UserError(f"{key}.{name}={count}: give 0 for none, or how many")
     _check_camera_keys(config, key)
 
 

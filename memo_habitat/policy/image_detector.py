@@ -176,8 +176,10 @@ class ImageDetections(ObservationTransformer):  # type: ignore[misc]
     @torch.no_grad()
     def forward(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
         """Observations [N, ...] of N environments."""
-        out = {uuid: value for uuid, value in observations.items() if uuid != self.camera}
-        seen = self.detector(observations[self.camera], out[TILT])
+        device = next(self.detector.parameters()).device
+        # Environments in this process leave theirs on the CPU.
+        out = {uuid: value.to(device) for uuid, value in observations.items()}
+        seen = self.detector(out.pop(self.camera), out[TILT])
         table = table_of(seen, self.threshold, out[GPS], out[COMPASS])
         own = (out[TARGET].to(table.dtype).unsqueeze(-1) * table).sum(-2)
         near = AGENT_SCALE * own[..., 1:3].norm(dim=-1) <= self.reach

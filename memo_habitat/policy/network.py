@@ -139,7 +139,7 @@ class MemoNetwork(nn.Module):
     def features(self, observations: dict[str, Tensor]) -> Tensor:
         """Visual features [*, F] of the observations [*, ...]; F = 0 for the blind network."""
         if self.visual_encoder is None:
-            lead = observations[self.state_sensors[0]].shape[:-1]
+            lead = observations[TRIAL_STEP].shape[:-1]
             return torch.zeros((*lead, 0), device=self.critic.weight.device)
         in_chunks = self._chunk_size and torch.is_grad_enabled()
         if in_chunks and not isinstance(self.visual_encoder, DetectionEncoder):

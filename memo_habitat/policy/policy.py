@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from memo_habitat.config.memory import MemoryConfig
 from memo_habitat.config.policy import PRECISIONS, EncoderConfig
+from memo_habitat.config.task import action_names
 from memo_habitat.errors import UserError, check_choice
 from memo_habitat.memory.interface import ActingCache
 from memo_habitat.memory.static_step import compiled
@@ -31,11 +32,11 @@ def _initial_stop(config: Any) -> tuple[int, float] | None:
     bias = config.habitat_baselines.rl.initial_stop_bias
     if not bias:
         return None
-    actions = list(config.habitat.task.actions)
+    actions = action_names(config)
     if "stop" not in actions:
         raise UserError(
             f"habitat_baselines.rl.initial_stop_bias={bias}: this task has no action stop, only "
-            f"{', '.join(actions)}; leave it at 0"
+            f"{', '.join(actions) or 'numbers'}; leave it at 0"
         )
     return actions.index("stop"), float(bias)
 

@@ -175,11 +175,18 @@ def trial_returns(episodes: Episodes, name: str = "reward") -> dict[str, float]:
 
 
 def return_per_trial(episodes: Episodes, name: str = "reward", scale: float = 1.0) -> Estimate:
-    """Mean over trials of `scale` times their return, all episodes included, with its interval."""
+    """Mean over trials of `scale` times their return, all episodes included, with its interval.
+
+    Without one where all trials have the same return: resampling them shows no spread.
+    """
     found = trial_returns(episodes, name)
     groups = dict(zip(episodes.trial_names, episodes.trial_groups.tolist(), strict=True))
     drawn = np.array([groups[trial] for trial in found], dtype=np.int64)
-    return mean_with_interval(scale * np.array(list(found.values())), drawn, bounds=None)
+    returns = scale * np.array(list(found.values()))
+    estimate = mean_with_interval(returns, drawn, bounds=None)
+    if len(returns) and np.ptp(returns) == 0:
+        return replace(estimate, low=np.nan, high=np.nan)
+    return estimate
 
 
 def targets_per_1000_steps(episodes: Episodes, steps: float) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -94,9 +95,9 @@ class Evaluation:
     folder: Path  # eval/<name> of its run
     label: str  # how the report calls it
     meta: EvaluationMeta  # what it says about itself
-    steps: int  # length of a trial
-    episodes: Episodes  # episodes of the complete trials (of all trials if none is complete)
-    unfinished: int  # trials that are not complete, left out
+    steps: int  # length of a trial, or of what is taken of it where none is complete
+    episodes: Episodes  # of the trials that are complete, or have come as far as `steps`
+    unfinished: int  # trials that are not complete
     trials: frozenset[str]  # names of the trials in `episodes`
 
     @property
@@ -108,6 +109,14 @@ class Evaluation:
     def headline(self) -> Headline:
         """Its headline numbers."""
         return headline(self.episodes, self.steps)
+
+    @property
+    def shortfall(self) -> str:
+        """What is missing of it, in words; empty where nothing is."""
+        if self.steps < (self.meta.steps_per_trial or 0):
+            return f"no trial is complete: of {len(self.trials)} the first {self.steps} steps count"
+        plural = "s" if self.unfinished != 1 else ""
+        return f"{self.unfinished} unfinished trial{plural} left out" if self.unfinished else ""
 
     @property
     def is_finished(self) -> bool:
@@ -158,7 +167,7 @@ def read_house_map(folder: Path, house: str) -> TopDownMap | None:
         with np.load(path) as saved:
             x, z = (float(value) for value in saved["origin"])
             return TopDownMap(saved["free"].astype(bool), (x, z), float(saved["resolution"]))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot read the map {path} ({error}); delete it") from error
 
 
@@ -210,7 +219,9 @@ def _names(folders: list[Path]) -> list[str]:
 
 def evaluation_folders(run: Path) -> list[Path]:
     """Folders of the evaluations of a run, by name."""
-    return sorted(path.parent for path in run.glob(f"{EVAL_FOLDER}/*/{RECORDS_FILE}"))
+    found = (path.parent for path in run.glob(f"{EVAL_FOLDER}/*/{RECORDS_FILE}"))
+    # Hidden are those of `watch` and `inspect`, which a kill may leave.
+    return sorted(folder for folder in found if not folder.name.startswith("."))
 
 
 def left_out(run: Path) -> dict[str, Path]:
@@ -267,16 +278,19 @@ def load_evaluation(folder: Path, label: str) -> Evaluation:
         raise UserError(
             f"{path} holds no record; run `memo-habitat eval` again, which goes on from there"
         )
-    steps = meta.steps_per_trial or int(episodes.end.max())
-    is_whole = np.zeros(len(episodes.trial_names), dtype=bool)
-    is_whole[episodes.trial[episodes.end >= steps]] = True
-    if not is_whole.any():  # better what there is than nothing, by the steps that were played
-        is_whole[:], steps = True, int(episodes.end.max())
-    whole = episodes.select(is_whole[episodes.trial])
+    reached = np.zeros(len(episodes.trial_names), dtype=np.int64)
+    np.maximum.at(reached, episodes.trial, episodes.end)
+    steps = meta.steps_per_trial or int(reached.max())
+    unfinished = int((reached < steps).sum())
+    if unfinished == len(reached):  # better what there is than nothing: where the most was played
+        lengths = np.sort(reached)
+        steps = int(lengths[np.argmax(lengths * np.arange(len(lengths), 0, -1))])
+    is_whole = reached >= steps
+    whole = episodes.select(is_whole[episodes.trial] & (episodes.end <= steps))
     numbers = np.cumsum(is_whole) - 1  # houses of other trials do not count either
     names = tuple(np.array(episodes.trial_names)[is_whole].tolist())
     whole = replace(whole, trial=numbers[whole.trial], trial_names=names)
-    return Evaluation(folder, label, meta, steps, whole, int((~is_whole).sum()), frozenset(names))
+    return Evaluation(folder, label, meta, steps, whole, unfinished, frozenset(names))
 
 
 def first_and_last(

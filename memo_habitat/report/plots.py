@@ -93,8 +93,8 @@ def rates(curves: Sequence[Curve], x_label: str, least: float = 0.1) -> Markup:
         axes = _axes(x_label)
         for curve in curves:
             _draw(axes, curve, _PAGE)
-        highest = [np.nanmax([*curve.y, *(curve.high or [])]) for curve in curves]
-        top = min(1.02, max(least, 1e-4, 1.15 * float(np.nanmax([0.0, *highest]))))
+        highest = [np.nanmax([0.0, *curve.y, *(curve.high or [])]) for curve in curves]
+        top = min(1.02, max(least, 1e-4, 1.15 * max([0.0, *map(float, highest)])))
         axes.set_ylim(0, top)
         axes.set_xlim(left=0)
         decimals = 0 if top > 0.13 else 1 if top > 0.013 else 2  # ticks at 2.5 % and less

@@ -181,8 +181,8 @@ def _load_run(folder: Path, variant: str, seed: int, notes: list[str]) -> SweepR
     evaluation = _held_out(run, name, notes)
     if evaluation is None:
         notes.append(f"{name}: not evaluated.")
-    elif evaluation.unfinished:
-        notes.append(f"{name}: {evaluation.unfinished} unfinished trials left out.")
+    elif evaluation.shortfall:
+        notes.append(f"{name}: {evaluation.shortfall}.")
     return SweepRun(variant, seed, run, progress, share, evaluation)
 
 

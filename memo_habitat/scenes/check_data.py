@@ -22,7 +22,7 @@ from memo_habitat.simulator.embree.templates import (
     read_template,
     stem,
 )
-from memo_habitat.tasks.extobjnav.dataset import read_json, read_split
+from memo_habitat.tasks.extobjnav.dataset import files_of_houses, read_json, read_split
 from memo_habitat.tasks.extobjnav.episode import ExtObjNavEpisode, category_of, house_of
 from memo_habitat.utils.data_paths import SET_CONFIG_SUFFIX, resolve
 
@@ -122,8 +122,11 @@ class _Checker:
 
     def split(self, file: Path) -> Count:
         """Check the episodes of one split, of ExtObjNav or another task."""
-        records = read_json(file).get("episodes")
-        if isinstance(records, list) and records and all(map(_is_of_another_task, records)):
+        content = read_json(file)
+        parts = [content, *map(read_json, files_of_houses(content, file))]
+        found = [part.get("episodes") for part in parts]
+        records = [record for part in found if isinstance(part, list) for record in part]
+        if records and all(map(_is_of_another_task, records)):
             return self._other_task(file, records)
         _, episodes = read_split(file)
         objects: Counter[str] = Counter()

@@ -224,7 +224,13 @@ def _deal(
         raise UserError(f"no house serves; {house}: {reason}")
     splits: dict[str, list[_Entry]] = {}
     if options.split_by == "houses":
-        order = list(made)
+        order, fixed = list(made), options.split_sizes
+        if fixed and sum(fixed) > len(order) and result.left_out:
+            house, reason = next(iter(result.left_out.items()))
+            raise UserError(
+                f"--split-sizes {','.join(map(str, fixed))}: {len(order)} houses are left, as "
+                f"{len(result.left_out)} do not serve; {house}: {reason}"
+            )
         for split, size in shares(len(order), options.split_sizes).items():
             mine, order = sorted(order[:size]), order[size:]
             splits[split] = [entry for house in mine for entry in made[house]]

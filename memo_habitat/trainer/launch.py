@@ -73,6 +73,15 @@ class EvalOptions:
 
 # As a checkpoint's name: every one of the run.
 ALL = "all"
+# Keys that an evaluation sets itself, by what decides them.
+_OPTIONS_OF_KEYS = {
+    "habitat_baselines.evaluator.agent": "--agent",
+    "habitat_baselines.evaluator.name": "--name",
+    "habitat_baselines.evaluator.shard": "--shard",
+    "habitat_baselines.evaluator.output_dir": "--name: evaluations are kept in the run's folder",
+    "habitat_baselines.eval_ckpt_path_dir": "--checkpoint",
+    "habitat.dataset.split": "--split",
+}
 
 
 class PreparedEvaluation(NamedTuple):
@@ -244,7 +253,7 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
 
 def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEvaluation]:
     """What `evaluate` would do, and its errors; one evaluation for each checkpoint."""
-    refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
+    _check_options(run, options)
     import_habitat()
     if options.agent != "checkpoint" or options.checkpoint != ALL:
         return [_prepare_evaluation(run, options)]
@@ -254,6 +263,18 @@ def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEv
         )
     every = run.checkpoints() or [run.find_checkpoint(None)]
     return [_prepare_evaluation(run, replace(options, checkpoint=str(path))) for path in every]
+
+
+def _check_options(run: RunFolder, options: EvalOptions) -> None:
+    """UserError for keys that options decide, and for options of a policy where none plays."""
+    refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
+    for override in options.overrides:
+        if option := _OPTIONS_OF_KEYS.get(override_key(override)):
+            raise UserError(f"{override}: use {option}")
+    if options.agent != "checkpoint":
+        for name in ("checkpoint", "deterministic"):
+            if getattr(options, name):
+                raise UserError(f"--{name} with --agent {options.agent}, which has no weights")
 
 
 def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluation:
@@ -294,7 +315,7 @@ def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluat
     evaluator.agent = options.agent
     evaluator.name = name
     evaluator.output_dir = str(run.eval_dir(name).parent)
-    evaluator.deterministic = options.deterministic
+    evaluator.deterministic = evaluator.deterministic or options.deterministic
     evaluator.inspect_memory = evaluator.inspect_memory or options.inspect_memory
     evaluator.forget = forget
     shard = Shard.parse(options.shard or rendezvous.own_shard())

@@ -26,7 +26,7 @@ def observation_transforms(
     nor the evaluation's films is an error. Without `load`, a frozen encoder has weights of no
     meaning.
     """
-    transforms = get_active_obs_transforms(config)
+    transforms = [transform.to(device) for transform in get_active_obs_transforms(config)]
     observed = apply_obs_transforms_obs_space(spec.observation_space, transforms)
     encoder = EncoderConfig(**config.habitat_baselines.rl.encoder)
     seen = set(encoder.cameras) if encoder.sees else set()

@@ -175,10 +175,13 @@ def _check_effects(baselines: DictConfig, keys: Mapping[str, str]) -> None:
 
 def check_resumed_model(config: DictConfig, saved: DictConfig) -> None:
     """Refuse to go on with another model or optimiser than the training began with."""
-    # Of the optimiser, too, no other can go on from the saved state.
-    wanted, had = (c.habitat_baselines.rl.ppo.optimizer for c in (config, saved))
-    optimiser = ("habitat_baselines.rl.ppo.optimizer", wanted, had)
-    for key, wanted, had in (*_other_model(config, saved), optimiser):
+    # Of the optimiser, too, no other can go on from the saved state, which holds its eps.
+    ppo = (config.habitat_baselines.rl.ppo, saved.habitat_baselines.rl.ppo)
+    optimiser = [
+        (f"habitat_baselines.rl.ppo.{key}", *(each[key] for each in ppo))
+        for key in ("optimizer", "eps")
+    ]
+    for key, wanted, had in (*_other_model(config, saved), *optimiser):
         if wanted == had:
             continue
         raise UserError(

@@ -564,3 +564,18 @@ def test_a_key_that_is_newer_than_a_run_can_be_given_as_the_error_says():
         update_config(config, ["evaluator.shading=true"])
     update_config(config, ["+evaluator.shading=true"])
     assert config.evaluator.shading is True
+
+
+def test_keys_of_a_saved_config_keep_their_kinds():
+    config = OmegaConf.create({"clip": True, "epochs": 4, "lr": 0.1, "kind": "memo", "end": None})
+    update_config(config, ["clip=off", "epochs=5", "lr=2", "kind=off", "end=7"])
+    assert config == {"clip": False, "epochs": 5, "lr": 2.0, "kind": "off", "end": 7}
+    for override, wanted in (
+        ("clip=perhaps", "clip=perhaps: give true or false; it is False"),
+        ("epochs=2.5", "epochs=2.5: give a whole number; it is 5"),
+        ("lr=abc", "lr=abc: give a number; it is 2.0"),
+    ):
+        with pytest.raises(UserError, match=re.escape(wanted)):
+            update_config(config, [override])
+    update_config(config, ["epochs=null", "lr=${end}"])
+    assert config.epochs is None and config.lr == 7

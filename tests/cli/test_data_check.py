@@ -107,6 +107,10 @@ def test_point_goals_are_checked_for_their_scenes(root, capsys):
     path = write_episodes(root / "datasets/pointnav/train.json.gz", goals)
     (count,) = [count for count in check(root) if count.file == path]
     assert (count.houses, count.episodes, len(count.objects)) == (1, 2, 0)
+    # As in Habitat's own data sets: a file for each house, and an empty one of the split.
+    write_episodes(root / "datasets/gibson/train.json.gz", [])
+    write_episodes(root / "datasets/gibson/content/house.json.gz", goals)
+    assert any(count.file.parts[-2] == "gibson" and count.episodes == 2 for count in check(root))
     goals[1]["scene_id"] = "nowhere"
     write_episodes(path, goals)
     assert f"{path}: episode number 1: field 'scene_id'" in complaint(capsys, root)

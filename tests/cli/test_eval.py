@@ -96,6 +96,24 @@ def evaluated(run, monkeypatch, **options):
     return [config.habitat_baselines for config in seen]
 
 
+def test_the_likeliest_action_by_a_key_too_and_keys_of_options_are_refused(run, monkeypatch):
+    (run.checkpoint_dir / "latest.safetensors").touch()
+    key = "habitat_baselines.evaluator.deterministic=true"
+    assert evaluated(run, monkeypatch, overrides=[key])[0].evaluator.deterministic
+    assert not evaluated(run, monkeypatch)[0].evaluator.deterministic
+    for override, option in (
+        ("habitat_baselines.evaluator.agent=random", "--agent"),
+        ("habitat_baselines.evaluator.name=mine", "--name"),
+        ("habitat_baselines.eval_ckpt_path_dir=elsewhere", "--checkpoint"),
+        ("habitat.dataset.split=val", "--split"),
+    ):
+        with pytest.raises(UserError, match=f"{override}: use {option}"):
+            launch.evaluate(run, launch.EvalOptions(overrides=[override]))
+    for given in ({"checkpoint": "latest"}, {"deterministic": True}):
+        with pytest.raises(UserError, match=f"--{next(iter(given))} with --agent random"):
+            launch.evaluate(run, launch.EvalOptions(agent="random", **given))
+
+
 def test_all_checkpoints_are_evaluated_in_the_order_in_which_they_were_made(run, monkeypatch):
     for number in (10, 9, 0):
         (run.checkpoint_dir / f"ckpt.{number}.safetensors").touch()

@@ -22,7 +22,7 @@ def test_it_prints_the_path_of_a_video_and_leaves_no_evaluation(
 ):
     # An optimiser, of no use here, would import torch.compile.
     monkeypatch.delattr(torch.optim, "Adam")
-    run = shutil.copytree(checkout / "data/agents/recall", tmp_path / "run")
+    run = shutil.copytree(checkout / "data/agents/recall", tmp_path / "o'brien")
     assert main(["watch", str(run), "--steps", "24", "--house", "loft_0_test_003"]) == 0
     video = Path(capsys.readouterr().out.splitlines()[-1])
     assert video.parent == run / "videos/watch" and "loft_0_test_003" in video.name

@@ -21,6 +21,7 @@ from memo_habitat.errors import UserError
 from memo_habitat.evaluation.records import EvaluationMeta
 from memo_habitat.trainer.checkpoint import read_checkpoint
 from memo_habitat.trainer.run_dir import open_run
+from tests.integration.conftest import TINY_DARK_KEY
 
 NAME = "extobjnav/recall"
 STEP = 1_769_472  # after which the agent that ships was saved
@@ -97,6 +98,8 @@ def run(tmp_path_factory, checkout) -> Path:
     evaluate(folder, "tight", "checkpoint", STEP, "today", budget=40)
     evaluate(folder, "random", "random", None, "today")
     evaluate(folder, "unfinished", "random", None, None)
+    (folder / "eval/killed").mkdir()  # before its first episode
+    (folder / "eval/killed/records.jsonl").touch()
     return folder
 
 
@@ -176,6 +179,34 @@ def test_report_and_export_work_on_the_folder(exported, tmp_path, capsys):
     assert not (again / "eval").exists()
     with pytest.raises(UserError, match="name a new folder"):
         mh.export_agent(exported, tmp_path / "again")
+
+
+@pytest.mark.parametrize("override", ["width=512", "kind=rmt", "token_budget=3", "top_k=off"])
+def test_what_would_be_another_agent_is_refused(run, tmp_path, override):
+    key = f"habitat_baselines.rl.memory.{override}"
+    with pytest.raises(UserError):
+        mh.export_agent(run, tmp_path / "out", mh.ExportOptions(overrides=[key]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_training_began_from_stays_behind(run, tmp_path):
+    changed = shutil.copytree(run, tmp_path / "run")
+    config = OmegaConf.load(changed / "config.yaml")
+    config.habitat_baselines.rl.ddppo.update(
+        {"pretrained": True, "pretrained_weights": "/home/me/secret/weights.safetensors"}
+    )
+    OmegaConf.save(config, changed / "config.yaml")
+    folder = mh.export_agent(changed, tmp_path / "out")
+    assert "secret" not in (folder / "config.yaml").read_text()
+    assert not mh.load_agent(folder).config.habitat_baselines.rl.ddppo.pretrained
+
+
+def test_an_agent_of_a_task_outside_habitats_environments_acts_by_numbers(tmp_path):
+    overrides = [*TINY_DARK_KEY, "habitat_baselines.total_num_steps=80"]
+    training = mh.start_training("dark_key_to_door", overrides, out=tmp_path / "run")
+    assert mh.train(training)
+    for source in (training.run.path, mh.export_agent(training.run.path, tmp_path / "out")):
+        assert mh.load_agent(source).spaces.actions == ["0", "1", "2", "3", "4"]
 
 
 def test_what_has_no_graph_leaves_no_folder(exported, tmp_path, monkeypatch):

@@ -146,6 +146,19 @@ def test_the_agent_that_ships_over_2000_steps_through_segment_ends(tmp_path, che
     assert int(done.stdout) > 1  # sampled, hence not always the same
 
 
+@pytest.mark.slow
+def test_a_trial_longer_than_the_graphs_were_made_for_is_an_error(tmp_path):
+    export_onnx(small_agent("memo", trial_steps=60), tmp_path)
+    ours, generator = OnnxAgent(tmp_path), torch.Generator().manual_seed(0)
+    taken = 0
+    with pytest.raises(RuntimeError, match="larger --onnx-steps"):
+        for taken in range(200):
+            observed = random_observation(1, taken, generator)
+            ours.step({name: x[0].numpy() for name, x in observed.items()})
+            ours.took(0)
+    assert 60 <= taken < 100
+
+
 def test_a_memory_without_a_graph_is_refused(tmp_path):
     with pytest.raises(UserError, match="transformers, and this is 'lstm'"):
         export_onnx(small_agent("lstm"), tmp_path)

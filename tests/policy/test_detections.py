@@ -81,6 +81,12 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path):
     np.save(file, np.zeros((CATEGORIES + 1, 5)))
     with pytest.raises(UserError, match="one row for each of the 3 categories"):
         build_detection_encoder(8, str(file), observation_space())
+    np.save(file, np.array([["a"] * 5] * CATEGORIES))
+    with pytest.raises(UserError, match="of numbers"):
+        build_detection_encoder(8, str(file), observation_space())
+    file.write_text("no array")
+    with pytest.raises(UserError, match="cannot be read"):
+        build_detection_encoder(8, str(file), observation_space())
     with pytest.raises(UserError, match="is no file"):
         build_detection_encoder(8, str(tmp_path / "none.npy"), observation_space())
 

@@ -12,7 +12,13 @@ from memo_habitat.config.evaluation import EvaluationPlan
 from memo_habitat.errors import UserError
 from memo_habitat.evaluation.recorder import REWARDS_FILE, Recorder, keep_trials
 from memo_habitat.evaluation.records import EvaluationMeta
-from memo_habitat.report.load import load_evaluation, read_rewards
+from memo_habitat.report.load import (
+    evaluation_folders,
+    load_evaluation,
+    read_house_map,
+    read_rewards,
+)
+from memo_habitat.simulator.interface import TopDownMap
 from tests.factories.episodes import episode
 
 
@@ -84,6 +90,44 @@ def test_houses_of_unfinished_trials_are_not_resampled(tmp_path: Path) -> None:
     found = load_evaluation(tmp_path, "x")
     assert (found.unfinished, found.episodes.resampled) == (1, "trials")
     assert found.episodes.trial_names == tuple(f"{house}/a/0" for house in range(7))
+
+
+def test_where_no_trial_is_complete_the_steps_count_that_most_were_played_of(
+    tmp_path: Path,
+) -> None:
+    ends = {"a": [30, 60, 90], "b": [40, 80], "c": [10]}
+    with (tmp_path / "records.jsonl").open("w") as file:
+        for trial, own in ends.items():
+            for number, end in enumerate(own):
+                record = episode(
+                    trial_id=f"{trial}/a/0", trial_step_end=end, success=1.0, episode_index=number
+                )
+                file.write(record.model_dump_json() + "\n")
+    EvaluationMeta(steps_per_trial=2048, finished="today").write(tmp_path)
+    found = load_evaluation(tmp_path, "x")
+    # 80 steps of two trials, rather than 90 of one or 10 of three.
+    assert found.steps == 80 and found.trials == {"a/a/0", "b/a/0"} and not found.is_finished
+    assert found.headline.targets.mean == pytest.approx(1000 * 4 / (2 * 80))
+    assert found.shortfall == "no trial is complete: of 2 the first 80 steps count"
+
+
+def test_hidden_evaluations_are_not_reported(tmp_path: Path) -> None:
+    for name in ("latest", ".watch-17"):
+        (tmp_path / "eval" / name).mkdir(parents=True)
+        (tmp_path / "eval" / name / "records.jsonl").touch()
+    assert [folder.name for folder in evaluation_folders(tmp_path)] == ["latest"]
+
+
+@pytest.mark.parametrize("kept", [0, 10, 200])
+def test_a_torn_map_is_named(tmp_path: Path, kept: int) -> None:
+    found = TopDownMap(np.ones((30, 40), dtype=bool), (0.0, 0.0), 0.1)
+    with Recorder(tmp_path, EvaluationPlan(1, 4)) as recorder:
+        recorder.save_map("home", found)
+    assert read_house_map(tmp_path, "home") is not None
+    (file,) = (tmp_path / "maps").iterdir()
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"cannot read the map .*; delete it"):
+        read_house_map(tmp_path, "home")
 
 
 def test_what_an_interruption_left_is_dropped_on_continuing(tmp_path: Path) -> None:

@@ -179,6 +179,16 @@ def test_where_no_trial_is_finished_the_rates_are_by_the_steps_played(tmp_path: 
     assert evaluation.headline.targets.mean == pytest.approx(expected)
 
 
+def test_an_evaluation_without_a_finished_episode_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"ckpt.0": (0.0, 0.0)}, 600, 1, trials_per_house=1)
+    records = folder / "eval" / "ckpt.0" / "records.jsonl"
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    for line in lines:
+        line["truncated"] = True
+    records.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert write_report([folder]).is_file()
+
+
 def test_the_summary_has_a_line_per_agent(run: Path) -> None:
     lines = summarise([run]).splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["random", "ckpt.2", "oracle"]

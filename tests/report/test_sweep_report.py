@@ -212,7 +212,7 @@ def test_unfinished_trials_are_left_out_and_said_so(sweep: Path) -> None:
     records = sweep / "memo" / "seed_0" / "eval" / "final" / "records.jsonl"
     lines = records.read_text().splitlines(keepends=True)
     records.write_text("".join(lines[:-1]))
-    assert "memo, seed 0: 1 unfinished trials left out." in load_sweep(sweep).notes
+    assert "memo, seed 0: 1 unfinished trial left out." in load_sweep(sweep).notes
     write_sweep_report(sweep)
 
 

@@ -231,6 +231,9 @@ def test_a_house_without_floor_and_an_object_too_large_are_left_out_and_named(sc
     assert sofa.startswith("left out sofa: ") and "2.00 m long" in sofa
     assert nothing.startswith("left out nothing: ")
     assert not any("nothing" in e["scene_id"] for e in read_episodes(root / "mine")["train"])
+    fewer = command.replace("/mine", "/fewer").replace("2,1,1", "3,1,1")
+    assert main(fewer.split()) == 2
+    assert "4 houses are left, as 1 do not serve; nothing: " in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_refused_and_nothing_is_written(house, tmp_path):

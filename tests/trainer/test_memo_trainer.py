@@ -701,6 +701,11 @@ def test_going_on_with_another_optimiser_is_refused(composed):
         saved.habitat_baselines.rl.ppo.optimizer = "adam"
     with pytest.raises(UserError, match=r"rl\.ppo\.optimizer=muon, but .* has adam"):
         check_resumed_model(config, saved)
+    other = saved.copy()
+    with read_write(other):
+        other.habitat_baselines.rl.ppo.eps = 0.1  # is in the optimiser's state
+    with pytest.raises(UserError, match=r"rl\.ppo\.eps=0\.1, but"):
+        check_resumed_model(other, saved)
 
 
 def test_an_evaluation_takes_the_model_from_the_checkpoint_and_its_token_budget_from_the_user(

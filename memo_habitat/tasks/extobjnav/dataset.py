@@ -101,7 +101,7 @@ def read_split(path: Path) -> tuple[tuple[str, ...], list[ExtObjNavEpisode]]:
     vocabulary = parse_categories(content, path)
     episodes = parse_episodes(content, path)
     named: set[str] = set()
-    for house_file in _house_files(content, path):
+    for house_file in files_of_houses(content, path):
         house_content = read_json(house_file)
         named.update(parse_categories(house_content, house_file) or ())
         episodes += parse_episodes(house_content, house_file)
@@ -114,7 +114,7 @@ def read_split(path: Path) -> tuple[tuple[str, ...], list[ExtObjNavEpisode]]:
     return tuple(vocabulary), episodes
 
 
-def _house_files(content: dict[str, Any], path: Path) -> list[Path]:
+def files_of_houses(content: dict[str, Any], path: Path) -> list[Path]:
     """The files of the houses of a split, sorted."""
     pattern = content.get("content_scenes_path", _CONTENT_PATH)
     if not isinstance(pattern, str) or pattern.count("{scene}") != 1:
