@@ -30,6 +30,16 @@ RUNTIME_KEYS = {
 }
 
 
+# Keys that an evaluation of a run sets itself, by what decides them.
+OPTIONS_OF_KEYS = {
+    "habitat_baselines.evaluator.agent": "--agent",
+    "habitat_baselines.evaluator.name": "--name",
+    "habitat_baselines.evaluator.shard": "--shard",
+    "habitat_baselines.evaluator.output_dir": "--name: evaluations are kept in the run's folder",
+    "habitat_baselines.eval_ckpt_path_dir": "--checkpoint",
+    "habitat.dataset.split": "--split",
+}
+
 # Keys that no record depends on, or that say which trials are played.
 _NO_DIFFERENCE = {
     *("content_scenes", "split", "trial_steps", "shuffle", "gpu_device_id", "gpu_gpu"),

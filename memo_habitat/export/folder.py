@@ -98,13 +98,7 @@ def export_agent(
     evaluations = evaluations_of(run, step, model)
     record = _portable(run)
     for each in (config, found["config"]):
-        for key in _DATA_PATHS:
-            if (path := OmegaConf.select(each, key)) is not None:
-                OmegaConf.update(each, key, _portable_path(str(path)))
-        # What training began from is in the weights.
-        ddppo = each.habitat_baselines.rl.ddppo
-        ddppo.pretrained = ddppo.pretrained_encoder = False
-        ddppo.pretrained_weights = _without_folder(str(ddppo.pretrained_weights))
+        _forget_the_machine(each)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -173,6 +167,17 @@ def _portable(run: RunFolder) -> dict[str, Any]:
             for key, values in resume["changed"].items()
         }
     return {**record, "command": _without_folders(whole.get("command", ())), "machine": {}}
+
+
+def _forget_the_machine(config: Any) -> None:
+    """Shorten the paths of a config to what others may have, in place."""
+    for key in _DATA_PATHS:
+        if (path := OmegaConf.select(config, key)) is not None:
+            OmegaConf.update(config, key, _portable_path(str(path)))
+    # What training began from is in the weights.
+    ddppo = config.habitat_baselines.rl.ddppo
+    ddppo.pretrained = ddppo.pretrained_encoder = False
+    ddppo.pretrained_weights = _without_folder(str(ddppo.pretrained_weights))
 
 
 def _portable_path(path: str) -> str:

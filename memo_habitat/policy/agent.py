@@ -32,13 +32,12 @@ class PolicyAgent:
         policy: MemoPolicy,
         deterministic: bool = False,
         inspect_every: int = 0,
-        seed: int = 0,
         forget: bool = False,
     ) -> None:
         """Act with `policy`, by its likeliest action where `deterministic`.
 
-        The attention of one step in `inspect_every` is looked at, none for 0; `seed` draws which,
-        until a trial begins with a seed of its own.
+        The attention of one step in `inspect_every` is looked at, none for 0: which, each trial
+        draws by its seed.
         UserError where the policy's memory has no attention to look at.
 
         With `forget` its memory is emptied at the start of every episode: what it does there
@@ -51,7 +50,7 @@ class PolicyAgent:
         self._generator: torch.Generator | None = None  # torch's own
         self._deterministic, self._forget = deterministic, forget
         self._previous: Tensor | None = None
-        self._inspect_every, self._random = inspect_every, random.Random(seed)
+        self._inspect_every, self._random = inspect_every, random.Random(0)
         self._phase = self._looked_at = 0
         self._stats: AttentionStats | None = None
 

@@ -50,17 +50,14 @@ class DetectionEncoder(nn.Module):
     must not find all steps that had the same target.
     """
 
-    def __init__(
-        self, categories: int, width: int, vectors: Tensor | None = None, prior: float = 1.0
-    ) -> None:
+    def __init__(self, categories: int, width: int, vectors: Tensor | None = None) -> None:
         """An encoder of C categories, whose embeddings have width E.
 
         vectors [C, W] are given ones, such as a text encoder's. They stay as they are and are
-        projected to E, so that categories can be added later. `prior` is the standard deviation of
-        the embeddings' entries.
+        projected to E, so that categories can be added later.
         """
-        # They must be heard beside the pose: with a prior of 0.1 nothing about categories was
-        # remembered at all.
+        # Entries of unit variance, to be heard beside the pose: with a tenth of that nothing about
+        # categories was remembered at all.
         super().__init__()
         self.width = width
         #: Whether all categories are worked out, detected or not: shapes then follow from no value,
@@ -68,11 +65,11 @@ class DetectionEncoder(nn.Module):
         self.dense = False
         self.vectors: Tensor | None
         if vectors is None:
-            self.embeddings = nn.Parameter(prior * torch.randn(categories, width))
+            self.embeddings = nn.Parameter(torch.randn(categories, width))
             self.register_buffer("vectors", None)
         else:
             # Of unit variance per entry, as learned embeddings begin.
-            scale = prior / vectors.float().std().clamp(min=1e-6)
+            scale = 1.0 / vectors.float().std().clamp(min=1e-6)
             self.register_buffer("vectors", vectors.float() * scale, persistent=False)
             self.project = nn.Linear(vectors.shape[1], width)
         pose = 2 * (1 + 2 * _FREQUENCIES)

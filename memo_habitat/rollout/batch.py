@@ -67,11 +67,6 @@ class TrialBatch:
             if value.shape[:2] != shape:
                 raise UserError(f"{uuid} must begin with {tuple(shape)}, got {tuple(value.shape)}")
 
-    @property
-    def steps(self) -> int:
-        """t, the steps of each trial in this batch."""
-        return int(self.actions.shape[1])
-
     def in_loss(self, x: Tensor) -> Tensor:
         """The part of x [B, t, ...] that enters the losses: [B, t - loss_start, ...]."""
         return x[:, self.loss_start :]

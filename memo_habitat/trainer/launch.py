@@ -73,15 +73,6 @@ class EvalOptions:
 
 # As a checkpoint's name: every one of the run.
 ALL = "all"
-# Keys that an evaluation sets itself, by what decides them.
-_OPTIONS_OF_KEYS = {
-    "habitat_baselines.evaluator.agent": "--agent",
-    "habitat_baselines.evaluator.name": "--name",
-    "habitat_baselines.evaluator.shard": "--shard",
-    "habitat_baselines.evaluator.output_dir": "--name: evaluations are kept in the run's folder",
-    "habitat_baselines.eval_ckpt_path_dir": "--checkpoint",
-    "habitat.dataset.split": "--split",
-}
 
 
 class PreparedEvaluation(NamedTuple):
@@ -253,7 +244,12 @@ def evaluate(run: RunFolder, options: EvalOptions) -> Path:
 
 def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEvaluation]:
     """What `evaluate` would do, and its errors; one evaluation for each checkpoint."""
-    _check_options(run, options)
+    from memo_habitat.config.evaluation import OPTIONS_OF_KEYS
+
+    refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
+    for override in options.overrides:
+        if option := OPTIONS_OF_KEYS.get(override_key(override)):
+            raise UserError(f"{override}: use {option}")
     import_habitat()
     if options.agent != "checkpoint" or options.checkpoint != ALL:
         return [_prepare_evaluation(run, options)]
@@ -263,18 +259,6 @@ def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEv
         )
     every = run.checkpoints() or [run.find_checkpoint(None)]
     return [_prepare_evaluation(run, replace(options, checkpoint=str(path))) for path in every]
-
-
-def _check_options(run: RunFolder, options: EvalOptions) -> None:
-    """UserError for keys that options decide, and for options of a policy where none plays."""
-    refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
-    for override in options.overrides:
-        if option := _OPTIONS_OF_KEYS.get(override_key(override)):
-            raise UserError(f"{override}: use {option}")
-    if options.agent != "checkpoint":
-        for name in ("checkpoint", "deterministic"):
-            if getattr(options, name):
-                raise UserError(f"--{name} with --agent {options.agent}, which has no weights")
 
 
 def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluation:
@@ -307,6 +291,8 @@ def _prepare_evaluation(run: RunFolder, options: EvalOptions) -> PreparedEvaluat
         options = replace(options, checkpoint=str(checkpoint))
         name = options.name or evaluation_name(checkpoint.stem, forget)
         baselines.eval_ckpt_path_dir = str(checkpoint)
+    elif options.checkpoint or options.deterministic:
+        raise UserError(f"--agent {options.agent} has no weights: no --checkpoint, --deterministic")
     # Where a run keeps its evaluations is decided here, by the one who knows the run's folder.
     baselines.evaluate = True
     baselines.eval.should_load_ckpt = options.agent == "checkpoint"

@@ -296,5 +296,5 @@ def test_a_training_says_where_its_log_is(run, capsys):
 def test_the_config_that_a_resume_would_train_with_is_printed_and_nothing_done(run, capsys):
     before = kept(run)
     assert main(["train", "--resume", "run", "--cfg", longer(2 * TOTAL)]) == 0
-    assert f"total_num_steps: {2 * TOTAL}\n" in capsys.readouterr().out
+    assert f"total_num_steps: {2 * TOTAL}.0\n" in capsys.readouterr().out
     assert kept(run) == before

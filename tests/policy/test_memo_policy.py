@@ -374,7 +374,7 @@ def test_bfloat16_acts_trains_and_refreshes_near_float32(kind):
         assert part.dtype == torch.float32
     taken = []
     with torch.inference_mode():
-        for step in range(batch.steps):
+        for step in range(batch.actions.shape[1]):
             seen = {name: value[:, step] for name, value in batch.observations.items()}
             starts, previous = batch.episode_starts[:, step], batch.prev_actions[:, step]
             logits, _ = low._step(seen, previous, starts)
