@@ -321,6 +321,27 @@ def test_state_values_join_the_token_with_their_harmonics():
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {"features": 0},
+        {"base_channels": 0},
+        {"kind": "resnet18", "base_channels": 1},
+        {"goal_queries": -1},
+    ],
+)
+def test_an_encoder_of_no_size_is_refused(given):
+    name, value = list(given.items())[-1]
+    with pytest.raises(UserError, match=rf"rl\.encoder\.{name}.*{value}"):
+        check_encoder(EncoderConfig(**given))
+
+
+def test_a_network_without_image_and_sensors_has_the_steps_of_a_trial():
+    encoder = EncoderConfig(kind="blind", state_sensors=[])
+    network = MemoPolicy(observation_space(), spaces.Discrete(4), encoder, MemoryConfig()).network
+    assert network.features(random_observation(3, 0, torch.Generator())).shape == (3, 0)
+
+
+@pytest.mark.parametrize(
     ("encoder", "named"),
     [
         (EncoderConfig(kind="vit"), "vit"),
