@@ -166,15 +166,18 @@ def _as_kind_of(present: Any, key: str, value: Any) -> Any:
     """
     from omegaconf import BooleanNode, FloatNode, IntegerNode, ValidationError
 
-    nodes: dict[type, Any] = {bool: BooleanNode, int: IntegerNode, float: FloatNode}
-    node = nodes.get(type(present))
-    if node is None or (isinstance(value, str) and "${" in value):
+    kinds: dict[type, tuple[Any, str]] = {
+        bool: (BooleanNode, "true or false"),
+        int: (IntegerNode, "a whole number"),
+        float: (FloatNode, "a number"),
+    }
+    if type(present) not in kinds or (isinstance(value, str) and "${" in value):
         return value
+    node, kind = kinds[type(present)]
     try:
         return node(value)._value()
     except ValidationError as error:
-        kinds = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise UserError(f"{key}={value}: give {kinds[type(present)]}; it is {present}") from error
+        raise UserError(f"{key}={value}: give {kind}; it is {present}") from error
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

@@ -29,15 +29,14 @@ RUNTIME_KEYS = {
     "encoder": ("chunk_size", "weights"),
 }
 
-
-# Keys that an evaluation of a run sets itself, by what decides them.
+# Keys that an evaluation of a run sets itself, and what to give instead.
 OPTIONS_OF_KEYS = {
-    "habitat_baselines.evaluator.agent": "--agent",
-    "habitat_baselines.evaluator.name": "--name",
-    "habitat_baselines.evaluator.shard": "--shard",
-    "habitat_baselines.evaluator.output_dir": "--name: evaluations are kept in the run's folder",
-    "habitat_baselines.eval_ckpt_path_dir": "--checkpoint",
-    "habitat.dataset.split": "--split",
+    "habitat_baselines.evaluator.agent": "use --agent",
+    "habitat_baselines.evaluator.name": "use --name",
+    "habitat_baselines.evaluator.shard": "use --shard",
+    "habitat_baselines.evaluator.output_dir": "use --name: it is a folder in the run's eval/",
+    "habitat_baselines.eval_ckpt_path_dir": "use --checkpoint",
+    "habitat.dataset.split": "use --split",
 }
 
 # Keys that no record depends on, or that say which trials are played.

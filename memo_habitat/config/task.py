@@ -35,6 +35,7 @@ from habitat.config.default_structured_configs import (
     TaskConfig,
 )
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 
 @dataclass
@@ -178,7 +179,5 @@ def register_configs() -> None:
 
 def action_names(config: Any) -> list[str]:
     """Of the task, by index; none where it is not played in Habitat's environments."""
-    from omegaconf import OmegaConf
-
     task = config.habitat.task
     return [] if OmegaConf.is_missing(task, "actions") else list(task.actions)

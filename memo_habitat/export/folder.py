@@ -32,8 +32,7 @@ from memo_habitat.export.card import CardFacts, model_card
 from memo_habitat.report.load import (
     EVAL_FOLDER,
     Evaluation,
-    evaluation_folders,
-    left_out,
+    evaluations_begun,
     load_evaluation,
 )
 from memo_habitat.trainer.checkpoint import read_checkpoint, write_checkpoint
@@ -90,12 +89,12 @@ def export_agent(
     for each in (config, found["config"]):
         each.run_dir = f"runs/{folder.resolve().name}"
         update_config(each, options.overrides)
-        check_model_config(each)
-        check_evaluated_model(each, trained)
-    spaces = Spaces.read(run.path) or Spaces.of_envs(evaluation_config(config, found["config"]))
+    acting = evaluation_config(config, found["config"])
+    check_model_config(acting)
+    check_evaluated_model(found["config"], trained)
+    spaces = Spaces.read(run.path) or Spaces.of_envs(acting)
     step = int(found["extra_state"]["step"])
-    model = evaluation_settings(evaluation_config(config, found["config"]), with_model=True)
-    evaluations = evaluations_of(run, step, model)
+    evaluations = evaluations_of(run, step, evaluation_settings(acting, with_model=True))
     record = _portable(run)
     for each in (config, found["config"]):
         _forget_the_machine(each)
@@ -141,9 +140,7 @@ def evaluations_of(run: RunFolder, step: int, settings: Mapping[str, Any]) -> li
     (`evaluation_settings`), such as with another token budget; agents without weights are what to
     compare with.
     """
-    empty = left_out(run.path).values()
-    folders = [folder for folder in evaluation_folders(run.path) if folder not in empty]
-    found = [load_evaluation(folder, folder.name) for folder in folders]
+    found = [load_evaluation(folder, folder.name) for folder in evaluations_begun(run.path)]
 
     def is_run_so(evaluation: Evaluation) -> bool:
         known = evaluation.meta.settings.items()

@@ -224,18 +224,25 @@ def evaluation_folders(run: Path) -> list[Path]:
     return sorted(folder for folder in found if not folder.name.startswith("."))
 
 
-def left_out(run: Path) -> dict[str, Path]:
-    """The evaluations of a run that hold no record yet: one sentence on each -> its folder."""
-    empty = []
-    for folder in evaluation_folders(run):
+def evaluations_begun(run: Path) -> list[Path]:
+    """Those of `evaluation_folders` that hold a record."""
+
+    def is_begun(folder: Path) -> bool:
         with (folder / RECORDS_FILE).open("rb") as file:
-            if not file.readline().endswith(b"\n"):
-                empty.append(folder)
-    return {
+            return file.readline().endswith(b"\n")
+
+    return list(filter(is_begun, evaluation_folders(run)))
+
+
+def left_out(run: Path) -> list[str]:
+    """One sentence on each evaluation of a run that holds no record yet."""
+    begun = evaluations_begun(run)
+    return [
         f"{folder.name} is left out: {folder / RECORDS_FILE} holds no record; evaluate it again, "
-        "or delete that folder": folder
-        for folder in empty
-    }
+        "or delete that folder"
+        for folder in evaluation_folders(run)
+        if folder not in begun
+    ]
 
 
 def load_run(folder: Path, name: str = "") -> Run:
@@ -250,9 +257,8 @@ def load_run(folder: Path, name: str = "") -> Run:
             f"{folder} holds no evaluation ({EVAL_FOLDER}/*/{RECORDS_FILE}); "
             f"run `{command('eval', folder)}` first"
         )
-    notes = left_out(folder)
     # Without any there is nothing to report, which `load_evaluation` says of the first.
-    kept = [path for path in found if path not in notes.values()] or found
+    kept = evaluations_begun(folder) or found
     prefix = f"{name} · " if name else ""
     evaluations = [load_evaluation(path, prefix + path.name) for path in kept]
     # Reference agents around the trained ones, checkpoints in the order they were made.
@@ -266,7 +272,7 @@ def load_run(folder: Path, name: str = "") -> Run:
         config.read_text(encoding="utf-8") if config.exists() else "",
         list(read_json_lines(folder / "progress.jsonl")),
         evaluations,
-        tuple(notes),
+        tuple(left_out(folder)),
     )
 
 

@@ -94,6 +94,22 @@ def _named(where: str, name: str | None = None) -> Iterator[None]:
         raise UserError(f"{what}{error}") from error
 
 
+def _records_of_another_task(file: Path) -> list[Any]:
+    """All episodes of a split and the files of its houses; none if one is of ExtObjNav.
+
+    That one is found in the first file that holds any: no other is read twice.
+    """
+    content = read_json(file)
+    records: list[Any] = []
+    for part in (content, *map(read_json, files_of_houses(content, file))):
+        found = part.get("episodes")
+        found = found if isinstance(found, list) else []
+        if not all(map(_is_of_another_task, found)):
+            return []
+        records += found
+    return records
+
+
 def _is_of_another_task(record: Any) -> bool:
     return (
         isinstance(record, dict)
@@ -122,11 +138,7 @@ class _Checker:
 
     def split(self, file: Path) -> Count:
         """Check the episodes of one split, of ExtObjNav or another task."""
-        content = read_json(file)
-        parts = [content, *map(read_json, files_of_houses(content, file))]
-        found = [part.get("episodes") for part in parts]
-        records = [record for part in found if isinstance(part, list) for record in part]
-        if records and all(map(_is_of_another_task, records)):
+        if records := _records_of_another_task(file):
             return self._other_task(file, records)
         _, episodes = read_split(file)
         objects: Counter[str] = Counter()

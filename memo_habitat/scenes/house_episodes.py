@@ -184,6 +184,7 @@ def write_episodes(options: EpisodeOptions) -> Written:
                     some = _arrangements(entered, shapes, counts, options.arrangements)
                 except UserError as error:
                     result.left_out[house] = str(error)
+                    _check_houses_left(options, len(made) + len(order), result)
                     continue
                 made[house] = [(place, each) for each in some]
                 bar.update()
@@ -212,6 +213,17 @@ def _small_objects(
     return shapes
 
 
+def _check_houses_left(options: EpisodeOptions, count: int, result: Written) -> None:
+    """UserError where `count` houses are too few for the splits, before all of them are filled."""
+    sizes = options.split_sizes if options.split_by == "houses" else None
+    if sizes and sum(sizes) > count > 0:
+        house, reason = next(iter(result.left_out.items()))
+        raise UserError(
+            f"--split-sizes {','.join(map(str, sizes))}: {count} houses are left, as "
+            f"{len(result.left_out)} do not serve; {house}: {reason}"
+        )
+
+
 _Entry = tuple[EpisodePlace, Arrangement]
 
 
@@ -224,13 +236,7 @@ def _deal(
         raise UserError(f"no house serves; {house}: {reason}")
     splits: dict[str, list[_Entry]] = {}
     if options.split_by == "houses":
-        order, fixed = list(made), options.split_sizes
-        if fixed and sum(fixed) > len(order) and result.left_out:
-            house, reason = next(iter(result.left_out.items()))
-            raise UserError(
-                f"--split-sizes {','.join(map(str, fixed))}: {len(order)} houses are left, as "
-                f"{len(result.left_out)} do not serve; {house}: {reason}"
-            )
+        order = list(made)
         for split, size in shares(len(order), options.split_sizes).items():
             mine, order = sorted(order[:size]), order[size:]
             splits[split] = [entry for house in mine for entry in made[house]]

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from memo_habitat.config.compose import override_key, own_file, unknown_config
+from memo_habitat.config.compose import own_file, unknown_config
 from memo_habitat.errors import UserError, check_at_least_one, command
 from memo_habitat.report import REFERENCE, SWEEP_FILE, member_folder
-from memo_habitat.trainer.launch import refuse_run_dir
+from memo_habitat.trainer.launch import refuse_keys
 from memo_habitat.trainer.run_dir import CONFIG_FILE, plan_run
 from memo_habitat.utils.files import read_json, write_json
 from memo_habitat.utils.provenance import Provenance
@@ -205,11 +205,9 @@ def check_sweep(sweep: Sweep) -> None:
     from memo_habitat.config.compose import compose_config
     from memo_habitat.register import import_plugins
 
-    refuse_run_dir(sweep.overrides, "a sweep has its runs in its own folder; use --out, or --root")
-    for override in sweep.overrides:
-        for key, option in _OWN_KEYS.items():
-            if override_key(override) == key:
-                raise UserError(f"{override}: a sweep sets {key} itself, from {option}")
+    own = {key: f"a sweep sets {key} itself, from {by}" for key, by in _OWN_KEYS.items()}
+    own["run_dir"] = "a sweep has its runs in its own folder; use --out, or --root"
+    refuse_keys(sweep.overrides, own)
     config = compose_config(sweep.config, sweep.overrides)
     import_plugins(config)
     if classes := [name for name in sweep.variants if ":" in name]:

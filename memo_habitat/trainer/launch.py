@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -147,7 +147,7 @@ def plan_training(
 
 def _composed(name: str, overrides: Sequence[str]) -> tuple[str, DictConfig]:
     """What the runs of a config are called, and the config."""
-    refuse_run_dir(overrides, "use --out DIR, or --root")
+    refuse_keys(overrides, {"run_dir": "use --out DIR, or --root"})
     config = compose_config(name, overrides)
     own = own_file(name)
     if own is None and name.removesuffix(".yaml") not in known_configs():
@@ -173,7 +173,7 @@ def resume_training(path: str | Path, overrides: Sequence[str] = (), workers: in
     """
     from memo_habitat.trainer.resume import check_state
 
-    refuse_run_dir(overrides, f"the run stays in {path}, which may be moved as a whole")
+    refuse_keys(overrides, {"run_dir": f"the run stays in {path}, which may be moved as a whole"})
     run = open_run(path)
     import_habitat()
     config = run.config()
@@ -246,10 +246,8 @@ def prepare_evaluations(run: RunFolder, options: EvalOptions) -> list[PreparedEv
     """What `evaluate` would do, and its errors; one evaluation for each checkpoint."""
     from memo_habitat.config.evaluation import OPTIONS_OF_KEYS
 
-    refuse_run_dir(options.overrides, f"evaluations of a run are written to {run.path}")
-    for override in options.overrides:
-        if option := OPTIONS_OF_KEYS.get(override_key(override)):
-            raise UserError(f"{override}: use {option}")
+    stays = {"run_dir": f"evaluations of a run are written to {run.path}"}
+    refuse_keys(options.overrides, {**OPTIONS_OF_KEYS, **stays})
     import_habitat()
     if options.agent != "checkpoint" or options.checkpoint != ALL:
         return [_prepare_evaluation(run, options)]
@@ -330,10 +328,10 @@ def evaluation_command(run: RunFolder) -> str:
     return shlex.join(["habitat-baselines", *words, *(f"habitat_baselines.{k}" for k in keys)])
 
 
-def refuse_run_dir(overrides: Sequence[str], remedy: str) -> None:
-    """UserError where the one key is overridden from which every path of a run derives."""
+def refuse_keys(overrides: Sequence[str], remedies: Mapping[str, str]) -> None:
+    """UserError where one of these keys is overridden, with what to do instead."""
     for override in overrides:
-        if override_key(override) == "run_dir":
+        if remedy := remedies.get(override_key(override)):
             raise UserError(f"{override}: {remedy}")
 
 

@@ -82,13 +82,13 @@ class SpareCores:
         """
         self._most = torch.get_num_threads()
         self._cores = len(available_cores())
-        self._clocks = (busy, own, clock)
+        self._clocks = busy, own, clock
         # Of each clock: what it showed last, and what passed by it while learning.
         self._last = self._seen = _NOTHING
         chosen = device.type != "cpu" or self._most == 1 or "OMP_NUM_THREADS" in os.environ
         self._adapts = not chosen and busy() is not None
         if self._adapts:
-            self.begin()
+            self._last = self._now()
             time.sleep(_FIRST_LOOK_SECONDS)
             self._add()
             self._choose()
@@ -97,20 +97,27 @@ class SpareCores:
         """Give torch its threads back: what follows in this process is not this training's."""
         torch.set_num_threads(self._most)
 
-    def begin(self) -> None:
-        """Learning begins: from here on all that works is this process, or somebody else's."""
-        if self._adapts:
-            self._last = self._now()
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Within, all that works is this process, or somebody else's: its own workers rest."""
+        if not self._adapts:
+            yield
+            return
+        self._last = self._now()
+        yield
+        self._add()  # an update may be shorter than what is chosen by
 
     def look(self) -> None:
         """Choose again, once it has learned for a second since the last time.
 
-        Not at the end of an update: one that has a busy neighbour might take an hour.
+        Not at the end of an update: one that has a busy neighbour might take an hour. Nor are all
+        clocks read before: it is called after every pass.
         """
-        if self._adapts:
+        if not self._adapts:
+            return
+        if self._seen[-1] + self._clocks[-1]() - self._last[-1] >= _LOOK_EVERY_SECONDS:
             self._add()
-            if self._seen[-1] >= _LOOK_EVERY_SECONDS:
-                self._choose()
+            self._choose()
 
     def _now(self) -> tuple[float, ...]:
         return tuple(clock() or 0.0 for clock in self._clocks)

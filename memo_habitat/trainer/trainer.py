@@ -172,8 +172,7 @@ class MemoTrainer(ResumableTrainer):
         # An update of a part of a trial would be another one than that of an undisturbed training.
         if collected is None:
             return False
-        self._spare_cores.begin()
-        with record_function(LEARN):
+        with record_function(LEARN), self._spare_cores.learning():
             losses = self._update_agent()
         self._finite_sums = leave_out_undefined(self.running_episode_stats, self._finite_sums)
         self._losses = self._coalesce_post_step(losses, collected)

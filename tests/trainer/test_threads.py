@@ -50,14 +50,15 @@ def test_threads_follow_the_cores_that_others_leave(machine: Machine) -> None:
     seen = []
     # A desktop's little work; a program that gets half of a core from a thread; three; none again.
     for machine.others in (0.2, 0.5, 3.0, 4.0, 0.0):
-        spare.begin()
-        machine.work()
-        spare.look()
+        with spare.learning():
+            machine.work()
+            spare.look()
         seen.append(torch.get_num_threads())
     assert seen == [4, 3, 1, 1, 4]
     machine.others = 3.0
-    machine.work()
-    spare.look()
+    with spare.learning():
+        machine.work()
+        spare.look()
     assert torch.get_num_threads() == 1
     spare.close()
     assert torch.get_num_threads() == 4
@@ -69,16 +70,17 @@ def test_only_learning_counts_and_a_moment_of_it_says_nothing(machine: Machine) 
         machine.others = 3.0
         machine.work()  # environments of this training, while it collects
         machine.others = 0.0
-        spare.begin()
-        machine.work(0.3)
-        spare.look()
+        with spare.learning():
+            machine.work(0.3)
+            spare.look()
     assert torch.get_num_threads() == 4
     machine.others = 3.0
-    machine.work(0.3)
-    spare.look()
-    assert torch.get_num_threads() == 4  # 0.9 s
-    machine.work(0.3)
-    spare.look()
+    with spare.learning():
+        machine.work(0.3)
+        spare.look()
+        assert torch.get_num_threads() == 4  # 0.9 s
+        machine.work(0.3)
+        spare.look()
     assert torch.get_num_threads() == 2  # half of the time nobody else was there
 
 
@@ -96,10 +98,10 @@ def test_a_number_that_is_chosen_or_cannot_be_told_stays(
     else:
         spare = machine.spare_cores(torch.device("cuda" if chosen == "gpu" else "cpu"))
         machine.others = 2.0
-    spare.begin()
-    if chosen != "system":
-        machine.work()
-    spare.look()
+    with spare.learning():
+        if chosen != "system":
+            machine.work()
+        spare.look()
     assert torch.get_num_threads() == (1 if chosen == "one" else 4)
 
 
